@@ -1,0 +1,1 @@
+"""The stack's template and the archives that are published beside it."""

@@ -1,0 +1,1 @@
+"""AWS on one machine, for this application: SageMaker with real jobs, and moto for the rest."""
