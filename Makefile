@@ -1,0 +1,60 @@
+# Every command a newcomer, a developer or CI needs. `make` alone lists them.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo up test test-contracts check format lint types lock openapi bench clean
+
+help: ## list the commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(INSTALLED) ## set up .venv with everything pinned (the other commands do it themselves)
+
+$(INSTALLED): requirements-dev.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "Whippet needs Python 3.11 or newer; '$(PYTHON)' is older. Try: make PYTHON=python3.11 $(MAKECMDGOALS)"; exit 1; }
+	@echo "Setting up $(VENV) (once; about 8 GB, PyTorch and its libraries being most of it) ..."
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check "$$(grep '^uv==' requirements-dev.txt)"
+	@$(BIN)/uv pip sync --quiet --python $(BIN)/python requirements-dev.txt
+	@touch $@
+
+demo: $(INSTALLED) ## run the whole pipeline on scanned digits, or on DATASET=path/to/zip
+	@$(BIN)/python -m localcloud demo $(if $(DATASET),--dataset "$(DATASET)")
+
+up: $(INSTALLED) ## start the local cloud and the app, until Ctrl-C (AWS_PORT, PORT change the ports)
+	@$(BIN)/python -m localcloud up
+
+test: $(INSTALLED) ## run every test, the fast ones first
+	@$(BIN)/python -m pytest tests
+
+test-contracts: $(INSTALLED) ## run training/ and inference/ under AWS's own toolkits
+	@$(BIN)/python -m pytest tests/contracts
+
+check: $(INSTALLED) lint types test ## format, lint, types and every test: what CI runs
+
+lint: $(INSTALLED)
+	@$(BIN)/ruff format --check --quiet . || { echo "Unformatted files: run 'make format'."; exit 1; }
+	@$(BIN)/ruff check --quiet .
+
+types: $(INSTALLED)
+	@$(BIN)/mypy --no-error-summary
+
+format: $(INSTALLED) ## format the code and mend what the linter can mend
+	@$(BIN)/ruff format --quiet .
+	@$(BIN)/ruff check --quiet --fix .
+
+openapi: $(INSTALLED) ## write openapi.json anew from the app's routes
+	@$(BIN)/python -m chalicelib.openapi > openapi.json
+
+lock: $(INSTALLED) ## compile the pinned requirements anew
+	@$(BIN)/uv pip compile --universal --python-version 3.11 --no-emit-index-url --quiet requirements.in -o requirements.txt
+	@$(BIN)/uv pip compile --universal --python-version 3.11 --no-emit-index-url --quiet requirements-dev.in -o requirements-dev.txt
+
+bench: $(INSTALLED) ## measure every claim, into benchmarks/results/
+	@$(BIN)/python -m benchmarks
+
+clean: ## remove the local cloud's state and every cache (keeps .venv)
+	rm -rf .localcloud .pytest_cache .mypy_cache .ruff_cache .hypothesis dist build test-output
