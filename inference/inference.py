@@ -1,0 +1,98 @@
+"""The four functions of AWS's PyTorch serving contract: what a SageMaker endpoint runs.
+
+Shipped as `code/` in the model archive, beside `model.pth` (a state dictionary) and `manifest.json`. Needs torch,
+torchvision, numpy and Pillow, which AWS's image holds, and nothing else.
+
+Request: the bytes of a JPEG, PNG or WebP. Answer:
+`{"results": [{"predictions": [{"class": "7", "probability": 0.99}, …]}], "run_id": "…"}`, all classes, best first.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torchvision
+from images import decode_image, make_tensor
+from PIL import Image
+from refusals import refuse_accept, refuse_request, refuse_size, refuse_type
+
+MANIFEST_FORMAT = 1
+MAX_BYTES = 25_000_000  # what InvokeEndpoint takes
+JSON_TYPE = "application/json"
+# The last two say nothing of the format, and AWS's clients send them by default. The bytes decide in every case.
+CONTENT_TYPES = (
+    "image/jpeg",
+    "image/png",
+    "image/webp",
+    "image/jpg",
+    "application/octet-stream",
+    "application/x-image",
+)
+DIGITS = 6
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """A network ready to answer, and what its manifest says of it."""
+
+    network: torch.nn.Module
+    manifest: dict[str, Any]
+
+
+def model_fn(model_dir: str) -> Classifier:
+    """Load the model. Raises ValueError for a manifest of another format, or weights that do not fit it."""
+    folder = Path(model_dir)
+    manifest = read_manifest(folder / "manifest.json")
+    network = torchvision.models.get_model(manifest["architecture"], weights=None, num_classes=len(manifest["classes"]))
+    try:
+        network.load_state_dict(torch.load(folder / "model.pth", map_location="cpu", weights_only=True))
+    except RuntimeError as error:
+        raise ValueError(f"{folder / 'model.pth'} is no {manifest['architecture']}: {error}") from error
+    return Classifier(network.eval().to(memory_format=torch.channels_last), manifest)
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """Read what training wrote beside the weights. Members that are not known are left alone."""
+    manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    if manifest.get("format") != MANIFEST_FORMAT:
+        raise ValueError(
+            f"{path} has format {manifest.get('format')!r}, and this code reads {MANIFEST_FORMAT}. "
+            "Deploy the model with the code of its own archive."
+        )
+    return manifest
+
+
+def input_fn(request_body: bytes | str, content_type: str | None) -> Image.Image:
+    """Decode the picture. Raises Refusal: 400 no body, 413 too large, 415 wrong content type, 422 no image."""
+    kind = (content_type or "application/octet-stream").split(";")[0].strip().lower()
+    if kind not in CONTENT_TYPES or isinstance(request_body, str):
+        raise refuse_type(f"Content type {content_type!r} is not served. Send one of {', '.join(CONTENT_TYPES)}.")
+    if not request_body:
+        raise refuse_request("The body is empty. Send the bytes of an image.")
+    if len(request_body) > MAX_BYTES:
+        raise refuse_size(f"The body has {len(request_body)} bytes; at most {MAX_BYTES} are taken. Shrink the image.")
+    return decode_image(bytes(request_body))
+
+
+def predict_fn(image: Image.Image, classifier: Classifier) -> dict[str, Any]:
+    """Judge the picture: every class with its probability, best first."""
+    manifest = classifier.manifest
+    settings = {name: manifest[name] for name in ("resize_size", "image_size", "mean", "std")}
+    batch = make_tensor(image, **settings)[None].contiguous(memory_format=torch.channels_last)
+    with torch.inference_mode():
+        probabilities = classifier.network(batch)[0].double().softmax(0).tolist()
+    ranked = sorted(zip(manifest["classes"], probabilities, strict=True), key=lambda pair: -pair[1])
+    predictions = [{"class": name, "probability": round(value, DIGITS)} for name, value in ranked]
+    return {"results": [{"predictions": predictions}], "run_id": manifest["run_id"]}
+
+
+def output_fn(prediction: dict[str, Any], accept: str | None) -> tuple[str, str]:
+    """Write the answer and name its type. Raises Refusal (406) if the caller takes no JSON."""
+    kinds = {part.split(";")[0].strip().lower() for part in (accept or "*/*").split(",")}
+    if not kinds & {JSON_TYPE, "application/*", "*/*"}:
+        raise refuse_accept(f"The answer is {JSON_TYPE}, and Accept asks for {accept!r}. Ask for {JSON_TYPE}.")
+    return json.dumps(prediction), JSON_TYPE
