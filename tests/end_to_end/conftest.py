@@ -1,0 +1,49 @@
+"""One local cloud for the whole folder, and one model deployed in it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.local_cloud import LocalCloud, run_local_cloud
+from tests.support.pictures import build_colour_zip
+
+SMALL_RECIPE: dict[str, Any] = {
+    "image_size": 32,
+    "pretrained": "none",
+    "epochs": 1,
+    "trials": 2,
+    "parallel_trials": 2,
+    "ranges": {"batch_size": [16]},
+}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.end_to_end)
+
+
+@pytest.fixture(scope="session")
+def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCloud]:
+    with run_local_cloud(tmp_path_factory.mktemp("cloud") / "state") as running:
+        yield running
+
+
+def upload_small_dataset(cloud: LocalCloud, name: str, **recipe: Any) -> None:
+    """Drop a recipe and three colours into the bucket, as a user does."""
+    cloud.upload(f"{name}.json", json.dumps({**SMALL_RECIPE, **recipe}).encode())
+    cloud.upload(f"{name}.zip", build_colour_zip())
+
+
+@pytest.fixture(scope="session")
+def deployed_run(cloud: LocalCloud) -> dict[str, Any]:
+    """A run of the dataset `colours` that went the whole way."""
+    upload_small_dataset(cloud, "colours")
+    run = cloud.wait_for_status("colours", "deployed", "failed", "rejected", "stopped")
+    assert run["status"] == "deployed", run
+    return run

@@ -1,0 +1,161 @@
+"""Doubled, late and lost events leave exactly one of everything."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.end_to_end.conftest import upload_small_dataset
+from tests.support.local_cloud import LocalCloud, wait_until
+from tests.support.pictures import build_colour_zip
+
+ENDED = ("deployed", "failed", "rejected", "stopped", "superseded")
+
+
+def count_everything(cloud: LocalCloud, run_id: str) -> dict[str, int]:
+    """How many tuning jobs, training jobs (trials apart) and endpoints carry the run's name."""
+    tuning = cloud.sagemaker.list_hyper_parameter_tuning_jobs(NameContains=run_id)["HyperParameterTuningJobSummaries"]
+    training = cloud.sagemaker.list_training_jobs(NameContains=f"{run_id}-train")["TrainingJobSummaries"]
+    configs = cloud.sagemaker.list_endpoint_configs(NameContains=run_id)["EndpointConfigs"]
+    endpoint_prefix = run_id.rsplit("-", 1)[0]
+    endpoints = cloud.sagemaker.list_endpoints(NameContains=endpoint_prefix)["Endpoints"]
+    return {"tuning": len(tuning), "training": len(training), "configs": len(configs), "endpoints": len(endpoints)}
+
+
+EXACTLY_ONE = {"tuning": 1, "training": 1, "configs": 1, "endpoints": 1}
+
+
+def list_function_queues(cloud: LocalCloud) -> list[str]:
+    """The queues in front of the functions, dead-letter queues apart."""
+    urls = cloud.client("sqs").list_queues().get("QueueUrls", [])
+    return [url for url in urls if not url.rsplit("/", 1)[-1].endswith(("dead-letters", "recorder"))]
+
+
+class Recorder:
+    """A queue of our own behind a rule of our own, that keeps every event the cloud emits."""
+
+    def __init__(self, cloud: LocalCloud) -> None:
+        self.sqs, self.events = cloud.client("sqs"), cloud.client("events")
+        self.url = self.sqs.create_queue(QueueName="recorder")["QueueUrl"]
+        arn = self.sqs.get_queue_attributes(QueueUrl=self.url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+        pattern = json.dumps({"source": ["aws.sagemaker", "aws.s3"]})
+        self.events.put_rule(Name="recorder", EventPattern=pattern)
+        self.events.put_targets(Rule="recorder", Targets=[{"Id": "recorder", "Arn": arn}])
+        self.queues = list_function_queues(cloud)
+
+    def take(self) -> list[str]:
+        """The bodies of the events that came since the last call."""
+        messages = self.sqs.receive_message(QueueUrl=self.url, MaxNumberOfMessages=10).get("Messages", [])
+        for message in messages:
+            self.sqs.delete_message(QueueUrl=self.url, ReceiptHandle=message["ReceiptHandle"])
+        return [message["Body"] for message in messages]
+
+    def deliver_again(self, bodies: list[str]) -> None:
+        """Put the events before every function once more."""
+        for body in bodies:
+            for url in self.queues:
+                self.sqs.send_message(QueueUrl=url, MessageBody=body)
+
+    def close(self) -> None:
+        self.events.remove_targets(Rule="recorder", Ids=["recorder"])
+        self.events.delete_rule(Name="recorder")
+        self.sqs.delete_queue(QueueUrl=self.url)
+
+
+@pytest.fixture
+def recorder(cloud: LocalCloud) -> Iterator[Recorder]:
+    recorder = Recorder(cloud)
+    yield recorder
+    recorder.close()
+
+
+def test_doubled_and_late_events_leave_one_of_everything(cloud: LocalCloud, recorder: Recorder) -> None:
+    """Every event comes twice, to every function, and all of them once more after the run has ended."""
+    seen: list[str] = []
+    upload_small_dataset(cloud, "doubled")
+
+    def double_until_ended() -> dict[str, Any] | None:
+        bodies = recorder.take()
+        seen.extend(bodies)
+        recorder.deliver_again(bodies)
+        runs = cloud.list_runs("doubled")
+        return runs[0] if runs and runs[0]["status"] in ENDED else None
+
+    run = wait_until(double_until_ended, within=240, what="the run has ended")
+    assert run["status"] == "deployed", run
+    assert len(seen) >= 8
+    recorder.deliver_again(seen)
+    wait_until(lambda: True if are_empty(recorder) else None, within=60, what="the late events are handled")
+    assert len(cloud.list_runs("doubled")) == 1
+    assert count_everything(cloud, run["run_id"]) == EXACTLY_ONE
+
+
+def are_empty(recorder: Recorder) -> bool:
+    """Whether no event waits before a function or is being handled."""
+    names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
+    for url in recorder.queues:
+        attributes = recorder.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=names)["Attributes"]
+        if any(int(attributes[name]) for name in names):
+            return False
+    return True
+
+
+def test_lost_events_are_made_up_for_by_the_schedule(cloud: LocalCloud) -> None:
+    """With every event rule switched off, the upload's own too, the schedule alone brings the run to its end."""
+    events = cloud.client("events")
+    rules = [rule["Name"] for rule in events.list_rules()["Rules"] if rule.get("EventPattern")]
+    for name in rules:
+        events.disable_rule(Name=name)
+    try:
+        upload_small_dataset(cloud, "lost")
+        wait_until(
+            lambda: cloud.list_runs("lost") or sweep(cloud), within=60, what="the schedule finds the upload", every=1
+        )
+
+        def look() -> dict[str, Any] | None:
+            sweep(cloud)
+            run = cloud.list_runs("lost")[0]
+            return run if run["status"] in ENDED else None
+
+        run = wait_until(look, within=240, what="the run has ended", every=1)
+    finally:
+        for name in rules:
+            events.enable_rule(Name=name)
+    assert run["status"] == "deployed", run
+    assert count_everything(cloud, run["run_id"]) == EXACTLY_ONE
+
+
+def sweep(cloud: LocalCloud) -> None:
+    """Let the schedule strike now: put its event before the function that it calls."""
+    event = {
+        "source": "aws.events",
+        "detail-type": "Scheduled Event",
+        "detail": {},
+        "id": "now",
+        "time": "2026-01-01T00:00:00Z",
+    }
+    event |= {"account": "123456789012", "region": "us-east-1", "resources": [], "version": "0"}
+    queue = next(url for url in list_function_queues(cloud) if "sweep" in url)
+    cloud.client("sqs").send_message(QueueUrl=queue, MessageBody=json.dumps(event))
+
+
+def test_an_upload_of_the_same_name_changes_nothing_for_the_running_trials(cloud: LocalCloud) -> None:
+    """The first run's input stays what it was, and the second version becomes a run of its own."""
+    upload_small_dataset(cloud, "again")
+    first = cloud.wait_for_status("again", "tuning", *ENDED)
+    pinned = cloud.s3.head_object(Bucket=cloud.bucket, Key=f"runs/{first['run_id']}/input/dataset.zip")["ETag"]
+    cloud.upload("again.zip", build_colour_zip(seed=7))
+
+    def both_ended() -> list[dict[str, Any]] | None:
+        runs = cloud.list_runs("again")
+        return runs if len(runs) == 2 and all(run["status"] in ENDED for run in runs) else None
+
+    runs = wait_until(both_ended, within=400, what="both runs have ended")
+    assert {run["status"] for run in runs} <= {"deployed", "superseded"}, runs
+    assert runs[0]["status"] == "deployed"
+    key = f"runs/{first['run_id']}/input/dataset.zip"
+    assert cloud.s3.head_object(Bucket=cloud.bucket, Key=key)["ETag"] == pinned
+    assert cloud.api.get("/models/again").json()["run_id"] == runs[0]["run_id"]

@@ -1,0 +1,111 @@
+"""The main job: a zip goes in, a model answers."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.end_to_end.conftest import upload_small_dataset
+from tests.support.local_cloud import LocalCloud
+from tests.support.pictures import COLOURS, draw_test_picture
+
+
+def read_json(cloud: LocalCloud, key: str) -> dict[str, Any]:
+    return dict(json.loads(cloud.s3.get_object(Bucket=cloud.bucket, Key=key)["Body"].read()))
+
+
+@pytest.mark.parametrize("colour", sorted(COLOURS))
+def test_the_route_answers_with_the_class(cloud: LocalCloud, deployed_run: dict[str, Any], colour: str) -> None:
+    """A picture that no split held is answered with its class, best first, by the run's model."""
+    response = cloud.api.post(
+        "/models/colours/predict?top=2", content=draw_test_picture(colour), headers={"Content-Type": "image/png"}
+    )
+    assert response.status_code == 200, response.text
+    answer = response.json()
+    predictions = answer["results"][0]["predictions"]
+    assert predictions[0]["class"] == colour
+    assert len(predictions) == 2
+    assert predictions[0]["probability"] >= predictions[1]["probability"]
+    assert answer["run_id"] == deployed_run["run_id"]
+    assert answer["milliseconds"] > 0
+
+
+def test_the_run_folder_tells_the_story(cloud: LocalCloud, deployed_run: dict[str, Any]) -> None:
+    """Every file that the architecture names is there, and they agree with one another."""
+    prefix = f"runs/{deployed_run['run_id']}/"
+    run, dataset, tuning, decision, result = (
+        read_json(cloud, f"{prefix}{name}.json") for name in ("run", "dataset", "tuning", "decision", "result")
+    )
+    assert run["run_id"] == deployed_run["run_id"]
+    assert sorted(dataset["classes"]) == sorted(COLOURS)
+    assert len(tuning["trials"]) == 2
+    assert result["status"] == "deployed"
+    shipped = decision["training_job_name"]
+    evaluation = read_json(cloud, f"{prefix}jobs/{shipped}/evaluation.json")
+    assert evaluation["test"]["images"] == 24
+    assert result["metrics"]["test"]["accuracy"] == pytest.approx(evaluation["test"]["accuracy"])
+
+
+def test_the_trials_were_real(cloud: LocalCloud, deployed_run: dict[str, Any]) -> None:
+    """Each trial is a training job with hyperparameters of its own, a final metric, an artifact and a log."""
+    name = deployed_run["run_id"]
+    trials = cloud.sagemaker.list_training_jobs_for_hyper_parameter_tuning_job(HyperParameterTuningJobName=name)
+    logs = cloud.client("logs")
+    rates = set()
+    for trial in trials["TrainingJobSummaries"]:
+        job = cloud.sagemaker.describe_training_job(TrainingJobName=trial["TrainingJobName"])
+        assert job["TrainingJobStatus"] == "Completed"
+        assert "valid:score" in {metric["MetricName"] for metric in job["FinalMetricDataList"]}
+        bucket, key = job["ModelArtifacts"]["S3ModelArtifacts"].removeprefix("s3://").split("/", 1)
+        assert cloud.s3.head_object(Bucket=bucket, Key=key)["ContentLength"] > 1_000_000
+        streams = logs.describe_log_streams(
+            logGroupName="/aws/sagemaker/TrainingJobs", logStreamNamePrefix=trial["TrainingJobName"]
+        )
+        assert streams["logStreams"]
+        rates.add(trial["TunedHyperParameters"]["learning_rate"])
+    assert len(rates) == 2
+
+
+def test_the_model_is_listed_and_can_be_deleted(cloud: LocalCloud, deployed_run: dict[str, Any]) -> None:
+    """DELETE ends the endpoint; what answered then answers 404."""
+    upload_small_dataset(cloud, "gone", trials=1, parallel_trials=1)
+    run = cloud.wait_for_status("gone", "deployed", "failed", "rejected")
+    assert run["status"] == "deployed", run
+    assert {"colours", "gone"} <= {model["name"] for model in cloud.api.get("/models").json()["models"]}
+    assert cloud.api.delete("/models/gone").status_code in (200, 202, 204)
+    response = cloud.api.post(
+        "/models/gone/predict", content=draw_test_picture("red"), headers={"Content-Type": "image/png"}
+    )
+    assert response.status_code == 404, response.text
+    endpoints = cloud.sagemaker.list_endpoints(NameContains="-gone-")["Endpoints"]
+    assert [endpoint for endpoint in endpoints if endpoint["EndpointStatus"] != "Deleting"] == []
+
+
+def test_a_rejected_dataset_costs_nothing(cloud: LocalCloud) -> None:
+    """A file that is no zip ends its run before anything is launched, with a reason that a person can read."""
+    cloud.upload("broken.zip", b"this is no archive")
+    run = cloud.wait_for_status("broken", "rejected", "failed", "tuning")
+    assert run["status"] == "rejected"
+    assert "zip" in run["reason"]
+    assert (
+        cloud.sagemaker.list_hyper_parameter_tuning_jobs(NameContains=run["run_id"])["HyperParameterTuningJobSummaries"]
+        == []
+    )
+
+
+def test_a_stopped_run_ends_its_jobs(cloud: LocalCloud) -> None:
+    """POST /runs/ID/stop ends the trials, and the run is `stopped`, not failed."""
+    upload_small_dataset(cloud, "halted", epochs=50, trials=4)
+    run = cloud.wait_for_status("halted", "tuning")
+    assert cloud.api.post(f"/runs/{run['run_id']}/stop").status_code in (200, 202)
+    ended = cloud.wait_for_status("halted", "stopped", "failed", "deployed")
+    assert ended["status"] == "stopped"
+    name = run["run_id"]
+    assert (
+        cloud.sagemaker.describe_hyper_parameter_tuning_job(HyperParameterTuningJobName=name)[
+            "HyperParameterTuningJobStatus"
+        ]
+        == "Stopped"
+    )

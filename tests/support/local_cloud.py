@@ -1,0 +1,171 @@
+"""A local cloud in a process of its own, as `make up` starts it, and clients that talk to it as a user would."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeVar
+
+import boto3
+import httpx
+import psutil
+
+T = TypeVar("T")
+READY_WITHIN = 60.0
+
+
+def find_free_port() -> int:
+    """A port of 127.0.0.1 that nothing listened on a moment ago."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def wait_until(look: Callable[[], T | None], *, within: float, what: str, every: float = 0.1) -> T:
+    """The first thing that `look` returns other than None; an AssertionError naming `what` after `within` seconds."""
+    deadline = time.monotonic() + within
+    while time.monotonic() < deadline:
+        if (found := look()) is not None:
+            return found
+        time.sleep(every)
+    raise AssertionError(f"{what}: not within {within:g} s")
+
+
+def read_env_file(path: Path) -> dict[str, str]:
+    """The variables that a file of `export NAME=VALUE` lines sets."""
+    lines = [line.removeprefix("export ") for line in path.read_text().splitlines() if line.startswith("export ")]
+    return {name: "".join(shlex.split(value)) for name, value in (line.split("=", 1) for line in lines)}
+
+
+class LocalCloud:
+    """`python -m localcloud up` over one state folder; may be killed and started again."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.aws_port, self.port = find_free_port(), find_free_port()
+        self.process: subprocess.Popen[bytes] | None = None
+        self.variables: dict[str, str] = {}
+
+    def start(self) -> float:
+        """Start it and wait until it serves. Returns the seconds that took."""
+        env_file = self.home / "env"
+        env_file.unlink(missing_ok=True)
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+        environment |= {"LOCALCLOUD_HOME": str(self.home), "AWS_PORT": str(self.aws_port), "PORT": str(self.port)}
+        self.home.mkdir(parents=True, exist_ok=True)
+        started = time.monotonic()
+        with (self.home / "up.log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "localcloud", "up"], env=environment, stdout=log, stderr=log, bufsize=0
+            )
+        wait_until(
+            self._is_ready,
+            within=READY_WITHIN,
+            what=f"the local cloud is ready (see {self.home / 'up.log'})",
+            every=0.02,
+        )
+        return time.monotonic() - started
+
+    def _is_ready(self) -> bool | None:
+        assert self.process is not None
+        assert self.process.poll() is None, (self.home / "up.log").read_text()
+        env_file = self.home / "env"
+        if not env_file.exists():
+            return None
+        self.variables = read_env_file(env_file)
+        try:
+            return True if httpx.get(f"{self.variables['API_URL']}/health", timeout=10).status_code == 200 else None
+        except httpx.TransportError:
+            return None
+
+    def list_processes(self) -> list[psutil.Process]:
+        """The cloud's own process and all that came of it."""
+        assert self.process is not None
+        own = psutil.Process(self.process.pid)
+        return [own, *own.children(recursive=True)]
+
+    def interrupt(self) -> int:
+        """End it as Ctrl-C does. Returns its exit status."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGINT)
+        return self.process.wait(timeout=60)
+
+    def kill(self) -> None:
+        """End it as a power cut does: SIGKILL to the cloud's own process alone."""
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait(timeout=60)
+
+    def client(self, service: str) -> Any:
+        """An unmodified boto3 client that talks to this cloud."""
+        return boto3.client(
+            service,
+            endpoint_url=self.variables["AWS_ENDPOINT_URL"],
+            region_name=self.variables["AWS_REGION"],
+            aws_access_key_id=self.variables["AWS_ACCESS_KEY_ID"],
+            aws_secret_access_key=self.variables["AWS_SECRET_ACCESS_KEY"],
+        )
+
+    @cached_property
+    def s3(self) -> Any:
+        return self.client("s3")
+
+    @cached_property
+    def sagemaker(self) -> Any:
+        return self.client("sagemaker")
+
+    @property
+    def bucket(self) -> str:
+        return self.variables["BUCKET"]
+
+    @cached_property
+    def api(self) -> httpx.Client:
+        """The app's routes, with the token that `.localcloud/env` tells."""
+        return httpx.Client(
+            base_url=self.variables["API_URL"],
+            headers={"Authorization": f"Bearer {self.variables['API_TOKEN']}"},
+            timeout=60,
+        )
+
+    def upload(self, name: str, body: bytes) -> None:
+        """Put an object under `datasets/`, as a user drops a file."""
+        self.s3.put_object(Bucket=self.bucket, Key=f"datasets/{name}", Body=body)
+
+    def list_runs(self, dataset: str) -> list[dict[str, Any]]:
+        """The runs of one dataset, newest first."""
+        runs = self.api.get("/runs").raise_for_status().json()["runs"]
+        return [run for run in runs if run["dataset"] == dataset]
+
+    def wait_for_status(self, dataset: str, *statuses: str, within: float = 240) -> dict[str, Any]:
+        """The dataset's newest run once its status is one of those."""
+
+        def look() -> dict[str, Any] | None:
+            runs = self.list_runs(dataset)
+            return runs[0] if runs and runs[0]["status"] in statuses else None
+
+        return wait_until(look, within=within, what=f"{dataset} is {' or '.join(statuses)}")
+
+
+@contextmanager
+def run_local_cloud(home: Path) -> Iterator[LocalCloud]:
+    """A started local cloud, ended at the end whatever happens."""
+    cloud = LocalCloud(home)
+    try:
+        cloud.start()
+        yield cloud
+    finally:
+        if cloud.process is not None and cloud.process.poll() is None:
+            cloud.process.send_signal(signal.SIGINT)
+            try:
+                cloud.process.wait(timeout=60)
+            except subprocess.TimeoutExpired:
+                cloud.process.kill()
