@@ -16,8 +16,8 @@ from typing import Any
 
 import torch
 import torchvision
-from images import decode_image, make_tensor
 from PIL import Image
+from preprocessing import decode_image, make_tensor
 from refusals import refuse_accept, refuse_request, refuse_size, refuse_type
 
 MANIFEST_FORMAT = 1

@@ -1,0 +1,140 @@
+"""The process behind an endpoint: a model archive served over HTTP under SageMaker's container contract.
+
+`GET /ping` answers 200 and `POST /invocations` predicts. The archive's `code/inference.py` is imported and its four
+functions are called as AWS's own handler calls them (`sagemaker_inference.transformer.Transformer`): the same content
+types, the same Accept, and, for an error, `message`, a line break and the traceback, under the error's `status_code`
+or 500. AWS's handler knows such an error by its base class; here, where that class does not exist, by the attributes.
+
+The port is bound after the model is loaded, so whoever gets a connection gets answers. Each of `--threads` workers
+predicts with one torch thread: throughput is that of all cores, and an answer does not depend on their number. The
+price is the latency of a single request, which more torch threads would shorten.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import importlib
+import json
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from http import HTTPStatus
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+FUNCTIONS = ("model_fn", "input_fn", "predict_fn", "output_fn")
+TEXT_TYPES = ("application/json", "text/csv")
+DEFAULT_ACCEPT = "application/json"
+# Longer than a client's pool keeps an idle connection, so that no request meets a socket that is just being closed.
+KEEP_ALIVE_S = 120
+DRAIN_S = 10
+
+
+@dataclass(frozen=True)
+class Handler:
+    """A loaded model and the functions that use it."""
+
+    module: ModuleType
+    model: Any
+
+    def transform(self, body: bytes, content_type: str | None, accept: str | None) -> Response:
+        """Answer one invocation. Never raises: an error becomes a response, as in AWS's handler."""
+        try:
+            if not accept or accept == "*/*":
+                accept = os.environ.get("SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT", DEFAULT_ACCEPT)
+            payload = body.decode() if content_type in TEXT_TYPES else body
+            data = self.module.input_fn(payload, content_type)
+            result = self.module.output_fn(self.module.predict_fn(data, self.model), accept)
+            content, kind = result if isinstance(result, tuple) else (result, accept)
+            return Response(content, media_type=kind)
+        except Exception as error:  # noqa: BLE001 - the code served is the user's, and the server outlives it
+            return describe_error(error)
+
+
+def describe_error(error: Exception) -> Response:
+    """Render an error as AWS's handler does: its own status if it carries one, else 500; then the traceback."""
+    trace = "".join(traceback.format_exception(error))
+    status = getattr(error, "status_code", HTTPStatus.INTERNAL_SERVER_ERROR)
+    message = getattr(error, "message", None) or str(error)
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        print(trace, file=sys.stderr, flush=True)
+    return Response(f"{message}\n{trace}", status_code=status, media_type="text/plain")
+
+
+def load_handler(model_dir: Path) -> Handler:
+    """Import the archive's code and load its model. Raises whatever they raise, and ImportError if one is missing."""
+    program = os.environ.get("SAGEMAKER_PROGRAM", "inference.py")
+    code = model_dir / "code"
+    if not (code / program).is_file():
+        raise ImportError(f"The model archive holds no code/{program}. Put the four functions there.")
+    sys.path.insert(0, str(code))
+    module = importlib.import_module(program.removesuffix(".py"))
+    missing = [name for name in FUNCTIONS if not hasattr(module, name)]
+    if missing:
+        raise ImportError(f"code/{program} lacks {', '.join(missing)}. The local cloud has no defaults for them.")
+    return Handler(module, module.model_fn(str(model_dir)))
+
+
+def limit_torch_threads() -> None:
+    """One torch thread a worker. The variable serves a torch yet to be imported, the call one inherited by a fork."""
+    os.environ["OMP_NUM_THREADS"] = "1"
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(1)
+
+
+def create_app(handler: Handler, threads: int) -> Starlette:
+    """The two routes of a SageMaker container."""
+    workers = ThreadPoolExecutor(threads, thread_name_prefix="predict")
+
+    async def ping(_: Request) -> Response:
+        return Response()
+
+    async def invoke(request: Request) -> Response:
+        body = await request.body()
+        headers = request.headers
+        arguments = (body, headers.get("content-type"), headers.get("accept"))
+        return await asyncio.get_running_loop().run_in_executor(workers, handler.transform, *arguments)
+
+    return Starlette(routes=[Route("/ping", ping), Route("/invocations", invoke, methods=["POST"])])
+
+
+def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="localcloud.model_server", description="Serve an extracted model archive.")
+    parser.add_argument("--model-dir", type=Path, required=True, help="holds model.pth, manifest.json and code/")
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--threads", type=int, default=1, help="predictions made at the same time")
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Load, then serve until SIGTERM; requests under way are answered first."""
+    arguments = parse_arguments(sys.argv[1:] if argv is None else argv)
+    limit_torch_threads()
+    handler = load_handler(arguments.model_dir)
+    app = create_app(handler, arguments.threads)
+    print(json.dumps({"serving": str(arguments.model_dir), "port": arguments.port}), flush=True)
+    uvicorn.run(
+        app,
+        host=arguments.host,
+        port=arguments.port,
+        log_level="warning",
+        access_log=False,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=DRAIN_S,
+    )
+
+
+if __name__ == "__main__":
+    main()

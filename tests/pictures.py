@@ -1,0 +1,43 @@
+"""Pictures of every kind that people and attackers send."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+
+def draw(width: int, height: int, mode: str = "RGB", seed: int = 0) -> Image.Image:
+    """A smooth coloured picture with some noise, in any mode that Pillow can make from RGB."""
+    rng = np.random.default_rng(seed)
+    down, across = np.mgrid[0:height, 0:width]
+    waves = [np.sin(across / (7 + 5 * band) + band) * np.cos(down / (11 + 3 * band)) for band in range(3)]
+    pixels = np.stack(waves, axis=-1) * 100 + 128 + rng.normal(0, 8, (height, width, 3))
+    image = Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
+    if mode == "I;16":
+        return Image.fromarray(np.asarray(image.convert("L"), dtype=np.uint16) * 257)
+    if mode == "P":
+        return image.quantize(64)
+    if mode in ("RGBA", "LA"):
+        image = image.convert(mode)
+        image.putalpha(Image.fromarray((across * 255 // max(1, width - 1)).astype(np.uint8)))
+        return image
+    return image.convert(mode)
+
+
+def encode(image: Image.Image, format: str = "PNG", **options: Any) -> bytes:
+    """The image as the bytes of a file."""
+    buffer = io.BytesIO()
+    image.save(buffer, format, **options)
+    return buffer.getvalue()
+
+
+def announce_png(width: int, height: int) -> bytes:
+    """A PNG whose header announces a size that nothing follows."""
+    header = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    chunk = struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
+    return b"\x89PNG\r\n\x1a\n" + chunk + b"\x00\x00\x00\x00IEND\xaeB`\x82"
