@@ -1,0 +1,74 @@
+"""Tags of everything that has an ARN: AddTags, ListTags, DeleteTags, and what the other operations need of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from localcloud.errors import ValidationException
+from localcloud.sagemaker.cloud import Cloud, Request, Response, operation
+
+TAGGED = ("training-job", "hyper-parameter-tuning-job", "model", "endpoint-config", "endpoint")
+MOST_TAGS = 50
+
+
+@operation
+def add_tags(cloud: Cloud, request: Request) -> Response:
+    """Add tags to a resource, in place of those with the same keys. Answers with all of its tags."""
+    arn = _require_resource(cloud, request["ResourceArn"])
+    with cloud.lock:
+        tags = read_tags(cloud, arn) | {tag["Key"]: tag["Value"] for tag in request["Tags"]}
+        _write_tags(cloud, arn, tags)
+    return {"Tags": _to_list(tags)}
+
+
+@operation
+def list_tags(cloud: Cloud, request: Request) -> Response:
+    """All tags of a resource. A resource holds at most 50, so there is never a second page."""
+    return {"Tags": _to_list(read_tags(cloud, _require_resource(cloud, request["ResourceArn"])))}
+
+
+@operation
+def delete_tags(cloud: Cloud, request: Request) -> Response:
+    """Take tags from a resource by their keys; keys that it has not are passed over."""
+    arn = _require_resource(cloud, request["ResourceArn"])
+    with cloud.lock:
+        _write_tags(cloud, arn, {k: v for k, v in read_tags(cloud, arn).items() if k not in request["TagKeys"]})
+    return {}
+
+
+def put_tags(cloud: Cloud, arn: str, tags: list[dict[str, str]] | None) -> None:
+    """Set the tags that a Create request brought. Raises ValidationException on doubled keys."""
+    keys = [tag["Key"] for tag in tags or []]
+    if len(set(keys)) < len(keys):
+        raise ValidationException("Duplicate tag keys found. Please remove the duplicates.")
+    _write_tags(cloud, arn, {tag["Key"]: tag["Value"] for tag in tags or []})
+
+
+def read_tags(cloud: Cloud, arn: str) -> dict[str, str]:
+    """The tags of a resource as a map; empty where it has none."""
+    tags: dict[str, str] = (cloud.store.get("tags", arn) or {}).get("Tags", {})
+    return tags
+
+
+def drop_tags(cloud: Cloud, arn: str) -> None:
+    """Forget the tags of a resource that is deleted."""
+    cloud.store.delete("tags", arn)
+
+
+def _write_tags(cloud: Cloud, arn: str, tags: dict[str, str]) -> None:
+    if len(tags) > MOST_TAGS:
+        raise ValidationException(f"A resource can have at most {MOST_TAGS} tags; {arn} would have {len(tags)}.")
+    cloud.store.put("tags", arn, {"Tags": tags})
+
+
+def _require_resource(cloud: Cloud, arn: str) -> str:
+    kind, _, name = arn.rpartition(":")[2].partition("/")
+    wanted = cloud.arn(kind, name)
+    names = cloud.store.names(kind) if kind in TAGGED else []
+    if wanted != arn.lower() or name.lower() not in (known.lower() for known in names):
+        raise ValidationException(f"Could not find the resource {arn!r}.")
+    return wanted
+
+
+def _to_list(tags: dict[str, str]) -> list[dict[str, Any]]:
+    return [{"Key": key, "Value": value} for key, value in tags.items()]

@@ -1,0 +1,91 @@
+"""The state of the local cloud: records by kind and name, a JSON file each, so that a killed cloud finds them again.
+
+All records are held in memory too, which makes a describe a dictionary look-up; the files are written by renaming,
+so a reader or a kill never meets half a record. One process owns a store's folder.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import threading
+from collections.abc import Callable
+from copy import deepcopy
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+Record = dict[str, Any]
+
+
+class Store:
+    """Records under a folder: FOLDER/KIND/NAME.json. Safe to use from several threads."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._lock = threading.RLock()
+        self._records: dict[str, dict[str, Record]] = {}
+        for path in sorted(folder.glob("*/*.json")):
+            record = json.loads(path.read_text(encoding="utf-8"), object_hook=_decode)
+            self._records.setdefault(path.parent.name, {})[record["name"]] = record["record"]
+
+    def get(self, kind: str, name: str) -> Record | None:
+        """A copy of the record, or None."""
+        with self._lock:
+            return deepcopy(self._records.get(kind, {}).get(name))
+
+    def put(self, kind: str, name: str, record: Record) -> None:
+        """Keep the record in memory and on disk; datetimes are kept to the microsecond."""
+        with self._lock:
+            self._records.setdefault(kind, {})[name] = deepcopy(record)
+            self._write(kind, name, record)
+
+    def update(self, kind: str, name: str, change: Callable[[Record], Record | None]) -> Record | None:
+        """Put what `change` makes of the record, with no other writer in between.
+
+        Returns the new record; None, with nothing written, where there is no record or `change` returns None.
+        """
+        with self._lock:
+            record = self.get(kind, name)
+            changed = change(record) if record is not None else None
+            if changed is not None:
+                self.put(kind, name, changed)
+            return changed
+
+    def delete(self, kind: str, name: str) -> None:
+        """Forget the record; one that is not there is no error."""
+        with self._lock:
+            self._records.get(kind, {}).pop(name, None)
+            with contextlib.suppress(FileNotFoundError):
+                self._path(kind, name).unlink()
+
+    def names(self, kind: str) -> tuple[str, ...]:
+        """The names of all records of a kind."""
+        with self._lock:
+            return tuple(self._records.get(kind, {}))
+
+    def list(self, kind: str) -> list[Record]:
+        """Copies of all records of a kind, in the order of their first writing."""
+        with self._lock:
+            return [deepcopy(record) for record in self._records.get(kind, {}).values()]
+
+    def _path(self, kind: str, name: str) -> Path:
+        return self._folder / kind / f"{quote(name, safe='')}.json"
+
+    def _write(self, kind: str, name: str, record: Record) -> None:
+        path = self._path(kind, name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_suffix(".tmp")
+        temporary.write_text(json.dumps({"name": name, "record": record}, default=_encode), encoding="utf-8")
+        temporary.replace(path)
+
+
+def _encode(value: Any) -> dict[str, str]:
+    if isinstance(value, datetime):
+        return {"$datetime": value.astimezone(UTC).isoformat()}
+    raise TypeError(f"a record holds a {type(value).__name__}, {value!r}; only JSON's types and datetimes are kept")
+
+
+def _decode(value: dict[str, Any]) -> Any:
+    return datetime.fromisoformat(value["$datetime"]) if value.keys() == {"$datetime"} else value
