@@ -18,15 +18,22 @@
     ├── ServiceError                     502  an AWS call failed
     │   ├── AccessDenied                 502
     │   ├── AlreadyExists                502
-    │   ├── ServiceNotFound              502  the thing asked of AWS is not there
+    │   ├── InvalidRequest               502  AWS refused what we asked, and always will
+    │   ├── ModelError                   502  the model's container answered with an error
+    │   ├── PreconditionFailed           502  a conditional call came too late
     │   ├── QuotaExceeded                502
+    │   ├── ServiceNotFound              502  the thing asked of AWS is not there
+    │   ├── Busy                         503  the thing is changing at the moment
     │   └── Throttled                    503
-    └── ModelNotReady                    503
+    ├── ModelNotReady                    503
+    └── InvalidSettings                  500
 
 A message says what, where, which value, and what to do. `code` is what a program may compare.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 
 class WhippetError(Exception):
@@ -111,7 +118,17 @@ class UnreadableImage(Unprocessable):
 
 
 class InvalidRecipe(Unprocessable):
-    """A recipe breaks its schema."""
+    """A recipe breaks its schema, or a rule between two of its members."""
+
+    problems: tuple[str, ...] = ()
+
+    @classmethod
+    def listing(cls, problems: Iterable[object]) -> InvalidRecipe:
+        """One error that tells of every problem, each on a line of its own."""
+        lines = tuple(str(problem) for problem in problems)
+        error = cls("The recipe cannot be used:\n" + "\n".join(f"- {line}" for line in lines))
+        error.problems = lines
+        return error
 
 
 class ServiceError(WhippetError):
@@ -128,12 +145,35 @@ class AlreadyExists(ServiceError):
     """AWS holds a thing of this name already."""
 
 
+class InvalidRequest(ServiceError):
+    """AWS refused what was asked, and will refuse it again."""
+
+
+class ModelError(ServiceError):
+    """The container behind an endpoint answered with an error: its status and its body are kept."""
+
+    def __init__(self, message: str, *, original_status: int, original_body: str) -> None:
+        super().__init__(message)
+        self.original_status = original_status
+        self.original_body = original_body
+
+
+class PreconditionFailed(ServiceError):
+    """A conditional call came too late: the thing is no longer what the caller saw."""
+
+
 class ServiceNotFound(ServiceError):
     """AWS holds no thing of this name."""
 
 
 class QuotaExceeded(ServiceError):
     """A limit of the account stands in the way."""
+
+
+class Busy(ServiceError):
+    """The thing is changing at the moment; the same call will do later."""
+
+    status = 503
 
 
 class Throttled(ServiceError):
@@ -146,3 +186,7 @@ class ModelNotReady(WhippetError):
     """The endpoint is on its way and will answer soon."""
 
     status = 503
+
+
+class InvalidSettings(WhippetError):
+    """An environment variable of the functions is missing or cannot be used."""

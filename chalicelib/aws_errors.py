@@ -1,0 +1,97 @@
+"""AWS's error codes, and what each is in our tree. A test proves that no code of an operation we call is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from chalicelib import errors
+from chalicelib.errors import ServiceError
+
+ERRORS: Mapping[str, type[ServiceError]] = {
+    "AccessDenied": errors.AccessDenied,
+    "AccessDeniedException": errors.AccessDenied,
+    "AuthorizationError": errors.AccessDenied,
+    "DecryptionFailure": errors.AccessDenied,
+    "ExpiredToken": errors.AccessDenied,
+    "ExpiredTokenException": errors.AccessDenied,
+    "InvalidClientTokenId": errors.AccessDenied,
+    "InvalidSecurity": errors.AccessDenied,
+    "KMSAccessDenied": errors.AccessDenied,
+    "SignatureDoesNotMatch": errors.AccessDenied,
+    "UnrecognizedClientException": errors.AccessDenied,
+    "403": errors.AccessDenied,
+    "ResourceInUse": errors.AlreadyExists,
+    "404": errors.ServiceNotFound,
+    "NoSuchBucket": errors.ServiceNotFound,
+    "NoSuchKey": errors.ServiceNotFound,
+    "NoSuchVersion": errors.ServiceNotFound,
+    "NotFound": errors.ServiceNotFound,
+    "ResourceNotFound": errors.ServiceNotFound,
+    "ResourceNotFoundException": errors.ServiceNotFound,
+    "LimitExceededException": errors.QuotaExceeded,
+    "ResourceLimitExceeded": errors.QuotaExceeded,
+    "KMSThrottling": errors.Throttled,
+    "ModelNotReadyException": errors.Throttled,
+    "RequestLimitExceeded": errors.Throttled,
+    "ServiceUnavailable": errors.Throttled,
+    "ServiceUnavailableException": errors.Throttled,
+    "SlowDown": errors.Throttled,
+    "Throttling": errors.Throttled,
+    "ThrottlingException": errors.Throttled,
+    "TooManyRequestsException": errors.Throttled,
+    "409": errors.Busy,
+    "ConditionalRequestConflict": errors.Busy,
+    "OperationAborted": errors.Busy,
+    "412": errors.PreconditionFailed,
+    "PreconditionFailed": errors.PreconditionFailed,
+    "EncryptionTypeMismatch": errors.InvalidRequest,
+    "EndpointDisabled": errors.InvalidRequest,
+    "InvalidObjectState": errors.InvalidRequest,
+    "InvalidParameter": errors.InvalidRequest,
+    "InvalidParameterException": errors.InvalidRequest,
+    "InvalidRequest": errors.InvalidRequest,
+    "InvalidRequestException": errors.InvalidRequest,
+    "InvalidWriteOffset": errors.InvalidRequest,
+    "KMSDisabled": errors.InvalidRequest,
+    "KMSInvalidState": errors.InvalidRequest,
+    "KMSNotFound": errors.InvalidRequest,
+    "KMSOptInRequired": errors.InvalidRequest,
+    "ObjectNotInActiveTierError": errors.InvalidRequest,
+    "ParameterValueInvalid": errors.InvalidRequest,
+    "PlatformApplicationDisabled": errors.InvalidRequest,
+    "TooManyParts": errors.InvalidRequest,
+    "ValidationError": errors.InvalidRequest,
+    "ValidationException": errors.InvalidRequest,
+    "InternalDependencyException": ServiceError,
+    "InternalError": ServiceError,
+    "InternalException": ServiceError,
+    "InternalFailure": ServiceError,
+    "InternalServiceError": ServiceError,
+}
+
+# SageMaker says ValidationException for many things; the text alone tells them apart.
+VALIDATION_TEXTS: tuple[tuple[str, type[ServiceError]], ...] = (
+    ("Cannot create already existing", errors.AlreadyExists),
+    ("Could not find", errors.ServiceNotFound),
+    ("Requested resource not found", errors.ServiceNotFound),
+    ("in-progress", errors.Busy),
+    ("is not in a state where it can be", errors.Busy),
+)
+
+
+def translate(error: Exception, doing: str) -> ServiceError:
+    """Our error for one of botocore's. `doing` says what was tried, for the message."""
+    response = getattr(error, "response", None)
+    if not isinstance(response, Mapping):  # no answer came: a network or a configuration error
+        return ServiceError(f"{doing}: {error}")
+    code = str(response.get("Error", {}).get("Code", ""))
+    text = str(response.get("Error", {}).get("Message", ""))
+    message = f"{doing}: {code}: {text}"
+    if code == "ModelError":
+        status, body = int(response.get("OriginalStatusCode", 500)), str(response.get("OriginalMessage", ""))
+        return errors.ModelError(message, original_status=status, original_body=body)
+    if code == "ValidationException":
+        for part, kind in VALIDATION_TEXTS:
+            if part in text:
+                return kind(message)
+    return ERRORS.get(code, ServiceError)(message)
