@@ -1,0 +1,234 @@
+"""The template process: it imports heavy packages once, runs none of their operations, and forks children on demand.
+
+A child starts in hundredths of a second where a fresh interpreter needs seconds to import torch. Forking is safe only
+because the template has one thread and never ran a threaded operation: such a child would hang.
+
+Run as a program, with the standard library alone: `python -P forkserver_template.py FD PACKAGE…`. FD is a stream
+socket of JSON lines. It takes {"op": "launch", "id", "entry", "argv", "env", "cwd", "log", "paths"} and {"op":
+"signal", "id", "signal"}; it sends {"ready": {…}}, {"id", "pid"} and {"id", "exit"}. When the socket closes, however
+the other side ended, it kills the process groups of all its children and ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import gc
+import importlib
+import json
+import os
+import random
+import runpy
+import select
+import signal
+import socket
+import sys
+import tempfile
+import time
+import traceback
+import warnings
+from types import TracebackType
+from typing import Any
+
+PR_SET_PDEATHSIG = 1
+LARGEST_READ = 1 << 16
+
+
+def main() -> None:
+    """Serve launches until the socket closes; in a forked child, run what it was forked for."""
+    control = socket.socket(fileno=int(sys.argv[1]))
+    preload(control, sys.argv[2:])
+    request = Template(control).serve()
+    if request is not None:
+        run_child(request)
+
+
+def preload(control: socket.socket, packages: list[str]) -> None:
+    """Import the packages, and tell how long it took. A package that is missing is reported, and done without."""
+    began = time.monotonic()
+    missing = [name for name in packages if not try_import(name)]
+    gc.collect()
+    gc.freeze()  # the children share the memory pages of what is loaded by now; collecting would copy them
+    send(control, {"ready": {"pid": os.getpid(), "seconds": round(time.monotonic() - began, 3), "missing": missing}})
+
+
+def try_import(name: str) -> bool:
+    try:
+        importlib.import_module(name)
+    except ImportError:
+        return False
+    return True
+
+
+def send(control: socket.socket, message: dict[str, Any]) -> None:
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+        control.sendall(json.dumps(message).encode() + b"\n")
+
+
+class Template:
+    """The loop of the template: one thread, which waits for requests and for children that end."""
+
+    def __init__(self, control: socket.socket) -> None:
+        self.control = control
+        self.children: dict[int, int] = {}  # pid of a child -> id of its launch
+        self.buffer = b""
+        self.wake_read, self.wake_write = socket.socketpair()
+        self.wake_write.setblocking(False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.set_wakeup_fd(self.wake_write.fileno(), warn_on_full_buffer=False)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)  # the socket alone says when to end
+
+    def serve(self) -> dict[str, Any] | None:
+        """None when the socket has closed; in a child, the request it was forked for."""
+        while True:
+            readable, _, _ = select.select([self.control, self.wake_read], [], [])
+            if self.wake_read in readable:
+                self.wake_read.recv(LARGEST_READ)
+                self.reap()
+            if self.control in readable:
+                data = self.read()
+                if not data:
+                    signal.set_wakeup_fd(-1)
+                    self.end_children()
+                    return None
+                request = self.take_requests(data)
+                if request is not None:
+                    return request
+
+    def read(self) -> bytes:
+        try:
+            return self.control.recv(LARGEST_READ)
+        except ConnectionResetError:
+            return b""
+
+    def take_requests(self, data: bytes) -> dict[str, Any] | None:
+        self.buffer += data
+        while b"\n" in self.buffer:
+            line, self.buffer = self.buffer.split(b"\n", 1)
+            request: dict[str, Any] = json.loads(line)
+            if request["op"] == "signal":
+                self.signal_child(request)
+            elif self.launch(request):
+                return request
+        return None
+
+    def launch(self, request: dict[str, Any]) -> bool:
+        """Fork. True in the child."""
+        template = os.getpid()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # libraries' idle threads; none ran an operation
+            pid = os.fork()
+        if pid == 0:
+            self.become_child(template)
+            return True
+        self.children[pid] = request["id"]
+        send(self.control, {"id": request["id"], "pid": pid})
+        return False
+
+    def become_child(self, template: int) -> None:
+        """Leave the template's session, signals and sockets behind, and die when it dies."""
+        os.setsid()
+        signal.set_wakeup_fd(-1)
+        for number in (signal.SIGCHLD, signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+        for held in (self.control, self.wake_read, self.wake_write):
+            held.close()
+        die_with(template)
+
+    def reap(self) -> None:
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            kill_group(pid, signal.SIGKILL)  # what a child left behind ends with it, as in a container
+            if pid in self.children:
+                send(self.control, {"id": self.children.pop(pid), "exit": os.waitstatus_to_exitcode(status)})
+
+    def signal_child(self, request: dict[str, Any]) -> None:
+        for pid, launch in self.children.items():
+            if launch == request["id"]:
+                kill_group(pid, request["signal"])
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.kill(pid, request["signal"])  # forked a moment ago, it may not lead its group yet
+
+    def end_children(self) -> None:
+        for pid in self.children:
+            kill_group(pid, signal.SIGKILL)
+
+
+def kill_group(pid: int, number: int) -> None:
+    """Signal the process group that a child leads; nothing where none is left of it."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, number)
+
+
+def die_with(parent: int) -> None:
+    """Linux only: be killed when the parent ends; elsewhere the closing socket has to do."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:
+            os._exit(1)
+
+
+def run_child(request: dict[str, Any]) -> None:
+    """Take on the request's log, folder, environment and arguments, and run its entry as an interpreter would."""
+    redirect_output(request["log"])
+    os.chdir(request["cwd"])
+    os.environ.clear()
+    os.environ.update(request["env"])
+    time.tzset()
+    renew_random_state()
+    sys.excepthook = show_error
+    entry = request["entry"]
+    if "command" in entry:
+        os.execvpe(entry["command"], [entry["command"], *request["argv"]], request["env"])  # noqa: S606
+    run_python(entry, request)
+
+
+def redirect_output(log: str) -> None:
+    output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    for source, target in ((nothing, 0), (output, 1), (output, 2)):
+        os.dup2(source, target)
+    os.close(output)
+    os.close(nothing)
+    sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 - the standard streams stay open
+    sys.stdout = open(1, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115
+    sys.stderr = open(2, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115
+
+
+def renew_random_state() -> None:
+    """Every child would otherwise draw the template's numbers."""
+    random.seed()
+    tempfile.tempdir = None
+    if "numpy" in sys.modules:
+        sys.modules["numpy"].random.seed()
+
+
+def show_error(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """A traceback without the template's own frames: it begins where the child's program does."""
+    own = (__file__, "<frozen runpy>")
+    while trace is not None and trace.tb_frame.f_code.co_filename in own:
+        trace = trace.tb_next
+    traceback.print_exception(kind, error, trace)
+
+
+def run_python(entry: dict[str, str], request: dict[str, Any]) -> None:
+    sys.path[:0] = [*request["paths"], *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+    if "script" in entry:
+        script = os.path.join(request["cwd"], entry["script"])  # noqa: PTH118 - pathlib is not needed in a template
+        sys.argv = [entry["script"], *request["argv"]]
+        sys.path.insert(0, os.path.dirname(script))  # noqa: PTH120
+        runpy.run_path(script, run_name="__main__")
+    else:
+        module, _, function = entry["function"].partition(":")
+        sys.argv = [entry["function"], *request["argv"]]
+        getattr(importlib.import_module(module), function)()
+
+
+if __name__ == "__main__":
+    main()
