@@ -1,0 +1,156 @@
+"""A recipe's file as a document: bytes to JSON, and JSON against `recipe.schema.json`, in words for its writer."""
+
+from __future__ import annotations
+
+import codecs
+import difflib
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from chalicelib.errors import InvalidRecipe
+
+MAX_BYTES = 64 * 1024
+
+
+class Problem(NamedTuple):
+    """Something wrong with a recipe: where, as a JSON path, and what to do."""
+
+    path: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.message}"
+
+
+@cache
+def recipe_schema() -> dict[str, Any]:
+    """The JSON Schema of recipes. Callers must not change it."""
+    return dict(json.loads((Path(__file__).parent / "recipe.schema.json").read_text(encoding="utf-8")))
+
+
+def read_document(body: bytes) -> dict[str, Any]:
+    """The JSON object in a file's bytes. A UTF-8 byte-order mark is allowed, for some editors write one.
+
+    Raises InvalidRecipe for what is too long, no UTF-8, no JSON, no object, or has a member twice.
+    """
+    if len(body) > MAX_BYTES:
+        raise _refuse(f"the recipe has {len(body):,} bytes, more than {MAX_BYTES:,}: is this the right file?")
+    text = _decode(body)
+    if not text.strip():
+        raise _refuse("the recipe is empty: delete the file to use the defaults, or write {}.")
+    try:
+        document = json.loads(
+            text, object_pairs_hook=_refuse_doubles, parse_constant=_refuse_number, parse_int=_read_int
+        )
+    except json.JSONDecodeError as error:
+        raise _refuse(f"no JSON: {error.msg} at line {error.lineno}, column {error.colno}.") from error
+    except RecursionError as error:
+        raise _refuse("it is nested far too deeply: a recipe has three levels.") from error
+    except ValueError as error:
+        raise _refuse(f"{error}.") from error
+    if not isinstance(document, dict):
+        raise _refuse(f"a recipe is an object in braces, not {_name_type(document)}.")
+    return document
+
+
+def find_schema_problems(document: Any) -> list[Problem]:
+    """Every place where a document breaks the schema, in the order of its members."""
+    from jsonschema import Draft202012Validator  # 0.2 s, and only a run's first step reads a recipe
+
+    errors = Draft202012Validator(recipe_schema()).iter_errors(document)
+    return sorted({problem for error in errors for problem in _explain(error)})
+
+
+def _decode(body: bytes) -> str:
+    if body.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise _refuse("the file is UTF-16: save it as UTF-8.")
+    try:
+        return body.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise _refuse(f"byte {error.start} is no UTF-8: save the file as UTF-8.") from error
+
+
+def _refuse(message: str) -> InvalidRecipe:
+    return InvalidRecipe.listing([Problem("$", message)])
+
+
+def _refuse_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    document = dict(pairs)
+    if len(document) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        raise ValueError(f"the members {twice} stand there twice, keep one of each")
+    return document
+
+
+def _refuse_number(text: str) -> Any:
+    raise ValueError(f"{_show(text)} is no number that serves, write a finite and shorter one")
+
+
+def _read_int(digits: str) -> int:
+    """Python refuses more than 4,300 digits, in words for programmers."""
+    return int(digits) if len(digits) < 40 else _refuse_number(digits)
+
+
+def _explain(error: Any) -> Iterator[Problem]:
+    """Our words for one of jsonschema's errors."""
+    path, value, rule = error.json_path, error.instance, error.validator_value
+    match error.validator:
+        case "additionalProperties":
+            for name in sorted(set(value) - set(error.schema["properties"])):
+                yield Problem(_join(path, name), _explain_unknown(name, error.schema["properties"]))
+        case "enum":
+            yield Problem(path, f"{_show(value)} is not served: {_suggest(value, rule)}")
+        case "type":
+            yield Problem(path, f"must be {_name_rule(rule)}, not {_name_type(value)} {_show(value)}.")
+        case "minimum" | "maximum" | "exclusiveMinimum":
+            side = {"minimum": "at least", "maximum": "at most", "exclusiveMinimum": "more than"}[error.validator]
+            yield Problem(path, f"must be {side} {rule}, not {_show(value)}.")
+        case "oneOf":
+            yield Problem(path, "give either min and max, or values, and not both.")
+        case "minItems" | "maxItems":
+            side = {"minItems": "at least", "maxItems": "at most"}[error.validator]
+            yield Problem(path, f"must list {side} {rule}, not {len(value)}.")
+        case "uniqueItems":
+            yield Problem(path, f"lists a value twice: {_show(value)}; keep one of each.")
+        case "pattern":
+            yield Problem(path, f"{_show(value)} is no instance type: write one such as 'ml.m5.xlarge'.")
+        case _:
+            yield Problem(path, f"{error.message}.")
+
+
+def _explain_unknown(name: str, known: Mapping[str, Any]) -> str:
+    return f"there is no such member: {_suggest(name, known)}"
+
+
+def _suggest(value: Any, known: Iterable[Any]) -> str:
+    names = [str(each) for each in known]
+    near = difflib.get_close_matches(str(value), names, n=3)
+    if near:
+        return "did you mean " + " or ".join(repr(each) for each in near) + "?"
+    shown = ", ".join(names[:12])
+    return f"choose from {shown}{', …' if len(names) > 12 else '.'}"
+
+
+def _join(path: str, name: str) -> str:
+    return f"{path}.{name}" if name.isidentifier() else f"{path}[{_show(name)}]"
+
+
+def _name_rule(rule: str) -> str:
+    return {"object": "an object", "array": "a list", "integer": "a whole number", "string": "a text"}.get(
+        rule, f"a {rule}"
+    )
+
+
+def _name_type(value: Any) -> str:
+    names = {dict: "the object", list: "the list", str: "the text", bool: "the truth value", type(None): "the value"}
+    return names.get(type(value), "the number")
+
+
+def _show(value: Any) -> str:
+    """A value for a message: on one line, short, and safe to encode."""
+    text = ascii(value) if isinstance(value, (dict, list)) else repr(value)
+    return text if len(text) <= 60 else text[:57] + "…"
