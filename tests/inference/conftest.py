@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.model_archives import INFERENCE, write_model
+from tests.support.model_archives import INFERENCE, write_model
 
 sys.path.append(str(INFERENCE))
 

@@ -12,8 +12,8 @@ from PIL import Image
 from refusals import Refusal
 
 from inference import Classifier, input_fn, model_fn, output_fn, predict_fn
-from tests.model_archives import write_model
-from tests.pictures import draw, encode
+from tests.support.image_kinds import draw, encode
+from tests.support.model_archives import write_model
 
 JPEG = encode(draw(120, 90), "JPEG")
 

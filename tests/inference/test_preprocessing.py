@@ -10,7 +10,7 @@ from PIL import Image
 from preprocessing import decode_image, scale_and_crop
 from refusals import Refusal
 
-from tests.pictures import announce_png, draw, encode
+from tests.support.image_kinds import announce_png, draw, encode
 
 ANIMATED = [draw(40, 30, seed=seed) for seed in range(3)]
 READABLE = {

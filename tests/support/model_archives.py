@@ -11,7 +11,7 @@ from typing import Any
 import torch
 import torchvision
 
-INFERENCE = Path(__file__).resolve().parent.parent / "inference"
+INFERENCE = Path(__file__).resolve().parents[2] / "inference"
 MANIFEST: dict[str, Any] = {
     "format": 1,
     "run_id": "whippet-local-digits-0123abcd",
