@@ -1,0 +1,172 @@
+"""What the local S3 keeps on disk: a SQLite table of object versions, one of bucket settings, a file for each body.
+
+    HOME/s3/objects.sqlite    version(bucket, key, version_id, record), setting(bucket, name, request)
+    HOME/s3/bodies/ab/abcd…   a file for each version's body, written once, never changed, linked when S3 copies
+
+A body is complete on disk before its row is committed, so a kill at any moment leaves either no version or a whole one.
+The price: a body without a row can be left behind by a kill; `sweep` removes such files at the next start.
+Writes are not forced to the platter: they survive the end of the process, not that of the machine.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import mmap
+import os
+import secrets
+import shutil
+import sqlite3
+import threading
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+CHUNK = 1 << 20
+Record = dict[str, Any]
+
+
+class MappedBody(mmap.mmap):
+    """A body read from its file as it is asked for: slices are bytes, iteration gives pieces of one MiB."""
+
+    source: Body | None = None
+
+    def __iter__(self) -> Iterator[bytes]:  # type: ignore[override]  # pieces for a socket, not single bytes
+        for start in range(0, len(self), CHUNK):
+            yield self[start : start + CHUNK]
+
+
+@dataclass(frozen=True)
+class Body:
+    """A body on disk: its file, its size in bytes and the MD5 that S3 calls the etag."""
+
+    path: Path
+    size: int
+    md5: str
+
+    def open(self) -> MappedBody | bytes:
+        """Map the file into memory. It stays readable when the version is deleted meanwhile."""
+        if not self.size:
+            return b""
+        with self.path.open("rb") as file:
+            mapped = MappedBody(file.fileno(), 0, access=mmap.ACCESS_READ)
+        mapped.source = self
+        return mapped
+
+
+class Bodies:
+    """The folder of bodies."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def write(self, pieces: Iterable[Any]) -> Body:
+        """Write the pieces (anything with a buffer) into a new file."""
+        digest, size, path = hashlib.md5(usedforsecurity=False), 0, self._new_path()
+        with path.open("wb") as file:
+            for piece in pieces:
+                digest.update(piece)
+                file.write(piece)
+                size += len(piece)
+        return Body(path, size, digest.hexdigest())
+
+    def link(self, body: Body) -> Body:
+        """The same body under a second name, without a second copy where the file system has hard links."""
+        path = self._new_path()
+        try:
+            os.link(body.path, path)
+        except OSError:
+            shutil.copyfile(body.path, path)
+        return Body(path, body.size, body.md5)
+
+    def find(self, name: str, size: int, md5: str) -> Body:
+        return Body(self._path(name), size, md5)
+
+    def remove(self, names: Iterable[str]) -> None:
+        for name in names:
+            self._path(name).unlink(missing_ok=True)
+
+    def sweep(self, known: set[str]) -> int:
+        """Remove the files that no version names; returns how many."""
+        lost = [path for path in self.folder.glob("??/*") if path.name not in known]
+        for path in lost:
+            path.unlink(missing_ok=True)
+        return len(lost)
+
+    def _path(self, name: str) -> Path:
+        return self.folder / name[:2] / name
+
+    def _new_path(self) -> Path:
+        path = self._path(secrets.token_hex(16))
+        path.parent.mkdir(exist_ok=True)
+        return path
+
+
+class Versions:
+    """The tables of object versions and bucket settings. Safe to share between threads."""
+
+    def __init__(self, path: Path) -> None:
+        self._lock = threading.Lock()
+        self._database = sqlite3.connect(path, check_same_thread=False)
+        self._database.executescript(
+            """
+            pragma journal_mode = wal;
+            pragma synchronous = normal;
+            create table if not exists version (
+                bucket text, key text, version_id text, record text, primary key (bucket, key, version_id));
+            create table if not exists setting (
+                bucket text, name text, request text, primary key (bucket, name));
+            """
+        )
+
+    def close(self) -> None:
+        self._database.close()
+
+    def of_key(self, bucket: str, key: str) -> list[Record]:
+        """The versions of one key, oldest first."""
+        rows = self._select("select record from version where bucket = ? and key = ? order by rowid", bucket, key)
+        return [json.loads(record) for (record,) in rows]
+
+    def all(self) -> Iterator[tuple[str, str, Record]]:
+        """Every version as (bucket, key, record), oldest first."""
+        for bucket, key, record in self._select("select bucket, key, record from version order by rowid"):
+            yield bucket, key, json.loads(record)
+
+    def replace(self, bucket: str, key: str, old: list[Record], new: list[Record]) -> None:
+        """Bring the rows of one key from `old` to `new` in one transaction, touching only what differs."""
+        before = {record["version_id"]: record for record in old}
+        after = {record["version_id"]: record for record in new}
+        with self._lock, self._database as database:
+            for version_id in before.keys() - after.keys():
+                database.execute(
+                    "delete from version where bucket = ? and key = ? and version_id = ?", (bucket, key, version_id)
+                )
+            for version_id, record in after.items():
+                if before.get(version_id) != record:
+                    database.execute(
+                        "insert into version values (?, ?, ?, ?) on conflict do update set record = excluded.record",
+                        (bucket, key, version_id, json.dumps(record)),
+                    )
+
+    def settings(self) -> list[tuple[str, str, Record]]:
+        """Every kept bucket request as (bucket, name, request), in the order in which they first came."""
+        rows = self._select("select bucket, name, request from setting order by rowid")
+        return [(bucket, name, json.loads(request)) for bucket, name, request in rows]
+
+    def keep_setting(self, bucket: str, name: str, request: Record) -> None:
+        with self._lock, self._database as database:
+            database.execute(
+                "insert into setting values (?, ?, ?) on conflict do update set request = excluded.request",
+                (bucket, name, json.dumps(request)),
+            )
+
+    def drop_setting(self, bucket: str, name: str) -> None:
+        """Forget a setting; with the empty name, which stands for the bucket's creation, all of the bucket's."""
+        with self._lock, self._database as database:
+            database.execute("delete from setting where bucket = ? and (name = ? or ? = '')", (bucket, name, name))
+
+    def _select(self, query: str, *values: str) -> list[tuple[Any, ...]]:
+        with self._lock:
+            return self._database.execute(query, values).fetchall()

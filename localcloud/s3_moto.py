@@ -1,0 +1,134 @@
+"""moto's S3 classes with bodies in files. moto holds every body in memory, puts multipart uploads together in memory
+twice over, copies bodies to list versions, and never lets go of a key it once made; these do none of that.
+
+`install` puts them in the place of moto's, for the whole process.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable
+from typing import Any, ClassVar
+
+import moto.settings
+from moto.s3 import models as moto_models
+from moto.s3 import notifications as moto_notifications
+from moto.s3.exceptions import EntityTooSmall, InvalidPart, MalformedXML
+from moto.utilities.utils import md5_hash
+
+from localcloud.s3_files import Bodies, Body, MappedBody
+
+# moto's modules are written to below, which its types do not foresee
+models: Any = moto_models
+notifications: Any = moto_notifications
+touched = threading.local()
+"""`touched.keys`, where a thread sets it to a set, collects the keys whose versions change."""
+
+
+class StoredKey(models.FakeKey):  # type: ignore[misc]
+    """moto's object version with its body in a file."""
+
+    bodies: ClassVar[Bodies]
+    body: Body
+    _etag: str | None
+
+    def __new__(cls, *_arguments: Any, **_named: Any) -> StoredKey:
+        # moto's base class appends every instance to a list that never forgets
+        return object.__new__(cls)
+
+    @property
+    def value(self) -> MappedBody | bytes:
+        return self.body.open()
+
+    @value.setter
+    def value(self, new_value: Any) -> None:
+        """Takes bytes, a Body that is on disk already, or another key's value, which is linked, not copied."""
+        source = getattr(new_value, "source", None)
+        if isinstance(new_value, Body):
+            self.body = new_value
+        elif source is not None:
+            self.body = self.bodies.link(source)
+        else:
+            self.body = self.bodies.write([new_value])
+        self._value_buffer.close()
+        self.contentsize = self.body.size
+        self._etag = self._etag or self.body.md5
+
+    def dispose(self, garbage: bool = False) -> None:
+        """Remove a part's body. Those of whole objects go when their row has gone (see `S3Keeper`)."""
+        if isinstance(self.name, int) and not garbage:
+            self.body.path.unlink(missing_ok=True)
+        self.disposed = True
+
+    def __deepcopy__(self, _memo: dict[int, Any]) -> StoredKey:
+        """moto copies every version to list them; the body need not be."""
+        copied = object.__new__(type(self))
+        copied.__dict__.update(self.__dict__)
+        return copied
+
+
+class StoredMultipart(models.FakeMultipart):  # type: ignore[misc]
+    """moto's multipart upload, put together on disk instead of twice in memory."""
+
+    def __new__(cls, *_arguments: Any, **_named: Any) -> StoredMultipart:
+        return object.__new__(cls)
+
+    def complete(self, body: Iterable[tuple[int, str]]) -> tuple[Body, str, tuple[str, str, int] | None]:
+        parts = [self._part(number, etag) for number, etag in body]
+        if not parts:
+            raise MalformedXML
+        if any(part.contentsize < models.S3_UPLOAD_PART_MIN_SIZE for part in parts[:-1]):
+            raise EntityTooSmall
+        digest = md5_hash(bytes.fromhex("".join(part.etag.strip('"') for part in parts))).hexdigest()
+        whole = StoredKey.bodies.write(piece for part in parts for piece in part.value)
+        return whole, f"{digest}-{len(parts)}", self._composite_checksum(parts)
+
+    def _part(self, number: int, etag: str) -> StoredKey:
+        part: StoredKey | None = self.parts.get(number)
+        if part is None or part.etag.strip('"') != etag.strip('"'):
+            raise InvalidPart
+        return part
+
+    def _composite_checksum(self, parts: list[StoredKey]) -> tuple[str, str, int] | None:
+        """The checksum of the parts' checksums. One over the whole object (CRC64NVME) would cost reading it again."""
+        algorithm = self.metadata.get("x-amz-checksum-algorithm")
+        kind = self.metadata.get("x-amz-checksum-type") or "COMPOSITE"
+        if algorithm in (None, "CRC64NVME") or kind != "COMPOSITE":
+            return None
+        builder = models.MultipartChecksumBuilder(algorithm, kind)
+        for part in parts:
+            builder.addPart(part.value)
+        checksum: tuple[str, str, int] | None = builder.build()
+        return checksum
+
+
+class WatchedKeys(models._VersionedKeyStore):  # type: ignore[misc]
+    """moto's dictionary of a bucket's versions, noting which keys the current request changed."""
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        _note(key)
+        super().__setitem__(key, value)
+
+    def setlist(self, key: str, versions: Any) -> None:
+        _note(key)
+        super().setlist(key, versions)
+
+    def pop(self, key: str) -> None:
+        _note(key)
+        super().pop(key)
+
+
+def _note(key: str) -> None:
+    keys: set[str] | None = getattr(touched, "keys", None)
+    if keys is not None:
+        keys.add(key)
+
+
+def install(bodies: Bodies) -> None:
+    """Put our classes in the place of moto's. The names are looked up in moto's module at each use."""
+    StoredKey.bodies = bodies
+    models.FakeKey = StoredKey
+    models.FakeMultipart = StoredMultipart
+    models._VersionedKeyStore = WatchedKeys
+    notifications._send_event_bridge_message = lambda *_arguments, **_named: None
+    moto.settings.S3_IGNORE_SUBDOMAIN_BUCKETNAME = True

@@ -1,0 +1,218 @@
+"""Keeps moto's S3 on disk: bodies are files from the first byte on (`s3_moto`), and every mutation is written through
+to the tables (`s3_files`) before its answer is sent.
+
+`S3Keeper` stands around moto's WSGI application. After a request that may change something it compares what moto holds
+for the touched keys with the table, writes the difference, and reports it as AWS's events. Bucket settings (versioning,
+notifications, CORS, policy …) are kept as the requests that made them and sent again at the next start, so nothing
+here depends on how moto stores them. Requests that change the same key run one after another: moto checks If-Match and
+If-None-Match well before it writes, and two threads could both pass.
+
+Lost at a restart: access control lists other than private, and multipart uploads under way.
+"""
+
+from __future__ import annotations
+
+import datetime
+import io
+import threading
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from urllib.parse import parse_qsl, unquote
+
+from moto.iam.access_control import PermissionResult
+
+from localcloud.s3_events import Change, describe_change, reason_of
+from localcloud.s3_files import Bodies, Record, Versions
+from localcloud.s3_moto import StoredKey, install, models, touched
+from localcloud.wsgi import Environ, Headers, WsgiApp, call, make_environ
+
+ACCOUNT = "123456789012"
+STRIPES = 64
+DENIED = (
+    b'<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>'
+)
+KEPT_ATTRIBUTES = (
+    *("encryption", "kms_key_id", "bucket_key_enabled", "lock_mode", "lock_legal_status", "lock_until"),
+    *("checksum_algorithm", "checksum_value", "checksum_type", "checksum_parts", "website_redirect_location"),
+)
+Emit = Callable[[str, str, dict[str, Any], list[str]], None]
+
+
+class S3Keeper:
+    """moto's S3 as a WSGI application that survives restarts and sends AWS's events.
+
+    `emit(source, detail_type, detail, resources)` receives the events of buckets that have EventBridge switched on.
+    """
+
+    def __init__(self, app: WsgiApp, home: Path, emit: Emit, region: str = "us-east-1") -> None:
+        home.mkdir(parents=True, exist_ok=True)
+        self._app, self._emit, self._region = app, emit, region
+        self._versions = Versions(home / "objects.sqlite")
+        self._bodies = Bodies(home / "bodies")
+        self._stripes = [threading.Lock() for _ in range(STRIPES)]
+        install(self._bodies)
+        self._backend = models.s3_backends[ACCOUNT]["aws"]
+        self._load()
+
+    def close(self) -> None:
+        self._versions.close()
+
+    def __call__(self, environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
+        bucket, key = split_path(environ)
+        if environ["REQUEST_METHOD"] in ("GET", "HEAD", "OPTIONS"):
+            status, headers, body = self._hide_missing(bucket, key, *call(self._app, environ))
+        elif key and "partNumber=" in environ["QUERY_STRING"]:  # a part is no object yet, and parts come in parallel
+            status, headers, body = call(self._app, environ)
+        elif key:
+            with self._stripes[hash((bucket, key)) % STRIPES]:
+                status, headers, body = self._change_objects(bucket, {key}, environ)
+        else:
+            status, headers, body = self._change_bucket(bucket, environ)
+        start_response(status, headers)
+        return body
+
+    def _change_objects(self, bucket: str, keys: set[str], environ: Environ) -> tuple[str, Headers, Iterable[bytes]]:
+        touched.keys = keys
+        status, headers, body = call(self._app, environ)
+        touched.keys = None
+        if status[0] in "23" and bucket in self._backend.buckets:
+            arguments = set(dict(parse_qsl(environ["QUERY_STRING"], keep_blank_values=True)))
+            copies = "HTTP_X_AMZ_COPY_SOURCE" in environ
+            reason = reason_of(environ["REQUEST_METHOD"], arguments, copies=copies)
+            for name in sorted(keys):
+                self._announce(bucket, self._write_through(bucket, name), reason)
+        return status, headers, body
+
+    def _change_bucket(self, bucket: str, environ: Environ) -> tuple[str, Headers, Iterable[bytes]]:
+        if environ["REQUEST_METHOD"] == "POST":  # a form upload, or ?delete with many keys
+            return self._change_objects(bucket, set(), environ)
+        sent = environ["wsgi.input"].read()
+        environ["wsgi.input"] = io.BytesIO(sent)
+        status, headers, body = call(self._app, environ)
+        if status[0] == "2":
+            query = environ["QUERY_STRING"]
+            name = query.split("&")[0].split("=")[0]
+            if environ["REQUEST_METHOD"] == "DELETE":
+                self._versions.drop_setting(bucket, name)
+            else:
+                self._versions.keep_setting(bucket, name, self._request_record(bucket, query, sent))
+        return status, headers, body
+
+    def _request_record(self, bucket: str, query: str, sent: bytes) -> Record:
+        created: datetime.datetime = self._backend.buckets[bucket].creation_date
+        return {"query": query, "body": sent.decode(), "created": created.isoformat()}
+
+    def _write_through(self, bucket: str, key: str) -> list[Change]:
+        """Bring the table up to what moto holds for a key; returns what that changed."""
+        old = self._versions.of_key(bucket, key)
+        new = [self._record(version) for version in self._backend.buckets[bucket].keys.getlist(key, [])]
+        if old == new:
+            return []
+        self._versions.replace(bucket, key, old, new)
+        kept = {record.get("body") for record in new}
+        self._bodies.remove(record["body"] for record in old if record.get("body") not in kept | {None})
+        return compare_versions(key, old, new)
+
+    def _announce(self, bucket: str, changes: list[Change], reason: str) -> None:
+        configuration = self._backend.buckets[bucket].notification_configuration
+        if configuration is None or configuration.event_bridge is None:
+            return
+        for change in changes:
+            detail_type, detail = describe_change(change, bucket=bucket, account=ACCOUNT, reason=reason)
+            self._emit("aws.s3", detail_type, detail, [f"arn:aws:s3:::{bucket}"])
+
+    def _hide_missing(
+        self, bucket: str, key: str, status: str, headers: Headers, body: Iterable[bytes]
+    ) -> tuple[str, Headers, Iterable[bytes]]:
+        """S3 answers 403, not 404, for a missing key to who may not list the bucket: here, by its bucket policy."""
+        held = self._backend.buckets.get(bucket)
+        if not key or held is None or not status.startswith("404"):
+            return status, headers, body
+        if held.get_permission("s3:ListBucket", held.arn) != PermissionResult.DENIED:
+            return status, headers, body
+        return "403 FORBIDDEN", [("Content-Type", "application/xml"), ("Content-Length", str(len(DENIED)))], [DENIED]
+
+    def _record(self, version: Any) -> Record:
+        record: Record = {"version_id": version.version_id, "modified": version.last_modified.isoformat()}
+        if isinstance(version, models.FakeDeleteMarker):
+            return record | {"marker": True}
+        kept = {name: getattr(version, name) for name in KEPT_ATTRIBUTES if getattr(version, name, None) is not None}
+        return record | {
+            "body": version.body.path.name,
+            "size": version.body.size,
+            "md5": version.body.md5,
+            "etag": version.etag.strip('"'),
+            "storage": version.storage_class,
+            "versioned": version._is_versioned,
+            "metadata": dict(version.metadata.items()),
+            "tags": self._backend.tagger.get_tag_dict_for_resource(version.arn),
+            "kept": kept,
+        }
+
+    def _load(self) -> None:
+        for bucket, _name, request in self._versions.settings():
+            body = request["body"].encode()
+            credential = f"Credential=x/20200101/{self._region}/s3/aws4_request"
+            headers = [("Host", "127.0.0.1"), ("Authorization", f"AWS4-HMAC-SHA256 {credential}, x")]
+            environ = make_environ("PUT", f"/{bucket}", request["query"], headers, io.BytesIO(body), len(body))
+            call(self._app, environ)
+            self._backend.buckets[bucket].creation_date = datetime.datetime.fromisoformat(request["created"])
+        known = set()
+        for bucket, key, record in self._versions.all():
+            known.add(record.get("body"))
+            if bucket in self._backend.buckets:
+                self._restore(bucket, key, record)
+        self._bodies.sweep({name for name in known if name})
+
+    def _restore(self, bucket: str, key: str, record: Record) -> None:
+        keys = self._backend.buckets[bucket].keys
+        if record.get("marker"):
+            marker = models.FakeDeleteMarker(key=keys.get(key) or SimpleNamespace(name=key))
+            marker._version_id = record["version_id"]
+            marker.last_modified = datetime.datetime.fromisoformat(record["modified"])
+            keys[key] = marker
+            return
+        body = self._bodies.find(record["body"], record["size"], record["md5"])
+        version = StoredKey(
+            name=key,
+            bucket_name=bucket,
+            value=body,
+            account_id=ACCOUNT,
+            region_name=self._region,
+            storage=record["storage"],
+            etag=record["etag"],
+            is_versioned=record["versioned"],
+            version_id=record["version_id"],
+        )
+        version.last_modified = datetime.datetime.fromisoformat(record["modified"])
+        version.set_metadata(dict(record["metadata"]))
+        for name, value in record["kept"].items():
+            setattr(version, name, value)
+        self._backend.tagger.tag_resource(
+            version.arn, [{"Key": name, "Value": value} for name, value in record["tags"].items()]
+        )
+        keys[key] = version
+
+
+def split_path(environ: Environ) -> tuple[str, str]:
+    """The bucket and the key of a path-style request; either may be empty."""
+    path = environ["RAW_URI"].split("?", 1)[0]
+    bucket, _, key = path.lstrip("/").partition("/")
+    return unquote(bucket), unquote(key)
+
+
+def compare_versions(key: str, old: list[Record], new: list[Record]) -> list[Change]:
+    """What happened to a key between two lists of its versions; changed tags or metadata do not count."""
+    before = {(record["version_id"], record.get("body")): record for record in old}
+    after = {(record["version_id"], record.get("body")): record for record in new}
+    changes = []
+    for (version_id, _), record in after.items():
+        if (version_id, record.get("body")) in before:
+            continue
+        kind: Any = "marker" if record.get("marker") else "created"
+        changes.append(Change(kind, key, version_id, record.get("size", 0), record.get("etag", "")))
+    replaced = {version_id for version_id, _ in after}
+    gone = [version_id for version_id, body in before if (version_id, body) not in after and version_id not in replaced]
+    return changes + [Change("removed", key, version_id) for version_id in gone]

@@ -1,0 +1,77 @@
+"""One origin for every AWS service: SageMaker is ours, everything else is moto's, S3 kept on disk.
+
+A request says which service it is for by its signature's scope, by X-Amz-Target, or, failing both, by its path: the
+same three that AWS's own host names stand for.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+from urllib.parse import parse_qs
+
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from localcloud.s3_state import S3Keeper
+from localcloud.wsgi import Environ, WsgiApp, WsgiBridge
+
+THREADS = 48
+CREDENTIAL = re.compile(r"Credential=[^/,\s]+/\d{8}/[^/]*/(?P<service>[^/]+)/aws4_request")
+INVOCATION = re.compile(r"^/endpoints/[^/]+/(invocations|async-invocations|invocations-response-stream)$")
+
+
+def find_service(path: str, query: str, headers: dict[str, str]) -> str:
+    """The signing name of the service that a request is for, in lower case; `s3` when nothing says otherwise."""
+    if match := CREDENTIAL.search(headers.get("authorization", "")):
+        return match["service"].lower()
+    for credential in parse_qs(query).get("X-Amz-Credential", []):
+        if len(scope := credential.split("/")) == 5:
+            return scope[3].lower()
+    if target := headers.get("x-amz-target", ""):
+        return "sagemaker" if target.startswith("SageMaker.") else target.partition(".")[0].lower()
+    return "sagemaker" if INVOCATION.match(path) else "s3"
+
+
+def make_moto() -> WsgiApp:
+    """moto's WSGI application for all of its services."""
+    app: WsgiApp = DomainDispatcherApplication(create_backend_app)
+    return app
+
+
+class Router:
+    """moto behind the S3 keeper: S3's requests go through it, all others straight to moto."""
+
+    def __init__(self, moto: WsgiApp, keeper: S3Keeper) -> None:
+        self._moto, self._keeper = moto, keeper
+
+    def __call__(self, environ: Environ, start_response: Any) -> Iterable[bytes]:
+        app = self._keeper if environ["localcloud.service"] == "s3" else self._moto
+        return app(environ, start_response)
+
+
+class Origin:
+    """The ASGI application behind AWS_PORT. `sagemaker` answers SageMaker and SageMaker Runtime."""
+
+    def __init__(self, router: WsgiApp, sagemaker: ASGIApp) -> None:
+        self._router, self._sagemaker = router, sagemaker
+        self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="aws")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return
+        if scope["path"].startswith("/moto-api"):  # it could empty memory behind the disk's back
+            await JSONResponse({"message": "moto's own API is not served here"}, 404)(scope, receive, send)
+            return
+        headers = {name.decode("latin1"): value.decode("latin1") for name, value in scope["headers"]}
+        service = find_service(scope["path"], scope["query_string"].decode("latin1"), headers)
+        if service == "sagemaker":
+            await self._sagemaker(scope, receive, send)
+        else:
+            await WsgiBridge(self._router, self._pool, {"localcloud.service": service})(scope, receive, send)
+
+    def close(self) -> None:
+        self._pool.shutdown(wait=False, cancel_futures=True)

@@ -1,0 +1,70 @@
+"""Real servers on free loopback ports for the tests of the hosting part."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import boto3
+import uvicorn
+from botocore.config import Config
+
+from localcloud.s3_state import S3Keeper
+from localcloud.server import Origin, Router, make_moto
+
+Event = tuple[str, str, dict[str, Any], list[str]]
+
+
+@contextmanager
+def serve(app: Any) -> Iterator[str]:
+    """Serve an ASGI application on a free port of 127.0.0.1; gives its URL."""
+    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning", lifespan="off"))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started:
+        time.sleep(0.005)
+    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    server.should_exit = True
+    thread.join()
+
+
+async def no_sagemaker(_scope: Any, _receive: Any, send: Any) -> None:
+    """A SageMaker that answers 418, so that a test can see that a request reached it."""
+    await send({"type": "http.response.start", "status": 418, "headers": []})
+    await send({"type": "http.response.body", "body": b""})
+
+
+def client(service: str, url: str) -> Any:
+    return boto3.client(
+        service,
+        endpoint_url=url,
+        region_name="us-east-1",
+        aws_access_key_id="local",
+        aws_secret_access_key="local",
+        config=Config(retries={"max_attempts": 0}),
+    )
+
+
+@contextmanager
+def aws(home: Path, events: list[Event]) -> Iterator[str]:
+    """The AWS origin with S3 kept in `home`; S3's events are appended to `events`."""
+    moto = make_moto()
+    keeper = S3Keeper(moto, home, lambda *event: events.append(event))
+    origin = Origin(Router(moto, keeper), no_sagemaker)
+    with serve(origin) as url:
+        yield url
+    origin.close()
+    keeper.close()
+    forget_buckets()
+
+
+def forget_buckets() -> None:
+    """What the end of the process does to moto's memory, within one process."""
+    from moto.s3.models import s3_backends
+
+    s3_backends["123456789012"]["aws"].buckets.clear()
+    s3_backends.bucket_accounts.clear()

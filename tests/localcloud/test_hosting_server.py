@@ -1,0 +1,50 @@
+"""One origin for all services: a request finds its service by its signature, its target or its path."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import httpx
+import pytest
+
+from localcloud.server import find_service
+from tests.localcloud.hosting import aws, client
+
+SIGNED = "AWS4-HMAC-SHA256 Credential=AKIA/20260101/us-east-1/{}/aws4_request, SignedHeaders=host, Signature=x"
+
+
+@pytest.mark.parametrize(
+    ("path", "query", "headers", "service"),
+    [
+        ("/", "", {"authorization": SIGNED.format("sqs")}, "sqs"),
+        ("/", "", {"authorization": SIGNED.format("sagemaker"), "x-amz-target": "SageMaker.X"}, "sagemaker"),
+        ("/", "", {"x-amz-target": "SageMaker.ListModels"}, "sagemaker"),
+        ("/endpoints/dogs/invocations", "", {}, "sagemaker"),
+        ("/endpoints/dogs/invocations", "", {"authorization": SIGNED.format("s3")}, "s3"),
+        ("/bucket/key", "X-Amz-Credential=AKIA%2F20260101%2Fus-east-1%2Fs3%2Faws4_request", {}, "s3"),
+        ("/bucket/key", "", {}, "s3"),
+        ("/bucket/key", "", {"authorization": "Bearer x"}, "s3"),
+    ],
+)
+def test_the_service_of_a_request(path: str, query: str, headers: dict[str, str], service: str) -> None:
+    """The signature decides, then a presigned credential, then the target, then the path."""
+    assert find_service(path, query, headers) == service
+
+
+def test_every_service_answers_behind_one_url(tmp_path: Path) -> None:
+    """boto3's clients differ in nothing but their service."""
+    with aws(tmp_path, []) as url:
+        assert client("sts", url).get_caller_identity()["Account"] == "123456789012"
+        assert client("sqs", url).create_queue(QueueName="q")["QueueUrl"]
+        assert client("sns", url).create_topic(Name="t")["TopicArn"]
+        client("events", url).put_rule(Name="r", EventPattern='{"source":["aws.s3"]}')
+        client("logs", url).create_log_group(logGroupName="/g")
+        client("cloudwatch", url).put_metric_data(Namespace="n", MetricData=[{"MetricName": "m", "Value": 1.0}])
+        client("secretsmanager", url).create_secret(Name="s", SecretString="{}")
+        assert httpx.post(f"{url}/", headers={"X-Amz-Target": "SageMaker.ListModels"}).status_code == 418
+
+
+def test_motos_own_api_is_closed(tmp_path: Path) -> None:
+    """Its reset would empty memory and leave the disk as it is."""
+    with aws(tmp_path, []) as url:
+        assert httpx.post(f"{url}/moto-api/reset").status_code == 404
