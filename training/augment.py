@@ -1,0 +1,59 @@
+"""Random changes of whole batches, on the device, that leave the class what it is.
+
+A little shift, zoom, stretch, turn and light are safe for photographs, digits and scans alike. Mirroring is not: it
+makes another letter, so it is left to data that look like photographs, or to the recipe (`horizontal_flip`).
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from pixels import normalise
+from torch.nn.functional import affine_grid, grid_sample
+
+SHIFT = 0.08
+ZOOM = (0.85, 1.15)
+STRETCH = 0.08
+TURN = math.radians(10)
+LIGHT = 0.2
+
+
+def augment(batch: torch.Tensor, generator: torch.Generator, *, size: int, flip: bool) -> torch.Tensor:
+    """Turn bytes (n, 3, s, s) into normalised, randomly changed inputs (n, 3, size, size).
+
+    The generator is of the CPU, so that every device sees the same numbers.
+    """
+    count = len(batch)
+    chance = torch.rand((count, 8), generator=generator).mul_(2).sub_(1)
+    matrices = make_matrices(chance, size / batch.shape[-1], flip).to(batch.device)
+    grid = affine_grid(matrices, [count, 3, size, size], align_corners=False)
+    moved = grid_sample(batch.float(), grid, padding_mode="border", align_corners=False)
+    return normalise(relight(moved, chance[:, 6:].to(batch.device)))
+
+
+def make_matrices(chance: torch.Tensor, share: float, flip: bool) -> torch.Tensor:
+    """Make affine matrices (n, 2, 3) of random numbers (n, 8) in [-1, 1).
+
+    share: the part of the cached square, along a side, that an evaluation would see.
+    """
+    low, high = ZOOM
+    zoom = share * (low + (high - low) * (chance[:, 0] + 1) / 2)
+    wide, tall = zoom * (1 + STRETCH * chance[:, 1]), zoom * (1 - STRETCH * chance[:, 1])
+    mirror = torch.where(chance[:, 5] < 0, -1.0, 1.0) if flip else torch.ones(len(chance))
+    angle = TURN * chance[:, 2]
+    cos, sin = angle.cos(), angle.sin()
+    rows = [wide * cos * mirror, -tall * sin, SHIFT * chance[:, 3], wide * sin * mirror, tall * cos, SHIFT * chance[:, 4]]
+    return torch.stack(rows, dim=1).view(-1, 2, 3)
+
+
+def relight(batch: torch.Tensor, chance: torch.Tensor) -> torch.Tensor:
+    """Change contrast and brightness of a batch (levels 0 to 255) by random numbers (n, 2) in [-1, 1)."""
+    contrast = (1 + LIGHT * chance[:, 0]).view(-1, 1, 1, 1)
+    brightness = (255 * LIGHT / 2 * chance[:, 1]).view(-1, 1, 1, 1)
+    return batch.sub(128).mul_(contrast).add_(brightness + 128).clamp_(0, 255)
+
+
+def choose_flip(wish: str, photographs: bool) -> bool:
+    """Decide `horizontal_flip`: true, false, or auto, which mirrors what looks like photographs."""
+    return photographs if wish == "auto" else wish == "true"

@@ -1,0 +1,240 @@
+"""Images straight from the zip into a decoded cache, and whole batches out of it.
+
+Every image is decoded once, scaled to a square and kept as bytes; an epoch then costs no decoding. What it costs:
+memory of 3 x size x size bytes an image. A cache beyond MEMORY_LIMIT lies in an unlinked file that the system pages.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import tempfile
+import zipfile
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from layout import Sample, find_samples
+from pixels import UnreadableImage, open_rgb, to_square
+from settings import TrainingError
+from splits import cut, perceptual_key
+
+MEMORY_LIMIT = 4 * 2**30
+CORRUPT_LIMIT = 0.1
+SMALL = 64
+
+
+@dataclass(frozen=True)
+class Split:
+    """The images of one split: rows (n,) of a cache (all, 3, size, size), class numbers (n,), a hash of each file.
+
+    The cache is shared by the splits, so that cutting copies nothing.
+    """
+
+    cache: torch.Tensor
+    rows: torch.Tensor
+    labels: torch.Tensor
+    hashes: list[str]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def images(self, chosen: torch.Tensor) -> torch.Tensor:
+        """Copy the chosen images out of the cache: uint8 of shape (n, 3, size, size)."""
+        return self.cache[self.rows[chosen]]
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """The three splits, the classes in the order of their numbers, and what a user should know about them.
+
+    `photographs` says whether the typical image is of some size and in colour, so that a mirror image is another
+    example of its class; digits, letters and scans are not.
+    """
+
+    classes: list[str]
+    train: Split
+    valid: Split
+    test: Split
+    warnings: list[str]
+    photographs: bool
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """What is kept of an image beside its pixels."""
+
+    sample: Sample
+    key: bytes
+    hash: str
+    small: bool
+    grey: bool
+
+
+def find_archive(folder: Path) -> Path:
+    """Find the dataset's zip in its channel; raise TrainingError if there is none, or several."""
+    archives = sorted(folder.glob("*.zip"))
+    named = [path for path in archives if path.name == "dataset.zip"] or archives
+    if len(named) != 1:
+        found = ", ".join(path.name for path in archives) or "nothing"
+        raise TrainingError(f"channel dataset ({folder}) must hold one zip, and it holds {found}")
+    return named[0]
+
+
+def read_dataset(archive: Path, size: int, *, threads: int, scratch: Path) -> Dataset:
+    """Read, decode and split a zip of labelled images.
+
+    size: the side in pixels of the squares in the cache. scratch: a folder for a cache larger than memory.
+    Raises TrainingError for what is no zip, has fewer than two classes, or too many images that cannot be read.
+    """
+    try:
+        with zipfile.ZipFile(archive) as opened:
+            samples = find_samples(opened.namelist())
+            check_classes(samples)
+            cache = make_cache((len(samples), 3, size, size), scratch)
+            decoded = decode_all(opened, samples, cache, threads)
+    except zipfile.BadZipFile as error:
+        raise TrainingError(f"{archive.name} is no zip that can be read ({error}); upload it again") from error
+    return assemble(decoded, cache)
+
+
+def check_classes(samples: Sequence[Sample]) -> None:
+    """Refuse a dataset that nothing can be learnt from."""
+    classes = {sample.label for sample in samples if sample.split == "train"}
+    if len(classes) < 2:
+        found = ", ".join(sorted(classes)) or "none"
+        raise TrainingError(f"at least two class folders with images are needed in train, and it has: {found}")
+    strange = sorted({sample.label for sample in samples} - classes)
+    if strange:
+        raise TrainingError(f"classes with no image in train cannot be learnt: {', '.join(strange)}; add some")
+
+
+def make_cache(shape: tuple[int, ...], scratch: Path) -> np.ndarray:
+    """Reserve room for the pixels: memory, or beyond MEMORY_LIMIT a file without a name, which no one need delete."""
+    if math.prod(shape) <= MEMORY_LIMIT:
+        return np.empty(shape, dtype=np.uint8)
+    scratch.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=scratch) as file:
+        return np.memmap(file, dtype=np.uint8, mode="w+", shape=shape)
+
+
+def decode_all(
+    opened: zipfile.ZipFile, samples: Sequence[Sample], cache: np.ndarray, threads: int
+) -> list[Decoded | UnreadableImage]:
+    """Decode every sample into its row of the cache, on several threads: Pillow works outside of Python's lock."""
+    with ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(lambda index: decode(opened, samples[index], cache[index]), range(len(samples))))
+
+
+def decode(opened: zipfile.ZipFile, sample: Sample, row: np.ndarray) -> Decoded | UnreadableImage:
+    """Decode one sample into its row; an image that cannot be read is a value, since others can."""
+    try:
+        data = opened.read(sample.name)
+        image = open_rgb(data)
+    except (UnreadableImage, zipfile.BadZipFile, RuntimeError, NotImplementedError, OSError, ValueError) as error:
+        return UnreadableImage(f"{sample.name}: {error}")
+    row[:] = to_square(image, row.shape[-1])
+    grey = bool((row[0] == row[1]).all() and (row[1] == row[2]).all())
+    digest = hashlib.blake2b(data, digest_size=8).hexdigest()
+    return Decoded(sample, perceptual_key(image), digest, min(image.size) < SMALL, grey)
+
+
+def assemble(decoded: Sequence[Decoded | UnreadableImage], cache: np.ndarray) -> Dataset:
+    """Put the decoded images into their splits, cutting those that are missing."""
+    warnings = report_unreadable([one for one in decoded if isinstance(one, UnreadableImage)], len(decoded))
+    kept = [(index, one) for index, one in enumerate(decoded) if isinstance(one, Decoded)]
+    check_classes([one.sample for _, one in kept])
+    classes = sorted({one.sample.label for _, one in kept})
+    sides, cut_warnings = choose_sides([one for _, one in kept])
+    members = {side: [pair for pair, own in zip(kept, sides, strict=True) if own == side] for side in set(sides)}
+    check_splits(members)
+    splits = {side: take(pairs, torch.from_numpy(cache), classes) for side, pairs in members.items()}
+    warnings += [*cut_warnings, *report_leaks(splits["train"], splits["test"])]
+    return Dataset(classes, splits["train"], splits["valid"], splits["test"], warnings, are_photographs(kept))
+
+
+def report_unreadable(broken: Sequence[UnreadableImage], total: int) -> list[str]:
+    """Warn of images that were skipped; raise TrainingError if they are more than CORRUPT_LIMIT of all."""
+    if not broken:
+        return []
+    text = f"{len(broken)} of {total} images cannot be read, the first: {broken[0]}"
+    if len(broken) > CORRUPT_LIMIT * total:
+        raise TrainingError(f"{text}; at most {CORRUPT_LIMIT:.0%} may be broken, so mend or remove them")
+    return [f"{text}; they were skipped"]
+
+
+def choose_sides(images: Sequence[Decoded]) -> tuple[list[str], list[str]]:
+    """Say for each image in which split it is: (splits, warnings)."""
+    sides = [one.sample.split for one in images]
+    missing = [split for split in ("valid", "test") if split not in sides]
+    if not missing:
+        return sides, []
+    train = [index for index, side in enumerate(sides) if side == "train"]
+    chosen, warnings = cut([images[i].key for i in train], [images[i].sample.label for i in train], missing)
+    for index, side in zip(train, chosen, strict=True):
+        sides[index] = side
+    return sides, warnings
+
+
+def check_splits(members: dict[str, list[tuple[int, Decoded]]]) -> None:
+    absent = [split for split in ("train", "valid", "test") if not members.get(split)]
+    if absent:
+        raise TrainingError(f"too few different images to fill the split {' and '.join(absent)}; add more images")
+
+
+def take(pairs: Sequence[tuple[int, Decoded]], cache: torch.Tensor, classes: Sequence[str]) -> Split:
+    """Gather one split."""
+    numbers = {name: number for number, name in enumerate(classes)}
+    rows = torch.tensor([index for index, _ in pairs])
+    labels = torch.tensor([numbers[one.sample.label] for _, one in pairs])
+    return Split(cache, rows, labels, [one.hash for _, one in pairs])
+
+
+def report_leaks(train: Split, test: Split) -> list[str]:
+    """Warn of test images that are in train too: the measured quality would flatter."""
+    shared = sum(digest in set(train.hashes) for digest in test.hashes) if set(train.hashes) & set(test.hashes) else 0
+    return [f"{shared} of {len(test)} test images are in train too, so the test flatters"] if shared else []
+
+
+def are_photographs(kept: Sequence[tuple[int, Decoded]]) -> bool:
+    plain = Counter(one.small or one.grey for _, one in kept)
+    return plain[False] > plain[True]
+
+
+class Batches:
+    """Batches of a split in an order that depends on (seed, epoch) alone, so that a resumed training sees the same.
+
+    Of about the same size each, since a last batch of one image would break batch normalisation. fetch copies what the
+    numbers of examples name; prepare makes it, on the device, with a random generator, into the network's input.
+    """
+
+    def __init__(
+        self,
+        fetch: Callable[[torch.Tensor], torch.Tensor],
+        labels: torch.Tensor,
+        prepare: Callable[[torch.Tensor, torch.Generator], torch.Tensor],
+        *,
+        batch_size: int,
+        seed: int,
+        device: torch.device,
+    ) -> None:
+        self.fetch, self.labels, self.prepare = fetch, labels, prepare
+        self.seed, self.device = seed, device
+        self.steps = max(1, round(len(labels) / batch_size))
+
+    def of_epoch(self, epoch: int, first: int = 0) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Yield (inputs, class numbers) of the epoch's batches from number `first` on."""
+        order = torch.randperm(len(self.labels), generator=self.generator(epoch, -1))
+        for step, chosen in enumerate(order.tensor_split(self.steps)):
+            if step >= first:
+                inputs = self.fetch(chosen).to(self.device, non_blocking=True)
+                yield self.prepare(inputs, self.generator(epoch, step)), self.labels[chosen].to(self.device)
+
+    def generator(self, epoch: int, step: int) -> torch.Generator:
+        """Make the source of chance of one step, which depends on nothing before it."""
+        text = f"{self.seed}/{epoch}/{step}".encode()
+        return torch.Generator().manual_seed(int.from_bytes(hashlib.blake2b(text, digest_size=7).digest(), "big"))

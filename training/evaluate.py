@@ -1,0 +1,146 @@
+"""How good a classifier is, from its logits: pure functions of logits (n, classes) and class numbers (n,)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch.nn.functional import cross_entropy
+
+# The objective `score` is accuracy less this part of the mean negative log-likelihood, which breaks ties.
+LIKELIHOOD_WEIGHT = 0.1
+BINS = 15
+RESAMPLES = 200
+# The likelihood of a diverged network is bounded: a tuner needs a number, and JSON has no infinity.
+WORST = 100.0
+
+
+def measure(logits: torch.Tensor, labels: torch.Tensor) -> dict[str, float]:
+    """Measure what an epoch reports: loss, accuracy, macro_f1, score."""
+    loss = float(losses(logits, labels).mean())
+    accuracy = float(hits(logits, labels).mean())
+    macro_f1 = mean_of(by_class(confusion(logits, labels)), "f1")
+    return {"loss": loss, "accuracy": accuracy, "macro_f1": macro_f1, "score": accuracy - LIKELIHOOD_WEIGHT * loss}
+
+
+def losses(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """The negative log-likelihood of each example, bounded."""
+    each = cross_entropy(logits.double(), labels, reduction="none")
+    return each.nan_to_num(nan=WORST, posinf=WORST).clamp(max=WORST)
+
+
+def hits(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    return (logits.argmax(1) == labels).double()
+
+
+def confusion(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Count images by true class (rows) and predicted class (columns)."""
+    classes = logits.shape[1]
+    return torch.bincount(labels * classes + logits.argmax(1), minlength=classes**2).view(classes, classes)
+
+
+def by_class(counts: torch.Tensor) -> list[dict[str, float]]:
+    """Compute precision, recall, F1 and support of each class; what is 0 of 0 counts as 0."""
+    right, predicted, support = counts.diagonal().tolist(), counts.sum(0).tolist(), counts.sum(1).tolist()
+    return [
+        {"precision": ratio(hit, said), "recall": ratio(hit, held), "f1": ratio(2 * hit, said + held), "support": held}
+        for hit, said, held in zip(right, predicted, support, strict=True)
+    ]
+
+
+def ratio(part: float, whole: float) -> float:
+    return part / whole if whole else 0.0
+
+
+def mean_of(rows: Sequence[dict[str, float]], name: str) -> float:
+    """Average a measure over the classes that occur, as truth or as prediction."""
+    seen = [row[name] for row in rows if row["support"] or row["precision"]]
+    return sum(seen) / max(1, len(seen))
+
+
+def describe_test(
+    logits: torch.Tensor, labels: torch.Tensor, classes: Sequence[str], temperature: float
+) -> dict[str, Any]:
+    """Make the full account of the test split; temperature was fitted on the validation split."""
+    counts = confusion(logits, labels)
+    rows = by_class(counts)
+    measured = measure(logits, labels)
+    return {
+        "images": len(labels),
+        "loss": measured["loss"],
+        "accuracy": measured["accuracy"],
+        **{f"macro_{name}": mean_of(rows, name) for name in ("precision", "recall", "f1")},
+        "classes": [{"class": name, **row} for name, row in zip(classes, rows, strict=True)],
+        "confusion": counts.tolist(),
+        "calibration": calibrate(logits, labels, temperature),
+    }
+
+
+def calibrate(logits: torch.Tensor, labels: torch.Tensor, temperature: float) -> dict[str, Any]:
+    """Say how far confidence is from accuracy (expected calibration error), as is and at a temperature."""
+    bins = list_bins(logits, labels)
+    return {
+        "ece": calibration_error(bins),
+        "temperature": temperature,
+        "ece_at_temperature": calibration_error(list_bins(logits / temperature, labels)),
+        "bins": bins,
+    }
+
+
+def list_bins(logits: torch.Tensor, labels: torch.Tensor) -> list[dict[str, float]]:
+    """Group examples by confidence into BINS equal steps; empty ones are left out."""
+    confidence = logits.double().softmax(1).nan_to_num(0).amax(1)
+    places = (confidence * BINS).long().clamp(max=BINS - 1)
+    correct = hits(logits, labels)
+    return [
+        {
+            "images": int((places == place).sum()),
+            "confidence": float(confidence[places == place].mean()),
+            "accuracy": float(correct[places == place].mean()),
+        }
+        for place in places.unique().tolist()
+    ]
+
+
+def calibration_error(bins: Sequence[dict[str, float]]) -> float:
+    total = sum(row["images"] for row in bins)
+    return sum(row["images"] * abs(row["confidence"] - row["accuracy"]) for row in bins) / max(1, total)
+
+
+def fit_temperature(logits: torch.Tensor, labels: torch.Tensor) -> float:
+    """Find the temperature between 1/16 and 16 at which the likelihood is best (golden section on its logarithm)."""
+    low, high = math.log(1 / 16), math.log(16)
+    shrink = (math.sqrt(5) - 1) / 2
+    while high - low > 1e-3:
+        left, right = high - shrink * (high - low), low + shrink * (high - low)
+        if loss_at(left, logits, labels) < loss_at(right, logits, labels):
+            high = right
+        else:
+            low = left
+    return math.exp((low + high) / 2)
+
+
+def loss_at(logarithm: float, logits: torch.Tensor, labels: torch.Tensor) -> float:
+    return float(losses(logits / math.exp(logarithm), labels).mean())
+
+
+def standard_error(logits: torch.Tensor, labels: torch.Tensor, objective: str) -> float:
+    """Estimate the standard error of the objective: from its examples, or by resampling for macro F1."""
+    count = len(labels)
+    if count < 2:
+        return 0.0
+    if objective == "macro_f1":
+        return resample_error(logits, labels)
+    each = hits(logits, labels)
+    if objective == "score":
+        each = each - LIKELIHOOD_WEIGHT * losses(logits, labels)
+    return float(each.std() / math.sqrt(count))
+
+
+def resample_error(logits: torch.Tensor, labels: torch.Tensor) -> float:
+    """Bootstrap macro F1 with a fixed seed, so that an evaluation can be repeated."""
+    draws = torch.randint(len(labels), (RESAMPLES, len(labels)), generator=torch.Generator().manual_seed(0))
+    values = [mean_of(by_class(confusion(logits[draw], labels[draw])), "f1") for draw in draws]
+    return float(torch.tensor(values, dtype=torch.float64).std())

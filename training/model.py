@@ -1,0 +1,204 @@
+"""The network: any torchvision classifier by name, its weights, and how deep it is trained."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import re
+import threading
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import torchvision
+from settings import TrainingError
+from torch import nn
+from torchvision import models
+
+# What AdamW takes where the hyperparameter learning_rate, a multiplier, is 1: new weights bear larger steps than
+# pretrained ones, and few layers larger ones than many. So one range of the multiplier serves every depth.
+BASE_RATES = {"head": 3e-3, "last_block": 5e-4, "all": 2e-4}
+SCRATCH_RATE = 2e-3
+# The last block is the shortest tail of stages with at least this share of the backbone's weights.
+TAIL_SHARE = 0.1
+# A stage with more than this share of its network's weights is looked into.
+LARGE_STAGE = 0.8
+CONNECT_SECONDS = 10.0
+DOWNLOAD_SECONDS = 600.0
+FROM_SCRATCH = (
+    "no ImageNet weights could be had, so the network was trained FROM SCRATCH: expect a much lower accuracy on "
+    "photographs; give the job a channel `weights` with torchvision's file"
+)
+
+
+def build_network(architecture: str, classes: int) -> nn.Module:
+    """Make a torchvision classifier with random weights; raise TrainingError for a name it does not have."""
+    known = models.list_models(module=torchvision.models)
+    if architecture not in known:
+        raise TrainingError(f"architecture {architecture!r} is no torchvision classifier; choose one of {', '.join(known)}")
+    return models.get_model(architecture, weights=None, num_classes=classes)
+
+
+def check_input(network: nn.Module, image_size: int, architecture: str) -> None:
+    """Try the network on an empty picture; raise TrainingError if it cannot take this size."""
+    try:
+        with torch.no_grad():
+            network.eval()(torch.zeros(1, 3, image_size, image_size))
+    except (RuntimeError, AssertionError, ValueError) as error:
+        raise TrainingError(f"{architecture} cannot take images of {image_size} pixels ({error}); change image_size") from error
+
+
+def find_weights(
+    architecture: str, wish: str, folder: Path | None, log: Callable[[str], None]
+) -> dict[str, torch.Tensor] | None:
+    """Find ImageNet's weights: the channel's file, torch's cache, torchvision's download, or None (from scratch).
+
+    wish: auto (take what can be had), imagenet (raise TrainingError without) or none.
+    """
+    if wish == "none":
+        return None
+    state = read_channel(architecture, folder) or read_torchvision(architecture, log)
+    if state is None and wish == "imagenet":
+        raise TrainingError(f"pretrained=imagenet, but the weights of {architecture} are neither in a channel `weights` nor to be downloaded")
+    return state
+
+
+def read_channel(architecture: str, folder: Path | None) -> dict[str, torch.Tensor] | None:
+    """Read ARCHITECTURE-*.pth (or ARCHITECTURE.pth) of the weights channel."""
+    files = sorted(folder.glob("*.pth")) if folder else []
+    fitting = [path for path in files if re.fullmatch(rf"{re.escape(architecture)}(-.*)?", path.stem)]
+    return read_state(fitting[0].read_bytes(), fitting[0].name) if fitting else None
+
+
+def read_torchvision(architecture: str, log: Callable[[str], None]) -> dict[str, torch.Tensor] | None:
+    """Read the weights from torch's cache or their address; None, with a line in the log, if neither has them."""
+    address = find_address(architecture)
+    if address is None:
+        return None
+    name = address.rsplit("/", 1)[-1]
+    cached = Path(torch.hub.get_dir()) / "checkpoints" / name
+    try:
+        return read_state(cached.read_bytes() if cached.is_file() else download(address), name)
+    except (OSError, TrainingError) as error:
+        log(f"weights {name} could not be downloaded: {error}")
+        return None
+
+
+def find_address(architecture: str) -> str | None:
+    """Find where torchvision keeps a network's ImageNet weights.
+
+    The first version, where there is one: its plainly trained features carry over better than those of later recipes.
+    """
+    weights = models.get_model_weights(architecture)
+    chosen = getattr(weights, "IMAGENET1K_V1", None) or next(iter(weights), None)
+    return chosen.url if chosen else None
+
+
+def download(address: str) -> bytes:
+    """Fetch an address, bounded in time: resolving a name has no time limit of its own, so it runs on the side."""
+    begun, result = threading.Event(), {}
+    worker = threading.Thread(target=fetch, args=(address, begun, result), daemon=True)
+    worker.start()
+    begun.wait(CONNECT_SECONDS)
+    worker.join(DOWNLOAD_SECONDS if begun.is_set() else 0)
+    if "error" in result:
+        raise result["error"]
+    if "data" not in result:
+        raise TimeoutError(f"{address} did not answer in time")
+    return result["data"]
+
+
+def fetch(address: str, begun: threading.Event, result: dict[str, Any]) -> None:
+    try:
+        with urllib.request.urlopen(address, timeout=CONNECT_SECONDS) as answer:  # noqa: S310  torchvision's own table
+            begun.set()
+            result["data"] = answer.read()
+    except OSError as error:
+        result["error"] = error
+    begun.set()
+
+
+def read_state(data: bytes, name: str) -> dict[str, torch.Tensor]:
+    """Load a state dictionary, checking the eight digits of its hash that torchvision puts into its files' names."""
+    expected = re.search(r"-([0-9a-f]{8})\.pth$", name)
+    if expected and not hashlib.sha256(data).hexdigest().startswith(expected[1]):
+        raise TrainingError(f"weights {name} are damaged: their hash is not that of their name; copy them again")
+    try:
+        return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except Exception as error:  # noqa: BLE001  torch raises what its unpickler meets
+        raise TrainingError(f"weights {name} are no state dictionary of tensors ({error})") from error
+
+
+def load_weights(network: nn.Module, state: dict[str, torch.Tensor], architecture: str) -> None:
+    """Load all weights but those of the layers that depend on the number of classes."""
+    own = network.state_dict()
+    fitting = {name: value for name, value in state.items() if name in own and own[name].shape == value.shape}
+    heads = {name.rsplit(".", 1)[0] for name in own.keys() - fitting.keys()}
+    if not fitting or len(heads) > 3:
+        raise TrainingError(f"the weights do not fit {architecture}: {len(fitting)} of {len(own)} tensors do")
+    network.load_state_dict(fitting, strict=False)
+
+
+def find_head(network: nn.Module, classes: int) -> nn.Module:
+    """Find the layer that gives the classes: the last one with as many outputs."""
+    layers = [module for module in network.modules() if count_outputs(module) == classes]
+    if not layers:
+        raise TrainingError(f"{type(network).__name__} has no last layer that could be trained for {classes} classes")
+    return layers[-1]
+
+
+def count_outputs(module: nn.Module) -> int:
+    if isinstance(module, nn.Linear):
+        return module.out_features
+    return module.out_channels if isinstance(module, nn.Conv2d) else 0
+
+
+def list_stages(network: nn.Module) -> list[nn.Module]:
+    """List a network's parts in order, looking into those that hold nearly all of its weights."""
+    stages: list[nn.Module] = []
+    total = count_weights(network)
+    for child in network.children():
+        opens = count_weights(child) > LARGE_STAGE * total and any(True for _ in child.children())
+        stages += list_stages(child) if opens else [child]
+    return stages
+
+
+def count_weights(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def freeze(network: nn.Module, head: nn.Module, depth: str) -> list[nn.Module]:
+    """Leave only the head, or the last block and the head, trainable (depth: head, last_block, all).
+
+    Returns the frozen parts: they must stay in evaluation mode, lest batch normalisation go on learning.
+    """
+    if depth == "all":
+        return []
+    trained = {id(module) for module in head.modules()}
+    if depth == "last_block":
+        trained |= {id(module) for stage in find_tail(network, head) for module in stage.modules()}
+    frozen = [module for module in network.modules() if id(module) not in trained and not list(module.children())]
+    own = [parameter for module in network.modules() if id(module) in trained for parameter in module.parameters()]
+    kept = {id(parameter) for parameter in own}
+    for parameter in network.parameters():
+        parameter.requires_grad_(id(parameter) in kept)
+    return frozen
+
+
+def find_tail(network: nn.Module, head: nn.Module) -> list[nn.Module]:
+    """Find the shortest tail of stages that holds TAIL_SHARE of the weights below the head."""
+    needed = TAIL_SHARE * (count_weights(network) - count_weights(head))
+    tail, held = [], 0
+    for stage in reversed(list_stages(network)):
+        tail.append(stage)
+        held += 0 if stage is head else count_weights(stage)
+        if held >= needed:
+            break
+    return tail
+
+
+def choose_rate(depth: str, pretrained: bool, multiplier: float) -> float:
+    """Choose the peak learning rate: the base of the depth that is trained, times the hyperparameter."""
+    return multiplier * (BASE_RATES[depth] if pretrained else SCRATCH_RATE)

@@ -1,0 +1,100 @@
+"""Bytes of an image file to pixels, as the endpoint will do it again for every prediction.
+
+A contract test compares this with the preprocessing in `inference/`, tensor by tensor: change both or neither.
+"""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torchvision.transforms.functional import center_crop
+
+MEAN = (0.485, 0.456, 0.406)
+STD = (0.229, 0.224, 0.225)
+FORMATS = ("JPEG", "PNG", "WEBP")
+MAX_PIXELS = 50_000_000
+
+
+class UnreadableImage(Exception):
+    """The bytes are no image that can be decoded."""
+
+
+def choose_resize(image_size: int) -> int:
+    """Choose the length of the shorter side from which the centre is cropped: ImageNet's 256 for 224.
+
+    Small pictures are not cropped, since every pixel of a digit counts. The difference is a multiple of four, so that
+    cropping twice (once into the cache, once at evaluation) rounds as cropping once does.
+    """
+    return image_size + 4 * round(image_size / 28) if image_size >= 96 else image_size
+
+
+def open_rgb(data: bytes) -> Image.Image:
+    """Decode an image file to upright RGB; of an animation the first frame; raise UnreadableImage."""
+    try:
+        image = Image.open(io.BytesIO(data), formats=FORMATS)
+        if image.width * image.height > MAX_PIXELS:
+            raise UnreadableImage(f"{image.width} x {image.height} pixels are more than {MAX_PIXELS}")
+        image.load()
+        return flatten(turn_upright(image))
+    except UnreadableImage:
+        raise
+    except Exception as error:  # noqa: BLE001  Pillow raises whatever its decoders meet, SyntaxError and struct.error too
+        raise UnreadableImage(f"{type(error).__name__}: {error}") from error
+
+
+def turn_upright(image: Image.Image) -> Image.Image:
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:  # noqa: BLE001  broken EXIF says nothing about the pixels, which are sound
+        return image
+
+
+def flatten(image: Image.Image) -> Image.Image:
+    """Bring any mode to RGB: 16 bits to 8, transparency onto white."""
+    if image.mode.startswith("I"):
+        image = Image.fromarray(reduce_depth(np.asarray(image)))
+    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        return Image.alpha_composite(white, image).convert("RGB")
+    return image.convert("RGB")
+
+
+def reduce_depth(pixels: np.ndarray) -> np.ndarray:
+    """Bring grey levels of 16 bits to 8."""
+    return (np.asarray(pixels, dtype=np.uint32) >> 8).clip(0, 255).astype(np.uint8)
+
+
+def to_square(image: Image.Image, size: int) -> np.ndarray:
+    """Scale the shorter side to `size` (bilinear, antialiased) and keep the centre: uint8 of shape (3, size, size).
+
+    Pillow's `box` scales only what is kept, so that a picture of 1 by 40,000 stays small on the way; it lies where
+    torchvision's resize and center_crop would put it.
+    """
+    left, width = place_crop(image.width, min(image.size), size)
+    top, height = place_crop(image.height, min(image.size), size)
+    box = (left, top, left + width, top + height)
+    return np.asarray(image.resize((size, size), Image.Resampling.BILINEAR, box=box)).transpose(2, 0, 1)
+
+
+def place_crop(length: int, shorter: int, size: int) -> tuple[float, float]:
+    """Place the centre crop along one side: (its begin, its length) in the pixels of the image as it came."""
+    scaled = int(size * length / shorter)
+    begin = round((scaled - size) / 2.0) * length / scaled
+    return begin, min(size * length / scaled, length - begin)
+
+
+def crop_centre(batch: torch.Tensor, size: int) -> torch.Tensor:
+    """Crop the centre of a batch (n, 3, h, w) to (n, 3, size, size)."""
+    return center_crop(batch, [size, size])
+
+
+def normalise(batch: torch.Tensor) -> torch.Tensor:
+    """Turn levels 0 to 255 of shape (n, 3, h, w) into ImageNet's normalised floats, channels last."""
+    mean = torch.tensor(MEAN, device=batch.device).view(1, 3, 1, 1)
+    std = torch.tensor(STD, device=batch.device).view(1, 3, 1, 1)
+    batch = batch.to(torch.float32).div_(255).sub_(mean).div_(std)
+    return batch.contiguous(memory_format=torch.channels_last)

@@ -1,0 +1,158 @@
+"""What SageMaker hands to the program, read once and typed: hyperparameters and places.
+
+Script mode gives every hyperparameter as text, some of it JSON in JSON ("16", "\\"16\\"", "'all'"); AWS's toolkit decodes
+a part of it. So each value is unwrapped until it is plain, and only then converted.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+OBJECTIVES = ("score", "accuracy", "macro_f1")
+PRETRAINED = ("auto", "imagenet", "none")
+DEPTHS = ("head", "last_block", "all")
+SWITCHES = ("auto", "true", "false")
+
+
+class TrainingError(Exception):
+    """The training cannot go on, for a reason that its user can act on: one readable sentence."""
+
+
+@dataclass(frozen=True)
+class Hyperparameters:
+    """Everything that may be chosen for a training; the names are those of the tuning job's ranges."""
+
+    run_id: str = ""
+    architecture: str = "resnet18"
+    image_size: int = 224
+    epochs: int = 10
+    seed: int = 0
+    objective: str = "score"
+    patience: int = 0
+    pretrained: str = "auto"
+    profile: bool = False
+    learning_rate: float = 1.0
+    batch_size: int = 32
+    weight_decay: float = 0.01
+    fine_tune: str = "all"
+    horizontal_flip: str = "auto"
+
+
+@dataclass(frozen=True)
+class Places:
+    """The folders of a job. Nothing is written outside of them."""
+
+    dataset: Path
+    weights: Path | None
+    model: Path
+    output: Path
+    checkpoints: Path
+    code: Path
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training job: its name, its folders and the cores and accelerators it was granted."""
+
+    name: str
+    places: Places
+    threads: int
+    gpus: int
+
+
+def unwrap(value: Any) -> Any:
+    """Take the layers of JSON and quotes off a hyperparameter: '"16"' and "'16'" become 16."""
+    while isinstance(value, str):
+        text = value.strip()
+        if len(text) >= 2 and text[0] == text[-1] == "'":
+            value = text[1:-1]
+            continue
+        try:
+            value = json.loads(text)
+        except ValueError:
+            return text
+    return value
+
+
+def read_hyperparameters(given: Mapping[str, Any], log: Callable[[str], None]) -> Hyperparameters:
+    """Convert SageMaker's mapping; raise TrainingError naming the value, the name and what is allowed."""
+    known = {field.name: field.default for field in fields(Hyperparameters)}
+    unknown = sorted(name for name in given if name not in known and not name.startswith("sagemaker_"))
+    if unknown:
+        log(f"ignored hyperparameters that this program does not know: {', '.join(unknown)}")
+    chosen = {name: convert(name, unwrap(given[name]), default) for name, default in known.items() if name in given}
+    hyperparameters = Hyperparameters(**chosen)
+    check(hyperparameters)
+    return hyperparameters
+
+
+def convert(name: str, value: Any, default: Any) -> Any:
+    """Convert one value to the type of its default."""
+    try:
+        if isinstance(default, bool):
+            return {"true": True, "false": False, "1": True, "0": False}[str(value).lower()]
+        if isinstance(default, int):
+            return as_whole_number(value)
+        if isinstance(default, float):
+            return float(value)
+    except (ValueError, TypeError, KeyError) as error:
+        kind = type(default).__name__
+        raise TrainingError(f"hyperparameter {name} is {value!r}, which is no {kind}; correct the recipe") from error
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def as_whole_number(value: Any) -> int:
+    if float(value) != int(float(value)):
+        raise ValueError(value)
+    return int(float(value))
+
+
+def check(chosen: Hyperparameters) -> None:
+    """Refuse values no training can use."""
+    allowed = {"objective": OBJECTIVES, "pretrained": PRETRAINED, "fine_tune": DEPTHS, "horizontal_flip": SWITCHES}
+    for name, values in allowed.items():
+        if getattr(chosen, name) not in values:
+            raise TrainingError(f"hyperparameter {name} is {getattr(chosen, name)!r}; choose one of {', '.join(values)}")
+    least = {"image_size": 8, "epochs": 1, "batch_size": 1, "patience": 0, "seed": 0, "weight_decay": 0.0}
+    for name, lowest in least.items():
+        if not getattr(chosen, name) >= lowest:
+            raise TrainingError(f"hyperparameter {name} is {getattr(chosen, name)}; it must be at least {lowest}")
+    if not 0 < chosen.learning_rate < float("inf"):
+        raise TrainingError(f"hyperparameter learning_rate is {chosen.learning_rate}; it must be above 0 and finite")
+
+
+def read_job(environ: Mapping[str, str], code: Path) -> Job:
+    """Find the job's folders in SageMaker's environment, falling back on their places below /opt/ml."""
+    base = Path(environ.get("SAGEMAKER_BASE_DIR", "/opt/ml"))
+    name = environ.get("TRAINING_JOB_NAME") or "training"
+    weights = environ.get("SM_CHANNEL_WEIGHTS")
+    places = Places(
+        dataset=Path(environ.get("SM_CHANNEL_DATASET", base / "input/data/dataset")),
+        weights=Path(weights) if weights else None,
+        model=Path(environ.get("SM_MODEL_DIR", base / "model")),
+        output=Path(environ.get("SM_OUTPUT_DIR", base / "output")),
+        checkpoints=base / "checkpoints" / name,
+        code=code,
+    )
+    threads, gpus = (count(environ, variable) for variable in ("SM_NUM_CPUS", "SM_NUM_GPUS"))
+    return Job(name=name, places=places, threads=max(1, threads), gpus=gpus)
+
+
+def count(environ: Mapping[str, str], name: str) -> int:
+    text = environ.get(name, "0")
+    return int(text) if text.isdigit() else 0
+
+
+def read_given(environ: Mapping[str, str]) -> dict[str, Any]:
+    """Read SM_HPS, the JSON object of the hyperparameters."""
+    try:
+        given = json.loads(environ.get("SM_HPS") or "{}")
+    except ValueError as error:
+        raise TrainingError(f"SM_HPS is no JSON ({error}); run this program under SageMaker's script mode") from error
+    if not isinstance(given, dict):
+        raise TrainingError(f"SM_HPS is {type(given).__name__}, not an object; run it under SageMaker's script mode")
+    return given

@@ -1,0 +1,74 @@
+"""Train an image classifier under SageMaker's script mode: SM_* environment in; exit code and `failure` file out.
+
+The first line is printed before torch is imported, so that a log shows life at once. SIGTERM is SageMaker's stop: the
+training saves its state, ships the best epoch it has, and exits 0.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+import traceback
+from pathlib import Path
+from types import FrameType
+
+from metrics import log
+from settings import TrainingError, read_given, read_hyperparameters, read_job
+
+
+class StopRequest:
+    """SageMaker's wish that the job end. Until `defer` is called there is nothing to save, and it ends at once."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        self.deferred = False
+
+    def __call__(self) -> bool:
+        return self.asked
+
+    def defer(self) -> None:
+        """From now on only take note: the training looks after each step."""
+        self.deferred = True
+
+    def receive(self, _signal: int, _frame: FrameType | None) -> None:
+        """Handle SIGTERM; a second one does not wait for anything."""
+        if self.asked or not self.deferred:
+            raise SystemExit(0)
+        self.asked = True
+
+
+def main() -> int:
+    """Run the job that the environment describes: 0, or 1 with a sentence in the failure file."""
+    begun = time.time()
+    code = Path(__file__).resolve().parent
+    job = read_job(os.environ, code)
+    log(f"whippet training: job {job.name}, {job.threads} threads, {job.gpus} GPUs")
+    stop = StopRequest()
+    signal.signal(signal.SIGTERM, stop.receive)
+    try:
+        hyperparameters = read_hyperparameters(read_given(os.environ), log)
+        # Imported late: torch takes seconds, and the line above is what shows that the job lives.
+        import program
+
+        program.run(job, hyperparameters, stop, begun=begun)
+    except TrainingError as error:
+        return fail(job.places.output, str(error))
+    except Exception as error:  # noqa: BLE001  whatever happened, the job's owner must be told
+        traceback.print_exc()
+        return fail(job.places.output, f"{type(error).__name__}: {error} (the log of {job.name} has the traceback)")
+    return 0
+
+
+def fail(output: Path, reason: str) -> int:
+    """Leave the reason where SageMaker looks for it, and in the log."""
+    output.mkdir(parents=True, exist_ok=True)
+    (output / "failure").write_text(reason, encoding="utf-8")
+    sys.stderr.write(f"training failed: {reason}\n")
+    sys.stderr.flush()
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
