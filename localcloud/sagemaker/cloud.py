@@ -11,7 +11,7 @@ Records live in the store under the kind that stands in their ARN (`training-job
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -27,12 +27,30 @@ OPERATIONS: dict[str, Operation] = {}
 RUNTIME_OPERATIONS: dict[str, Operation] = {}
 
 
-class JobRunner(Protocol):
-    """What carries out training jobs. It reports through the functions of `localcloud.sagemaker.training_jobs`:
-    `record_stage`, `record_metrics` and `record_end`, from any thread, never from within these calls."""
+@dataclass(frozen=True)
+class Outcome:
+    """How a job ended: its status, the secondary status where that is another word, and the reason of a failure."""
 
-    def start(self, job: Record) -> None:
-        """Carry out the job, now or when its turn comes. A job begun before (a killed cloud) goes on."""
+    status: str
+    secondary: str | None = None
+    reason: str | None = None
+
+
+class JobReport(Protocol):
+    """What a runner tells of one job: see `localcloud.sagemaker.training_jobs.JobReport`."""
+
+    def enter_stage(self, secondary: str, message: str | None = None) -> None: ...
+
+    def add_metrics(self, points: Iterable[tuple[str, float]]) -> None: ...
+
+    def finish(self, outcome: Outcome) -> None: ...
+
+
+class JobRunner(Protocol):
+    """What carries out training jobs. Both calls return at once; the reports come later, from any thread."""
+
+    def start(self, job: Record, report: JobReport) -> None:
+        """Carry out the job, now or when its turn comes. A job begun before (by a killed cloud) goes on."""
 
     def stop(self, name: str) -> None:
         """Ask the job to end: SIGTERM, and SIGKILL after 120 s. Unknown and ended jobs are passed over."""

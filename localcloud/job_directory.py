@@ -1,0 +1,267 @@
+"""The `/opt/ml` tree of a training job in a folder of its own, and the environment of SageMaker's script mode.
+
+    BASE/input/config/{hyperparameters,inputdataconfig,resourceconfig}.json    BASE/input/data/CHANNEL/
+    BASE/model/    BASE/output/{data/,intermediate/,failure}    BASE/checkpoints/    BASE/code/    BASE/tmp/
+
+Variables and command line are those of AWS's toolkit (`sagemaker-training`, environment.py and mapping.py);
+SAGEMAKER_BASE_DIR tells a program where its `/opt/ml` is, by the name that the toolkit uses too.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from localcloud.store import Record
+
+HOST = "algo-1"
+GROUP = "homogeneousCluster"
+DEFAULT_CHECKPOINTS = "/opt/ml/checkpoints"
+# Hyperparameters that the toolkit keeps to itself; any other that begins with `sagemaker_` is the framework's.
+OWN_PARAMETERS = (
+    "sagemaker_program",
+    "sagemaker_submit_directory",
+    "sagemaker_container_log_level",
+    "sagemaker_job_name",
+    "sagemaker_region",
+    "sagemaker_s3_output",
+    "default_user_module_name",
+)
+
+
+@dataclass(frozen=True)
+class JobDirectory:
+    """Where the parts of a job's tree are."""
+
+    base: Path
+
+    @property
+    def config(self) -> Path:
+        return self.base / "input" / "config"
+
+    @property
+    def data(self) -> Path:
+        return self.base / "input" / "data"
+
+    @property
+    def model(self) -> Path:
+        return self.base / "model"
+
+    @property
+    def output(self) -> Path:
+        return self.base / "output"
+
+    @property
+    def output_data(self) -> Path:
+        return self.base / "output" / "data"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.base / "checkpoints"
+
+    @property
+    def code(self) -> Path:
+        return self.base / "code"
+
+    @property
+    def log(self) -> Path:
+        return self.base / "log.txt"
+
+    @property
+    def failure(self) -> Path:
+        return self.base / "output" / "failure"
+
+    @property
+    def exit_mark(self) -> Path:
+        """Written when the program has ended by itself: a killed cloud then only uploads."""
+        return self.base / "exit.json"
+
+    def prepare(self, job: Record, cores: int) -> None:
+        """Make the tree afresh, all but the log and the checkpoints, and write the configuration files."""
+        for path in (self.data, self.model, self.output, self.code, self.base / "tmp"):
+            shutil.rmtree(path, ignore_errors=True)
+            path.mkdir(parents=True)
+        self.output_data.mkdir()
+        (self.output / "intermediate").mkdir()
+        self.config.mkdir(parents=True, exist_ok=True)
+        for name, content in (
+            ("hyperparameters", job.get("HyperParameters", {})),
+            ("inputdataconfig", describe_channels(job)),
+            ("resourceconfig", describe_resources(job, cores)),
+        ):
+            (self.config / f"{name}.json").write_text(json.dumps(content), encoding="utf-8")
+
+    def discard(self) -> None:
+        """Delete what an ended job has in S3 by now, or had from there; log, configuration and failure stay."""
+        for path in (self.data, self.model, self.checkpoints, self.code, self.base / "tmp"):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def describe_channels(job: Record) -> dict[str, dict[str, str]]:
+    """The content of inputdataconfig.json."""
+    channels = {}
+    for channel in job.get("InputDataConfig", []):
+        source = channel["DataSource"]["S3DataSource"]
+        channels[channel["ChannelName"]] = {
+            "TrainingInputMode": channel.get("InputMode", job["AlgorithmSpecification"]["TrainingInputMode"]),
+            "S3DistributionType": source.get("S3DataDistributionType", "FullyReplicated"),
+            "RecordWrapperType": "None",
+            **({"ContentType": channel["ContentType"]} if "ContentType" in channel else {}),
+        }
+    return channels
+
+
+def describe_resources(job: Record, cores: int) -> dict[str, Any]:
+    """The content of resourceconfig.json; `local_cores` is ours: the cores granted on this machine."""
+    kind = job["ResourceConfig"]["InstanceType"]
+    return {
+        "current_host": HOST,
+        "current_instance_type": kind,
+        "current_group_name": GROUP,
+        "hosts": [HOST],
+        "instance_groups": [{"instance_group_name": GROUP, "instance_type": kind, "hosts": [HOST]}],
+        "network_interface_name": "eth0",
+        "local_cores": cores,
+    }
+
+
+def decode_hyperparameters(job: Record) -> dict[str, Any]:
+    """Hyperparameters as the toolkit reads them: each string as JSON, or as it is where it is no JSON."""
+    return {name: _decode(value) for name, value in job.get("HyperParameters", {}).items()}
+
+
+def build_arguments(job: Record) -> list[str]:
+    """The program's command line: `--name value` for every hyperparameter but SageMaker's own."""
+    arguments = []
+    for name, value in sorted(_user_parameters(job).items()):
+        arguments += [f"--{name}" if len(name) > 1 else f"-{name}", _format_argument(value)]
+    return arguments
+
+
+def build_environment(job: Record, directory: JobDirectory, cores: int, inherited: Mapping[str, str]) -> dict[str, str]:
+    """The program's whole environment: the platform's variables, the toolkit's SM_*, the request's Environment."""
+    return {
+        **inherited,
+        **_platform_variables(job, directory, cores),
+        **_toolkit_variables(job, directory, cores),
+        **job.get("Environment", {}),
+    }
+
+
+def _platform_variables(job: Record, directory: JobDirectory, cores: int) -> dict[str, str]:
+    region = job["TrainingJobArn"].split(":")[3]
+    return {
+        "SAGEMAKER_BASE_DIR": str(directory.base),
+        "TRAINING_JOB_NAME": job["TrainingJobName"],
+        "TRAINING_JOB_ARN": job["TrainingJobArn"],
+        "AWS_REGION": region,
+        "AWS_DEFAULT_REGION": region,
+        "SAGEMAKER_REGION": region,
+        "SAGEMAKER_JOB_NAME": str(decode_hyperparameters(job).get("sagemaker_job_name", job["TrainingJobName"])),
+        "CURRENT_HOST": HOST,
+        "PYTHONPATH": str(directory.code),
+        "PYTHONUNBUFFERED": "1",
+        "TMPDIR": str(directory.base / "tmp"),
+        "OMP_NUM_THREADS": str(cores),
+    }
+
+
+def _toolkit_variables(job: Record, directory: JobDirectory, cores: int) -> dict[str, str]:
+    values = _describe_environment(job, directory, cores)
+    names = {
+        **{name: value for name, value in values.items() if name not in _ONLY_IN_TRAINING_ENV},
+        "hps": values["hyperparameters"],
+        "framework_params": values["additional_framework_parameters"],
+        "channels": sorted(values["channel_input_dirs"]),
+        "module_name": f"{values['module_name']}",
+        "user_args": build_arguments(job),
+        "training_env": values,
+        **{f"channel_{name}": path for name, path in values["channel_input_dirs"].items()},
+        **{f"hp_{name}": value for name, value in values["hyperparameters"].items()},
+    }
+    return {f"SM_{name.upper()}": _format_variable(value) for name, value in names.items()}
+
+
+_ONLY_IN_TRAINING_ENV = (
+    "additional_framework_parameters",
+    "channel_input_dirs",
+    "hyperparameters",
+    "is_master",
+    "is_modelparallel_enabled",
+    "is_smddpmprun_installed",
+    "is_smddprun_installed",
+    "job_name",
+    "master_hostname",
+)
+
+
+def _describe_environment(job: Record, directory: JobDirectory, cores: int) -> dict[str, Any]:
+    decoded, resources = decode_hyperparameters(job), describe_resources(job, cores)
+    program = str(decoded.get("sagemaker_program", ""))
+    framework = {k: v for k, v in decoded.items() if k.startswith("sagemaker_") and k not in OWN_PARAMETERS}
+    return {
+        "additional_framework_parameters": framework,
+        "channel_input_dirs": {name: str(directory.data / name) for name in describe_channels(job)},
+        "current_host": HOST,
+        "current_instance_group": GROUP,
+        "current_instance_group_hosts": [HOST],
+        "current_instance_type": resources["current_instance_type"],
+        "distribution_hosts": [HOST],
+        "distribution_instance_groups": [],
+        "framework_module": "sagemaker_pytorch_container.training:main",
+        "hosts": [HOST],
+        "hyperparameters": _user_parameters(job),
+        "input_config_dir": str(directory.config),
+        "input_data_config": describe_channels(job),
+        "input_dir": str(directory.base / "input"),
+        "instance_groups": [GROUP],
+        "instance_groups_dict": {GROUP: resources["instance_groups"][0]},
+        "is_hetero": False,
+        "is_master": True,
+        "is_modelparallel_enabled": None,
+        "is_smddpmprun_installed": False,
+        "is_smddprun_installed": False,
+        "job_name": job["TrainingJobName"],
+        "log_level": decoded.get("sagemaker_container_log_level", 20),
+        "master_hostname": HOST,
+        "model_dir": str(directory.model),
+        "module_dir": str(decoded.get("sagemaker_submit_directory", directory.code)),
+        "module_name": program.removesuffix(".py"),
+        "network_interface_name": "eth0",
+        "num_cpus": cores,
+        "num_gpus": 0,
+        "num_neurons": 0,
+        "output_data_dir": str(directory.output_data),
+        "output_dir": str(directory.output),
+        "output_intermediate_dir": str(directory.output / "intermediate"),
+        "resource_config": resources,
+        "user_entry_point": program,
+    }
+
+
+def _user_parameters(job: Record) -> dict[str, Any]:
+    decoded = decode_hyperparameters(job)
+    return {k: v for k, v in decoded.items() if not k.startswith("sagemaker_") and k not in OWN_PARAMETERS}
+
+
+def _decode(value: str) -> Any:
+    try:
+        return json.loads(value)
+    except ValueError:
+        return value
+
+
+def _format_argument(value: Any) -> str:
+    if isinstance(value, dict):
+        return ",".join(f"{key}={item}" for key, item in sorted(value.items()))
+    return "" if value is None else str(value)
+
+
+def _format_variable(value: Any) -> str:
+    if value is None or isinstance(value, str):
+        return value or ""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)

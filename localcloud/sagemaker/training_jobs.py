@@ -1,0 +1,320 @@
+"""Training jobs: their operations, and the record that a job runner's reports move from Starting to its end.
+
+A record is DescribeTrainingJob's answer; private members begin with `_`: `_objective` holds [seconds since the start
+of training, value] for every value of a tuning job's objective, `_tuned` the hyperparameters that the tuner chose,
+`_parallel` how many jobs share the machine by design.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from localcloud.errors import ResourceInUse, Unsupported, ValidationException
+from localcloud.sagemaker import unsupported
+from localcloud.sagemaker.cloud import Cloud, Outcome, Request, Response, operation
+from localcloud.sagemaker.events import TRAINING_JOB, emit_change
+from localcloud.sagemaker.listing import list_page
+from localcloud.sagemaker.tags import drop_tags, put_tags
+from localcloud.service_model import find_operation
+from localcloud.store import Record
+
+KIND = "training-job"
+ENDED = ("Completed", "Failed", "Stopped")
+DEFAULT_MAX_RUNTIME = 86400
+OBJECTIVE_PARAMETER = "_tuning_objective_metric"
+MESSAGES = {
+    "Starting": "Starting the training job",
+    "Downloading": "Downloading input data",
+    "Training": "Training image download completed. Training in progress.",
+    "Uploading": "Uploading generated training model",
+    "Stopping": "Stopping the training job",
+    "Completed": "Training job completed",
+    "Failed": "Training job failed",
+    "Stopped": "Training job stopped",
+    "MaxRuntimeExceeded": "Training job runtime exceeded MaxRuntimeInSeconds provided",
+}
+Listener = Callable[[Cloud, Record], None]
+_LISTENERS: list[Listener] = []
+
+
+@dataclass(frozen=True)
+class JobReport:
+    """What a job runner tells of one job, from any thread. The last word is `finish`; later ones are passed over."""
+
+    cloud: Cloud
+    name: str
+
+    def enter_stage(self, secondary: str, message: str | None = None) -> None:
+        """The job is now Starting (waiting for cores), Downloading, Training or Uploading."""
+        _change(self.cloud, self.name, lambda job, now: enter_stage(job, secondary, message, now), event=True)
+
+    def add_metrics(self, points: Iterable[tuple[str, float]]) -> None:
+        """Values found in the log just now, in their order: pairs of metric name and value."""
+        found = list(points)
+        _change(self.cloud, self.name, lambda job, now: add_metrics(job, found, now), event=False)
+
+    def finish(self, outcome: Outcome) -> None:
+        """The job has ended, and its artifacts are where they belong."""
+        _change(self.cloud, self.name, lambda job, now: finish(job, outcome, now), event=True)
+
+
+def listen(listener: Listener) -> Listener:
+    """Call the function with every job's record after each change of it, under the cloud's lock."""
+    _LISTENERS.append(listener)
+    return listener
+
+
+@operation
+def create_training_job(cloud: Cloud, request: Request) -> Response:
+    """Begin a training job in script mode. Raises ResourceInUse for a name that is taken."""
+    unsupported.refuse_unsupported(request, unsupported.TRAINING_JOB)
+    check_definition(request, request.get("HyperParameters", {}))
+    return {"TrainingJobArn": begin_training_job(cloud, request)["TrainingJobArn"]}
+
+
+@operation
+def describe_training_job(cloud: Cloud, request: Request) -> Response:
+    """All that is known of a job."""
+    job = require_job(cloud, request["TrainingJobName"])
+    return {**show(job), **count_time(job, cloud.clock.now())}
+
+
+@operation
+def list_training_jobs(cloud: Cloud, request: Request) -> Response:
+    """A page of summaries, filtered by name, times and status."""
+    if "WarmPoolStatusEquals" in request or "TrainingPlanArnEquals" in request:
+        raise Unsupported("The local cloud has no warm pools and no training plans to filter by")
+    page, token = list_page(
+        cloud.store.list(KIND),
+        request,
+        name="TrainingJobName",
+        sort_keys={"Name": "TrainingJobName", "CreationTime": "CreationTime", "Status": "TrainingJobStatus"},
+        sort_by="CreationTime",
+        status="TrainingJobStatus",
+    )
+    members = find_operation("sagemaker", "ListTrainingJobs").output_shape.members["TrainingJobSummaries"].member
+    return {"TrainingJobSummaries": [pick(job, members.members) for job in page], "NextToken": token}
+
+
+@operation
+def stop_training_job(cloud: Cloud, request: Request) -> Response:
+    """Ask a job to end; what it has made by then is kept."""
+    job = require_job(cloud, request["TrainingJobName"])
+    if job["TrainingJobStatus"] in ENDED:
+        raise ValidationException(
+            f"The request was rejected because the training job is in status {job['TrainingJobStatus']}."
+        )
+    stop_job(cloud, job["TrainingJobName"])
+    return {}
+
+
+@operation
+def delete_training_job(cloud: Cloud, request: Request) -> Response:
+    """Forget an ended job; its name can be used again."""
+    job = require_job(cloud, request["TrainingJobName"])
+    if job["TrainingJobStatus"] not in ENDED:
+        raise ResourceInUse(
+            f"Training job {job['TrainingJobName']} is in status {job['TrainingJobStatus']}; only ended ones can be "
+            "deleted."
+        )
+    cloud.store.delete(KIND, job["TrainingJobName"])
+    drop_tags(cloud, job["TrainingJobArn"])
+    return {}
+
+
+def begin_training_job(cloud: Cloud, request: Request, private: Record | None = None) -> Record:
+    """Record the job, tell of it, and hand it to the runner. `private` are further members of the record."""
+    with cloud.lock:
+        name = request["TrainingJobName"]
+        arn = cloud.arn(KIND, name)
+        if find_job(cloud, name) is not None:
+            raise ResourceInUse(
+                "Training job names must be unique within an AWS account and region, and a training job with this "
+                f"name already exists ({arn})"
+            )
+        put_tags(cloud, arn, request.get("Tags"))
+        job = build_record(request, arn, cloud.clock.now()) | (private or {})
+        save(cloud, job, event=True)
+        cloud.jobs.start(job, JobReport(cloud, name))
+        return job
+
+
+def stop_job(cloud: Cloud, name: str) -> None:
+    """Set a running job Stopping and ask its runner to end it; ended and stopping ones are left as they are."""
+    with cloud.lock:
+        job = cloud.store.get(KIND, name)
+        if job is not None and job["TrainingJobStatus"] == "InProgress":
+            _change(cloud, name, begin_stop, event=True)
+            cloud.jobs.stop(name)
+
+
+def resume_training_jobs(cloud: Cloud) -> None:
+    """After a restart: hand the jobs that had not ended to the runner again; end those that were being stopped."""
+    for job in cloud.store.list(KIND):
+        report = JobReport(cloud, job["TrainingJobName"])
+        if job["TrainingJobStatus"] == "InProgress":
+            cloud.jobs.start(job, report)
+        elif job["TrainingJobStatus"] == "Stopping":
+            report.finish(Outcome("Stopped"))
+
+
+def find_job(cloud: Cloud, name: str) -> Record | None:
+    """The job's record. Names differ by more than their case."""
+    wanted = name.lower()
+    known = next((known for known in cloud.store.names(KIND) if known.lower() == wanted), None)
+    return cloud.store.get(KIND, known) if known is not None else None
+
+
+def require_job(cloud: Cloud, name: str) -> Record:
+    """The job's record. Raises ValidationException where there is none, as SageMaker does for training jobs."""
+    job = find_job(cloud, name)
+    if job is None:
+        raise ValidationException("Requested resource not found.")
+    return job
+
+
+def check_definition(definition: Record, hyperparameters: dict[str, str]) -> None:
+    """What the service model cannot say of a training job's definition. Raises ValidationException or Unsupported."""
+    if not definition["AlgorithmSpecification"].get("TrainingImage"):
+        raise ValidationException("You must specify either TrainingImage or AlgorithmName in AlgorithmSpecification.")
+    if definition.get("ResourceConfig", {}).get("InstanceType") is None:
+        raise ValidationException("ResourceConfig must have an InstanceType, an InstanceCount and a VolumeSizeInGB.")
+    channels = [channel["ChannelName"] for channel in definition.get("InputDataConfig", [])]
+    if len(set(channels)) < len(channels):
+        raise ValidationException(f"Channel names must be unique; found {channels}.")
+    _check_spot(definition)
+    for name in ("sagemaker_program", "sagemaker_submit_directory"):
+        if name not in hyperparameters:
+            raise Unsupported(
+                f"The local cloud runs no image, only programs in script mode: the hyperparameters need {name!r}"
+            )
+
+
+def _check_spot(definition: Record) -> None:
+    stopping = definition.get("StoppingCondition", {})
+    longest, wait = stopping.get("MaxRuntimeInSeconds", DEFAULT_MAX_RUNTIME), stopping.get("MaxWaitTimeInSeconds")
+    if definition.get("EnableManagedSpotTraining", False):
+        if wait is None or wait < longest:
+            raise ValidationException(
+                "Invalid MaxWaitTimeInSeconds. It must be present and be greater than or equal to MaxRuntimeInSeconds"
+            )
+    elif wait is not None:
+        raise ValidationException("Max wait time must not be set if EnableManagedSpotTraining is false.")
+
+
+def build_record(request: Request, arn: str, now: datetime) -> Record:
+    """A new job: InProgress, Starting."""
+    output = request["OutputDataConfig"]["S3OutputPath"].rstrip("/")
+    return {
+        "EnableNetworkIsolation": False,
+        "EnableInterContainerTrafficEncryption": False,
+        "EnableManagedSpotTraining": False,
+        **{key: value for key, value in request.items() if key != "Tags"},
+        "StoppingCondition": {"MaxRuntimeInSeconds": DEFAULT_MAX_RUNTIME} | request.get("StoppingCondition", {}),
+        "TrainingJobArn": arn,
+        "ModelArtifacts": {"S3ModelArtifacts": f"{output}/{request['TrainingJobName']}/output/model.tar.gz"},
+        "TrainingJobStatus": "InProgress",
+        "SecondaryStatus": "Starting",
+        "CreationTime": now,
+        "LastModifiedTime": now,
+        "SecondaryStatusTransitions": [
+            {"Status": "Starting", "StartTime": now, "StatusMessage": MESSAGES["Starting"]},
+        ],
+        "_objective": [],
+    }
+
+
+def enter_stage(job: Record, secondary: str, message: str | None, now: datetime) -> Record | None:
+    """The job in its next stage; None where it is being stopped or has ended, which no stage undoes."""
+    if job["TrainingJobStatus"] != "InProgress":
+        return None
+    if secondary in ("Downloading", "Training"):
+        job.setdefault("TrainingStartTime", now)
+    return _move(job, secondary, message, now)
+
+
+def begin_stop(job: Record, now: datetime) -> Record:
+    """The job on its way to Stopped."""
+    job["TrainingJobStatus"] = "Stopping"
+    return _move(job, "Stopping", None, now)
+
+
+def add_metrics(job: Record, points: list[tuple[str, float]], now: datetime) -> Record | None:
+    """The job with its metrics' last values, and the objective's history."""
+    if job["TrainingJobStatus"] in ENDED or not points:
+        return None
+    last = {metric["MetricName"]: metric for metric in job.get("FinalMetricDataList", [])}
+    objective = job.get("HyperParameters", {}).get(OBJECTIVE_PARAMETER)
+    seconds = (now - job.get("TrainingStartTime", now)).total_seconds()
+    for name, value in points:
+        last[name] = {"MetricName": name, "Value": value, "Timestamp": now}
+        if name == objective:
+            job["_objective"].append([seconds, value])
+    return job | {"FinalMetricDataList": list(last.values())}
+
+
+def finish(job: Record, outcome: Outcome, now: datetime) -> Record | None:
+    """The ended job; None where it has ended before. A job that is being stopped can only end Stopped or Failed."""
+    if job["TrainingJobStatus"] in ENDED:
+        return None
+    if job["TrainingJobStatus"] == "Stopping" and outcome.status == "Completed":
+        outcome = Outcome("Stopped")
+    job["TrainingJobStatus"] = outcome.status
+    job["TrainingEndTime"] = now
+    if outcome.reason:
+        job["FailureReason"] = outcome.reason[:1024]
+    job = _move(job, outcome.secondary or outcome.status, None, now)
+    job["SecondaryStatusTransitions"][-1]["EndTime"] = now
+    return job | count_time(job, now)
+
+
+def count_time(job: Record, now: datetime) -> Record:
+    """TrainingTimeInSeconds and BillableTimeInSeconds, once training has begun; whole seconds, rounded up."""
+    if "TrainingStartTime" not in job:
+        return {}
+    seconds = math.ceil((job.get("TrainingEndTime", now) - job["TrainingStartTime"]).total_seconds())
+    return {"TrainingTimeInSeconds": max(1, seconds), "BillableTimeInSeconds": max(1, seconds)}
+
+
+def show(record: Record) -> Record:
+    """The record without its private members."""
+    return {key: value for key, value in record.items() if not key.startswith("_")}
+
+
+def pick(record: Record, members: Iterable[str]) -> Record:
+    """These members of the record, as far as it has them."""
+    return {name: record[name] for name in members if name in record}
+
+
+def save(cloud: Cloud, job: Record, *, event: bool) -> None:
+    """Keep the record, send AWS's event of it if its state has changed, and tell the listeners."""
+    cloud.store.put(KIND, job["TrainingJobName"], job)
+    if event:
+        members = find_operation("sagemaker", "DescribeTrainingJob").output_shape.members
+        emit_change(cloud, TRAINING_JOB, job["TrainingJobArn"], job, members)
+    for listener in _LISTENERS:
+        listener(cloud, job)
+
+
+def _move(job: Record, secondary: str, message: str | None, now: datetime) -> Record:
+    transitions: list[dict[str, Any]] = job["SecondaryStatusTransitions"]
+    if transitions[-1]["Status"] == secondary:
+        transitions[-1]["StatusMessage"] = message or MESSAGES[secondary]
+    else:
+        transitions[-1]["EndTime"] = now
+        transitions.append(
+            {"Status": secondary, "StartTime": now, "StatusMessage": message or MESSAGES.get(secondary, secondary)}
+        )
+    return job | {"SecondaryStatus": secondary, "LastModifiedTime": now}
+
+
+def _change(cloud: Cloud, name: str, change: Callable[[Record, datetime], Record | None], *, event: bool) -> None:
+    with cloud.lock:
+        job = cloud.store.get(KIND, name)
+        changed = change(job, cloud.clock.now()) if job is not None else None
+        if changed is not None:
+            save(cloud, changed, event=event)

@@ -1,0 +1,106 @@
+"""Files between S3 and a job's folder: channels by prefix, archives unpacked and packed.
+
+`s3` is always a boto3 client. What cannot be had raises TransferError, whose text a user can act on.
+"""
+
+from __future__ import annotations
+
+import tarfile
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import boto3.exceptions
+import botocore.exceptions
+from boto3.s3.transfer import TransferConfig
+
+# A multipart upload costs threads and makes the local S3 send one event too many; only what is huge needs it.
+TRANSFER = TransferConfig(use_threads=False, multipart_threshold=1 << 30, multipart_chunksize=1 << 28)
+FAULTS = (botocore.exceptions.ClientError, botocore.exceptions.BotoCoreError, boto3.exceptions.Boto3Error)
+
+
+class TransferError(Exception):
+    """Something in S3 could not be read or written."""
+
+
+def split_uri(uri: str) -> tuple[str, str]:
+    """Bucket and key (or prefix) of `s3://bucket/key`. Raises TransferError for any other form."""
+    parts = urlsplit(uri, allow_fragments=False)
+    if parts.scheme != "s3" or not parts.netloc:
+        raise TransferError(f"{uri!r} is no S3 URI; it must be s3://BUCKET/KEY")
+    return parts.netloc, uri.split("/", 3)[3] if uri.count("/") > 2 else ""
+
+
+def list_objects(s3: Any, uri: str) -> Iterator[dict[str, Any]]:
+    """The objects (Key, Size, …) whose keys begin with the URI's prefix, markers of folders left out."""
+    bucket, prefix = split_uri(uri)
+    try:
+        for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
+            yield from (item for item in page.get("Contents", []) if not item["Key"].endswith("/"))
+    except FAULTS as error:
+        raise TransferError(f"{uri} cannot be listed: {error}") from error
+
+
+def download_prefix(s3: Any, uri: str, folder: Path) -> list[Path]:
+    """Every object under the prefix into the folder, as SageMaker lays out a channel; returns the files' paths.
+
+    S3 knows no folders: the prefix `a/train` also matches `a/train-old/x`. Names are kept from the prefix's last
+    slash on, or from behind the prefix where it names a whole folder.
+    """
+    bucket, prefix = split_uri(uri)
+    paths = []
+    for item in list_objects(s3, uri):
+        path = folder / _strip_prefix(item["Key"], prefix)
+        if not path.resolve().is_relative_to(folder.resolve()):
+            raise TransferError(f"the key {item['Key']!r} would leave the folder of its channel")
+        download(s3, bucket, item["Key"], path)
+        paths.append(path)
+    return paths
+
+
+def download(s3: Any, bucket: str, key: str, path: Path) -> None:
+    """One object into a file; its folder is made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        s3.download_file(bucket, key, str(path), Config=TRANSFER)
+    except FAULTS as error:
+        raise TransferError(f"s3://{bucket}/{key} cannot be read: {error}") from error
+
+
+def upload(s3: Any, path: Path, bucket: str, key: str) -> None:
+    """A file into one object."""
+    try:
+        s3.upload_file(str(path), bucket, key, Config=TRANSFER)
+    except FAULTS as error:
+        raise TransferError(f"s3://{bucket}/{key} cannot be written: {error}") from error
+
+
+def download_archive(s3: Any, uri: str, folder: Path) -> None:
+    """Unpack a .tar.gz from S3 into the folder; members that would leave it are refused."""
+    bucket, key = split_uri(uri)
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(suffix=".tar.gz", dir=folder.parent) as file:
+        download(s3, bucket, key, Path(file.name))
+        try:
+            with tarfile.open(file.name) as archive:
+                archive.extractall(folder, filter="data")
+        except (tarfile.TarError, OSError, EOFError) as error:
+            raise TransferError(f"{uri} is no archive that can be unpacked: {error}") from error
+
+
+def upload_archive(s3: Any, folder: Path, uri: str) -> None:
+    """Pack the folder's content as a .tar.gz and put it to S3. Weights hardly shrink, so it is packed fast."""
+    bucket, key = split_uri(uri)
+    with tempfile.NamedTemporaryFile(suffix=".tar.gz", dir=folder.parent) as file:
+        with tarfile.open(file.name, "w:gz", compresslevel=1) as archive:
+            for path in sorted(folder.iterdir()):
+                archive.add(path, arcname=path.name)
+        upload(s3, Path(file.name), bucket, key)
+
+
+def _strip_prefix(key: str, prefix: str) -> str:
+    whole_folder = prefix if prefix.endswith("/") or not prefix else f"{prefix}/"
+    kept = key.removeprefix(whole_folder) if key.startswith(whole_folder) else key[prefix.rfind("/") + 1 :]
+    return kept.lstrip("/")
