@@ -93,29 +93,28 @@ class Bucket:
             None if version == "null" else version,  # S3's name for the version written before versioning
         )
 
-    def create(self, key: str, body: bytes) -> bool:
-        """Write an object that must not exist yet. Returns False where it does."""
+    def create(self, key: str, body: bytes) -> str | None:
+        """Write an object that must not exist yet. Returns its etag, or None where there is one already."""
         return self._put_if(key, body, IfNoneMatch="*")
 
-    def replace(self, key: str, body: bytes, etag: str) -> bool:
-        """Write an object over the one with this etag. Returns False where it is another by now, or gone."""
+    def replace(self, key: str, body: bytes, etag: str) -> str | None:
+        """Write an object over the one with this etag. Returns its new etag, or None where it is another or gone."""
         try:
             return self._put_if(key, body, IfMatch=etag)
         except errors.ServiceNotFound:
-            return False
+            return None
 
-    def _put_if(self, key: str, body: bytes, **condition: str) -> bool:
+    def _put_if(self, key: str, body: bytes, **condition: str) -> str | None:
         for attempt in range(CONFLICT_TRIES):
             try:
                 with translated(f"Writing s3://{self.name}/{key}"):
-                    self._client.put_object(Bucket=self.name, Key=key, Body=body, **condition)
-                return True
+                    return str(self._client.put_object(Bucket=self.name, Key=key, Body=body, **condition)["ETag"])
             except errors.PreconditionFailed:
-                return False
+                return None
             except errors.Busy:  # S3's 409: another conditional put is under way, and neither has won yet
                 if attempt == CONFLICT_TRIES - 1:
                     raise
-        raise AssertionError("unreachable")
+        return None
 
     def write(self, key: str, body: bytes = b"") -> None:
         """Write an object, whatever was there."""

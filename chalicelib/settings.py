@@ -28,6 +28,7 @@ class Settings:
     code_uri: str
     app_name: str = "whippet"
     stage: str = "dev"
+    aws_region: str = "us-east-1"
     topic_arn: str = ""
     weights_uri: str = ""
     trial_instance_type: str = "ml.m5.xlarge"

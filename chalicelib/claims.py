@@ -1,0 +1,57 @@
+"""A claim: for a while, one holder alone may do something that no name makes idempotent.
+
+It is an object written by a conditional put: {holder, expires_at, done}. Whoever dies with a claim in hand keeps the
+others waiting until it expires, so it must live longer than a function may run.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from chalicelib.aws import Bucket
+from chalicelib.runs import to_json
+
+CLAIM_SECONDS = 330  # longer than any function's timeout in .chalice/config.json: a test compares them
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A claim that is held; `etag` is what it may be replaced under."""
+
+    key: str
+    holder: str
+    etag: str
+
+
+def take_claim(bucket: Bucket, key: str, holder: str, now: datetime) -> Claim | None:
+    """Take a claim that is free, expired or done with. Returns None where another holds it.
+
+    `holder` is one of its kind for each try: two looks at the same run are two holders.
+    """
+    body = _describe(holder, now + timedelta(seconds=CLAIM_SECONDS))
+    etag = bucket.create(key, body)
+    if etag is None and (stored := bucket.read(key)) is not None:
+        expires_at = datetime.fromisoformat(stored.as_json()["expires_at"])
+        etag = bucket.replace(key, body, stored.etag) if expires_at <= now else None
+    return Claim(key, holder, etag) if etag else None
+
+
+def release_claim(bucket: Bucket, claim: Claim, now: datetime) -> None:
+    """Let the next one in. Nothing happens where the claim has expired and is another's by now."""
+    bucket.replace(claim.key, _describe(claim.holder, now), claim.etag)
+
+
+def finish_claim(bucket: Bucket, claim: Claim, now: datetime) -> None:
+    """Keep everyone out for good: what was claimed is done."""
+    never = datetime.max.replace(tzinfo=now.tzinfo)
+    bucket.replace(claim.key, _describe(claim.holder, never, done=True), claim.etag)
+
+
+def is_done(bucket: Bucket, key: str) -> bool:
+    stored = bucket.read(key)
+    return bool(stored and stored.as_json()["done"])
+
+
+def _describe(holder: str, expires_at: datetime, *, done: bool = False) -> bytes:
+    return to_json({"holder": holder, "expires_at": expires_at, "done": done})

@@ -1,0 +1,236 @@
+"""What the next step of a run is. Pure: an observation goes in, one step comes out.
+
+observation ──▶ decide ──▶ Pin, Inspect, StartTuning, StopTuning, RecordTuning, StartTraining, StopTraining,
+                           Select, Deploy, DeleteEndpoint, RecordDeployment, Finish, Close, or Wait
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+from chalicelib.claims import CLAIM_SECONDS
+from chalicelib.runs import Run
+from chalicelib.steps import (
+    Close,
+    DeleteEndpoint,
+    Deploy,
+    Endpoint,
+    Finish,
+    Inspect,
+    Observation,
+    Pin,
+    RecordDeployment,
+    RecordTuning,
+    Select,
+    StartTraining,
+    StartTuning,
+    Step,
+    StopTraining,
+    StopTuning,
+    Trial,
+    Tuning,
+    Wait,
+)
+
+UNDER_WAY = ("InProgress", "Stopping")
+CHANGING = ("Creating", "Updating", "SystemUpdating", "RollingBack", "Deleting")
+CHECK_LIMIT = timedelta(hours=2)  # a pre-flight that was killed this long will be killed for ever
+NOTICE_LIMIT = timedelta(days=1)  # as long as EventBridge tries a target
+STAGE_NOTICES = {"tuning": "Tuning Started", "training": "Training Started", "deploying": "Deployment Started"}
+FINAL_NOTICES = {
+    "rejected": "Dataset Rejected",
+    "deployed": "Model Deployed",
+    "failed": "Run Failed",
+    "stopped": "Run Stopped",
+    "superseded": "Run Superseded",
+}
+
+
+def decide(seen: Observation) -> Step:
+    """The one next step of a run."""
+    if seen.result:
+        return _decide_ended(seen, seen.result)
+    if seen.stop and not seen.requested:
+        return _decide_stop(seen)
+    if "tuning.json" not in seen.files:
+        return _decide_tuning(seen) if seen.tuning else _decide_checks(seen)
+    if "decision.json" not in seen.files:
+        return _decide_training(seen)
+    return _decide_deployment(seen)
+
+
+def find_due_notices(seen: Observation) -> list[str]:
+    """The notifications that the run's state asks for and that were not sent yet, in order."""
+    if seen.result:
+        expected = [STAGE_NOTICES[stage] for stage in seen.result["reached"]]
+        expected.append(FINAL_NOTICES[seen.result["status"]])
+    else:
+        expected = [STAGE_NOTICES[stage] for stage in find_reached(seen)]
+    return [notice for notice in expected if f"notices/{name_notice(notice)}.json" not in seen.files]
+
+
+def name_notice(notice: str) -> str:
+    """The file name of a notification: `Model Deployed` is `model-deployed`."""
+    return notice.lower().replace(" ", "-")
+
+
+def find_reached(seen: Observation) -> tuple[str, ...]:
+    """The stages that were begun on AWS's side."""
+    begun = {
+        "tuning": seen.tuning is not None or "tuning.json" in seen.files,
+        "training": seen.training is not None or "decision.json" in seen.files,
+        "deploying": seen.requested,
+    }
+    return tuple(stage for stage, is_begun in begun.items() if is_begun)
+
+
+def _decide_ended(seen: Observation, result: dict[str, Any]) -> Step:
+    """A look that began before a person's stop may have launched a job after it: wait until no such look can live."""
+    if result["status"] == "stopped":
+        if seen.tuning and seen.tuning.status == "InProgress":
+            return StopTuning()
+        if seen.training and seen.training.status == "InProgress":
+            return StopTraining()
+    ended_ago = seen.now - datetime.fromisoformat(result["ended_at"])
+    if result["status"] == "stopped" and ended_ago < timedelta(seconds=CLAIM_SECONDS):
+        return Wait("a look that began before the stop may still be under way")
+    if find_due_notices(seen) and ended_ago < NOTICE_LIMIT:
+        return Wait("a notification could not be sent yet")
+    return Close()
+
+
+def _decide_stop(seen: Observation) -> Step:
+    if seen.stage == "tuning" and seen.tuning and seen.tuning.status in UNDER_WAY:
+        return StopTuning() if seen.tuning.status == "InProgress" else Wait("the tuning job is stopping")
+    if seen.stage == "training" and seen.training and seen.training.status in UNDER_WAY:
+        return StopTraining() if seen.training.status == "InProgress" else Wait("the training job is stopping")
+    by = (seen.stop or {}).get("by") or "a person"
+    return _finish(seen, "stopped", f"Stopped by {by} while {seen.stage}.")
+
+
+def _decide_checks(seen: Observation) -> Step:
+    if seen.run.recipe_error:
+        return _finish(seen, "rejected", seen.run.recipe_error)
+    if seen.dataset is None:
+        if seen.now - seen.created_at > CHECK_LIMIT:
+            return _finish(seen, "failed", f"The dataset could not be checked within {CHECK_LIMIT}: is it too large?")
+        return Inspect() if "input/" in seen.files else Pin()
+    problems = seen.dataset["problems"]
+    return _finish(seen, "rejected", explain_problems(problems)) if problems else StartTuning()
+
+
+def explain_problems(problems: list[Any]) -> str:
+    """The problems of a dataset as one reason: the first few whole, the others counted."""
+    texts = [str(each.get("message", each)) if isinstance(each, dict) else str(each) for each in problems]
+    more = f" And {len(texts) - 5} more: see dataset.json." if len(texts) > 5 else ""
+    return " ".join(texts[:5]) + more
+
+
+def _decide_tuning(seen: Observation) -> Step:
+    tuning = seen.tuning
+    assert tuning is not None
+    if tuning.status in UNDER_WAY:
+        return Wait("the tuning job is running")
+    best = next((trial for trial in tuning.trials if trial.name == tuning.best), None)
+    if tuning.status in ("Completed", "Stopped") and best:
+        return RecordTuning(_describe_tuning(tuning, best))
+    reasons = [tuning.reason, *(trial.reason for trial in tuning.trials)]
+    why = next((reason for reason in reasons if reason), "no trial reported an objective")
+    return _finish(seen, "failed", f"The tuning job {seen.run.run_id} is {tuning.status} with no best trial: {why}")
+
+
+def _describe_tuning(tuning: Tuning, best: Trial) -> dict[str, Any]:
+    return {
+        "format": 1,
+        "status": tuning.status,
+        "best": {"name": best.name, "objective": best.objective, "hyperparameters": best.hyperparameters},
+        "trials": [describe_trial(trial) for trial in tuning.trials],
+    }
+
+
+def describe_trial(trial: Trial) -> dict[str, Any]:
+    """A trial as tuning.json and the routes tell it. Times are ISO 8601."""
+    return {
+        "name": trial.name,
+        "status": trial.status,
+        "hyperparameters": trial.hyperparameters,
+        "objective": trial.objective,
+        "reason": trial.reason,
+        "started_at": trial.started_at.isoformat() if trial.started_at else None,
+        "ended_at": trial.ended_at.isoformat() if trial.ended_at else None,
+    }
+
+
+def _decide_training(seen: Observation) -> Step:
+    assert seen.tuned is not None
+    training = seen.training
+    if training is None:
+        return StartTraining(seen.tuned["best"]["hyperparameters"])
+    if training.status in UNDER_WAY:
+        return Wait("the training job is running")
+    if training.status in ("Completed", "Stopped"):
+        return Select(select_model(seen.run, seen.tuned["best"], seen.trial_evaluation, training.evaluation))
+    why = training.reason or "SageMaker gives no reason"
+    return _finish(seen, "failed", f"The training job {seen.run.training_job} is {training.status}: {why}")
+
+
+def select_model(
+    run: Run, best: dict[str, Any], of_trial: dict[str, Any] | None, of_training: dict[str, Any] | None
+) -> dict[str, Any]:
+    """decision.json: the training's model ships, unless it is worse than the best trial's by over one standard error.
+
+    Both evaluations are of the validation split; the test split never selects. Of the two standard errors the larger
+    counts, so that chance alone seldom turns the training down. A training that left no evaluation is turned down.
+    """
+    trial_value = of_trial["objective"]["value"] if of_trial else best["objective"]
+    error = max(each["objective"]["standard_error"] for each in (of_trial, of_training) if each) if of_training else 0.0
+    value = of_training["objective"]["value"] if of_training else None
+    if value is None:
+        ships, why = "trial", "The training left no evaluation, so the best trial's model ships."
+    elif trial_value is not None and value < trial_value - error:
+        ships = "trial"
+        why = f"The training reached {value:.4f}, the best trial {trial_value:.4f}: worse by more than {error:.4f}."
+    else:
+        ships, why = "training", f"The training reached {value:.4f}, within one standard error or better."
+    job = run.training_job if ships == "training" else best["name"]
+    return {
+        "format": 1,
+        "ships": ships,
+        "training_job_name": job,
+        "model_data": f"{run.uri}output/{job}/output/model.tar.gz",
+        "objective": {"training": value, "trial": trial_value, "standard_error": error},
+        "reason": why,
+    }
+
+
+def _decide_deployment(seen: Observation) -> Step:
+    endpoint, own = seen.endpoint, seen.run.run_id
+    if seen.rival:
+        return _finish(seen, "superseded", f"The newer run {seen.rival} is on the endpoint.")
+    if endpoint is None:
+        why = f"The endpoint {seen.run.endpoint} was deleted while it was being deployed."
+        return _finish(seen, "failed", why) if seen.requested else Deploy(update=False)
+    if own in (endpoint.config, endpoint.pending) and not seen.requested:
+        return RecordDeployment()
+    if endpoint.status in CHANGING:
+        return Wait(f"the endpoint is {endpoint.status}")
+    if endpoint.status == "InService":
+        return _decide_in_service(seen, endpoint)
+    if seen.requested:
+        why = endpoint.reason or "SageMaker gives no reason"
+        return _finish(seen, "failed", f"The endpoint {seen.run.endpoint} is {endpoint.status}: {why}")
+    return DeleteEndpoint()
+
+
+def _decide_in_service(seen: Observation, endpoint: Endpoint) -> Step:
+    if endpoint.config == seen.run.run_id:
+        return _finish(seen, "deployed", None)
+    if seen.requested:
+        why = f"The endpoint {seen.run.endpoint} went back to {endpoint.config}: {endpoint.reason or 'no reason given'}"
+        return _finish(seen, "failed", why)
+    return Deploy(update=True)
+
+
+def _finish(seen: Observation, status: str, reason: str | None) -> Finish:
+    return Finish(status, reason, find_reached(seen))

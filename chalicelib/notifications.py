@@ -1,0 +1,66 @@
+"""Word of a run: an event on EventBridge's default bus and a message to the SNS topic, the same JSON in both.
+
+Each is sent once however often its cause is seen: who sends holds a claim, and leaves the sent detail in the run's
+folder as `notices/NAME.json`. Who dies between sending and writing makes it be sent again: at least once, then.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from chalicelib.claims import release_claim, take_claim
+from chalicelib.decisions import FINAL_NOTICES, STAGE_NOTICES, name_notice
+from chalicelib.runs import Run
+from chalicelib.services import Services
+from chalicelib.steps import Observation
+
+SOURCE = "whippet"
+MAX_SUBJECT = 99
+STATUSES = {notice: status for status, notice in {**STAGE_NOTICES, **FINAL_NOTICES}.items()}
+
+
+def send_notice(notice: str, seen: Observation, services: Services) -> None:
+    """Send one notification, unless another look is sending it or has sent it. Raises ServiceError."""
+    key = f"{seen.run.folder}notices/{name_notice(notice)}"
+    claim = take_claim(services.bucket, f"{key}.claim", services.make_id(), services.clock.now())
+    if claim is None:
+        return
+    try:
+        if services.bucket.describe(f"{key}.json") is None:
+            detail = build_detail(notice, seen)
+            services.publisher.put_event(SOURCE, notice, detail)
+            services.publisher.publish(build_subject(notice, seen.run), detail)
+            services.runs.write_file(seen.run.run_id, f"notices/{name_notice(notice)}.json", detail)
+    finally:
+        release_claim(services.bucket, claim, services.clock.now())
+
+
+def build_detail(notice: str, seen: Observation) -> dict[str, Any]:
+    """The event's detail: its schema is events/schemas/whippet-detail.schema.json."""
+    run, result = seen.run, seen.result or {}
+    detail: dict[str, Any] = {
+        "event": notice,
+        "run_id": run.run_id,
+        "dataset": run.dataset,
+        "status": STATUSES[notice],
+        "at": seen.now.isoformat(),
+    }
+    if notice in FINAL_NOTICES.values():
+        detail |= {name: result[name] for name in ("reason", "metrics") if result.get(name)}
+    if notice == "Dataset Rejected" and seen.dataset:
+        detail["problems"] = [
+            each if isinstance(each, dict) else {"message": str(each)} for each in seen.dataset["problems"]
+        ]
+    names = {
+        "Tuning Started": {"tuning_job": run.run_id},
+        "Training Started": {"training_job": run.training_job},
+        "Deployment Started": {"model": run.run_id, "endpoint": run.endpoint},
+        "Model Deployed": {"model": run.run_id, "endpoint": run.endpoint},
+    }
+    return detail | names.get(notice, {})
+
+
+def build_subject(notice: str, run: Run) -> str:
+    """A line for an inbox: ASCII, less than 100 characters."""
+    dataset = "".join(sign if " " <= sign <= "~" else "?" for sign in run.dataset)
+    return f"{notice}: {dataset}"[:MAX_SUBJECT]

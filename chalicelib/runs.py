@@ -1,0 +1,217 @@
+"""A run: its identity, its names, and its folder in the bucket.
+
+There is no database. `runs/RUN_ID/` holds the run's files, each written once by a conditional put; `active/RUN_ID`
+tells the sweep where to look; `index/` keys carry time, run, dataset, status and reason, so that a list of runs is one
+listing (which is why a reason is cut there). What that costs: a status is a new key, so a run leaves up to five.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import quote, unquote
+
+from chalicelib.aws import Bucket, Entry
+from chalicelib.errors import RunNotFound
+from chalicelib.settings import Settings
+
+DATASETS = "datasets/"
+MAX_RUN_ID = 32  # a tuning job's name
+MAX_ENDPOINT = 63
+ON_ITS_WAY = ("checking", "tuning", "training", "deploying")
+ENDED = ("deployed", "rejected", "failed", "stopped", "superseded")
+LATEST = 10**13  # milliseconds; time counted down from here makes the newest run the first key
+MAX_INDEXED = 300  # bytes of a name or a reason within a key, of which S3 allows 1024
+
+
+@dataclass(frozen=True)
+class Run:
+    """What `run.json` says: one attempt at one version of a dataset.
+
+    `recipe` is the document as it was when the attempt began, None where there was none, and `recipe_error` what was
+    wrong with it. `source` is the object that is copied to the run's input. Times are ISO 8601, UTC.
+    """
+
+    run_id: str
+    dataset: str
+    bucket: str
+    key: str
+    version: str | None
+    etag: str
+    size: int
+    attempt: int
+    created_at: str
+    endpoint: str
+    code_uri: str
+    recipe: dict[str, Any] | None = None
+    recipe_etag: str | None = None
+    recipe_error: str | None = None
+    source: str = ""
+    format: int = 1
+
+    @property
+    def training_job(self) -> str:
+        return f"{self.run_id}-train"
+
+    @property
+    def folder(self) -> str:
+        """The key prefix of the run's files; ends in `/`."""
+        return f"runs/{self.run_id}/"
+
+    @property
+    def uri(self) -> str:
+        return f"s3://{self.bucket}/{self.folder}"
+
+    @property
+    def order(self) -> tuple[str, str]:
+        """Of two runs of a dataset, the newer one has the greater order."""
+        return (self.created_at, self.run_id)
+
+
+def slugify(name: str, length: int) -> str:
+    """A name with what SageMaker's names may hold: lower-case letters, digits, inner hyphens; never empty."""
+    slug = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+    return slug[:length].strip("-") or "x"
+
+
+def make_run_id(settings: Settings, dataset: str, version: str, attempt: int) -> str:
+    """The name of an attempt at one version (or etag) of a dataset: the same for the same upload, at most 32 long."""
+    digest = _digest(settings.bucket, f"{DATASETS}{dataset}.zip", version, str(attempt))
+    room = MAX_RUN_ID - len(settings.prefix) - len(digest) - 1
+    return f"{settings.prefix}{slugify(dataset, room)}-{digest}"
+
+
+def make_endpoint_name(settings: Settings, dataset: str) -> str:
+    """The name of a dataset's endpoint, the same for every run of it."""
+    digest = _digest(settings.bucket, f"{DATASETS}{dataset}.zip")
+    room = MAX_ENDPOINT - len(settings.prefix) - len(digest) - 1
+    return f"{settings.prefix}{slugify(dataset, room)}-{digest}"
+
+
+def _digest(*parts: str) -> str:
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:8]
+
+
+def parse_dataset_key(key: str) -> str | None:
+    """NAME of `datasets/NAME.zip` or `datasets/NAME.json`; None for any other key."""
+    found = re.fullmatch(r"datasets/([^/]+)\.(?:zip|json)", key, re.DOTALL)
+    return found[1] if found else None
+
+
+def to_json(document: object) -> bytes:
+    """A document as a person reads it: indented, UTF-8, times as ISO 8601."""
+    return json.dumps(document, indent=2, ensure_ascii=False, default=_as_text).encode()
+
+
+def _as_text(value: object) -> str:
+    return value.isoformat() if isinstance(value, datetime) else str(value)
+
+
+class Runs:
+    """The runs of one bucket."""
+
+    def __init__(self, bucket: Bucket) -> None:
+        self.bucket = bucket
+
+    def find(self, run_id: str) -> Run | None:
+        document = self.read_file(run_id, "run.json")
+        if document is None:
+            return None
+        known = {name: document[name] for name in Run.__dataclass_fields__ if name in document}
+        return Run(**known)
+
+    def get(self, run_id: str) -> Run:
+        """The run of this name. Raises RunNotFound."""
+        run = self.find(run_id)
+        if run is None:
+            raise RunNotFound(f"There is no run {run_id!r}. GET /runs lists them.")
+        return run
+
+    def create(self, run: Run) -> bool:
+        """Begin a run: its marker first, so that the sweep finds it whatever happens next. False where it exists."""
+        self.bucket.write(f"active/{run.run_id}", to_json({"dataset": run.dataset}))
+        return self.write_file(run.run_id, "run.json", asdict(run))
+
+    def list_files(self, run_id: str) -> set[str]:
+        """The names of the files right in the run's folder, and of its notices as `notices/NAME`."""
+        folder = f"runs/{run_id}/"
+        names = set(self.bucket.list_names(folder))
+        if "notices/" in names:
+            names |= {f"notices/{name}" for name in self.bucket.list_names(f"{folder}notices/")}
+        return names
+
+    def read_file(self, run_id: str, name: str) -> dict[str, Any] | None:
+        stored = self.bucket.read(f"runs/{run_id}/{name}")
+        return stored.as_json() if stored else None
+
+    def write_file(self, run_id: str, name: str, document: dict[str, Any]) -> bool:
+        """Write one of the run's files. Returns False where it was written before: the first one stands."""
+        return self.bucket.create(f"runs/{run_id}/{name}", to_json(document)) is not None
+
+    def list_active(self) -> list[str]:
+        """The runs that may still have something to do."""
+        return [entry.key.removeprefix("active/") for entry in self.bucket.list_entries("active/")]
+
+    def find_active_dataset(self, run_id: str) -> tuple[str, Entry] | None:
+        """The dataset that an active marker names, and the marker's description."""
+        stored, entry = self.bucket.read(f"active/{run_id}"), self.bucket.describe(f"active/{run_id}")
+        return (stored.as_json()["dataset"], entry) if stored and entry else None
+
+    def close(self, run_id: str) -> None:
+        """Say that nothing is left to do."""
+        self.bucket.delete(f"active/{run_id}")
+
+    def index(self, run: Run, status: str, reason: str | None) -> None:
+        """Make the run appear in the list with this status. Doing it again changes nothing."""
+        parts = [_count_down(run.created_at), run.run_id, _fit(run.dataset), f"{_rank(status)}-{status}"]
+        self.bucket.write("/".join(["index", *parts, *([_fit(reason)] if reason else [])]))
+
+    def list_all(self, limit: int, after: str = "") -> tuple[list[dict[str, Any]], str | None]:
+        """The runs, newest first, as {run_id, dataset, status, reason, created_at}, and where the next page begins.
+
+        A reason is cut to what a key holds; `result.json` has it whole.
+        """
+        found: dict[str, dict[str, Any]] = {}
+        last = ""
+        for entry in self.bucket.list_entries("index/", after=f"index/{after}0" if after else ""):
+            time, run_id, dataset, status, *reason = entry.key.split("/")[1:]
+            if run_id not in found and len(found) == limit:
+                return list(found.values()), last
+            found[run_id] = {
+                "run_id": run_id,
+                "dataset": unquote(dataset),
+                "status": status.split("-", 1)[1],
+                "reason": unquote(reason[0]) if reason else None,
+                "created_at": datetime.fromtimestamp((LATEST - int(time)) / 1000, UTC).isoformat(),
+            }
+            last = f"{time}/{run_id}"
+        return list(found.values()), None
+
+    def find_attempts(self, settings: Settings, dataset: str, version: str) -> Iterator[Run]:
+        """The attempts at one version of a dataset, the first one first."""
+        attempt = 1
+        while run := self.find(make_run_id(settings, dataset, version, attempt)):
+            yield run
+            attempt += 1
+
+
+def _count_down(created_at: str) -> str:
+    milliseconds = int(datetime.fromisoformat(created_at).timestamp() * 1000)
+    return f"{LATEST - milliseconds:013d}"
+
+
+def _rank(status: str) -> int:
+    return ON_ITS_WAY.index(status) if status in ON_ITS_WAY else 9
+
+
+def _fit(text: str) -> str:
+    """A text as a part of a key: without `/` and control characters, at most MAX_INDEXED bytes."""
+    safe = " !\"#$&'()*+,-.:;<=>?@[]^_`{|}~"
+    while len(quoted := quote(text, safe=safe)) > MAX_INDEXED:
+        text = text[: min(len(text) - 1, MAX_INDEXED)]
+    return quoted
