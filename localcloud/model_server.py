@@ -15,8 +15,8 @@ from __future__ import annotations
 import argparse
 import asyncio
 import importlib
-import json
 import os
+import socket
 import sys
 import traceback
 from collections.abc import Sequence
@@ -39,6 +39,7 @@ DEFAULT_ACCEPT = "application/json"
 # Longer than a client's pool keeps an idle connection, so that no request meets a socket that is just being closed.
 KEEP_ALIVE_S = 120
 DRAIN_S = 10
+BACKLOG = 1024
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,8 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="localcloud.model_server", description="Serve an extracted model archive.")
     parser.add_argument("--model-dir", type=Path, required=True, help="holds model.pth, manifest.json and code/")
     parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--port", type=int, default=0, help="0 takes a free one")
+    parser.add_argument("--port-file", type=Path, help="the port is written here once the model is loaded")
     parser.add_argument("--threads", type=int, default=1, help="predictions made at the same time")
     return parser.parse_args(argv)
 
@@ -122,18 +124,27 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Load, then serve until SIGTERM; requests under way are answered first."""
     arguments = parse_arguments(sys.argv[1:] if argv is None else argv)
     limit_torch_threads()
-    handler = load_handler(arguments.model_dir)
-    app = create_app(handler, arguments.threads)
-    print(json.dumps({"serving": str(arguments.model_dir), "port": arguments.port}), flush=True)
-    uvicorn.run(
+    app = create_app(load_handler(arguments.model_dir), arguments.threads)
+    listener = socket.create_server((arguments.host, arguments.port), backlog=BACKLOG)
+    port = listener.getsockname()[1]
+    print(f"serving {arguments.model_dir} on port {port} with {arguments.threads} workers", flush=True)
+    if arguments.port_file:
+        write_whole(arguments.port_file, str(port))
+    config = uvicorn.Config(
         app,
-        host=arguments.host,
-        port=arguments.port,
         log_level="warning",
         access_log=False,
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=DRAIN_S,
     )
+    uvicorn.Server(config).run(sockets=[listener])
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file so that no reader ever sees a part of it."""
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(text)
+    temporary.replace(path)
 
 
 if __name__ == "__main__":
