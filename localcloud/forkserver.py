@@ -97,6 +97,7 @@ class Process:
     number: int
     pid: int | None = None
     exit: int | None = None
+    lost: bool = False  # ended because the template did, through no fault of its own
     _ended: threading.Event = field(default_factory=threading.Event, repr=False)
     _started: threading.Event = field(default_factory=threading.Event, repr=False)
 
@@ -239,6 +240,7 @@ class ForkServer:
             self._template = self._control = None
             self._ready.clear()
         for process in lost.values():
+            process.lost = True
             process.record_exit(LOST)
 
 

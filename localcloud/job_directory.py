@@ -189,6 +189,7 @@ def _toolkit_variables(job: Record, directory: JobDirectory, cores: int) -> dict
 _ONLY_IN_TRAINING_ENV = (
     "additional_framework_parameters",
     "channel_input_dirs",
+    "distribution_hosts",
     "hyperparameters",
     "is_master",
     "is_modelparallel_enabled",

@@ -187,11 +187,18 @@ def check_definition(definition: Record, hyperparameters: dict[str, str]) -> Non
     if len(set(channels)) < len(channels):
         raise ValidationException(f"Channel names must be unique; found {channels}.")
     _check_spot(definition)
+    _check_checkpoints(definition)
     for name in ("sagemaker_program", "sagemaker_submit_directory"):
         if name not in hyperparameters:
             raise Unsupported(
                 f"The local cloud runs no image, only programs in script mode: the hyperparameters need {name!r}"
             )
+
+
+def _check_checkpoints(definition: Record) -> None:
+    path = definition.get("CheckpointConfig", {}).get("LocalPath", "/opt/ml/checkpoints")
+    if not path.startswith("/opt/ml/") or ".." in path:
+        raise Unsupported(f"The local cloud has checkpoint folders below /opt/ml/ alone, not at {path!r}")
 
 
 def _check_spot(definition: Record) -> None:

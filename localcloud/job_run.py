@@ -1,0 +1,267 @@
+"""One training job from download to upload, in a thread of its own, under SageMaker's container contract."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from localcloud.checkpoints import CheckpointMirror
+from localcloud.clock import Clock
+from localcloud.forkserver import Command, ForkServer, Launch, Process, Script
+from localcloud.job_directory import (
+    DEFAULT_CHECKPOINTS,
+    JobDirectory,
+    build_arguments,
+    build_environment,
+    decode_hyperparameters,
+)
+from localcloud.logs import LogStream
+from localcloud.metrics import compile_metrics, find_metrics
+from localcloud.sagemaker.cloud import JobReport, Outcome
+from localcloud.store import Record
+from localcloud.transfers import TransferError, download_archive, download_prefix, upload_archive
+
+log = logging.getLogger(__name__)
+LOG_GROUP = "/aws/sagemaker/TrainingJobs"
+LOOK_SECONDS = 0.2  # how often the log is read while the program runs
+MIRROR_SECONDS = 1.0
+LONGEST_FAILURE = 1024
+
+
+@dataclass(frozen=True)
+class Tools:
+    """What a job is carried out with. `s3` and `logs` are boto3 clients; `environment` is what programs inherit;
+    `grace` is the time between SIGTERM and SIGKILL, in seconds (SageMaker's is 120)."""
+
+    s3: Any
+    logs: Any
+    processes: ForkServer
+    clock: Clock
+    environment: Mapping[str, str]
+    grace: float = 120.0
+
+
+class JobFailed(Exception):
+    """The job ends Failed, and this is its FailureReason."""
+
+
+class JobRun:
+    """A job that has its cores. `run` blocks until the end; the other methods may be called from other threads."""
+
+    def __init__(self, job: Record, report: JobReport, directory: JobDirectory, cores: int, tools: Tools) -> None:
+        self._job = job
+        self._report = report
+        self._directory = directory
+        self._cores = cores
+        self._tools = tools
+        self._stop_reason: Outcome | None = None
+        self._abandoned = False
+        self._woken = threading.Event()
+        self._mirror = self._make_mirror()
+        self._log_stream = LogStream(tools.logs, LOG_GROUP, f"{job['TrainingJobName']}/algo-1-{_stamp(job)}")
+        self._log = LogReader(directory.log)
+
+    def ask_stop(self) -> None:
+        """End the job as StopTrainingJob does."""
+        self._stop_reason = self._stop_reason or Outcome("Stopped")
+        self._woken.set()
+
+    def abandon(self) -> None:
+        """The cloud is closing: end the program, and say nothing, so that the job goes on when the cloud is back."""
+        self._abandoned = True
+        self._woken.set()
+
+    def run(self) -> None:
+        """Carry the job out and report its end; every fault becomes a FailureReason."""
+        try:
+            outcome = self._carry_out()
+        except JobFailed as error:
+            outcome = Outcome("Failed", reason=str(error))
+        except TransferError as error:
+            outcome = Outcome("Failed", reason=f"ClientError: {error}")
+        except Exception as error:
+            log.exception("job %s failed in the local cloud", self._job["TrainingJobName"])
+            outcome = Outcome("Failed", reason=f"InternalServerError: {type(error).__name__}: {error}")
+        if not self._abandoned:
+            self._report.finish(outcome)
+            self._directory.discard()
+
+    def _carry_out(self) -> Outcome:
+        status = self._recall_exit()
+        if status is None:
+            self._download()
+            if self._stop_reason is not None:
+                return self._stop_reason
+            status = self._train_with_retries()
+        if self._abandoned:
+            return Outcome("Stopped")
+        self._report.enter_stage("Uploading")
+        self._upload()
+        return self._judge(status)
+
+    def _download(self) -> None:
+        job, directory = self._job, self._directory
+        self._report.enter_stage("Downloading")
+        directory.prepare(job, self._cores)
+        for channel in job.get("InputDataConfig", []):
+            uri = channel["DataSource"]["S3DataSource"]["S3Uri"]
+            if not download_prefix(self._tools.s3, uri, directory.data / channel["ChannelName"]):
+                raise TransferError(f'Data download failed: No S3 objects found under S3 URL "{uri}"')
+        download_archive(self._tools.s3, decode_hyperparameters(job)["sagemaker_submit_directory"], directory.code)
+        if self._mirror is not None:
+            self._mirror.fill()
+
+    def _train_with_retries(self) -> int:
+        """RetryStrategy is for faults of the service itself: here, for a template process that was killed."""
+        attempts = 1 + self._job.get("RetryStrategy", {}).get("MaximumRetryAttempts", 0)
+        for _ in range(attempts):
+            process = self._launch()
+            status = self._watch(process)
+            if not process.lost:
+                return status
+        raise JobFailed("InternalServerError: the process that jobs are forked from ended; please try again")
+
+    def _launch(self) -> Process:
+        program = str(decode_hyperparameters(self._job)["sagemaker_program"])
+        if not (self._directory.code / program).is_file():
+            raise JobFailed(
+                f"AlgorithmError: {program!r} (sagemaker_program) is not in the code's archive, exit code: 1"
+            )
+        compile_metrics(self._job["AlgorithmSpecification"].get("MetricDefinitions", []))
+        entry, first = (Script(program), []) if program.endswith(".py") else (Command("/bin/sh"), [program])
+        launch = Launch(
+            entry,
+            cwd=self._directory.code,
+            log=self._directory.log,
+            env=build_environment(self._job, self._directory, self._cores, self._tools.environment),
+            argv=[*first, *build_arguments(self._job)],
+        )
+        self._write_line(f"local cloud: {program} runs on {self._cores} core(s), SM_NUM_CPUS={self._cores}")
+        process = self._tools.processes.launch(launch)
+        self._report.enter_stage("Training")
+        return process
+
+    def _watch(self, process: Process) -> int:
+        ended = threading.Event()
+        mirroring = threading.Thread(target=self._keep_mirroring, args=(ended,), name="mirror", daemon=True)
+        mirroring.start()
+        try:
+            status = self._follow(process)
+        finally:
+            ended.set()
+            mirroring.join()
+        self._read_log(last=True)
+        if not self._abandoned and not process.lost:
+            self._directory.exit_mark.write_text(json.dumps({"exit": status, "stop": bool(self._stop_reason)}))
+        return status
+
+    def _follow(self, process: Process) -> int:
+        limit = time.monotonic() + self._job["StoppingCondition"]["MaxRuntimeInSeconds"]
+        kill_at = None
+        while (status := process.wait(LOOK_SECONDS)) is None:
+            self._read_log()
+            now = time.monotonic()
+            if now >= limit and self._stop_reason is None:
+                self._stop_reason = Outcome("Stopped", "MaxRuntimeExceeded")
+            if kill_at is None and (self._stop_reason is not None or self._abandoned):
+                process.terminate()
+                kill_at = now + self._tools.grace
+            if kill_at is not None and now >= kill_at:
+                process.kill()
+        return status
+
+    def _upload(self) -> None:
+        if self._mirror is not None:
+            self._mirror.sync(all_files=True)
+        uri = self._job["ModelArtifacts"]["S3ModelArtifacts"]
+        directory = self._directory
+        if any(directory.model.iterdir()):
+            upload_archive(self._tools.s3, directory.model, uri)
+        if any(directory.output_data.iterdir()):
+            upload_archive(self._tools.s3, directory.output_data, f"{uri.rpartition('/')[0]}/output.tar.gz")
+
+    def _judge(self, status: int) -> Outcome:
+        if self._stop_reason is not None:
+            return self._stop_reason
+        if status == 0:
+            return Outcome("Completed")
+        code = status if status > 0 else 128 - status  # as a shell counts deaths by signal
+        return Outcome("Failed", reason=f"AlgorithmError: {self._explain_failure(code)}, exit code: {code}")
+
+    def _explain_failure(self, code: int) -> str:
+        try:
+            return self._directory.failure.read_text(encoding="utf-8", errors="replace")[:LONGEST_FAILURE].strip()
+        except FileNotFoundError:
+            return f'ExecuteUserScriptError:\nExitCode {code}\nErrorMessage "{self._log.last_line}"'
+
+    def _recall_exit(self) -> int | None:
+        """The exit status of a program that ended before the cloud was killed, or None."""
+        try:
+            mark = json.loads(self._directory.exit_mark.read_text())
+        except (FileNotFoundError, ValueError):
+            return None
+        if mark["stop"]:
+            self._stop_reason = Outcome("Stopped")
+        return int(mark["exit"])
+
+    def _make_mirror(self) -> CheckpointMirror | None:
+        config = self._job.get("CheckpointConfig")
+        if config is None:
+            return None
+        inside = Path(config.get("LocalPath", DEFAULT_CHECKPOINTS)).relative_to("/opt/ml")
+        return CheckpointMirror(self._tools.s3, config["S3Uri"], self._directory.base / inside, self._tools.clock)
+
+    def _keep_mirroring(self, ended: threading.Event) -> None:
+        while self._mirror is not None and not ended.wait(MIRROR_SECONDS):
+            self._mirror.sync()
+
+    def _read_log(self, *, last: bool = False) -> None:
+        lines = self._log.read(last=last)
+        metrics = compile_metrics(self._job["AlgorithmSpecification"].get("MetricDefinitions", []))
+        points = [point for line in lines for point in find_metrics(metrics, line)]
+        if points:
+            self._report.add_metrics(points)
+        self._log_stream.write(lines, self._tools.clock.now())
+
+    def _write_line(self, line: str) -> None:
+        with self._directory.log.open("a", encoding="utf-8") as file:
+            file.write(f"{line}\n")
+
+
+class LogReader:
+    """Reads what is appended to a log; what stands there at the beginning was read by a cloud before this one."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._offset = path.stat().st_size if path.exists() else 0
+        self._rest = b""
+        self.last_line = ""
+
+    def read(self, *, last: bool = False) -> list[str]:
+        """The lines that are complete by now; with `last`, an unfinished one too."""
+        with self._path.open("rb") as file:
+            file.seek(self._offset)
+            data = file.read()
+        self._offset += len(data)
+        *whole, self._rest = (self._rest + data).replace(b"\r\n", b"\n").split(b"\n")
+        if last and self._rest:
+            whole, self._rest = [*whole, self._rest], b""
+        lines = [line.decode("utf-8", errors="replace") for line in whole]
+        self.last_line = next((line for line in reversed(lines) if line.strip()), self.last_line)
+        return lines
+
+
+def clear_directory(directory: JobDirectory) -> None:
+    """Delete the tree of an earlier job of the same name."""
+    shutil.rmtree(directory.base, ignore_errors=True)
+
+
+def _stamp(job: Record) -> int:
+    return int(job["CreationTime"].timestamp())

@@ -1,0 +1,125 @@
+"""Real training jobs: a queue for the machine's cores, and a thread for each job that has got its own.
+
+SageMaker gives every job a machine; here they share one. A tuning job's children get the cores divided by
+MaxParallelTrainingJobs, any other job gets them all: the number depends on the request alone, never on what else
+happens to run, because results are reproducible only for the same number of threads. Jobs wait in the order of their
+creation, InProgress and Starting, until their cores are free, so a job of all cores cannot be starved.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from localcloud.job_directory import JobDirectory
+from localcloud.job_run import JobRun, Tools, clear_directory
+from localcloud.sagemaker.cloud import JobReport, Outcome
+from localcloud.store import Record
+
+log = logging.getLogger(__name__)
+INHERITED = ("PATH", "HOME", "USER", "LANG", "LC_ALL", "TZ", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "TORCH_HOME")
+INHERITED_KINDS = ("AWS_", "XDG_", "SSL_", "REQUESTS_", "HTTP_", "HTTPS_", "NO_PROXY", "http_", "https_", "no_proxy")
+
+
+@dataclass
+class Waiting:
+    """A job that has not got its cores yet."""
+
+    job: Record
+    report: JobReport
+    cores: int
+
+
+class ProcessJobRunner:
+    """Carries out training jobs as processes, each below `folder`/NAME. Thread-safe."""
+
+    def __init__(self, folder: Path, tools: Tools, cores: int | None = None) -> None:
+        self._folder = folder
+        self._tools = tools
+        self._cores = cores or count_cores()
+        self._free = self._cores
+        self._lock = threading.Lock()
+        self._waiting: deque[Waiting] = deque()
+        self._runs: dict[str, JobRun] = {}
+        self._threads: dict[str, threading.Thread] = {}
+        self._closed = False
+
+    def start(self, job: Record, report: JobReport) -> None:
+        """Queue the job; it begins at once if its cores are free."""
+        share = max(1, self._cores // job.get("_parallel", 1))
+        with self._lock:
+            self._waiting.append(Waiting(job, report, share))
+        self._admit()
+
+    def stop(self, name: str) -> None:
+        """SIGTERM to the job's process group, and SIGKILL 120 s later; a waiting job just leaves the queue."""
+        with self._lock:
+            run = self._runs.get(name)
+            waiting = next((item for item in self._waiting if item.job["TrainingJobName"] == name), None)
+            if waiting is not None:
+                self._waiting.remove(waiting)
+        if run is not None:
+            run.ask_stop()
+        elif waiting is not None:
+            threading.Thread(target=waiting.report.finish, args=(Outcome("Stopped"),), daemon=True).start()
+
+    def close(self, seconds: float = 10.0) -> None:
+        """End all programs, silently: SIGTERM, so that they save a checkpoint. Their jobs go on with the next cloud."""
+        with self._lock:
+            self._closed = True
+            self._waiting.clear()
+            runs, threads = list(self._runs.values()), list(self._threads.values())
+        for run in runs:
+            run.abandon()
+        for thread in threads:
+            thread.join(seconds)
+
+    def _admit(self) -> None:
+        with self._lock:
+            while self._waiting and self._waiting[0].cores <= self._free and not self._closed:
+                item = self._waiting.popleft()
+                self._free -= item.cores
+                self._begin(item)
+            blocked = list(self._waiting)
+        for item in blocked:
+            message = f"Waiting for {item.cores} of this machine's {self._cores} core(s)"
+            threading.Thread(target=item.report.enter_stage, args=("Starting", message), daemon=True).start()
+
+    def _begin(self, item: Waiting) -> None:
+        name = item.job["TrainingJobName"]
+        directory = JobDirectory((self._folder / name).absolute())
+        if "TrainingStartTime" not in item.job:
+            clear_directory(directory)  # a job of this name was deleted
+        directory.base.mkdir(parents=True, exist_ok=True)
+        self._runs[name] = JobRun(item.job, item.report, directory, item.cores, self._tools)
+        thread = threading.Thread(target=self._run, args=(name, item.cores), name=f"job-{name}", daemon=True)
+        self._threads[name] = thread
+        thread.start()
+
+    def _run(self, name: str, cores: int) -> None:
+        try:
+            self._runs[name].run()
+        finally:
+            with self._lock:
+                self._free += cores
+                del self._runs[name], self._threads[name]
+            self._admit()
+
+
+def count_cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def choose_inherited(environment: Mapping[str, str]) -> dict[str, str]:
+    """What a job's program inherits: enough to run and to reach the local AWS, not the whole of the terminal's."""
+    return {
+        name: value
+        for name, value in environment.items()
+        if name in INHERITED or any(name.startswith(kind) for kind in INHERITED_KINDS)
+    }
