@@ -1,0 +1,153 @@
+"""What is wrong with a zip's entries as entries, whatever they hold: names, links, passwords, bombs, overlaps.
+
+Nothing here trusts a number that the archive states. Source of the format: PKWARE's APPNOTE.TXT 6.3.10.
+"""
+
+from __future__ import annotations
+
+import re
+import stat
+import zipfile
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+
+from chalicelib.findings import Finding, find_among
+
+SERVED_METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
+BOMB_RATIO = 100
+BOMB_BYTES = 1_000_000  # below this a high ratio harms nobody: a blank icon reaches it
+CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+DRIVE = re.compile(r"[A-Za-z]:")
+
+
+def find_entry_problems(opened: zipfile.ZipFile) -> list[Finding]:
+    """Everything that is wrong with entries as entries, whatever they hold."""
+    entries = opened.filelist
+    return [
+        *_find_names(entries),
+        *_find_duplicates(entries),
+        *_find_kinds(entries),
+        *_find_bombs(entries),
+        *_find_misplaced(entries, opened.start_dir),
+    ]
+
+
+def is_readable(entry: zipfile.ZipInfo) -> bool:
+    """Whether an entry may be opened: not encrypted, and packed in a way that cannot blow up unseen."""
+    return not entry.flag_bits & 0x41 and entry.compress_type in SERVED_METHODS
+
+
+def _find_names(entries: list[zipfile.ZipInfo]) -> Iterator[Finding]:
+    """Names that leave the folder they are unpacked in, or that no folder can hold."""
+    names = [entry.orig_filename for entry in entries]
+    advice = "Pack the folder again from inside it, with relative names."
+    yield from find_among(
+        "name_escapes", filter(_escapes, names), "name leaves the folder|names leave the folder", advice
+    )
+    yield from find_among(
+        "name_has_backslash",
+        (name for name in names if "\\" in name and not _escapes(name)),
+        "name has a backslash|names have backslashes",
+        "Zip names use '/': pack it with another program (Windows' own and 7-Zip do right).",
+    )
+    yield from find_among(
+        "name_has_control_characters",
+        filter(CONTROL.search, names),
+        "name has control characters|names have control characters",
+        "Rename them.",
+    )
+
+
+def _escapes(name: str) -> bool:
+    return name.startswith(("/", "\\")) or ".." in re.split(r"[/\\]", name) or bool(DRIVE.match(name))
+
+
+def _find_duplicates(entries: list[zipfile.ZipInfo]) -> list[Finding]:
+    if len({entry.filename for entry in entries}) == len(entries):
+        return []
+    counts = Counter(entry.filename for entry in entries)
+    twice = (name for name, count in counts.items() if count > 1)
+    advice = "Which one counts cannot be known: pack it again."
+    return find_among("duplicate_names", twice, "name stands there twice|names stand there twice", advice)
+
+
+def _find_kinds(entries: list[zipfile.ZipInfo]) -> Iterator[Finding]:
+    """Entries of a kind that is not served: links, encrypted ones, rare ways of packing."""
+    advice = "Pack the pictures themselves (zip without -y)."
+    yield from _find_where(
+        "links", entries, _is_special, "entry is a link or device|entries are links or devices", advice
+    )
+    advice = "Pack it without a password."
+    yield from _find_where("encrypted", entries, _is_encrypted, "entry is encrypted|entries are encrypted", advice)
+    odd = {_name_method(entry.compress_type) for entry in entries if entry.compress_type not in SERVED_METHODS}
+    yield from _find_where(
+        "unsupported_compression",
+        entries,
+        lambda entry: entry.compress_type not in SERVED_METHODS,
+        f"entry is packed by {_join(odd)}|entries are packed by {_join(odd)}",
+        "Pack it with 'store' or 'deflate'.",
+    )
+
+
+def _find_where(
+    code: str, entries: Iterable[zipfile.ZipInfo], holds: Callable[[zipfile.ZipInfo], bool], what: str, advice: str
+) -> list[Finding]:
+    return find_among(code, (entry.filename for entry in entries if holds(entry)), what, advice)
+
+
+def _is_special(entry: zipfile.ZipInfo) -> bool:
+    """Unix keeps a file's type in the high half of the attributes; 0 is none."""
+    kind = stat.S_IFMT(entry.external_attr >> 16) if entry.create_system == 3 else 0
+    return kind not in (0, stat.S_IFREG, stat.S_IFDIR)
+
+
+def _is_encrypted(entry: zipfile.ZipInfo) -> bool:
+    return bool(entry.flag_bits & 0x41)
+
+
+def _name_method(method: int) -> str:
+    return {9: "deflate64", 12: "bzip2", 14: "LZMA", 93: "Zstandard", 95: "xz", 98: "PPMd"}.get(
+        method, f"method {method}"
+    )
+
+
+def _join(names: Iterable[str]) -> str:
+    return ", ".join(sorted(names))
+
+
+def _find_bombs(entries: list[zipfile.ZipInfo]) -> list[Finding]:
+    times = f"more than {BOMB_RATIO} times"
+    what = f"entry unpacks to {times} its size|entries unpack to {times} their size"
+    return _find_where("zip_bomb", entries, _is_bomb, what, "Pictures do not: take them out.")
+
+
+def _is_bomb(entry: zipfile.ZipInfo) -> bool:
+    return entry.file_size > BOMB_BYTES and entry.file_size > BOMB_RATIO * entry.compress_size
+
+
+def _find_misplaced(entries: list[zipfile.ZipInfo], directory: int) -> Iterator[Finding]:
+    """Entries that share bytes with another or with the directory: how a small zip unpacks to anything."""
+    ordered = sorted(entries, key=lambda entry: entry.header_offset)
+    limits = [entry.header_offset for entry in ordered[1:]] + [directory]
+    lying = [
+        entry.filename
+        for entry, limit in zip(ordered, limits, strict=False)
+        if entry.header_offset < 0 or entry.header_offset + 30 + entry.compress_size > limit
+    ]
+    yield from find_among(
+        "overlapping_entries",
+        lying,
+        "entry overlaps what follows it|entries overlap what follows them",
+        "The zip is damaged or a bomb: pack it again.",
+    )
+    yield from _find_where(
+        "sizes_disagree",
+        entries,
+        lambda entry: (
+            entry.compress_type == zipfile.ZIP_STORED
+            and entry.compress_size != entry.file_size
+            and not _is_encrypted(entry)
+        ),
+        "entry is stored and has two sizes|entries are stored and have two sizes",
+        "The zip is damaged: pack it again.",
+    )

@@ -1,0 +1,78 @@
+"""A look into a few pictures of each class: their first 64 KB, their headers, and no decoding.
+
+The functions have no imaging library, and need none to see that a picture is none, is cut, or is absurdly large.
+"""
+
+from __future__ import annotations
+
+import struct
+import zipfile
+import zlib
+from collections import defaultdict
+from collections.abc import Iterator
+
+from chalicelib.archive_entries import is_readable
+from chalicelib.dataset_contents import Contents, DatasetLimits
+from chalicelib.findings import Finding, count_of, list_some, shorten
+from chalicelib.picture_headers import guess_format, is_cut_short, read_header
+
+HEAD_BYTES = 65_536
+CONVERT = "Convert them to JPEG, PNG or WebP, or take them out."
+
+
+def find_bad_pictures(opened: zipfile.ZipFile, contents: Contents, limits: DatasetLimits) -> Iterator[Finding]:
+    """Opens a sample of each class: images that are none, cannot be unpacked, are cut, or are absurdly large."""
+    wrong: dict[str, list[str]] = defaultdict(list)
+    for entry in choose_samples(contents, limits):
+        verdict = _judge_picture(opened, entry, limits)
+        if verdict:
+            code, remark = verdict
+            wrong[code].append(f"{shorten(entry.filename)} ({remark})")
+    advice = {
+        "not_an_image_inside": CONVERT,
+        "damaged_image": "Replace them, or take them out.",
+        "absurd_dimensions": f"Scale them to at most {limits.max_pixels:,} pixels, or take them out.",
+    }
+    for code, names in wrong.items():
+        found = f"{count_of(len(names), 'image|images')} of those looked into cannot be used: {list_some(names)}"
+        yield Finding(code, f"{found}. {advice[code]}", names[0].rpartition(" (")[0], len(names))
+
+
+def choose_samples(contents: Contents, limits: DatasetLimits) -> list[zipfile.ZipInfo]:
+    """Images of every class, spread over its list, one of each before two of any; in the archive's order."""
+    by_class: dict[str, list[zipfile.ZipInfo]] = defaultdict(list)
+    for (_, label), images in contents.images.items():
+        by_class[label] += [image for image in images if is_readable(image) and image.file_size]
+    chosen = [
+        images[turn * len(images) // limits.samples_per_class]
+        for turn in range(limits.samples_per_class)
+        for images in by_class.values()
+        if len(images) > turn
+    ]
+    return sorted(chosen[: limits.max_samples], key=lambda entry: entry.header_offset)
+
+
+def _judge_picture(opened: zipfile.ZipFile, entry: zipfile.ZipInfo, limits: DatasetLimits) -> tuple[str, str] | None:
+    """A code and a remark where a picture is bad. Reads at most 64 KB of it."""
+    try:
+        with opened.open(entry) as file:
+            head = file.read(HEAD_BYTES)
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        struct.error,
+        EOFError,
+        ValueError,
+        NotImplementedError,
+        RuntimeError,
+    ) as error:
+        return "damaged_image", f"cannot be unpacked: {shorten(str(error))}"
+    header = read_header(head)
+    if header is None:
+        return "not_an_image_inside", f"it is {guess_format(head)}"
+    width, height = header.width, header.height
+    if width is not None and height is not None and not 0 < width * height <= limits.max_pixels:
+        return "absurd_dimensions", f"{width:,} x {height:,} pixels"
+    if entry.file_size <= len(head) and is_cut_short(head, header):
+        return "damaged_image", f"the {header.format} ends too early"
+    return None

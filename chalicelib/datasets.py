@@ -1,0 +1,91 @@
+"""Pre-flight: what a dataset's zip holds, and everything that is wrong with it, before anything is launched.
+
+Reads the end of the archive and the beginnings of a few hundred pictures by ranged reads, never the whole. The price is
+that a broken picture that no sample met is found by the training program only.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, BinaryIO
+
+from chalicelib.archive_entries import find_entry_problems
+from chalicelib.archives import open_archive
+from chalicelib.dataset_checks import (
+    find_class_problems,
+    find_excess,
+    find_foreign_files,
+    warn_of_counts,
+    warn_of_names,
+)
+from chalicelib.dataset_contents import DatasetLimits, sort_out
+from chalicelib.dataset_samples import find_bad_pictures
+from chalicelib.findings import Finding
+
+__all__ = ["DatasetLimits", "DatasetReport", "inspect_dataset"]
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class DatasetReport:
+    """What `dataset.json` says. `splits` counts images by split and class; `bytes` are theirs, unpacked."""
+
+    problems: list[Finding] = field(default_factory=list)
+    warnings: list[Finding] = field(default_factory=list)
+    classes: list[str] = field(default_factory=list)
+    splits: dict[str, dict[str, int]] = field(default_factory=dict)
+    images: int = 0
+    bytes: int = 0
+    root: str = ""
+
+    @property
+    def ok(self) -> bool:
+        return not self.problems
+
+    @property
+    def reason(self) -> str:
+        """All problems in one text for people; empty where there are none."""
+        return " ".join(problem.message for problem in self.problems)
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "format": FORMAT,
+            "ok": self.ok,
+            "problems": [problem.as_dict() for problem in self.problems],
+            "warnings": [warning.as_dict() for warning in self.warnings],
+            "classes": self.classes,
+            "splits": self.splits,
+            "images": self.images,
+            "bytes": self.bytes,
+            "root": self.root,
+        }
+
+
+def inspect_dataset(archive: BinaryIO, limits: DatasetLimits | None = None) -> DatasetReport:
+    """What is in a dataset's zip, with all problems and warnings at once.
+
+    `archive` must be seekable; it is read by ranges and not closed. A bad archive never raises: only a failure to read
+    it does (an OSError, an error of AWS).
+    """
+    limits = limits or DatasetLimits()
+    opened = open_archive(archive, limits.max_entries)
+    if opened.file is None:
+        return DatasetReport(problems=opened.problems)
+    contents = sort_out(opened.file.filelist)
+    counts = contents.splits()
+    return DatasetReport(
+        problems=[
+            *find_entry_problems(opened.file),
+            *find_foreign_files(contents),
+            *find_class_problems(contents),
+            *find_excess(contents, limits),
+            *find_bad_pictures(opened.file, contents, limits),
+        ],
+        warnings=[*opened.warnings, *warn_of_counts(counts, limits), *warn_of_names(contents)],
+        classes=sorted(contents.classes()),
+        splits=counts,
+        images=sum(sum(each.values()) for each in counts.values()),
+        bytes=sum(image.file_size for image in contents.all_images()),
+        root=contents.layout.prefix,
+    )
