@@ -1,0 +1,126 @@
+"""SageMaker Runtime's InvokeEndpoint: the door to the models, with AWS's limits and AWS's errors."""
+
+from __future__ import annotations
+
+import uuid
+
+from localcloud.errors import ServiceError
+from localcloud.sagemaker import endpoints
+from localcloud.sagemaker.cloud import Cloud, Request, Response, runtime_operation
+from localcloud.sagemaker.deployments import Answer, Invocation
+from localcloud.sagemaker.records import find_record
+
+LARGEST_BODY = 25 * 1024 * 1024
+LARGEST_SERVERLESS_BODY = 4 * 1024 * 1024
+REQUEST_HEADERS = {
+    "ContentType": "content-type",
+    "Accept": "accept",
+    "CustomAttributes": "x-amzn-sagemaker-custom-attributes",
+    "InferenceId": "x-amzn-sagemaker-inference-id",
+}
+NOT_SUPPORTED = (
+    "TargetModel",
+    "TargetContainerHostname",
+    "EnableExplanations",
+    "InferenceComponentName",
+    "SessionId",
+    "PrefixAwareId",
+)
+TIMED_OUT = (
+    "Your invocation timed out while waiting for a response from container primary. Review the latency metrics for "
+    "each container in Amazon CloudWatch, resolve the issue, and try again."
+)
+
+
+class ValidationError(ServiceError):
+    """The runtime's word for a request that cannot be served (SageMaker itself says ValidationException)."""
+
+    code = "ValidationError"
+
+
+class ServiceUnavailable(ServiceError):
+    """No server of the endpoint answers just now."""
+
+    code = "ServiceUnavailable"
+    status = 503
+
+
+class ModelError(ServiceError):
+    """The model's code answered with an error, or not at all. Its own status and words are members."""
+
+    code = "ModelError"
+    status = 424
+
+
+@runtime_operation
+async def invoke_endpoint(cloud: Cloud, request: Request) -> Response:
+    """Send the body to the endpoint's model.
+
+    Raises ValidationError (unknown or not yet serving, too large), ModelError (any answer but 2xx, or none within a
+    minute) and ServiceUnavailable (no server).
+    """
+    endpoint = _require_serving(cloud, request["EndpointName"])
+    _refuse_unsupported(request)
+    _refuse_oversize(request.get("Body", b""), LARGEST_SERVERLESS_BODY if endpoint["_serverless"] else LARGEST_BODY)
+    headers = {header: request[name] for name, header in REQUEST_HEADERS.items() if name in request}
+    invocation = Invocation(request.get("Body", b""), headers, request.get("TargetVariant"))
+    answer = await _send(cloud, endpoint["EndpointName"], invocation)
+    if not 200 <= answer.status < 300:
+        text = answer.body.decode("utf-8", errors="replace")
+        raise describe_model_error(cloud, endpoint["EndpointName"], answer.status, text)
+    return _render(answer)
+
+
+async def _send(cloud: Cloud, endpoint: str, invocation: Invocation) -> Answer:
+    try:
+        answer: Answer = await cloud.serving.invoke(endpoint, invocation)
+        return answer
+    except LookupError as error:
+        raise ValidationError(f"Could not find variant {invocation.variant} of endpoint {endpoint}.") from error
+    except TimeoutError as error:
+        raise describe_model_error(cloud, endpoint, 0, TIMED_OUT) from error
+    except ConnectionError as error:
+        raise ServiceUnavailable(f"The endpoint {endpoint} is temporarily unavailable: {error}") from error
+
+
+def describe_model_error(cloud: Cloud, endpoint: str, status: int, text: str) -> ModelError:
+    """AWS's ModelError for a container's answer; status 0 stands for no answer."""
+    side = "client" if 400 <= status < 500 else "server"
+    group = f"/aws/sagemaker/Endpoints/{endpoint}"
+    console = f"https://{cloud.region}.console.aws.amazon.com/cloudwatch/home?region={cloud.region}"
+    return ModelError(
+        f'Received {side} error ({status}) from primary with message "{text}". See '
+        f"{console}#logEventViewer:group={group} in account {cloud.account} for more information.",
+        members={
+            "OriginalStatusCode": status,
+            "OriginalMessage": text,
+            "LogStreamArn": f"arn:aws:logs:{cloud.region}:{cloud.account}:log-group:{group}",
+        },
+    )
+
+
+def _require_serving(cloud: Cloud, name: str) -> Request:
+    endpoint = find_record(cloud, endpoints.KIND, name)
+    if endpoint is None or endpoint["EndpointStatus"] not in endpoints.SERVING:
+        raise ValidationError(f"Endpoint {name} of account {cloud.account} not found.")
+    return endpoint
+
+
+def _refuse_unsupported(request: Request) -> None:
+    for name in NOT_SUPPORTED:
+        if name in request:
+            raise ValidationError(f"The local cloud does not support {name}; leave it out")
+
+
+def _refuse_oversize(body: bytes, largest: int) -> None:
+    if len(body) > largest:
+        raise ValidationError(f"Request {uuid.uuid4()} has oversize body.")
+
+
+def _render(answer: Answer) -> Response:
+    return {
+        "Body": answer.body,
+        "ContentType": answer.headers.get("content-type"),
+        "CustomAttributes": answer.headers.get("x-amzn-sagemaker-custom-attributes"),
+        "InvokedProductionVariant": answer.variant,
+    }
