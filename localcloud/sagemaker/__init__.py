@@ -1,8 +1,19 @@
-"""SageMaker and SageMaker Runtime on one machine: a function an operation, behind botocore's own service model."""
+"""SageMaker and SageMaker Runtime on one machine: a function an operation, behind botocore's own service model.
+
+Importing the package imports every module of operations, and each registers its own.
+"""
 
 from __future__ import annotations
 
-from localcloud.sagemaker import tags  # the import registers the module's operations
+from localcloud.sagemaker import tags, training_jobs
 from localcloud.sagemaker.cloud import OPERATIONS, RUNTIME_OPERATIONS, Cloud, operation, runtime_operation
 
-__all__ = ["OPERATIONS", "RUNTIME_OPERATIONS", "Cloud", "operation", "runtime_operation", "tags"]
+__all__ = [
+    "OPERATIONS",
+    "RUNTIME_OPERATIONS",
+    "Cloud",
+    "operation",
+    "runtime_operation",
+    "tags",
+    "training_jobs",
+]
