@@ -43,7 +43,14 @@ def make_matrices(chance: torch.Tensor, share: float, flip: bool) -> torch.Tenso
     mirror = torch.where(chance[:, 5] < 0, -1.0, 1.0) if flip else torch.ones(len(chance))
     angle = TURN * chance[:, 2]
     cos, sin = angle.cos(), angle.sin()
-    rows = [wide * cos * mirror, -tall * sin, SHIFT * chance[:, 3], wide * sin * mirror, tall * cos, SHIFT * chance[:, 4]]
+    rows = [
+        wide * cos * mirror,
+        -tall * sin,
+        SHIFT * chance[:, 3],
+        wide * sin * mirror,
+        tall * cos,
+        SHIFT * chance[:, 4],
+    ]
     return torch.stack(rows, dim=1).view(-1, 2, 3)
 
 

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,9 +24,12 @@ from pixels import UnreadableImage, open_rgb, to_square
 from settings import TrainingError
 from splits import cut, perceptual_key
 
+Pixels = np.ndarray[Any, np.dtype[np.uint8]]
+
 MEMORY_LIMIT = 4 * 2**30
 CORRUPT_LIMIT = 0.1
 SMALL = 64
+MAX_BYTES = 100_000_000
 
 
 @dataclass(frozen=True)
@@ -113,7 +117,7 @@ def check_classes(samples: Sequence[Sample]) -> None:
         raise TrainingError(f"classes with no image in train cannot be learnt: {', '.join(strange)}; add some")
 
 
-def make_cache(shape: tuple[int, ...], scratch: Path) -> np.ndarray:
+def make_cache(shape: tuple[int, ...], scratch: Path) -> Pixels:
     """Reserve room for the pixels: memory, or beyond MEMORY_LIMIT a file without a name, which no one need delete."""
     if math.prod(shape) <= MEMORY_LIMIT:
         return np.empty(shape, dtype=np.uint8)
@@ -123,19 +127,19 @@ def make_cache(shape: tuple[int, ...], scratch: Path) -> np.ndarray:
 
 
 def decode_all(
-    opened: zipfile.ZipFile, samples: Sequence[Sample], cache: np.ndarray, threads: int
+    opened: zipfile.ZipFile, samples: Sequence[Sample], cache: Pixels, threads: int
 ) -> list[Decoded | UnreadableImage]:
     """Decode every sample into its row of the cache, on several threads: Pillow works outside of Python's lock."""
     with ThreadPoolExecutor(threads) as pool:
         return list(pool.map(lambda index: decode(opened, samples[index], cache[index]), range(len(samples))))
 
 
-def decode(opened: zipfile.ZipFile, sample: Sample, row: np.ndarray) -> Decoded | UnreadableImage:
+def decode(opened: zipfile.ZipFile, sample: Sample, row: Pixels) -> Decoded | UnreadableImage:
     """Decode one sample into its row; an image that cannot be read is a value, since others can."""
     try:
-        data = opened.read(sample.name)
+        data = read_entry(opened, sample.name)
         image = open_rgb(data)
-    except (UnreadableImage, zipfile.BadZipFile, RuntimeError, NotImplementedError, OSError, ValueError) as error:
+    except Exception as error:  # noqa: BLE001  zipfile and its decompressors raise what they meet: zlib.error, EOFError …
         return UnreadableImage(f"{sample.name}: {error}")
     row[:] = to_square(image, row.shape[-1])
     grey = bool((row[0] == row[1]).all() and (row[1] == row[2]).all())
@@ -143,7 +147,15 @@ def decode(opened: zipfile.ZipFile, sample: Sample, row: np.ndarray) -> Decoded 
     return Decoded(sample, perceptual_key(image), digest, min(image.size) < SMALL, grey)
 
 
-def assemble(decoded: Sequence[Decoded | UnreadableImage], cache: np.ndarray) -> Dataset:
+def read_entry(opened: zipfile.ZipFile, name: str) -> bytes:
+    """Read one file of the zip, unless its announced size would fill the memory."""
+    size = opened.getinfo(name).file_size
+    if size > MAX_BYTES:
+        raise UnreadableImage(f"{size} bytes are more than {MAX_BYTES}")
+    return opened.read(name)
+
+
+def assemble(decoded: Sequence[Decoded | UnreadableImage], cache: Pixels) -> Dataset:
     """Put the decoded images into their splits, cutting those that are missing."""
     warnings = report_unreadable([one for one in decoded if isinstance(one, UnreadableImage)], len(decoded))
     kept = [(index, one) for index, one in enumerate(decoded) if isinstance(one, Decoded)]

@@ -13,9 +13,9 @@ from typing import Any, Protocol
 
 import torch
 from torch import nn
-from torch.nn.functional import cross_entropy
 
 Metrics = dict[str, float]
+WORST = 100.0
 
 
 class Stopped(Exception):
@@ -37,6 +37,9 @@ class Hook:
 
     def on_start(self, learner: Learner) -> None:
         """Before the first step."""
+
+    def on_batch(self, epoch: int, step: int) -> None:
+        """When a batch lies ready, before its step."""
 
     def on_step(self, epoch: int, step: int, loss: float) -> None:
         """After each step; epochs count from 1, steps within an epoch from 0."""
@@ -66,7 +69,9 @@ class Totals:
         self.images += images
 
     def means(self) -> Metrics:
-        return {"loss": self.loss / max(1, self.images), "accuracy": self.correct / max(1, self.images)}
+        """The means over the images; of a diverged training a large number, since JSON and tuning need one."""
+        loss = self.loss / max(1, self.images)
+        return {"loss": min(loss, WORST) if loss == loss else WORST, "accuracy": self.correct / max(1, self.images)}
 
 
 @dataclass
@@ -96,9 +101,9 @@ class Learner:
         steps: int,
         device: torch.device,
         frozen: Sequence[nn.Module] = (),
-        smoothing: float = 0.0,
     ) -> None:
-        self.network, self.device, self.frozen, self.smoothing = network, device, frozen, smoothing
+        self.network, self.device, self.frozen = network, device, frozen
+        self.criterion = nn.CrossEntropyLoss()
         self.precision = choose_precision(device)
         self.optimizer = torch.optim.AdamW(group_parameters(network, weight_decay), lr=rate, fused=True)
         self.schedule = torch.optim.lr_scheduler.OneCycleLR(
@@ -110,7 +115,7 @@ class Learner:
         """Make one step: (mean loss, number of images that were judged right)."""
         with self.arithmetic():
             outputs = plain(self.network(inputs))
-            loss = cross_entropy(outputs, labels, label_smoothing=self.smoothing)
+            loss = self.criterion(outputs, labels)
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()
         self.scaler.step(self.optimizer)
@@ -191,7 +196,7 @@ def fit(
     try:
         while progress.epoch < epochs and not gave_up(progress, patience):
             run_epoch(learner, batches, progress, seed, hooks, save, stop_asked)
-            record = close_epoch(learner, validate, objective, progress, hooks)
+            record = close_epoch(validate, objective, progress, hooks)
             report(record)
             save(progress)
             for hook in hooks:
@@ -223,6 +228,8 @@ def run_epoch(
     begun, before = time.monotonic(), progress.totals.seconds
     for inputs, labels in batches.of_epoch(progress.epoch + 1, progress.step):
         # Dropout draws from the global source of chance: what a step draws must not depend on where a resume began.
+        for hook in hooks:
+            hook.on_batch(progress.epoch + 1, progress.step)
         torch.manual_seed(seed * 1_000_003 + progress.epoch * 10_007 + progress.step)
         loss, correct = learner.learn(inputs, labels)
         progress.totals.add(loss, correct, len(labels))
@@ -233,17 +240,10 @@ def run_epoch(
         if stop_asked():
             save(progress)
             raise Stopped
-    check_finite(progress)
-
-
-def check_finite(progress: Progress) -> None:
-    """Leave a diverged training as it is: its loss is reported as a large number, since tuning needs one."""
-    if progress.totals.loss != progress.totals.loss:
-        progress.totals.loss = 1e6 * progress.totals.images
 
 
 def close_epoch(
-    learner: Learner, validate: Callable[[], Metrics], objective: str, progress: Progress, hooks: Sequence[Hook]
+    validate: Callable[[], Metrics], objective: str, progress: Progress, hooks: Sequence[Hook]
 ) -> dict[str, Any]:
     """Validate, note whether this epoch is the best so far, and make its record."""
     announce(hooks, "valid")

@@ -20,13 +20,8 @@ class Enough(Exception):
     """The head was reached: what comes after it is not needed."""
 
 
-def can_extract(head: nn.Module) -> bool:
-    """Say whether the head takes plain vectors, which can be kept and fed to it again."""
-    return isinstance(head, nn.Linear)
-
-
 def extract(network: nn.Module, head: nn.Module, batches: Iterable[torch.Tensor]) -> torch.Tensor:
-    """Run the network up to its head: what the head would be fed, (n, features), on the CPU."""
+    """Run the network up to its head: what the head would be fed, on the CPU; (n, features) for a linear head."""
     caught: list[torch.Tensor] = []
 
     def catch(_module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:

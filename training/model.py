@@ -2,15 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
-import re
-import threading
-import urllib.request
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
-
 import torch
 import torchvision
 from settings import TrainingError
@@ -25,19 +16,15 @@ SCRATCH_RATE = 2e-3
 TAIL_SHARE = 0.1
 # A stage with more than this share of its network's weights is looked into.
 LARGE_STAGE = 0.8
-CONNECT_SECONDS = 10.0
-DOWNLOAD_SECONDS = 600.0
-FROM_SCRATCH = (
-    "no ImageNet weights could be had, so the network was trained FROM SCRATCH: expect a much lower accuracy on "
-    "photographs; give the job a channel `weights` with torchvision's file"
-)
 
 
 def build_network(architecture: str, classes: int) -> nn.Module:
     """Make a torchvision classifier with random weights; raise TrainingError for a name it does not have."""
     known = models.list_models(module=torchvision.models)
     if architecture not in known:
-        raise TrainingError(f"architecture {architecture!r} is no torchvision classifier; choose one of {', '.join(known)}")
+        raise TrainingError(
+            f"architecture {architecture!r} is no torchvision classifier; choose one of {', '.join(known)}"
+        )
     return models.get_model(architecture, weights=None, num_classes=classes)
 
 
@@ -47,88 +34,9 @@ def check_input(network: nn.Module, image_size: int, architecture: str) -> None:
         with torch.no_grad():
             network.eval()(torch.zeros(1, 3, image_size, image_size))
     except (RuntimeError, AssertionError, ValueError) as error:
-        raise TrainingError(f"{architecture} cannot take images of {image_size} pixels ({error}); change image_size") from error
-
-
-def find_weights(
-    architecture: str, wish: str, folder: Path | None, log: Callable[[str], None]
-) -> dict[str, torch.Tensor] | None:
-    """Find ImageNet's weights: the channel's file, torch's cache, torchvision's download, or None (from scratch).
-
-    wish: auto (take what can be had), imagenet (raise TrainingError without) or none.
-    """
-    if wish == "none":
-        return None
-    state = read_channel(architecture, folder) or read_torchvision(architecture, log)
-    if state is None and wish == "imagenet":
-        raise TrainingError(f"pretrained=imagenet, but the weights of {architecture} are neither in a channel `weights` nor to be downloaded")
-    return state
-
-
-def read_channel(architecture: str, folder: Path | None) -> dict[str, torch.Tensor] | None:
-    """Read ARCHITECTURE-*.pth (or ARCHITECTURE.pth) of the weights channel."""
-    files = sorted(folder.glob("*.pth")) if folder else []
-    fitting = [path for path in files if re.fullmatch(rf"{re.escape(architecture)}(-.*)?", path.stem)]
-    return read_state(fitting[0].read_bytes(), fitting[0].name) if fitting else None
-
-
-def read_torchvision(architecture: str, log: Callable[[str], None]) -> dict[str, torch.Tensor] | None:
-    """Read the weights from torch's cache or their address; None, with a line in the log, if neither has them."""
-    address = find_address(architecture)
-    if address is None:
-        return None
-    name = address.rsplit("/", 1)[-1]
-    cached = Path(torch.hub.get_dir()) / "checkpoints" / name
-    try:
-        return read_state(cached.read_bytes() if cached.is_file() else download(address), name)
-    except (OSError, TrainingError) as error:
-        log(f"weights {name} could not be downloaded: {error}")
-        return None
-
-
-def find_address(architecture: str) -> str | None:
-    """Find where torchvision keeps a network's ImageNet weights.
-
-    The first version, where there is one: its plainly trained features carry over better than those of later recipes.
-    """
-    weights = models.get_model_weights(architecture)
-    chosen = getattr(weights, "IMAGENET1K_V1", None) or next(iter(weights), None)
-    return chosen.url if chosen else None
-
-
-def download(address: str) -> bytes:
-    """Fetch an address, bounded in time: resolving a name has no time limit of its own, so it runs on the side."""
-    begun, result = threading.Event(), {}
-    worker = threading.Thread(target=fetch, args=(address, begun, result), daemon=True)
-    worker.start()
-    begun.wait(CONNECT_SECONDS)
-    worker.join(DOWNLOAD_SECONDS if begun.is_set() else 0)
-    if "error" in result:
-        raise result["error"]
-    if "data" not in result:
-        raise TimeoutError(f"{address} did not answer in time")
-    return result["data"]
-
-
-def fetch(address: str, begun: threading.Event, result: dict[str, Any]) -> None:
-    try:
-        with urllib.request.urlopen(address, timeout=CONNECT_SECONDS) as answer:  # noqa: S310  torchvision's own table
-            begun.set()
-            result["data"] = answer.read()
-    except OSError as error:
-        result["error"] = error
-    begun.set()
-
-
-def read_state(data: bytes, name: str) -> dict[str, torch.Tensor]:
-    """Load a state dictionary, checking the eight digits of its hash that torchvision puts into its files' names."""
-    expected = re.search(r"-([0-9a-f]{8})\.pth$", name)
-    if expected and not hashlib.sha256(data).hexdigest().startswith(expected[1]):
-        raise TrainingError(f"weights {name} are damaged: their hash is not that of their name; copy them again")
-    try:
-        return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    except Exception as error:  # noqa: BLE001  torch raises what its unpickler meets
-        raise TrainingError(f"weights {name} are no state dictionary of tensors ({error})") from error
+        raise TrainingError(
+            f"{architecture} cannot take images of {image_size} pixels ({error}); change image_size"
+        ) from error
 
 
 def load_weights(network: nn.Module, state: dict[str, torch.Tensor], architecture: str) -> None:

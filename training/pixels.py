@@ -41,7 +41,7 @@ def open_rgb(data: bytes) -> Image.Image:
         return flatten(turn_upright(image))
     except UnreadableImage:
         raise
-    except Exception as error:  # noqa: BLE001  Pillow raises whatever its decoders meet, SyntaxError and struct.error too
+    except Exception as error:
         raise UnreadableImage(f"{type(error).__name__}: {error}") from error
 
 

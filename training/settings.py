@@ -1,12 +1,13 @@
 """What SageMaker hands to the program, read once and typed: hyperparameters and places.
 
-Script mode gives every hyperparameter as text, some of it JSON in JSON ("16", "\\"16\\"", "'all'"); AWS's toolkit decodes
-a part of it. So each value is unwrapped until it is plain, and only then converted.
+Script mode gives every hyperparameter as text, some of it JSON in JSON ("16", "\\"16\\"", "'all'"), and AWS's toolkit
+decodes a part of it. So each value is unwrapped until it is plain, and only then converted.
 """
 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -116,7 +117,9 @@ def check(chosen: Hyperparameters) -> None:
     allowed = {"objective": OBJECTIVES, "pretrained": PRETRAINED, "fine_tune": DEPTHS, "horizontal_flip": SWITCHES}
     for name, values in allowed.items():
         if getattr(chosen, name) not in values:
-            raise TrainingError(f"hyperparameter {name} is {getattr(chosen, name)!r}; choose one of {', '.join(values)}")
+            raise TrainingError(
+                f"hyperparameter {name} is {getattr(chosen, name)!r}; choose one of {', '.join(values)}"
+            )
     least = {"image_size": 8, "epochs": 1, "batch_size": 1, "patience": 0, "seed": 0, "weight_decay": 0.0}
     for name, lowest in least.items():
         if not getattr(chosen, name) >= lowest:
@@ -139,7 +142,7 @@ def read_job(environ: Mapping[str, str], code: Path) -> Job:
         code=code,
     )
     threads, gpus = (count(environ, variable) for variable in ("SM_NUM_CPUS", "SM_NUM_GPUS"))
-    return Job(name=name, places=places, threads=max(1, threads), gpus=gpus)
+    return Job(name=name, places=places, threads=threads or os.cpu_count() or 1, gpus=gpus)
 
 
 def count(environ: Mapping[str, str], name: str) -> int:

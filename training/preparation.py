@@ -1,0 +1,157 @@
+"""What is to be trained, on what, and how: everything that is settled before the first step."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import torch
+from augment import augment, choose_flip
+from data import Batches, Dataset, Split, find_archive, read_dataset
+from engine import Learner, Metrics
+from evaluate import measure
+from features import extract
+from metrics import log
+from model import build_network, check_input, choose_rate, find_head, freeze, load_weights
+from pixels import choose_resize, crop_centre, normalise
+from settings import Hyperparameters, Job
+from torch import nn
+from weights import find_weights
+
+FROM_SCRATCH = (
+    "no ImageNet weights could be had, so the network was trained FROM SCRATCH: expect a much lower accuracy on "
+    "photographs; give the job a channel `weights` with torchvision's file"
+)
+# A pass without learning keeps no activations, so it can take larger batches.
+JUDGED_PIXELS = 64 * 224 * 224
+
+
+@dataclass(frozen=True)
+class Setup:
+    """A job with its data and its network; `pretrained` is imagenet or none. Warnings are for the user."""
+
+    job: Job
+    chosen: Hyperparameters
+    dataset: Dataset
+    network: nn.Module
+    head: nn.Module
+    pretrained: str
+    device: torch.device
+    warnings: list[str]
+
+
+@dataclass(frozen=True)
+class Course:
+    """What learns, what it learns from, and how it is validated."""
+
+    learner: Learner
+    batches: Batches
+    validate: Callable[[], Metrics]
+
+
+def prepare(job: Job, chosen: Hyperparameters) -> Setup:
+    """Set up arithmetic, data and network. Raises TrainingError for what a user can mend."""
+    tune_allocator()
+    torch.set_num_threads(job.threads)
+    device = choose_device(job)
+    check_input(build_network(chosen.architecture, 2), chosen.image_size, chosen.architecture)
+    archive = find_archive(job.places.dataset)
+    size = choose_resize(chosen.image_size)
+    dataset = read_dataset(archive, size, threads=job.threads, scratch=job.places.output / "scratch")
+    network, pretrained = make_network(job, chosen, len(dataset.classes))
+    warnings = [*dataset.warnings, *([FROM_SCRATCH] if pretrained == "none" and chosen.pretrained == "auto" else [])]
+    for warning in warnings:
+        log(f"WARNING: {warning}")
+    network = network.to(device, memory_format=torch.channels_last)
+    head = find_head(network, len(dataset.classes))
+    return Setup(job, choose_depth(chosen, pretrained), dataset, network, head, pretrained, device, warnings)
+
+
+def tune_allocator() -> None:
+    """Keep glibc from giving large blocks back to the system after every step, which costs a tenth of the time."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt:
+        m_trim_threshold, m_top_pad, m_mmap_max = -1, -2, -4
+        mallopt(m_mmap_max, 0)
+        mallopt(m_trim_threshold, 2**31 - 1)
+        mallopt(m_top_pad, 64 * 2**20)
+
+
+def choose_device(job: Job) -> torch.device:
+    """Choose the accelerator that was granted, and make it repeat itself."""
+    if job.gpus == 0 or not torch.cuda.is_available():
+        return torch.device("cpu")
+    torch.backends.cudnn.deterministic = True
+    return torch.device("cuda")
+
+
+def make_network(job: Job, chosen: Hyperparameters, classes: int) -> tuple[nn.Module, str]:
+    """Build the network for the classes and load what weights there are: (network, imagenet or none)."""
+    torch.manual_seed(chosen.seed)
+    network = build_network(chosen.architecture, classes)
+    state = find_weights(chosen.architecture, chosen.pretrained, job.places.weights, log)
+    if state is None:
+        return network, "none"
+    load_weights(network, state, chosen.architecture)
+    return network, "imagenet"
+
+
+def choose_depth(chosen: Hyperparameters, pretrained: str) -> Hyperparameters:
+    """Train every layer where none brings knowledge."""
+    if pretrained != "none" or chosen.fine_tune == "all":
+        return chosen
+    log(f"fine_tune={chosen.fine_tune} needs pretrained weights, and there are none: every layer is trained")
+    return replace(chosen, fine_tune="all")
+
+
+def make_course(setup: Setup) -> Course:
+    """Plan the training: a head alone learns from features, anything deeper from images."""
+    if setup.chosen.fine_tune == "head" and isinstance(setup.head, nn.Linear):
+        return make_head_course(setup)
+    chosen, data = setup.chosen, setup.dataset
+    frozen = freeze(setup.network, setup.head, chosen.fine_tune)
+    flip = choose_flip(chosen.horizontal_flip, data.photographs)
+    batches = make_batches(setup, data.train.images, partial(augment, size=chosen.image_size, flip=flip))
+    learner = make_learner(setup, setup.network, batches, frozen)
+    return Course(learner, batches, lambda: measure(learner.judge(inputs_of(setup, data.valid)), data.valid.labels))
+
+
+def make_head_course(setup: Setup) -> Course:
+    """Run the frozen backbone once over train and valid; what learns is the head, on what it gave."""
+    train, valid = (extract_split(setup, split) for split in (setup.dataset.train, setup.dataset.valid))
+    batches = make_batches(setup, train.__getitem__, lambda inputs, _generator: inputs)
+    learner = make_learner(setup, setup.head, batches, [])
+    labels = setup.dataset.valid.labels
+    return Course(learner, batches, lambda: measure(learner.judge([valid.to(setup.device)]), labels))
+
+
+def make_batches(setup: Setup, fetch: Callable[[torch.Tensor], torch.Tensor], prepare_inputs: Any) -> Batches:
+    size, seed = setup.chosen.batch_size, setup.chosen.seed
+    return Batches(fetch, setup.dataset.train.labels, prepare_inputs, batch_size=size, seed=seed, device=setup.device)
+
+
+def make_learner(setup: Setup, network: nn.Module, batches: Batches, frozen: Sequence[nn.Module]) -> Learner:
+    chosen = setup.chosen
+    return Learner(
+        network,
+        rate=choose_rate(chosen.fine_tune, setup.pretrained == "imagenet", chosen.learning_rate),
+        weight_decay=chosen.weight_decay,
+        steps=chosen.epochs * batches.steps,
+        device=setup.device,
+        frozen=frozen,
+    )
+
+
+def inputs_of(setup: Setup, split: Split) -> Iterator[torch.Tensor]:
+    """Yield a split as the endpoint would see it: centre crops, normalised, in order."""
+    size = setup.chosen.image_size
+    for chosen in torch.arange(len(split)).split(max(1, JUDGED_PIXELS // size**2)):
+        yield normalise(crop_centre(split.images(chosen).to(setup.device), size))
+
+
+def extract_split(setup: Setup, split: Split) -> torch.Tensor:
+    """Compute what the head is fed for each image of a split: (n, features)."""
+    return extract(setup.network, setup.head, inputs_of(setup, split))

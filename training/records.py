@@ -1,0 +1,72 @@
+"""What a training tells of itself, as plain data: the first line of metrics.jsonl, evaluation.json, manifest.json."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
+
+from pixels import MEAN, STD, choose_resize
+from preparation import Setup
+
+SUMMARY = ("images", "loss", "accuracy", "macro_precision", "macro_recall", "macro_f1")
+
+
+def describe_start(setup: Setup) -> dict[str, Any]:
+    """Say what is about to be trained."""
+    return {
+        "epochs": setup.chosen.epochs,
+        "threads": setup.job.threads,
+        "classes": len(setup.dataset.classes),
+        "images": {name: len(getattr(setup.dataset, name)) for name in ("train", "valid", "test")},
+        "pretrained": setup.pretrained,
+        "fine_tune": setup.chosen.fine_tune,
+        "device": setup.device.type,
+    }
+
+
+def describe_evaluation(
+    setup: Setup, valid: dict[str, Any], error: float, test: dict[str, Any], *, finished: bool, seconds: float
+) -> dict[str, Any]:
+    """Make evaluation.json. error: the standard error of the objective; finished: whether every epoch was run."""
+    objective, images = setup.chosen.objective, len(setup.dataset.valid)
+    goal = {"name": f"valid:{objective}", "value": valid[objective], "standard_error": error, "images": images}
+    return {
+        "format": 1,
+        "objective": goal,
+        "valid": {"images": images, **valid},
+        "test": test,
+        "classes": setup.dataset.classes,
+        "warnings": setup.warnings,
+        "pretrained": setup.pretrained,
+        "threads": setup.job.threads,
+        "finished": finished,
+        "seconds": round(seconds, 3),
+    }
+
+
+def describe_model(setup: Setup, valid: dict[str, Any], test: dict[str, Any]) -> dict[str, Any]:
+    """Make manifest.json: what the endpoint needs, and where the model comes from."""
+    chosen = setup.chosen
+    return {
+        "run_id": chosen.run_id,
+        "training_job_name": setup.job.name,
+        "architecture": chosen.architecture,
+        "classes": setup.dataset.classes,
+        "image_size": chosen.image_size,
+        "resize_size": choose_resize(chosen.image_size),
+        "mean": MEAN,
+        "std": STD,
+        "pretrained": setup.pretrained,
+        "fine_tune": chosen.fine_tune,
+        "hyperparameters": asdict(chosen),
+        "metrics": {"valid": {"images": len(setup.dataset.valid), **valid}, "test": pick(test, SUMMARY)},
+        "training_image_hashes": setup.dataset.train.hashes,
+        "warnings": setup.warnings,
+        "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def pick(values: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    return {name: values[name] for name in names}

@@ -1,0 +1,102 @@
+"""Where a network's ImageNet weights come from: the job's channel, torch's cache, or torchvision's address."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import re
+import threading
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from settings import TrainingError
+from torchvision import models
+
+CONNECT_SECONDS = 10.0
+DOWNLOAD_SECONDS = 600.0
+
+
+def find_weights(
+    architecture: str, wish: str, folder: Path | None, log: Callable[[str], None]
+) -> dict[str, torch.Tensor] | None:
+    """Find ImageNet's weights: the channel's file, torch's cache, torchvision's download, or None (from scratch).
+
+    wish: auto (take what can be had), imagenet (raise TrainingError without) or none.
+    """
+    if wish == "none":
+        return None
+    state = read_channel(architecture, folder) or read_torchvision(architecture, log)
+    if state is None and wish == "imagenet":
+        raise TrainingError(
+            f"pretrained=imagenet, but the weights of {architecture} lie in no channel `weights` and cannot be fetched"
+        )
+    return state
+
+
+def read_channel(architecture: str, folder: Path | None) -> dict[str, torch.Tensor] | None:
+    """Read ARCHITECTURE-*.pth (or ARCHITECTURE.pth) of the weights channel."""
+    files = sorted(folder.glob("*.pth")) if folder else []
+    fitting = [path for path in files if re.fullmatch(rf"{re.escape(architecture)}(-.*)?", path.stem)]
+    return read_state(fitting[0].read_bytes(), fitting[0].name) if fitting else None
+
+
+def read_torchvision(architecture: str, log: Callable[[str], None]) -> dict[str, torch.Tensor] | None:
+    """Read the weights from torch's cache or their address; None, with a line in the log, if neither has them."""
+    address = find_address(architecture)
+    if address is None:
+        return None
+    name = address.rsplit("/", 1)[-1]
+    cached = Path(torch.hub.get_dir()) / "checkpoints" / name
+    try:
+        return read_state(cached.read_bytes() if cached.is_file() else download(address), name)
+    except (OSError, TrainingError) as error:
+        log(f"weights {name} could not be downloaded: {error}")
+        return None
+
+
+def find_address(architecture: str) -> str | None:
+    """Find where torchvision keeps a network's ImageNet weights.
+
+    The first version, where there is one: its plainly trained features carry over better than those of later recipes.
+    """
+    weights = models.get_model_weights(architecture)
+    chosen = getattr(weights, "IMAGENET1K_V1", None) or next(iter(weights), None)
+    return chosen.url if chosen else None
+
+
+def download(address: str) -> bytes:
+    """Fetch an address, bounded in time: resolving a name has no time limit of its own, so it runs on the side."""
+    begun, result = threading.Event(), {}
+    worker = threading.Thread(target=fetch, args=(address, begun, result), daemon=True)
+    worker.start()
+    begun.wait(CONNECT_SECONDS)
+    worker.join(DOWNLOAD_SECONDS if begun.is_set() else 0)
+    if "error" in result:
+        raise result["error"]
+    if "data" not in result:
+        raise TimeoutError(f"{address} did not answer in time")
+    return result["data"]
+
+
+def fetch(address: str, begun: threading.Event, result: dict[str, Any]) -> None:
+    try:
+        with urllib.request.urlopen(address, timeout=CONNECT_SECONDS) as answer:  # noqa: S310  torchvision's own table
+            begun.set()
+            result["data"] = answer.read()
+    except OSError as error:
+        result["error"] = error
+    begun.set()
+
+
+def read_state(data: bytes, name: str) -> dict[str, torch.Tensor]:
+    """Load a state dictionary, checking the eight digits of its hash that torchvision puts into its files' names."""
+    expected = re.search(r"-([0-9a-f]{8})\.pth$", name)
+    if expected and not hashlib.sha256(data).hexdigest().startswith(expected[1]):
+        raise TrainingError(f"weights {name} are damaged: their hash is not that of their name; copy them again")
+    try:
+        return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise TrainingError(f"weights {name} are no state dictionary of tensors ({error})") from error
