@@ -1,0 +1,198 @@
+"""Endpoints on one machine: fleets of model servers, and the traffic that goes to them.
+
+A deployment's servers are started beside those that serve; when all are healthy the traffic goes over in one step,
+the old servers answer what they have begun, and end. Nothing is kept for a restart: the endpoints' records say what to
+deploy again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import secrets
+import shutil
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import httpx
+
+from localcloud.job_run import Tools
+from localcloud.jobs import count_cores
+from localcloud.logs import LogStream
+from localcloud.model_process import ModelProcess, StartError
+from localcloud.sagemaker.deployments import Answer, Deployment, DeploymentReport, Invocation
+
+log = logging.getLogger(__name__)
+LOG_GROUP = "/aws/sagemaker/Endpoints"
+INVOCATION_SECONDS = 60  # SageMaker's limit
+# Shorter than the servers' own, so that no request meets a connection that is just being closed.
+IDLE_SECONDS = 60
+DRAIN_SECONDS = 60
+
+
+class Fleet:
+    """The servers of one deployment. `busy` counts the invocations that have not been answered."""
+
+    def __init__(self, number: int, servers: Sequence[ModelProcess]) -> None:
+        self.number = number
+        self.servers = servers
+        self.busy = 0
+
+    def start(self) -> None:
+        """Return when every server is healthy. Raises StartError for the first that is not."""
+        for server in self.servers:
+            server.start()
+
+    def choose(self, name: str | None, dice: random.Random) -> ModelProcess:
+        """The variant of this name, or one by weight. Raises LookupError for a name that it has not."""
+        if name is not None:
+            found = [server for server in self.servers if server.variant.name == name]
+            if not found:
+                raise LookupError(name)
+            return found[0]
+        weights = [server.variant.weight for server in self.servers]
+        return dice.choices(self.servers, weights if any(weights) else None)[0]
+
+    def drain_and_stop(self) -> None:
+        """Wait for the answers that are under way, then end the servers."""
+        deadline = time.monotonic() + DRAIN_SECONDS
+        while self.busy and time.monotonic() < deadline:
+            time.sleep(0.02)
+        self.stop()
+
+    def stop(self) -> None:
+        for server in self.servers:
+            server.stop()
+
+
+class ProcessEndpointRunner:
+    """Runs endpoints as processes, each deployment below `folder`/ENDPOINT. Thread-safe; `invoke` is for one loop.
+
+    `tools` are those of the jobs. `threads` is how many predictions a server makes at once: the machine's cores.
+    """
+
+    def __init__(
+        self, folder: Path, tools: Tools, threads: int | None = None, dice: random.Random | None = None
+    ) -> None:
+        shutil.rmtree(folder, ignore_errors=True)
+        self._folder = folder.absolute()
+        self._tools = tools
+        self._threads = threads or count_cores()
+        self._dice = dice or random.Random()  # noqa: S311 - it shares out traffic
+        self._lock = threading.Lock()
+        self._wanted: dict[str, list[Fleet]] = {}  # those that were asked for, and not superseded or removed since
+        self._serving: dict[str, Fleet] = {}
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=64, keepalive_expiry=IDLE_SECONDS)
+        self._client = httpx.AsyncClient(timeout=INVOCATION_SECONDS, limits=limits, trust_env=False)
+
+    def deploy(self, deployment: Deployment, report: DeploymentReport) -> None:
+        """Start the servers, check their health, shift the traffic, stop those before them: in the background."""
+        fleet = self._make_fleet(deployment)
+        with self._lock:
+            self._wanted.setdefault(deployment.endpoint, []).append(fleet)
+        arguments = (deployment.endpoint, fleet, report)
+        threading.Thread(target=self._deploy, args=arguments, name=f"deploy-{deployment.endpoint}", daemon=True).start()
+
+    def remove(self, endpoint: str) -> None:
+        """Take the traffic away at once, and end the servers in the background."""
+        with self._lock:
+            self._wanted.pop(endpoint, None)
+            fleet = self._serving.pop(endpoint, None)
+        if fleet is not None:
+            threading.Thread(target=fleet.drain_and_stop, name=f"stop-{endpoint}", daemon=True).start()
+
+    def close(self) -> None:
+        """End all servers; what is under way gets the servers' own seconds of grace."""
+        with self._lock:
+            fleets = [fleet for fleets in self._wanted.values() for fleet in fleets]
+            self._wanted.clear()
+            self._serving.clear()
+        threads = [threading.Thread(target=fleet.stop) for fleet in fleets]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    async def invoke(self, endpoint: str, invocation: Invocation) -> Answer:
+        """See `EndpointRunner.invoke`."""
+        fleet = self._serving.get(endpoint)
+        if fleet is None:
+            raise ConnectionError("its servers are starting")
+        server = fleet.choose(invocation.variant, self._dice)
+        fleet.busy += 1
+        try:
+            async with asyncio.timeout(INVOCATION_SECONDS):
+                return await self._send(server, invocation)
+        except httpx.TimeoutException as error:
+            raise TimeoutError from error
+        except httpx.TransportError as error:
+            raise ConnectionError(f"its server for variant {server.variant.name} does not answer") from error
+        finally:
+            fleet.busy -= 1
+
+    async def _send(self, server: ModelProcess, invocation: Invocation) -> Answer:
+        if server.url is None:
+            raise ConnectionError(f"its server for variant {server.variant.name} is being started again")
+        url = f"{server.url}/invocations"
+        answer = await self._client.post(url, content=invocation.body, headers=dict(invocation.headers))
+        return Answer(answer.status_code, answer.content, answer.headers, server.variant.name)
+
+    def _make_fleet(self, deployment: Deployment) -> Fleet:
+        stamp = secrets.token_hex(4)
+        folder = self._folder / deployment.endpoint / f"{deployment.number}-{stamp}"
+        group = f"{LOG_GROUP}/{deployment.endpoint}"
+        servers = [
+            ModelProcess(
+                variant,
+                folder / variant.name,
+                LogStream(self._tools.logs, group, f"{variant.name}/i-{stamp}"),
+                self._tools,
+                self._threads,
+            )
+            for variant in deployment.variants
+        ]
+        return Fleet(deployment.number, servers)
+
+    def _deploy(self, endpoint: str, fleet: Fleet, report: DeploymentReport) -> None:
+        if (reason := self._start(endpoint, fleet)) is not None:
+            self._drop(endpoint, fleet)
+            fleet.stop()
+            report.fail(reason)
+            return
+        loser = self._shift(endpoint, fleet)
+        if loser is not fleet:
+            report.succeed()
+        if loser is not None:
+            loser.drain_and_stop()
+
+    def _start(self, endpoint: str, fleet: Fleet) -> str | None:
+        """Start the servers. Returns why they did not start, or None."""
+        try:
+            fleet.start()
+        except StartError as error:
+            return str(error)
+        except Exception as error:
+            log.exception("the servers of endpoint %s could not be started", endpoint)
+            return f"InternalServerError: {type(error).__name__}: {error}"
+        return None
+
+    def _shift(self, endpoint: str, fleet: Fleet) -> Fleet | None:
+        """Send the traffic to the fleet. Returns the one to stop: that before it, or itself where it comes too late."""
+        with self._lock:
+            if fleet not in self._wanted.get(endpoint, []):
+                return fleet
+            before = self._serving.get(endpoint)
+            winner, loser = (fleet, before) if before is None or before.number <= fleet.number else (before, fleet)
+            self._serving[endpoint] = winner
+        if loser is not None:
+            self._drop(endpoint, loser)
+        return loser
+
+    def _drop(self, endpoint: str, fleet: Fleet) -> None:
+        with self._lock:
+            fleets = self._wanted.get(endpoint, [])
+            if fleet in fleets:
+                fleets.remove(fleet)
