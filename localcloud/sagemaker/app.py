@@ -22,7 +22,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from localcloud.errors import InternalFailure, ServiceError, UnknownOperation, Unsupported
+from localcloud.errors import InternalFailure, ServiceError, UnknownOperation, Unsupported, ValidationException
 from localcloud.sagemaker.cloud import OPERATIONS, RUNTIME_OPERATIONS, Cloud, Operation
 from localcloud.service_model import find_operation, load_service, parse_json, parse_request, serialise
 
@@ -72,8 +72,18 @@ async def _answer_json(cloud: Cloud, request: Request) -> Response:
 async def _answer_rest(cloud: Cloud, request: Request) -> Response:
     model, in_path = _match_path(request.method, request.url.path)
     function = _find_function(RUNTIME_OPERATIONS, model.name, "SageMaker Runtime")
-    members = _read_members(model, in_path, request.headers, await request.body())
-    return _render_rest(model, await _call(function, cloud, parse_request(model, members)))
+    members = _validate_rest(model, _read_members(model, in_path, request.headers))
+    if payload := model.input_shape.serialization.get("payload"):
+        members[payload] = await request.body()
+    return _render_rest(model, await _call(function, cloud, members))
+
+
+def _validate_rest(model: botocore.model.OperationModel, members: dict[str, Any]) -> dict[str, Any]:
+    """The members without the payload, whose maximum in the model (6 MB) is older than the service's own (25 MB)."""
+    try:
+        return parse_request(model, members)
+    except ValidationException as error:
+        raise ServiceError(error.message, code="ValidationError") from error  # the runtime's word for it
 
 
 async def _call(function: Operation, cloud: Cloud, request: dict[str, Any]) -> dict[str, Any]:
@@ -109,7 +119,7 @@ def _match_path(method: str, path: str) -> tuple[botocore.model.OperationModel, 
 
 
 def _read_members(
-    model: botocore.model.OperationModel, in_path: dict[str, str], headers: Mapping[str, str], body: bytes
+    model: botocore.model.OperationModel, in_path: dict[str, str], headers: Mapping[str, str]
 ) -> dict[str, Any]:
     shape = model.input_shape
     members: dict[str, Any] = {}
@@ -119,8 +129,6 @@ def _read_members(
             members[name] = in_path[key]
         elif place == "header" and key.lower() in headers:
             members[name] = headers[key.lower()]
-    if payload := shape.serialization.get("payload"):
-        members[payload] = body
     return members
 
 
