@@ -34,7 +34,8 @@ class Run:
     """What `run.json` says: one attempt at one version of a dataset.
 
     `recipe` is the document as it was when the attempt began, None where there was none, and `recipe_error` what was
-    wrong with it. `source` is the object that is copied to the run's input. Times are ISO 8601, UTC.
+    wrong with it. `source` is the object that is copied to the run's input: {key, version, etag}. Times are ISO
+    8601, UTC.
     """
 
     run_id: str
@@ -48,10 +49,10 @@ class Run:
     created_at: str
     endpoint: str
     code_uri: str
+    source: dict[str, str | None]
     recipe: dict[str, Any] | None = None
     recipe_etag: str | None = None
     recipe_error: str | None = None
-    source: str = ""
     format: int = 1
 
     @property

@@ -1,0 +1,266 @@
+"""The Lambda functions: routes, event rules, the schedule. Each parses, makes one call, and renders.
+
+    api                       the routes
+    on_dataset_uploaded       S3: Object Created below datasets/
+    on_tuning_job_changed     SageMaker: a tuning job of ours changed its state
+    on_training_job_changed   SageMaker: a training job of ours did; the trials of tuning jobs are left out
+    on_endpoint_changed       SageMaker: an endpoint of ours did
+    sweep                     the schedule: every active run, every recent upload
+
+An event says "look again", and nothing but a name is taken from it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from functools import cache, partial, wraps
+from typing import Any
+from urllib.parse import unquote
+
+from aws_lambda_powertools import Logger
+from chalice import Chalice, Rate, Response
+from chalice.app import CloudWatchEvent, ConvertToMiddleware, Request
+
+from chalicelib import errors, intake, models, predictions, progress
+from chalicelib.advance import advance
+from chalicelib.runs import parse_dataset_key
+from chalicelib.services import ServiceProvider, Services, connect_services
+from chalicelib.settings import Settings
+
+APP_NAME = os.environ.get("APP_NAME", Settings.app_name)  # the rules are made when the app is packaged
+VERSION = "0.1.0"
+JSON = {"Content-Type": "application/json"}
+View = Callable[..., dict[str, Any]]
+
+logger = Logger(service=APP_NAME)
+services = ServiceProvider(partial(connect_services, logger))
+
+
+class App(Chalice):  # type: ignore[misc]
+    """A Chalice app whose own refusals (unknown route, wrong method) look like ours."""
+
+    def __call__(self, event: dict[str, Any], context: Any) -> dict[str, Any]:
+        path = event.get("requestContext", {}).get("resourcePath")
+        if path is not None and path not in self.routes:
+            return render_error(errors.NotFound(f"There is no route {path!r}. See openapi.json.")).to_dict()
+        answer: dict[str, Any] = super().__call__(event, context)
+        if answer["statusCode"] >= 400 and '"Code"' in str(answer["body"]):
+            refusal = json.loads(answer["body"])
+            answer["body"] = json.dumps({"error": {"code": refusal["Code"], "message": refusal["Message"]}})
+        return answer
+
+
+app = App(app_name="whippet")
+app.api.binary_types += ["image/webp", "application/x-image"]
+
+
+@cache
+def get_tracer() -> Any:
+    """The tracer; made on first use, since X-Ray's recorder takes long to import."""
+    from aws_lambda_powertools import Tracer
+
+    return Tracer(service=APP_NAME)
+
+
+@cache
+def get_metrics() -> Any:
+    """The metrics; made on first use."""
+    from aws_lambda_powertools import Metrics
+
+    return Metrics(namespace="Whippet", service=APP_NAME)
+
+
+@app.middleware("all")
+def trace(event: Any, get_response: Callable[[Any], Any]) -> Any:
+    """Every call is a segment, its answer left out."""
+    capture = partial(get_tracer().capture_lambda_handler, capture_response=False)
+    return ConvertToMiddleware(capture)(event, get_response)
+
+
+@app.middleware("all")
+def measure(event: Any, get_response: Callable[[Any], Any]) -> Any:
+    """The metrics that a call left are written at its end."""
+    try:
+        return get_response(event)
+    finally:
+        if get_metrics().metric_set:
+            get_metrics().flush_metrics()
+
+
+def count(name: str, value: float = 1, unit: str = "Count") -> None:
+    get_metrics().add_metric(name=name, unit=unit, value=value)
+
+
+def render_error(error: errors.WhippetError) -> Response:
+    """An error as every route tells it: {"error": {"code", "message"}}."""
+    headers = JSON | ({"Retry-After": str(error.retry_after)} if error.retry_after else {})
+    return Response({"error": {"code": error.code, "message": error.message}}, headers, error.status)
+
+
+def answer(view: View, params: dict[str, str], *, is_open: bool, status: int) -> Response:
+    """What a view returns, or its error, as JSON. Nothing else of what went wrong leaves the function."""
+    try:
+        if not is_open:
+            logger.append_keys(token=services.current.tokens.check(app.current_request.headers.get("authorization")))
+        named = {name: unquote(value) for name, value in params.items()}
+        return Response(json.dumps(view(services.current, **named), default=str), JSON, status)
+    except errors.WhippetError as error:
+        count("ServerErrors" if error.status >= 500 else "ClientErrors")
+        logger.warning("refused", extra={"status": error.status, "code": error.code, "why": error.message})
+        return render_error(error)
+    except Exception:
+        count("ServerErrors")
+        logger.exception("a view failed")
+        return render_error(errors.WhippetError("Something failed on our side. The log of the function says what."))
+
+
+def route(path: str, method: str = "GET", *, is_open: bool = False, status: int = 200) -> Callable[[View], View]:
+    """Serve a path. The view gets the services and what the path names; all need a token but the open ones."""
+
+    def register(view: View) -> View:
+        @wraps(view)
+        def call(**params: str) -> Response:
+            return answer(view, params, is_open=is_open, status=status)
+
+        # Any content type comes in, so that the refusals are ours.
+        app.route(path, methods=[method], content_types=["*/*"], name=view.__name__)(call)
+        return view
+
+    return register
+
+
+def get_query(name: str) -> str | None:
+    found: str | None = (app.current_request.query_params or {}).get(name)
+    return found
+
+
+@route("/health", is_open=True)
+def health(_: Services) -> dict[str, Any]:
+    """Whether the app answers."""
+    return {"status": "ok", "version": VERSION}
+
+
+@route("/models")
+def list_models(services: Services) -> dict[str, Any]:
+    """The models that answer, or are about to."""
+    return {"models": models.list_models(services)}
+
+
+@route("/models/{name}")
+def describe_model(services: Services, name: str) -> dict[str, Any]:
+    """A model: its status, the run that it came from, its metrics."""
+    return models.describe_model(name, services)
+
+
+@route("/models/{name}", "DELETE")
+def delete_model(services: Services, name: str) -> dict[str, Any]:
+    """Take a model down; what it costs ends with it. Its runs stay readable."""
+    return models.delete_model(name, services)
+
+
+@route("/models/{name}/predict", "POST")
+def predict(services: Services, name: str) -> dict[str, Any]:
+    """The classes of a picture (JPEG, PNG or WebP as the body), best first."""
+    request: Request = app.current_request
+    content_type = request.headers.get("content-type", "")
+    result = predictions.predict(name, request.raw_body, content_type, get_query("top"), services)
+    count("Predictions")
+    count("PredictionTime", result["milliseconds"], "Milliseconds")
+    return result
+
+
+@route("/runs")
+def list_runs(services: Services) -> dict[str, Any]:
+    """The runs, newest first."""
+    return progress.list_runs(get_query("limit"), get_query("after"), services)
+
+
+@route("/runs/{run_id}")
+def describe_run(services: Services, run_id: str) -> dict[str, Any]:
+    """A run: its status, trials, best hyperparameters, metrics, and where its folder is."""
+    return progress.describe_run(run_id, services)
+
+
+@route("/runs/{run_id}/stop", "POST", status=202)
+def stop_run(services: Services, run_id: str) -> dict[str, Any]:
+    """Stop a run: what it has launched is stopped, nothing is deployed."""
+    return {"run_id": run_id, "status": intake.stop_run(run_id, "a request to the API", services)}
+
+
+@route("/runs/{run_id}/retry", "POST", status=202)
+def retry_run(services: Services, run_id: str) -> dict[str, Any]:
+    """Begin the next attempt on the same input, with the recipe as it is now."""
+    return {"run_id": intake.retry_run(run_id, services)}
+
+
+@route("/datasets/{name}", "POST", status=201)
+def upload_dataset(services: Services, name: str) -> dict[str, Any]:
+    """A URL to which the dataset's zip may be PUT. The run begins when it is there."""
+    return intake.sign_dataset_upload(name, services)
+
+
+def react(what: str, look: Callable[[Services], object]) -> None:
+    """Look again because of an event. What fails is raised, so that the event is delivered again."""
+    with logger.append_context_keys(cause=what):
+        try:
+            look(services.current)
+        except errors.RunNotFound as error:
+            logger.info("the event is of no run of ours", extra={"why": error.message})
+
+
+def of_ours(detail_type: str, member: str, name: dict[str, str]) -> dict[str, Any]:
+    return {"source": ["aws.sagemaker"], "detail-type": [detail_type], "detail": {member: [name]}}
+
+
+@app.on_cw_event(
+    {"source": ["aws.s3"], "detail-type": ["Object Created"], "detail": {"object": {"key": [{"prefix": "datasets/"}]}}}
+)
+def on_dataset_uploaded(event: CloudWatchEvent) -> None:
+    """A dataset or a recipe was uploaded. EventBridge's key is raw: a plus is a plus."""
+    dataset = parse_dataset_key(event.detail["object"]["key"])
+    if dataset and event.detail["bucket"]["name"] == services.current.settings.bucket:
+        react("upload", lambda services: intake.look_at_dataset(dataset, services))
+
+
+@app.on_cw_event(
+    of_ours(
+        "SageMaker HyperParameter Tuning Job State Change", "HyperParameterTuningJobName", {"prefix": f"{APP_NAME}-"}
+    )
+)
+def on_tuning_job_changed(event: CloudWatchEvent) -> None:
+    """A tuning job changed its state: its name is the run's."""
+    advance_ours(event.detail["HyperParameterTuningJobName"], "tuning job")
+
+
+@app.on_cw_event(
+    of_ours("SageMaker Training Job State Change", "TrainingJobName", {"wildcard": f"{APP_NAME}-*-train"})
+)
+def on_training_job_changed(event: CloudWatchEvent) -> None:
+    """A run's training job changed its state. No trial's name ends as its does."""
+    name = event.detail["TrainingJobName"]
+    if name.endswith("-train"):
+        advance_ours(name.removesuffix("-train"), "training job")
+
+
+@app.on_cw_event(of_ours("SageMaker Endpoint State Change", "EndpointName", {"prefix": f"{APP_NAME}-"}))
+def on_endpoint_changed(event: CloudWatchEvent) -> None:
+    """An endpoint changed its state: every run that waits for it is looked at."""
+    name = event.detail["EndpointName"]
+    if name.startswith(services.current.settings.prefix):
+        react("endpoint", lambda services: intake.advance_by_endpoint(name, services))
+
+
+def advance_ours(run_id: str, what: str) -> None:
+    """Advance a run, unless its name is of another stage."""
+    if run_id.startswith(services.current.settings.prefix):
+        react(what, lambda services: advance(run_id, services))
+
+
+@app.schedule(Rate(2, unit=Rate.MINUTES))
+def sweep(_: CloudWatchEvent) -> None:
+    """Look at every run that is active and every upload that is recent: what a lost event would have caused."""
+    for failure in intake.sweep(services.current):
+        count("SweepFailures")
+        logger.warning("the sweep could not look", extra={"why": failure})

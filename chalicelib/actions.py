@@ -1,0 +1,180 @@
+"""Taking a step: each function here does one thing to AWS that the next look will see."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from chalicelib import errors
+from chalicelib.aws import Kind
+from chalicelib.datasets import DatasetLimits, inspect_dataset
+from chalicelib.decisions import find_reached
+from chalicelib.observing import read_evaluation
+from chalicelib.recipes import Recipe, resolve_recipe
+from chalicelib.requests import (
+    Request,
+    build_config_request,
+    build_endpoint_request,
+    build_model_request,
+    build_training_request,
+    build_tuning_request,
+)
+from chalicelib.services import Services
+from chalicelib.steps import (
+    DeleteEndpoint,
+    Deploy,
+    Finish,
+    Inspect,
+    Observation,
+    Pin,
+    RecordDeployment,
+    RecordTuning,
+    Select,
+    StartTraining,
+    StartTuning,
+    Step,
+    StopTraining,
+    StopTuning,
+)
+
+CREATE_TRIES = 4
+
+
+def act(step: Step, seen: Observation, services: Services) -> None:
+    """Take one step. Taking it twice, or at the same time as another look does, leaves what taking it once leaves."""
+    run, sagemaker = seen.run, services.sagemaker
+    match step:
+        case Pin():
+            pin_input(seen, services)
+        case Inspect():
+            inspect(seen, services)
+        case StartTuning():
+            request = build_tuning_request(run, read_recipe(seen), services.settings)
+            create_own(Kind.TUNING_JOB, run.run_id, request, services)
+        case StopTuning():
+            sagemaker.stop(Kind.TUNING_JOB, run.run_id)
+        case RecordTuning(document):
+            services.runs.write_file(run.run_id, "tuning.json", document)
+        case StartTraining(best):
+            request = build_training_request(run, read_recipe(seen), services.settings, best)
+            create_own(Kind.TRAINING_JOB, run.run_id, request, services)
+        case StopTraining():
+            sagemaker.stop(Kind.TRAINING_JOB, run.training_job)
+        case Select(document):
+            services.runs.write_file(run.run_id, "decision.json", document)
+        case Deploy(update):
+            deploy(seen, update, services)
+        case DeleteEndpoint():
+            sagemaker.delete(Kind.ENDPOINT, run.endpoint)
+        case RecordDeployment():
+            record_deployment(seen, services)
+        case Finish(status, reason):
+            finish(seen, status, reason, services)
+
+
+def read_recipe(seen: Observation) -> Recipe:
+    """The recipe that the run pinned."""
+    return resolve_recipe(seen.run.recipe)
+
+
+def pin_input(seen: Observation, services: Services) -> None:
+    """Copy exactly the run's version to its input. Ends the run where that version is gone."""
+    run, source = seen.run, seen.run.source
+    target = f"{run.folder}input/dataset.zip"
+    try:
+        services.bucket.copy(
+            str(source["key"]), target, etag=str(source["etag"]), size=run.size, version=source["version"]
+        )
+    except errors.PreconditionFailed:
+        finish(seen, "superseded", f"{run.key} was uploaded again before this version was copied.", services)
+    except errors.ServiceNotFound:
+        finish(seen, "failed", f"{run.key} was deleted before it was copied. Upload it again.", services)
+
+
+def inspect(seen: Observation, services: Services) -> None:
+    """Check the pinned dataset and write down what was found."""
+    settings = services.settings
+    limits = DatasetLimits(settings.dataset_max_images, settings.dataset_max_bytes, settings.dataset_max_classes)
+    with services.bucket.open(f"{seen.run.folder}input/dataset.zip") as archive:
+        report = inspect_dataset(archive, limits)
+    services.runs.write_file(seen.run.run_id, "dataset.json", report.as_dict())
+
+
+def create_own(kind: Kind, run_id: str, request: Request, services: Services) -> None:
+    """Create a thing, or see that the one of this name is this run's. Raises AlreadyExists where it is a stranger's."""
+    try:
+        services.sagemaker.create(kind, request)
+    except errors.AlreadyExists as error:
+        name = request[f"{kind.title}Name"]
+        there = services.sagemaker.describe(kind, name)
+        tags = services.sagemaker.list_tags(there[f"{kind.title}Arn"]) if there else {}
+        if there and tags.get("whippet:run") != run_id:
+            raise errors.AlreadyExists(
+                f"{kind.title} {name} exists and is not of run {run_id}: its tags are {tags}. Delete it, and try again."
+            ) from error
+
+
+def deploy(seen: Observation, update: bool, services: Services) -> None:
+    """Create model and config, and have the endpoint serve them. The caller holds the lease."""
+    run, settings = seen.run, services.settings
+    decision = services.runs.read_file(run.run_id, "decision.json") or {}
+    create_own(Kind.MODEL, run.run_id, build_model_request(run, settings, decision["model_data"]), services)
+    create_own(Kind.ENDPOINT_CONFIG, run.run_id, build_config_request(run, read_recipe(seen), settings), services)
+    if update:
+        services.sagemaker.update_endpoint(run.endpoint, run.run_id)
+    else:
+        create_endpoint(seen, services)
+    record_deployment(seen, services)
+
+
+def create_endpoint(seen: Observation, services: Services) -> None:
+    """Create the endpoint. Right after its config was created, SageMaker may not know that config for a moment."""
+    request = build_endpoint_request(seen.run, services.settings)
+    for attempt in range(CREATE_TRIES):
+        try:
+            services.sagemaker.create(Kind.ENDPOINT, request)
+        except errors.ServiceNotFound:
+            if attempt == CREATE_TRIES - 1:
+                raise
+            services.clock.sleep(1.0)
+        else:
+            return
+
+
+def record_deployment(seen: Observation, services: Services) -> None:
+    document = {"format": 1, "endpoint": seen.run.endpoint, "config": seen.run.run_id, "at": services.clock.now()}
+    services.runs.write_file(seen.run.run_id, "deployment.json", document)
+
+
+def finish(seen: Observation, status: str, reason: str | None, services: Services) -> None:
+    """Write result.json. The first result stands."""
+    services.runs.write_file(seen.run.run_id, "result.json", build_result(seen, status, reason, services))
+
+
+def build_result(seen: Observation, status: str, reason: str | None, services: Services) -> dict[str, Any]:
+    """How the run ended: with the shipped model's metrics where there is one."""
+    run, now = seen.run, services.clock.now()
+    result: dict[str, Any] = {
+        "format": 1,
+        "run_id": run.run_id,
+        "dataset": run.dataset,
+        "attempt": run.attempt,
+        "status": status,
+        "reason": reason,
+        "reached": list(find_reached(seen)),
+        "started_at": run.created_at,
+        "ended_at": now,
+        "seconds": round((now - datetime.fromisoformat(run.created_at)).total_seconds(), 3),
+    }
+    tuned = services.runs.read_file(run.run_id, "tuning.json")
+    decision = services.runs.read_file(run.run_id, "decision.json")
+    if tuned:
+        result["hyperparameters"] = tuned["best"]["hyperparameters"]
+    if decision:
+        evaluation = read_evaluation(run, decision["training_job_name"], services) or {}
+        result["training_job_name"] = decision["training_job_name"]
+        result["model_data"] = decision["model_data"]
+        result["metrics"] = {split: evaluation[split] for split in ("valid", "test") if split in evaluation}
+    if status == "deployed":
+        result |= {"model": run.run_id, "endpoint": run.endpoint}
+    return result

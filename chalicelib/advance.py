@@ -1,0 +1,91 @@
+"""`advance` moves a run: observe, decide, act, until nothing is left to do now.
+
+It may be called for any run at any time, twice at once, and killed between any two calls: whatever it did not finish,
+the next look does. What has no name to make it idempotent is done under the model's lease.
+"""
+
+from __future__ import annotations
+
+from chalicelib import errors
+from chalicelib.actions import act, finish
+from chalicelib.claims import release_claim, take_claim
+from chalicelib.decisions import decide, find_due_notices
+from chalicelib.notifications import send_notice
+from chalicelib.observing import observe
+from chalicelib.runs import Run
+from chalicelib.services import Services
+from chalicelib.steps import Close, DeleteEndpoint, Deploy, Finish, Observation, Step, Wait
+
+MAX_STEPS = 30  # twice as many as the longest way has
+LEASE_TRIES = 3
+FOR_EVER = (errors.InvalidRequest, errors.AccessDenied, errors.AlreadyExists, errors.QuotaExceeded)
+
+
+def advance(run_id: str, services: Services) -> str:
+    """Take a run as far as it goes now. Returns its status. Raises RunNotFound, and ServiceError for a later try."""
+    with services.log.append_context_keys(run_id=run_id):
+        run = services.runs.get(run_id)
+        indexed = None
+        for _ in range(MAX_STEPS):
+            seen = observe(run, services)
+            if seen.status != indexed:
+                services.runs.index(run, seen.status, (seen.result or {}).get("reason"))
+                indexed = seen.status
+            _send_due_notices(seen, services)
+            step = decide(seen)
+            services.log.info("decided", extra={"stage": seen.status, "step": repr(step)[:300]})
+            if not _take(step, seen, services):
+                break
+        return seen.status
+
+
+def _take(step: Step, seen: Observation, services: Services) -> bool:
+    """Take a step. Returns whether to look again at once."""
+    if isinstance(step, Wait):
+        return False
+    if isinstance(step, Close):
+        services.runs.close(seen.run.run_id)
+        return False
+    try:
+        if _needs_lease(step, seen):
+            return _act_under_lease(seen.run, services)
+        act(step, seen, services)
+    except FOR_EVER as error:  # the same call would fail again, so the run ends here, and says why
+        services.log.exception("a step cannot be taken")
+        finish(seen, "failed", error.message, services)
+    return True
+
+
+def _needs_lease(step: Step, seen: Observation) -> bool:
+    is_end = isinstance(step, Finish) and step.status == "stopped" and seen.stage == "deploying"
+    return isinstance(step, Deploy | DeleteEndpoint) or is_end
+
+
+def _act_under_lease(run: Run, services: Services) -> bool:
+    """Take the lease on the dataset's endpoint, look again, and only then act. Returns False where another holds it."""
+    key, holder = f"models/{run.dataset}/lease.json", services.make_id()
+    for attempt in range(LEASE_TRIES):
+        claim = take_claim(services.bucket, key, holder, services.clock.now())
+        if claim:
+            break
+        services.clock.sleep(1.0 if attempt < LEASE_TRIES - 1 else 0.0)
+    else:
+        services.log.info("another deployment holds the lease", extra={"lease": key})
+        return False
+    try:
+        seen = observe(run, services)
+        step = decide(seen)
+        if _needs_lease(step, seen):
+            act(step, seen, services)
+        return True
+    finally:
+        release_claim(services.bucket, claim, services.clock.now())
+
+
+def _send_due_notices(seen: Observation, services: Services) -> None:
+    """Send what is due. A notification that fails holds nothing up: the next look sends it."""
+    for notice in find_due_notices(seen):
+        try:
+            send_notice(notice, seen, services)
+        except errors.ServiceError:
+            services.log.exception("a notification could not be sent", extra={"notice": notice})

@@ -1,0 +1,101 @@
+"""The models that answer: one endpoint a dataset, whichever run it serves."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from chalicelib import errors
+from chalicelib.aws import Kind
+from chalicelib.claims import release_claim, take_claim
+from chalicelib.requests import make_tag_value
+from chalicelib.runs import make_endpoint_name
+from chalicelib.services import Services
+
+RETRY_SECONDS = 15
+STATUSES = {
+    "InService": "ready",
+    "Updating": "updating",
+    "SystemUpdating": "updating",
+    "RollingBack": "updating",
+    "Creating": "creating",
+    "Deleting": "deleting",
+}
+
+
+def list_models(services: Services) -> list[dict[str, Any]]:
+    """Every dataset that has an endpoint, by name."""
+    names = [name.rstrip("/") for name in services.bucket.list_names("models/")]
+    endpoints = services.sagemaker.list_all(Kind.ENDPOINT, services.settings.prefix)
+    by_endpoint = {each["EndpointName"]: each for each in endpoints}
+    pairs = ((name, by_endpoint.get(make_endpoint_name(services.settings, name))) for name in names)
+    return [_summarise(name, endpoint) for name, endpoint in pairs if endpoint]
+
+
+def _summarise(name: str, endpoint: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "name": name,
+        "status": STATUSES.get(endpoint["EndpointStatus"], "failed"),
+        "endpoint": endpoint["EndpointName"],
+        "created_at": endpoint["CreationTime"].isoformat(),
+        "updated_at": endpoint["LastModifiedTime"].isoformat(),
+    }
+
+
+def describe_model(name: str, services: Services) -> dict[str, Any]:
+    """A model, the run that it came from, and what it measured. Raises ModelNotFound."""
+    endpoint = services.sagemaker.describe(Kind.ENDPOINT, make_endpoint_name(services.settings, name))
+    if endpoint is None:
+        raise errors.ModelNotFound(f"There is no model {name!r}. GET /models lists them.")
+    run_id = endpoint.get("EndpointConfigName")
+    result = services.runs.read_file(run_id, "result.json") if run_id else None
+    return _summarise(name, endpoint) | {
+        "run_id": run_id,
+        "reason": endpoint.get("FailureReason"),
+        "metrics": (result or {}).get("metrics"),
+        "hyperparameters": (result or {}).get("hyperparameters"),
+    }
+
+
+def delete_model(name: str, services: Services) -> dict[str, Any]:
+    """Take a model down: its endpoint, and every config and model of its dataset. What it costs ends with it.
+
+    Raises ModelNotFound, Busy while the endpoint is changing, and Conflict while a run deploys to it.
+    """
+    endpoint = make_endpoint_name(services.settings, name)
+    described = services.sagemaker.describe(Kind.ENDPOINT, endpoint)
+    if described is None:
+        raise errors.ModelNotFound(f"There is no model {name!r}. GET /models lists them.")
+    claim = take_claim(services.bucket, f"models/{name}/lease.json", services.make_id(), services.clock.now())
+    if claim is None:
+        message = f"The model {name!r} is being deployed at this moment. Try again in a moment."
+        raise errors.Conflict(message, retry_after=RETRY_SECONDS)
+    try:
+        if described["EndpointStatus"] != "Deleting":
+            _delete_endpoint(name, endpoint, services)
+        deleted = [
+            thing for kind in (Kind.ENDPOINT_CONFIG, Kind.MODEL) for thing in _delete_all(kind, name, services)
+        ]
+    finally:
+        release_claim(services.bucket, claim, services.clock.now())
+    return {"name": name, "status": "deleting", "deleted": [endpoint, *deleted]}
+
+
+def _delete_endpoint(name: str, endpoint: str, services: Services) -> None:
+    try:
+        services.sagemaker.delete(Kind.ENDPOINT, endpoint)
+    except errors.Busy as error:
+        message = f"The endpoint of {name!r} is changing, and can be deleted when that is over. Try again."
+        raise errors.Conflict(message, retry_after=RETRY_SECONDS) from error
+
+
+def _delete_all(kind: Kind, dataset: str, services: Services) -> list[str]:
+    """Delete the things of one kind that carry the dataset's tag, in this app and stage. Returns their names."""
+    deleted = []
+    for each in services.sagemaker.list_all(kind, services.settings.prefix):
+        thing = str(each[f"{kind.title}Name"])
+        tags = services.sagemaker.list_tags(each[f"{kind.title}Arn"])
+        own = (services.settings.app_name, services.settings.stage, make_tag_value(dataset))
+        if (tags.get("whippet:app"), tags.get("whippet:stage"), tags.get("whippet:dataset")) == own:
+            services.sagemaker.delete(kind, thing)
+            deleted.append(thing)
+    return deleted

@@ -1,0 +1,104 @@
+"""Looking at a run: what the bucket and SageMaker say of it. No more is looked at than a stage needs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from chalicelib.aws import Kind
+from chalicelib.decisions import UNDER_WAY
+from chalicelib.runs import Run
+from chalicelib.services import Services
+from chalicelib.steps import Endpoint, Observation, Training, Trial, Tuning
+
+
+def observe(run: Run, services: Services) -> Observation:
+    """What is seen of a run at this moment."""
+    files = frozenset(services.runs.list_files(run.run_id))
+
+    def read(name: str) -> dict[str, Any] | None:
+        return services.runs.read_file(run.run_id, name) if name in files else None
+
+    seen: dict[str, Any] = {"dataset": read("dataset.json"), "stop": read("stop.json"), "result": read("result.json")}
+    # A run that a person stopped is looked at for a while longer: a job may have been launched at the same moment.
+    is_over = bool(seen["result"]) and seen["result"]["status"] != "stopped"
+    if not is_over and "dataset.json" in files and "tuning.json" not in files:
+        seen["tuning"] = see_tuning(run, services)
+    if not is_over and "tuning.json" in files and "decision.json" not in files:
+        seen["tuned"] = read("tuning.json")
+        seen["training"] = see_training(run, services)
+        seen["trial_evaluation"] = read_evaluation(run, seen["tuned"]["best"]["name"], services)
+    if not seen["result"] and "decision.json" in files:
+        seen["endpoint"] = endpoint = see_endpoint(run.endpoint, services)
+        seen["rival"] = _find_rival(run, endpoint, services)
+    return Observation(run=run, now=services.clock.now(), files=files, **seen)
+
+
+def see_tuning(run: Run, services: Services) -> Tuning | None:
+    """The run's tuning job, with its trials once it has ended; None where there is none yet."""
+    job = services.sagemaker.describe(Kind.TUNING_JOB, run.run_id)
+    if job is None:
+        return None
+    status = job["HyperParameterTuningJobStatus"]
+    return Tuning(
+        status=status,
+        best=job.get("BestTrainingJob", {}).get("TrainingJobName"),
+        trials=() if status in UNDER_WAY else see_trials(run, services),
+        reason=job.get("FailureReason"),
+    )
+
+
+def see_trials(run: Run, services: Services) -> tuple[Trial, ...]:
+    """The tuning job's own children, oldest first."""
+    return tuple(_read_trial(each) for each in services.sagemaker.list_trials(run.run_id))
+
+
+def _read_trial(job: dict[str, Any]) -> Trial:
+    return Trial(
+        name=job["TrainingJobName"],
+        status=job["TrainingJobStatus"],
+        hyperparameters=dict(job["TunedHyperParameters"]),
+        objective=job.get("FinalHyperParameterTuningJobObjectiveMetric", {}).get("Value"),
+        reason=job.get("FailureReason"),
+        started_at=job.get("TrainingStartTime"),
+        ended_at=job.get("TrainingEndTime"),
+    )
+
+
+def see_training(run: Run, services: Services) -> Training | None:
+    """The run's training job, with its evaluation once it has ended; None where there is none yet."""
+    job = services.sagemaker.describe(Kind.TRAINING_JOB, run.training_job)
+    if job is None:
+        return None
+    status = job["TrainingJobStatus"]
+    evaluation = None if status in UNDER_WAY else read_evaluation(run, run.training_job, services)
+    return Training(status, job.get("FailureReason"), evaluation)
+
+
+def read_evaluation(run: Run, job: str, services: Services) -> dict[str, Any] | None:
+    """What a job measured of its kept checkpoint, or None where it left nothing."""
+    return services.runs.read_file(run.run_id, f"jobs/{job}/evaluation.json")
+
+
+def see_endpoint(name: str, services: Services) -> Endpoint | None:
+    """The endpoint of this name, or None."""
+    endpoint = services.sagemaker.describe(Kind.ENDPOINT, name)
+    if endpoint is None:
+        return None
+    return Endpoint(
+        status=endpoint["EndpointStatus"],
+        config=endpoint.get("EndpointConfigName"),
+        pending=endpoint.get("PendingDeploymentSummary", {}).get("EndpointConfigName"),
+        reason=endpoint.get("FailureReason"),
+    )
+
+
+def _find_rival(run: Run, endpoint: Endpoint | None, services: Services) -> str | None:
+    """The newer run that the endpoint serves or will serve. A config has its run's name."""
+    if endpoint is None or endpoint.status in ("Failed", "Deleting", "OutOfService"):
+        return None
+    for name in (endpoint.pending, endpoint.config):
+        if name and name != run.run_id:
+            other = services.runs.find(name)
+            if other and other.order > run.order:
+                return other.run_id
+    return None

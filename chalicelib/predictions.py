@@ -1,0 +1,108 @@
+"""A picture in, classes out: what is checked at the door, the call of the endpoint, and its errors in our words."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+from chalicelib import errors
+from chalicelib.aws import Kind
+from chalicelib.runs import make_endpoint_name
+from chalicelib.services import Services
+
+# The endpoint tells the format of the last two by the bytes.
+CONTENT_TYPES = ("image/jpeg", "image/png", "image/webp", "application/octet-stream", "application/x-image")
+RETRY_SECONDS = 10
+BY_STATUS: dict[int, type[errors.WhippetError]] = {
+    400: errors.BadRequest,
+    413: errors.PayloadTooLarge,
+    415: errors.UnsupportedMediaType,
+    422: errors.UnreadableImage,
+}
+
+
+def predict(model: str, body: bytes, content_type: str, top: str | None, services: Services) -> dict[str, Any]:
+    """The classes of a picture, best first: {results, run_id, milliseconds}; `top` many where it is given.
+
+    Raises what the route answers: 400, 404, 409, 413, 415, 422, 502 or 503.
+    """
+    started = time.perf_counter()
+    count = parse_top(top)
+    kind = check_content_type(content_type)
+    check_size(body, services.settings.image_max_bytes)
+    endpoint = make_endpoint_name(services.settings, model)
+    answer = invoke(model, endpoint, body, kind, services)
+    for result in answer.get("results", []):
+        result["predictions"] = result["predictions"][:count]
+    return answer | {"milliseconds": round((time.perf_counter() - started) * 1000, 1)}
+
+
+def parse_top(text: str | None) -> int | None:
+    """How many classes are wanted; None for all. Raises BadRequest."""
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdecimal() and len(text) < 7 and int(text) > 0):
+        raise errors.BadRequest(f"top is {text[:40]!r}, and must be a whole number from 1, as in ?top=5.")
+    return int(text)
+
+
+def check_content_type(header: str) -> str:
+    """The content type without its parameters. Raises UnsupportedMediaType."""
+    kind = header.partition(";")[0].strip().lower()
+    if kind not in CONTENT_TYPES:
+        served = ", ".join(CONTENT_TYPES)
+        raise errors.UnsupportedMediaType(f"The content type is {header[:80]!r}. Send the picture's bytes as {served}.")
+    return kind
+
+
+def check_size(body: bytes, limit: int) -> None:
+    """Raises UnreadableImage for an empty body, and PayloadTooLarge for one over the limit, in bytes."""
+    if not body:
+        raise errors.UnreadableImage("The body is empty. Send the bytes of one picture.")
+    if len(body) > limit:
+        message = f"The picture has {len(body):,} bytes, and {limit:,} are the most. Send it smaller."
+        raise errors.PayloadTooLarge(message)
+
+
+def invoke(model: str, endpoint: str, body: bytes, content_type: str, services: Services) -> dict[str, Any]:
+    """The endpoint's answer, or its error as the route tells it."""
+    try:
+        answer: dict[str, Any] = json.loads(services.runtime.invoke(endpoint, body, content_type))
+    except errors.ModelError as error:
+        raise _explain_model_error(model, error) from error
+    except errors.Throttled as error:
+        message = f"The model {model!r} is busy or waking up. Try again in a moment."
+        raise errors.ModelNotReady(message, retry_after=RETRY_SECONDS) from error
+    except (errors.InvalidRequest, errors.ServiceNotFound) as error:  # no endpoint, or none that serves
+        raise _explain_endpoint(model, endpoint, services) or error from error
+    except ValueError as error:
+        raise errors.ServiceError(f"The model {model!r} answered with something that is not JSON.") from error
+    return answer
+
+
+def _explain_model_error(model: str, error: errors.ModelError) -> errors.WhippetError:
+    """Our error for one that the model's container answered, with its words where they are for the caller."""
+    kind = BY_STATUS.get(error.original_status)
+    try:
+        message = str(json.loads(error.original_body)["error"]["message"])
+    except (ValueError, KeyError, TypeError):
+        message = error.original_body[:300] or "no reason given"
+    if kind is None:
+        return errors.ServiceError(f"The model {model!r} failed with status {error.original_status}. Try again.")
+    return kind(message)
+
+
+def _explain_endpoint(model: str, endpoint: str, services: Services) -> errors.WhippetError | None:
+    """Why an endpoint does not answer, or None where SageMaker says that it serves."""
+    described = services.sagemaker.describe(Kind.ENDPOINT, endpoint)
+    status = described["EndpointStatus"] if described else "Deleting"
+    if described is None or status == "Deleting":
+        return errors.ModelNotFound(f"There is no model {model!r}. GET /models lists them.")
+    if status in ("Failed", "OutOfService", "UpdateRollbackFailed"):
+        why = described.get("FailureReason") or f"its endpoint is {status}"
+        return errors.EndpointFailed(f"The model {model!r} failed to start: {why}")
+    if status != "InService":
+        message = f"The model {model!r} is on its way: its endpoint is {status}."
+        return errors.ModelNotReady(message, retry_after=RETRY_SECONDS)
+    return None

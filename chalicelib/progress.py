@@ -1,0 +1,78 @@
+"""How a run is doing, as the routes tell it."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from chalicelib.decisions import describe_trial
+from chalicelib.errors import BadRequest
+from chalicelib.observing import observe, see_trials
+from chalicelib.runs import Run
+from chalicelib.services import Services
+from chalicelib.steps import Observation
+
+PAGE = 50
+MAX_PAGE = 200
+
+
+def list_runs(limit: str | None, after: str | None, services: Services) -> dict[str, Any]:
+    """A page of runs, newest first: {runs, next}. `next` goes into `after` for the page that follows."""
+    if limit is not None and not (limit.isascii() and limit.isdecimal() and 0 < int(limit[:9]) <= MAX_PAGE):
+        raise BadRequest(f"limit is {limit[:20]!r}, and must be a whole number from 1 to {MAX_PAGE}.")
+    runs, following = services.runs.list_all(int(limit) if limit else PAGE, after or "")
+    return {"runs": runs, "next": following}
+
+
+def describe_run(run_id: str, services: Services) -> dict[str, Any]:
+    """A run's status, its trials so far, the best one, metrics when it is done, and times. Raises RunNotFound."""
+    run = services.runs.get(run_id)
+    seen = observe(run, services)
+    tuned = seen.tuned or services.runs.read_file(run_id, "tuning.json")
+    trials = tuned["trials"] if tuned else _list_trials(run, seen, services)
+    result = seen.result or {}
+    return {
+        "run_id": run.run_id,
+        "dataset": run.dataset,
+        "status": seen.status,
+        "reason": result.get("reason"),
+        "attempt": run.attempt,
+        "created_at": run.created_at,
+        "ended_at": result.get("ended_at"),
+        "seconds": result.get("seconds") or _count_seconds(seen),
+        "recipe": run.recipe,
+        "dataset_report": seen.dataset,
+        "trials": trials,
+        "best": tuned["best"] if tuned else _find_best(trials),
+        "training": _describe_training(seen),
+        "decision": services.runs.read_file(run_id, "decision.json"),
+        "metrics": result.get("metrics"),
+        "endpoint": _describe_endpoint(run, seen),
+        "links": {"folder": run.uri, "model": f"/models/{run.dataset}"},
+    }
+
+
+def _list_trials(run: Run, seen: Observation, services: Services) -> list[dict[str, Any]]:
+    """The trials of a tuning job that is running, or that ended without a best one."""
+    began = seen.tuning is not None or "tuning" in (seen.result or {}).get("reached", [])
+    return [describe_trial(trial) for trial in see_trials(run, services)] if began else []
+
+
+def _find_best(trials: list[dict[str, Any]]) -> dict[str, Any] | None:
+    measured = [trial for trial in trials if trial["objective"] is not None]
+    best = max(measured, key=lambda trial: trial["objective"], default=None)
+    return {name: best[name] for name in ("name", "objective", "hyperparameters")} if best else None
+
+
+def _describe_training(seen: Observation) -> dict[str, Any] | None:
+    if seen.training is None:
+        return None
+    return {"name": seen.run.training_job, "status": seen.training.status, "reason": seen.training.reason}
+
+
+def _describe_endpoint(run: Run, seen: Observation) -> dict[str, Any]:
+    return {"name": run.endpoint, "status": seen.endpoint.status if seen.endpoint else None}
+
+
+def _count_seconds(seen: Observation) -> float:
+    return round((seen.now - datetime.fromisoformat(seen.run.created_at)).total_seconds(), 3)
