@@ -6,10 +6,12 @@ the next look does. What has no name to make it idempotent is done under the mod
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from chalicelib import errors
 from chalicelib.actions import act, finish
 from chalicelib.claims import release_claim, take_claim
-from chalicelib.decisions import decide, find_due_notices
+from chalicelib.decisions import decide, find_due_notices, name_notice
 from chalicelib.notifications import send_notice
 from chalicelib.observing import observe
 from chalicelib.runs import Run
@@ -31,7 +33,7 @@ def advance(run_id: str, services: Services) -> str:
             if seen.status != indexed:
                 services.runs.index(run, seen.status, (seen.result or {}).get("reason"))
                 indexed = seen.status
-            _send_due_notices(seen, services)
+            seen = replace(seen, files=seen.files | _send_due_notices(seen, services))
             step = decide(seen)
             services.log.info("decided", extra={"stage": seen.status, "step": repr(step)[:300]})
             if not _take(step, seen, services):
@@ -82,10 +84,13 @@ def _act_under_lease(run: Run, services: Services) -> bool:
         release_claim(services.bucket, claim, services.clock.now())
 
 
-def _send_due_notices(seen: Observation, services: Services) -> None:
-    """Send what is due. A notification that fails holds nothing up: the next look sends it."""
+def _send_due_notices(seen: Observation, services: Services) -> frozenset[str]:
+    """Send what is due. Returns the files that say so. One that fails holds nothing up: the next look sends it."""
+    sent = set()
     for notice in find_due_notices(seen):
         try:
-            send_notice(notice, seen, services)
+            if send_notice(notice, seen, services):
+                sent.add(f"notices/{name_notice(notice)}.json")
         except errors.ServiceError:
             services.log.exception("a notification could not be sent", extra={"notice": notice})
+    return frozenset(sent)

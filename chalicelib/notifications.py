@@ -19,12 +19,15 @@ MAX_SUBJECT = 99
 STATUSES = {notice: status for status, notice in {**STAGE_NOTICES, **FINAL_NOTICES}.items()}
 
 
-def send_notice(notice: str, seen: Observation, services: Services) -> None:
-    """Send one notification, unless another look is sending it or has sent it. Raises ServiceError."""
+def send_notice(notice: str, seen: Observation, services: Services) -> bool:
+    """Send one notification, unless another look has. Returns whether it is out: False while another is at it.
+
+    Raises ServiceError.
+    """
     key = f"{seen.run.folder}notices/{name_notice(notice)}"
     claim = take_claim(services.bucket, f"{key}.claim", services.make_id(), services.clock.now())
     if claim is None:
-        return
+        return False
     try:
         if services.bucket.describe(f"{key}.json") is None:
             detail = build_detail(notice, seen)
@@ -33,6 +36,7 @@ def send_notice(notice: str, seen: Observation, services: Services) -> None:
             services.runs.write_file(seen.run.run_id, f"notices/{name_notice(notice)}.json", detail)
     finally:
         release_claim(services.bucket, claim, services.clock.now())
+    return True
 
 
 def build_detail(notice: str, seen: Observation) -> dict[str, Any]:
