@@ -68,7 +68,7 @@ def open_archive(archive: BinaryIO, max_entries: int) -> Opened:
     ends = _find_ends(archive, size)
     if not ends:
         return Opened(None, [_explain_no_end(archive, size)], [])
-    problems = [*_find_tricks(ends), *_find_excess(ends[0], max_entries)]
+    problems = [*_find_tricks(ends)] or [*_find_excess(ends[0], max_entries)]
     if problems:
         return Opened(None, problems, [])
     try:
@@ -134,7 +134,7 @@ def _find_tricks(ends: list[End]) -> Iterator[Finding]:
         places = " and ".join(f"{each.position:,}" for each in sorted(ends, key=lambda each: each.position))
         text = f"The zip has {len(ends)} directories, ending at bytes {places}: programs differ in what they see. "
         yield Finding("ambiguous_directory", text + "Pack it again.", count=len(ends))
-    if end.disk not in (0, 0xFFFF):
+    elif end.disk not in (0, 0xFFFF):
         yield Finding("multi_part", f"This is part {end.disk + 1} of a zip in several parts. Pack it as one file.")
     elif end.directory_size > end.directory_end:
         yield _broken(f"a directory of {end.directory_size:,} bytes cannot end at byte {end.directory_end:,}")

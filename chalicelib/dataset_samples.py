@@ -8,8 +8,7 @@ from __future__ import annotations
 import struct
 import zipfile
 import zlib
-from collections import defaultdict
-from collections.abc import Iterator
+from collections import Counter, defaultdict
 
 from chalicelib.archive_entries import is_readable
 from chalicelib.dataset_contents import Contents, DatasetLimits
@@ -20,36 +19,47 @@ HEAD_BYTES = 65_536
 CONVERT = "Convert them to JPEG, PNG or WebP, or take them out."
 
 
-def find_bad_pictures(opened: zipfile.ZipFile, contents: Contents, limits: DatasetLimits) -> Iterator[Finding]:
-    """Opens a sample of each class: images that are none, cannot be unpacked, are cut, or are absurdly large."""
+def find_bad_pictures(
+    opened: zipfile.ZipFile, contents: Contents, limits: DatasetLimits
+) -> tuple[list[Finding], list[Finding]]:
+    """Problems and warnings of a look into a sample: pictures that are none, are cut, or are absurdly large.
+
+    They are a problem where they are half of a class's sample or a tenth of all, and a warning where they are few: the
+    training program leaves those out and says so.
+    """
+    samples = choose_samples(contents, limits)
+    bad = [(label, entry, verdict) for label, entry in samples if (verdict := _judge_picture(opened, entry, limits))]
+    looked, failed = Counter(label for label, _ in samples), Counter(label for label, _, _ in bad)
+    is_problem = 10 * len(bad) > len(samples) or any(2 * failed[label] >= looked[label] for label in failed)
     wrong: dict[str, list[str]] = defaultdict(list)
-    for entry in choose_samples(contents, limits):
-        verdict = _judge_picture(opened, entry, limits)
-        if verdict:
-            code, remark = verdict
-            wrong[code].append(f"{shorten(entry.filename)} ({remark})")
+    for _, entry, (code, remark) in bad:
+        wrong[code].append(f"{shorten(entry.filename)} ({remark})")
+    findings = [_describe(code, names, len(samples), limits) for code, names in wrong.items()]
+    return (findings, []) if is_problem else ([], findings)
+
+
+def _describe(code: str, names: list[str], looked: int, limits: DatasetLimits) -> Finding:
     advice = {
         "not_an_image_inside": CONVERT,
         "damaged_image": "Replace them, or take them out.",
         "absurd_dimensions": f"Scale them to at most {limits.max_pixels:,} pixels, or take them out.",
     }
-    for code, names in wrong.items():
-        found = f"{count_of(len(names), 'image|images')} of those looked into cannot be used: {list_some(names)}"
-        yield Finding(code, f"{found}. {advice[code]}", names[0].rpartition(" (")[0], len(names))
+    found = f"{len(names):,} of {count_of(looked, 'image|images')} looked into cannot be used: {list_some(names)}"
+    return Finding(code, f"{found}. {advice[code]}", names[0].rpartition(" (")[0], len(names))
 
 
-def choose_samples(contents: Contents, limits: DatasetLimits) -> list[zipfile.ZipInfo]:
-    """Images of every class, spread over its list, one of each before two of any; in the archive's order."""
+def choose_samples(contents: Contents, limits: DatasetLimits) -> list[tuple[str, zipfile.ZipInfo]]:
+    """Classes and images, spread over each class's list, one of each before two of any; in the archive's order."""
     by_class: dict[str, list[zipfile.ZipInfo]] = defaultdict(list)
     for (_, label), images in contents.images.items():
         by_class[label] += [image for image in images if is_readable(image) and image.file_size]
     chosen = [
-        images[turn * len(images) // limits.samples_per_class]
+        (label, images[turn * len(images) // min(limits.samples_per_class, len(images))])
         for turn in range(limits.samples_per_class)
-        for images in by_class.values()
+        for label, images in by_class.items()
         if len(images) > turn
     ]
-    return sorted(chosen[: limits.max_samples], key=lambda entry: entry.header_offset)
+    return sorted(chosen[: limits.max_samples], key=lambda sample: sample[1].header_offset)
 
 
 def _judge_picture(opened: zipfile.ZipFile, entry: zipfile.ZipInfo, limits: DatasetLimits) -> tuple[str, str] | None:

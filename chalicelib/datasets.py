@@ -74,15 +74,16 @@ def inspect_dataset(archive: BinaryIO, limits: DatasetLimits | None = None) -> D
         return DatasetReport(problems=opened.problems)
     contents = sort_out(opened.file.filelist)
     counts = contents.splits()
+    bad_pictures, odd_pictures = find_bad_pictures(opened.file, contents, limits)
     return DatasetReport(
         problems=[
             *find_entry_problems(opened.file),
             *find_foreign_files(contents),
             *find_class_problems(contents),
             *find_excess(contents, limits),
-            *find_bad_pictures(opened.file, contents, limits),
+            *bad_pictures,
         ],
-        warnings=[*opened.warnings, *warn_of_counts(counts, limits), *warn_of_names(contents)],
+        warnings=[*opened.warnings, *odd_pictures, *warn_of_counts(counts, limits), *warn_of_names(contents)],
         classes=sorted(contents.classes()),
         splits=counts,
         images=sum(sum(each.values()) for each in counts.values()),
