@@ -1,8 +1,8 @@
 """Training jobs: their operations, and the record that a job runner's reports move from Starting to its end.
 
 A record is DescribeTrainingJob's answer; private members begin with `_`: `_objective` holds [seconds since the start
-of training, value] for every value of a tuning job's objective, `_tuned` the hyperparameters that the tuner chose,
-`_parallel` how many jobs share the machine by design.
+of training, value] for every value of a tuning job's objective, `_tuning` the name of that tuning job, `_tuned`
+the hyperparameters that the tuner chose, `_parallel` how many jobs share the machine by design.
 """
 
 from __future__ import annotations
@@ -121,6 +121,9 @@ def delete_training_job(cloud: Cloud, request: Request) -> Response:
             f"Training job {job['TrainingJobName']} is in status {job['TrainingJobStatus']}; only ended ones can be "
             "deleted."
         )
+    tuning = cloud.store.get("hyper-parameter-tuning-job", job.get("_tuning", ""))
+    if tuning is not None and tuning["HyperParameterTuningJobStatus"] in ("InProgress", "Stopping"):
+        raise ResourceInUse(f"Training job {job['TrainingJobName']} belongs to a tuning job that is under way.")
     cloud.store.delete(KIND, job["TrainingJobName"])
     drop_tags(cloud, job["TrainingJobArn"])
     return {}

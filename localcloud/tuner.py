@@ -1,0 +1,232 @@
+"""Optuna behind SageMaker's strategies, as functions of a tuning job's history: nothing is kept between two calls.
+
+A history is the list of trials so far, in the order of their beginning, so a restarted cloud goes on exactly where the
+killed one was. Bayesian is TPE (multivariate; the running trials count as bad, so that parallel ones spread out), the
+first `RANDOM_TRIALS` at random; Hyperband adds Optuna's pruner, whose brackets and rungs travel in `attributes`.
+Optuna is imported on first use: it costs 30 MB and half a second, which a cloud that tunes nothing does not pay.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import math
+import statistics
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any, Literal
+
+RANDOM_TRIALS = 3
+REDRAWS = 10
+LOG_FACTOR = 100.0  # Auto scaling is logarithmic for a range over two orders of magnitude and more
+FEWEST_PREVIOUS = 3  # the median rule waits for so many finished trials
+State = Literal["running", "finished", "stopped", "failed"]
+
+
+@dataclass(frozen=True)
+class Range:
+    """One tuned hyperparameter. `kind` is float, int or categorical; the scaling is one of SageMaker's, Auto too."""
+
+    name: str
+    kind: Literal["float", "int", "categorical"]
+    low: float = 0.0
+    high: float = 0.0
+    scaling: str = "Auto"
+    choices: tuple[str, ...] = ()
+
+    @property
+    def is_reversed(self) -> bool:
+        return self.scaling == "ReverseLogarithmic"
+
+    @property
+    def is_logarithmic(self) -> bool:
+        if self.scaling == "Auto":
+            return self.low > 0 and self.high / self.low >= LOG_FACTOR
+        return self.scaling in ("Logarithmic", "ReverseLogarithmic")
+
+    def encode(self, text: str) -> Any:
+        """A hyperparameter's string as the sampler's value."""
+        if self.kind == "categorical":
+            return text
+        value = float(text)
+        return 1 - value if self.is_reversed else int(value) if self.kind == "int" else value
+
+    def decode(self, value: Any) -> str:
+        """The sampler's value as the hyperparameter's string, never outside of the range."""
+        if self.kind == "categorical":
+            return str(value)
+        number = min(max(1 - value if self.is_reversed else value, self.low), self.high)
+        return str(int(number)) if self.kind == "int" else repr(float(number))
+
+    def contains(self, text: str) -> bool:
+        if self.kind == "categorical":
+            return text in self.choices
+        try:
+            return self.low <= float(text) <= self.high
+        except ValueError:
+            return False
+
+
+@dataclass(frozen=True)
+class Search:
+    """What is searched, and how. `resources` are Hyperband's (least, most), counted in values of the objective."""
+
+    name: str
+    strategy: str
+    ranges: tuple[Range, ...]
+    maximize: bool
+    seed: int
+    resources: tuple[int, int] = (1, 1)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One trial: its hyperparameters' strings, the objective's values so far, and what the pruner noted of it."""
+
+    parameters: Mapping[str, str]
+    state: State
+    values: Sequence[float] = ()
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+
+
+def suggest(search: Search, history: Sequence[Trial], parents: Sequence[Trial] = ()) -> dict[str, str] | None:
+    """The next trial's hyperparameters; None where a grid has no point left.
+
+    `parents` are a warm start's trials; those that do not lie in the ranges are passed over. The answer depends on
+    nothing but the arguments.
+    """
+    if search.strategy == "Grid":
+        return _next_grid_point(search, len(history))
+    known = [*_usable(search, parents), *history]
+    tried = [dict(trial.parameters) for trial in history]
+    for attempt in range(REDRAWS):
+        drawn = _draw(search, known, attempt)
+        if drawn not in tried:
+            break
+    return drawn
+
+
+def count_grid(ranges: Sequence[Range]) -> int:
+    """The number of all combinations of categorical ranges."""
+    return math.prod(len(item.choices) for item in ranges)
+
+
+def judge_hyperband(
+    search: Search, history: Sequence[Trial], index: int, steps: int, parents: Sequence[Trial] = ()
+) -> tuple[bool, dict[str, Any]]:
+    """Whether the pruner would stop the trial at `index` after its first `steps` values; and what it notes of it."""
+    known = [*_usable(search, parents), *history]
+    position = len(known) - len(history) + index
+    known[position] = Trial(
+        known[position].parameters, "running", known[position].values[:steps], known[position].attributes
+    )
+    study = _build_study(search, known, seed=0)
+    pruned = study.pruner.prune(study, study.get_trials(deepcopy=False)[position])
+    return bool(pruned), dict(study.get_trials()[position].system_attrs)
+
+
+def judge_median(maximize: bool, values: Sequence[float], previous: Sequence[Sequence[float]]) -> bool:
+    """SageMaker's rule for TrainingJobEarlyStoppingType Auto: stop a trial whose newest value is worse than the median
+    of the running averages of all finished trials up to the same epoch."""
+    epoch = len(values)
+    averages = [statistics.fmean(other[:epoch]) for other in previous if len(other) >= epoch]
+    if not values or len(averages) < FEWEST_PREVIOUS:
+        return False
+    median = statistics.median(averages)
+    return values[-1] < median if maximize else values[-1] > median
+
+
+def find_best(maximize: bool, values: Sequence[float | None]) -> int | None:
+    """The index of the best value, the first of equals; None where there is no value."""
+    sign = -1 if maximize else 1
+    known = [(sign * value, index) for index, value in enumerate(values) if value is not None]
+    return min(known)[1] if known else None
+
+
+def make_seed(*parts: Any) -> int:
+    """A seed of 32 bits that depends on all the parts."""
+    return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:4], "big")
+
+
+def _next_grid_point(search: Search, number: int) -> dict[str, str] | None:
+    points = itertools.product(*(item.choices for item in search.ranges))
+    point = next(itertools.islice(points, number, None), None)
+    return None if point is None else {item.name: value for item, value in zip(search.ranges, point, strict=True)}
+
+
+def _usable(search: Search, parents: Sequence[Trial]) -> list[Trial]:
+    return [
+        trial
+        for trial in parents
+        if trial.state == "finished"
+        and all(item.contains(trial.parameters.get(item.name, "")) for item in search.ranges)
+    ]
+
+
+def _draw(search: Search, known: Sequence[Trial], attempt: int) -> dict[str, str]:
+    study = _build_study(search, known, make_seed(search.seed, len(known), attempt))
+    drawn = study.ask(_distributions(search.ranges)).params
+    return {item.name: item.decode(drawn[item.name]) for item in search.ranges}
+
+
+def _build_study(search: Search, known: Sequence[Trial], seed: int) -> Any:
+    optuna = _load_optuna()
+    sampler = (
+        optuna.samplers.RandomSampler(seed=seed)
+        if search.strategy == "Random"
+        else optuna.samplers.TPESampler(
+            seed=seed, n_startup_trials=RANDOM_TRIALS, multivariate=True, constant_liar=True, n_ei_candidates=64
+        )
+    )
+    least, most = search.resources
+    pruner = (
+        optuna.pruners.HyperbandPruner(least, most) if search.strategy == "Hyperband" else optuna.pruners.NopPruner()
+    )
+    direction = "maximize" if search.maximize else "minimize"
+    study = optuna.create_study(sampler=sampler, pruner=pruner, study_name=search.name, direction=direction)
+    study.add_trials([_to_optuna(search, trial) for trial in known])
+    return study
+
+
+def _to_optuna(search: Search, trial: Trial) -> Any:
+    optuna = _load_optuna()
+    states = optuna.trial.TrialState
+    state = {
+        "running": states.RUNNING,
+        "finished": states.COMPLETE if trial.values else states.FAIL,
+        "stopped": states.PRUNED,
+        "failed": states.FAIL,
+    }[trial.state]
+    return optuna.trial.create_trial(
+        state=state,
+        params={item.name: item.encode(trial.parameters[item.name]) for item in search.ranges},
+        distributions=_distributions(search.ranges),
+        value=trial.values[-1] if state is states.COMPLETE else None,
+        intermediate_values=dict(enumerate(trial.values, 1)),
+        system_attrs=dict(trial.attributes),
+    )
+
+
+def _distributions(ranges: Sequence[Range]) -> dict[str, Any]:
+    kinds = _load_optuna().distributions
+    made: dict[str, Any] = {}
+    for item in ranges:
+        if item.kind == "categorical":
+            made[item.name] = kinds.CategoricalDistribution(item.choices)
+        elif item.kind == "int" and not item.is_reversed:
+            made[item.name] = kinds.IntDistribution(int(item.low), int(item.high), log=item.is_logarithmic)
+        else:
+            low, high = (1 - item.high, 1 - item.low) if item.is_reversed else (item.low, item.high)
+            made[item.name] = kinds.FloatDistribution(low, high, log=item.is_logarithmic)
+    return made
+
+
+@cache
+def _load_optuna() -> Any:
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
+    return optuna
