@@ -7,7 +7,7 @@ same three that AWS's own host names stand for.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from urllib.parse import parse_qs
@@ -20,6 +20,7 @@ from localcloud.s3_state import S3Keeper
 from localcloud.wsgi import Environ, WsgiApp, WsgiBridge
 
 THREADS = 48
+MESSENGERS = {"events", "sqs", "sns"}
 CREDENTIAL = re.compile(r"Credential=[^/,\s]+/\d{8}/[^/]*/(?P<service>[^/]+)/aws4_request")
 INVOCATION = re.compile(r"^/endpoints/[^/]+/(invocations|async-invocations|invocations-response-stream)$")
 
@@ -43,14 +44,19 @@ def make_moto() -> WsgiApp:
 
 
 class Router:
-    """moto behind the S3 keeper: S3's requests go through it, all others straight to moto."""
+    """moto behind the S3 keeper: S3's requests go through it, all others straight to moto.
 
-    def __init__(self, moto: WsgiApp, keeper: S3Keeper) -> None:
-        self._moto, self._keeper = moto, keeper
+    `sent` is called after each request that may have put a message into a queue."""
+
+    def __init__(self, moto: WsgiApp, keeper: S3Keeper, sent: Callable[[], None] = lambda: None) -> None:
+        self._moto, self._keeper, self._sent = moto, keeper, sent
 
     def __call__(self, environ: Environ, start_response: Any) -> Iterable[bytes]:
-        app = self._keeper if environ["localcloud.service"] == "s3" else self._moto
-        return app(environ, start_response)
+        service = environ["localcloud.service"]
+        answer = (self._keeper if service == "s3" else self._moto)(environ, start_response)
+        if service in MESSENGERS:
+            self._sent()
+        return answer
 
 
 class Origin:

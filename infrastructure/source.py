@@ -1,0 +1,72 @@
+"""The tarball that SageMaker runs: `training/*.py` at its root, `inference/*.py` below `inference/`.
+
+Its bytes depend on the files' contents alone (no times, owners or file modes), and its name on its bytes, so the same
+program has the same URI for ever, and a run that pinned a URI keeps its program.
+
+    python -m infrastructure.source --to FOLDER      writes FOLDER/sourcedir-HASH.tar.gz and prints its path
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import hashlib
+import io
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+
+PROJECT = Path(__file__).resolve().parent.parent
+
+
+class NoProgram(FileNotFoundError):
+    """The folder holds no training program."""
+
+
+def list_members(project: Path) -> Iterator[tuple[str, Path]]:
+    """(name in the archive, file), in the archive's order. Raises NoProgram where `training/train.py` is missing."""
+    if not (project / "training" / "train.py").is_file():
+        raise NoProgram(f"{project / 'training'} has no train.py, which is what a training job runs.")
+    for path in sorted((project / "training").glob("*.py")):
+        yield path.name, path
+    for path in sorted((project / "inference").glob("*.py")):
+        yield f"inference/{path.name}", path
+
+
+def pack_source(project: Path) -> bytes:
+    """The gzipped tarball of the project's programs."""
+    packed = io.BytesIO()
+    with (
+        gzip.GzipFile(fileobj=packed, mode="wb", mtime=0) as zipped,
+        tarfile.open(fileobj=zipped, mode="w", format=tarfile.PAX_FORMAT) as archive,
+    ):
+        for name, path in list_members(project):
+            body = path.read_bytes()
+            member = tarfile.TarInfo(name)
+            member.size = len(body)
+            archive.addfile(member, io.BytesIO(body))
+    return packed.getvalue()
+
+
+def name_source(packed: bytes) -> str:
+    """`sourcedir-` + 16 hex digits of the content's SHA-256 + `.tar.gz`."""
+    return f"sourcedir-{hashlib.sha256(packed).hexdigest()[:16]}.tar.gz"
+
+
+def write_source(project: Path, folder: Path) -> Path:
+    """Write the tarball under its name into a folder, which is made; returns its path."""
+    packed = pack_source(project)
+    path = folder / name_source(packed)
+    folder.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(packed)
+    return path
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description="Pack the training and inference programs for SageMaker.")
+    parser.add_argument("--to", type=Path, required=True, metavar="FOLDER")
+    print(write_source(PROJECT, parser.parse_args(arguments).to))
+
+
+if __name__ == "__main__":
+    main()

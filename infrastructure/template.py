@@ -1,0 +1,149 @@
+"""The CloudFormation (SAM) template of the whole app: what Chalice makes of `app.py`, merged with `resources.json`.
+
+Chalice's own `package` command would first build the Lambda's zip with pip, which takes a minute; the template does not
+depend on it. So the same builders are run here without that step: a template is there in a second, or at once from a
+cache whose key is the content of everything it is made of.
+
+    python -m infrastructure.template --stage STAGE --to FILE
+    python -m infrastructure.template --stage STAGE --cache FOLDER    prints the path of the cached template
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+Template = dict[str, Any]
+PROJECT = Path(__file__).resolve().parent.parent
+RESOURCES = Path(__file__).with_name("resources.json")
+FUNCTION = "AWS::Serverless::Function"
+RETRIES = 2
+
+
+def build_template(project: Path, stage: str, resources: Path = RESOURCES) -> Template:
+    """The template of a Chalice project's stage. Raises RuntimeError, in Chalice's words, for a project it refuses.
+
+    It imports the project's `app` module into this process, so call it once in a process of its own.
+    """
+    generated = _generate(project, stage)
+    _add_dead_letters(generated)
+    return _merge(json.loads(resources.read_text()), generated)
+
+
+def _generate(project: Path, stage: str) -> Template:
+    from chalice.cli.factory import CLIFactory
+    from chalice.deploy.appgraph import ApplicationGraphBuilder, DependencyBuilder
+    from chalice.deploy.deployer import BuildStage, InjectDefaults, PolicyGenerator, SwaggerBuilder
+    from chalice.deploy.swagger import CFNSwaggerGenerator
+    from chalice.deploy.validate import validate_configuration
+    from chalice.package import SAMTemplateGenerator
+    from chalice.policy import AppPolicyGenerator
+    from chalice.utils import OSUtils
+
+    config = CLIFactory(str(project), environ=os.environ).create_config_obj(stage)
+    validate_configuration(config)
+    application = ApplicationGraphBuilder().build(config, stage)
+    resources = DependencyBuilder().build_dependencies(application)
+    osutils = OSUtils()
+    policies = PolicyGenerator(AppPolicyGenerator(osutils), osutils)
+    steps: list[Any] = [InjectDefaults(), _NoPackage(), policies, SwaggerBuilder(CFNSwaggerGenerator())]
+    BuildStage(steps).execute(config, resources)
+    options: Any = _Offline()
+    template: Template = SAMTemplateGenerator(config, options).generate(resources)
+    return template
+
+
+class _NoPackage:
+    """Stands in Chalice's build for the step that runs pip: only the archive's name is needed."""
+
+    def handle(self, _config: Any, resource: Any) -> None:
+        if type(resource).__name__ == "DeploymentPackage":
+            resource.filename = "./deployment.zip"
+
+
+class _Offline:
+    """Answers from knowledge what Chalice would ask AWS for."""
+
+    def service_principal(self, service: str) -> str:
+        return f"{service}.amazonaws.com"
+
+
+def _add_dead_letters(template: Template) -> None:
+    """Give every function that events invoke two retries and a queue of its own for what still fails.
+
+    A rule's dead-letter queue never sees a function's errors: those of asynchronous invocations go to the function's.
+    """
+    functions = {name: body for name, body in template["Resources"].items() if body["Type"] == FUNCTION}
+    for name, function in functions.items():
+        if not function["Properties"].get("Events"):
+            continue
+        queue = f"{name}DeadLetters"
+        template["Resources"][queue] = {
+            "Type": "AWS::SQS::Queue",
+            "Properties": {"MessageRetentionPeriod": 1_209_600, "SqsManagedSseEnabled": True},
+        }
+        function["Properties"] |= {
+            "DeadLetterQueue": {"Type": "SQS", "TargetArn": {"Fn::GetAtt": [queue, "Arn"]}},
+            "EventInvokeConfig": {"MaximumRetryAttempts": RETRIES, "MaximumEventAgeInSeconds": 21_600},
+        }
+
+
+def _merge(ours: Template, generated: Template) -> Template:
+    from chalice.package import TemplateDeepMerger
+
+    merged: Template = TemplateDeepMerger().merge(ours, generated)
+    return merged
+
+
+def key_template(project: Path, stage: str, resources: Path = RESOURCES) -> str:
+    """16 hex digits that change whenever the template could."""
+    digest = hashlib.sha256(f"{stage} {version('chalice')} {version('aws-lambda-powertools')}".encode())
+    sources = [
+        project / "app.py",
+        *sorted((project / "chalicelib").rglob("*")),
+        *sorted((project / ".chalice").glob("*")),
+    ]
+    for path in [*sources, resources, Path(__file__)]:
+        if path.is_file() and path.suffix != ".pyc":
+            digest.update(f"\0{path.name}\0".encode() + path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def cache_template(project: Path, stage: str, folder: Path, resources: Path = RESOURCES) -> Path:
+    """The path of the stage's template in a folder; built only where its key is not there yet."""
+    path = folder / f"template-{key_template(project, stage, resources)}.json"
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        write_template(build_template(project, stage, resources), path)
+    return path
+
+
+def write_template(template: Template, path: Path) -> None:
+    half_written = path.with_suffix(".part")
+    half_written.write_text(json.dumps(template, indent=1) + "\n")
+    half_written.replace(path)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description="Write the app's CloudFormation template.")
+    parser.add_argument("--stage", default="dev")
+    parser.add_argument("--project", type=Path, default=PROJECT)
+    parser.add_argument("--resources", type=Path, default=RESOURCES)
+    where = parser.add_mutually_exclusive_group(required=True)
+    where.add_argument("--to", type=Path, metavar="FILE")
+    where.add_argument("--cache", type=Path, metavar="FOLDER")
+    told = parser.parse_args(arguments)
+    if told.cache:
+        print(cache_template(told.project, told.stage, told.cache, told.resources))
+    else:
+        write_template(build_template(told.project, told.stage, told.resources), told.to)
+        print(told.to)
+
+
+if __name__ == "__main__":
+    main()

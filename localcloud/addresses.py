@@ -1,0 +1,124 @@
+"""Where a local cloud lives: its folder, its ports, and the variables by which programs find it."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shlex
+import socket
+from collections.abc import Mapping, MutableMapping
+from dataclasses import dataclass
+from pathlib import Path
+
+AWS_PORT, PORT, REGION = 4566, 8000, "us-east-1"
+TOKEN_NAME = "local"  # noqa: S105  # the name of a token, not one
+
+
+class CannotStart(Exception):
+    """The local cloud cannot start here; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """One local cloud: its state's folder and its two ports of 127.0.0.1."""
+
+    home: Path
+    aws_port: int = AWS_PORT
+    port: int = PORT
+
+    @property
+    def aws_url(self) -> str:
+        return f"http://127.0.0.1:{self.aws_port}"
+
+    @property
+    def api_url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/api"
+
+    @property
+    def env_file(self) -> Path:
+        return self.home / "env"
+
+    @property
+    def lock_file(self) -> Path:
+        return self.home / "lock"
+
+
+def read_place(environ: Mapping[str, str]) -> Place:
+    """The place that LOCALCLOUD_HOME, AWS_PORT and PORT name. Raises CannotStart for a port that is none."""
+    home = Path(environ.get("LOCALCLOUD_HOME") or ".localcloud").absolute()
+    return Place(home, read_port(environ, "AWS_PORT", AWS_PORT), read_port(environ, "PORT", PORT))
+
+
+def read_port(environ: Mapping[str, str], name: str, default: int) -> int:
+    text = environ.get(name) or str(default)
+    if not text.isascii() or not text.isdecimal() or not 0 < int(text) < 65_536:
+        raise CannotStart(f"{name} is {text!r}, and must be a port: a whole number from 1 to 65535.")
+    return int(text)
+
+
+def listen(port: int, variable: str) -> socket.socket:
+    """A listening socket of 127.0.0.1. Raises CannotStart where the port is taken."""
+    listener = socket.socket()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind(("127.0.0.1", port))
+        listener.listen(1024)
+    except OSError as error:
+        listener.close()
+        message = (
+            f"Port {port} of 127.0.0.1 cannot be used ({error.strerror}). Take another: {variable}={port + 1} make up"
+        )
+        raise CannotStart(message) from error
+    return listener
+
+
+def describe_aws(place: Place) -> dict[str, str]:
+    """The variables by which every AWS SDK and the CLI find the local cloud."""
+    return {
+        "AWS_ENDPOINT_URL": place.aws_url,
+        "AWS_REGION": REGION,
+        "AWS_DEFAULT_REGION": REGION,
+        "AWS_ACCESS_KEY_ID": "local",
+        "AWS_SECRET_ACCESS_KEY": "local",
+    }
+
+
+def enter(place: Place, environ: MutableMapping[str, str] = os.environ) -> None:
+    """Point this process, and all that it starts, at the local cloud and at nothing else of AWS's."""
+    for name in [name for name in environ if name.startswith("AWS_")]:
+        del environ[name]
+    environ.update(describe_aws(place))
+    nowhere = {"AWS_CONFIG_FILE": os.devnull, "AWS_SHARED_CREDENTIALS_FILE": os.devnull}
+    environ.update(nowhere | {"AWS_EC2_METADATA_DISABLED": "true"})
+
+
+def write_env(place: Place, bucket: str, token: str) -> None:
+    """Write the file that a user sources. It holds a token, so only the user may read it."""
+    variables = describe_aws(place) | {"BUCKET": bucket, "API_URL": place.api_url, "API_TOKEN": token}
+    lines = ["unset AWS_PROFILE AWS_SESSION_TOKEN"]
+    lines += [f"export {name}={shlex.quote(value)}" for name, value in variables.items()]
+    write_private(place.env_file, "\n".join(lines) + "\n")
+
+
+def read_env(place: Place) -> dict[str, str]:
+    """The variables that the env file exports."""
+    words = [shlex.split(line) for line in place.env_file.read_text().splitlines()]
+    return dict(word[1].split("=", 1) for word in words if word[:1] == ["export"])
+
+
+def keep_tokens(home: Path) -> dict[str, str]:
+    """The routes' bearer tokens by name, made at the first start and kept."""
+    path = home / "tokens.json"
+    if not path.exists():
+        write_private(path, json.dumps({TOKEN_NAME: secrets.token_urlsafe(24)}))
+    tokens: dict[str, str] = json.loads(path.read_text())
+    return tokens
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write a file whole or not at all, readable to its owner alone."""
+    half_written = path.with_name(f"{path.name}.part")
+    half_written.touch(mode=0o600)
+    half_written.write_text(text)
+    half_written.replace(path)

@@ -1,0 +1,147 @@
+"""The process that has imported the app, and from which a function's environments are forked.
+
+It is started as `python -m localcloud.function_host SOCKET MODULE` with one end of a socket pair. Each message on it
+asks for one environment: a JSON line that tells the function's variables, with two descriptors, the environment's own
+socket and the pipe of its log. The fork takes a few milliseconds and shares the imports' memory.
+
+An environment is what a Lambda execution environment is: one process, one invocation at a time. That is no thrift:
+Chalice keeps the current request on the app, and powertools its log keys and metrics in the process, so two invocations
+in one process would read each other's. When the control socket closes, however the local cloud ended, all of them end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import importlib
+import json
+import os
+import signal
+import socket
+import struct
+import sys
+import time
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+LENGTH = struct.Struct("!I")
+MESSAGE_BYTES = 1 << 16
+
+
+def send_frame(connection: socket.socket, body: bytes) -> None:
+    """Send one message: its length in four bytes, then itself."""
+    connection.sendall(LENGTH.pack(len(body)) + body)
+
+
+def receive_frame(connection: socket.socket) -> bytes:
+    """One message. Raises EOFError where the other side is gone."""
+    (length,) = LENGTH.unpack(_receive_exactly(connection, LENGTH.size))
+    return _receive_exactly(connection, length)
+
+
+def _receive_exactly(connection: socket.socket, size: int) -> bytes:
+    body = bytearray()
+    while len(body) < size:
+        piece = connection.recv(min(size - len(body), 1 << 20))
+        if not piece:
+            raise EOFError("the other side has closed the connection")
+        body += piece
+    return bytes(body)
+
+
+@dataclass
+class Context:
+    """Lambda's context object: what handlers, Chalice and powertools read of it."""
+
+    aws_request_id: str
+    function_name: str
+    memory_limit_in_mb: str
+    deadline: float
+    log_stream_name: str
+    invoked_function_arn: str
+    function_version: str = "$LATEST"
+    identity: None = None
+    client_context: None = None
+
+    @property
+    def log_group_name(self) -> str:
+        return f"/aws/lambda/{self.function_name}"
+
+    def get_remaining_time_in_millis(self) -> int:
+        return max(0, int((self.deadline - time.time()) * 1000))
+
+
+def serve_environment(connection: socket.socket, handler_name: str) -> None:
+    """Answer invocations, one after another, until the socket closes."""
+    module, _, attribute = handler_name.rpartition(".")
+    handler = getattr(importlib.import_module(module), attribute)
+    send_frame(connection, json.dumps({"pid": os.getpid()}).encode())
+    while True:
+        call = json.loads(receive_frame(connection))
+        answer = invoke(handler, call["event"], Context(**call["context"]))
+        sys.stdout.flush()
+        sys.stderr.flush()
+        send_frame(connection, answer)
+
+
+def invoke(handler: Any, event: Any, context: Context) -> bytes:
+    """What Lambda's runtime answers: the handler's result, or its error in Lambda's three members."""
+    try:
+        return json.dumps({"result": handler(event, context)}).encode()
+    except Exception as error:  # noqa: BLE001  # whatever a handler raises is its invocation's answer
+        trace = traceback.format_exc()
+        print(f"[ERROR] {type(error).__name__}: {error}\n{trace}", file=sys.stderr)
+        described = {"errorMessage": str(error), "errorType": type(error).__name__, "stackTrace": trace.splitlines()}
+        return json.dumps({"error": described}).encode()
+
+
+def fork_environment(control: socket.socket, order: dict[str, Any], descriptors: list[int]) -> None:
+    """Fork one environment; returns in the parent alone."""
+    if os.fork():
+        for descriptor in descriptors:
+            os.close(descriptor)
+        return
+    status = 1
+    try:
+        control.close()
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        os.environ.update(order["environment"])
+        for stream in (1, 2):
+            os.dup2(descriptors[1], stream)
+        sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+        with contextlib.suppress(EOFError, ConnectionError):
+            serve_environment(socket.socket(fileno=descriptors[0]), order["handler"])
+        status = 0
+    except BaseException:  # noqa: BLE001  # a forked process must never go on as its parent
+        traceback.print_exc()
+    finally:
+        os._exit(status)
+
+
+def serve_host(control: socket.socket) -> None:
+    """Fork environments until the control socket closes; then end them all."""
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the environments
+    gc.collect()
+    gc.freeze()  # a collection in a child would write to, and so copy, every page of the imports
+    while True:
+        message, descriptors, _flags, _address = socket.recv_fds(control, MESSAGE_BYTES, 2)
+        if not message:
+            break
+        fork_environment(control, json.loads(message), descriptors)
+    os.killpg(os.getpgrp(), signal.SIGKILL)  # this process was started as the leader of a group
+
+
+def main() -> None:
+    descriptor, module = sys.argv[1:]
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole terminal; the cloud ends this process
+    sys.path.insert(0, str(Path.cwd()))
+    importlib.import_module(module)
+    import boto3  # noqa: F401  # the functions' first use of it would take a fifth of a second, in each environment
+
+    serve_host(socket.socket(fileno=int(descriptor)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,51 @@
+"""What the functions print: in one file, and in CloudWatch Logs as Lambda's log groups.
+
+The file is written at once; the log service is fed by one thread, several lines a call, so that no function waits for
+it. moto holds log groups in memory: after a restart only the file remembers.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections import defaultdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from localcloud.logs import LogStream
+
+
+class FunctionLog:
+    """`log(function, line)` for `Functions`. `client` is a boto3 client of CloudWatch Logs."""
+
+    def __init__(self, path: Path, client: Any) -> None:
+        self._file = path.open("a", buffering=1)
+        self._client = client
+        self._streams: dict[str, LogStream] = {}
+        self._lines: queue.SimpleQueue[tuple[str, str] | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._feed, daemon=True, name="function-log")
+        self._thread.start()
+
+    def __call__(self, function: str, line: str) -> None:
+        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3]
+        self._file.write(f"{now}Z {function} {line}\n")
+        self._lines.put((function, line))
+
+    def close(self) -> None:
+        self._lines.put(None)
+        self._thread.join(2)
+
+    def _feed(self) -> None:
+        while (first := self._lines.get()) is not None:
+            batches = defaultdict(list, {first[0]: [first[1]]})
+            while not self._lines.empty() and (following := self._lines.get()) is not None:
+                batches[following[0]].append(following[1])
+            for function, lines in batches.items():
+                self._stream(function).write(lines, datetime.now(UTC))
+
+    def _stream(self, function: str) -> LogStream:
+        if function not in self._streams:
+            name = f"{datetime.now(UTC):%Y/%m/%d}/[$LATEST]local"
+            self._streams[function] = LogStream(self._client, f"/aws/lambda/{function}", name)
+        return self._streams[function]

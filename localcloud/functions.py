@@ -1,0 +1,261 @@
+"""The functions of the app, invoked as Lambda invokes them: each in environments of its own, which are processes.
+
+An environment serves one invocation at a time, is kept for the next, and ends after a minute without work. A function
+that runs beyond its timeout is killed with its process, as in Lambda. What an environment prints goes line by line to
+`log`, with the lines START, END and REPORT around each invocation.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from localcloud.function_host import receive_frame, send_frame
+from localcloud.provision import ACCOUNT, Function
+
+PAYLOAD_BYTES = 6 * 1024 * 1024
+CONCURRENCY = 10  # what a new account has
+IDLE_SECONDS = 60.0
+START_SECONDS = 30.0
+Log = Callable[[str, str], None]
+
+
+class FunctionError(Exception):
+    """An invocation failed. `kind` and the message are what Lambda reports as errorType and errorMessage."""
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
+class PayloadTooLarge(FunctionError):
+    """The event, or the answer, is over Lambda's 6 MB."""
+
+
+@dataclass
+class Environment:
+    """One forked process of one function."""
+
+    connection: socket.socket
+    stream: str
+    process: int
+    idle_since: float = 0.0
+
+    def ask(self, call: dict[str, Any], timeout: float) -> Any:
+        """Raises TimeoutError, and EOFError or ConnectionError where the process ended."""
+        self.connection.settimeout(timeout)
+        send_frame(self.connection, json.dumps(call).encode())
+        return receive_frame(self.connection)
+
+    def close(self) -> None:
+        self.connection.close()
+
+    def kill(self) -> None:
+        os.kill(self.process, signal.SIGKILL)
+        self.connection.close()
+
+
+@dataclass
+class _Pool:
+    function: Function
+    free: threading.Semaphore
+    idle: list[Environment] = field(default_factory=list)
+
+
+class Functions:
+    """All functions of one app. `log(function, line)` takes what they print."""
+
+    def __init__(
+        self, functions: Iterable[Function], *, project: Path, region: str, log: Log, module: str = "app"
+    ) -> None:
+        self._pools = {function.name: _Pool(function, threading.Semaphore(CONCURRENCY)) for function in functions}
+        self._project, self._region, self._log, self._module = project, region, log, module
+        self._lock = threading.Lock()
+        self._host: subprocess.Popen[bytes] | None = None
+        self._control: socket.socket | None = None
+        self._closed = threading.Event()
+        threading.Thread(target=self._retire, daemon=True, name="retire-environments").start()
+
+    def start(self) -> None:
+        """Start the process that imports the app. Environments are forked from it as they are needed."""
+        with self._lock:
+            self._start_host()
+
+    def warm(self, name: str) -> None:
+        """Have one environment of a function ready."""
+        environment = self._start_environment(self._pools[name].function)
+        self._give_back(self._pools[name], environment)
+
+    def close(self) -> None:
+        """End every process."""
+        self._closed.set()
+        with self._lock:
+            if self._control is not None and self._host is not None:
+                self._control.close()
+                self._host.wait(10)
+
+    def invoke(self, name: str, event: Any, request_id: str = "") -> Any:
+        """A function's result for an event. Raises FunctionError where it raised, timed out, or its process ended."""
+        pool = self._pools[name]
+        request_id = request_id or str(uuid.uuid4())
+        check_size(event, "event")
+        with pool.free:
+            environment = self._take(pool)
+            started = time.monotonic()
+            self._log(name, f"START RequestId: {request_id} Version: $LATEST")
+            try:
+                answer = environment.ask(
+                    self._call(pool.function, event, request_id, environment), pool.function.timeout
+                )
+            except TimeoutError:
+                environment.kill()
+                raise self._fail(
+                    name, request_id, f"Task timed out after {pool.function.timeout:.2f} seconds"
+                ) from None
+            except (EOFError, ConnectionError):
+                environment.close()
+                raise self._fail(name, request_id, "Runtime exited without providing a reason") from None
+            finally:
+                milliseconds = (time.monotonic() - started) * 1000
+                self._log(name, f"END RequestId: {request_id}")
+                self._log(name, f"REPORT RequestId: {request_id}\tDuration: {milliseconds:.2f} ms")
+            self._give_back(pool, environment)
+        return read_answer(answer)
+
+    def _fail(self, name: str, request_id: str, reason: str) -> FunctionError:
+        message = f"RequestId: {request_id} Error: {reason}"
+        self._log(name, message)
+        return FunctionError("Sandbox.Timedout" if "timed out" in reason else "Runtime.ExitError", message)
+
+    def _call(self, function: Function, event: Any, request_id: str, environment: Environment) -> dict[str, Any]:
+        context = {
+            "aws_request_id": request_id,
+            "function_name": function.name,
+            "memory_limit_in_mb": str(function.memory),
+            "deadline": time.time() + function.timeout,
+            "log_stream_name": environment.stream,
+            "invoked_function_arn": f"arn:aws:lambda:{self._region}:{ACCOUNT}:function:{function.name}",
+        }
+        return {"event": event, "context": context}
+
+    def _take(self, pool: _Pool) -> Environment:
+        with self._lock:
+            if pool.idle:
+                return pool.idle.pop()
+        return self._start_environment(pool.function)
+
+    def _give_back(self, pool: _Pool, environment: Environment) -> None:
+        environment.idle_since = time.monotonic()
+        with self._lock:
+            pool.idle.append(environment)
+
+    def _retire(self) -> None:
+        while not self._closed.wait(IDLE_SECONDS / 4):
+            limit = time.monotonic() - IDLE_SECONDS
+            with self._lock:
+                for pool in self._pools.values():
+                    for environment in [one for one in pool.idle if one.idle_since < limit]:
+                        pool.idle.remove(environment)
+                        environment.close()
+
+    def _start_environment(self, function: Function) -> Environment:
+        ours, theirs = socket.socketpair()
+        reader, writer = os.pipe()
+        stream = f"{time.strftime('%Y/%m/%d', time.gmtime())}/[$LATEST]{uuid.uuid4().hex}"
+        order = {"handler": function.handler, "environment": self._variables(function, stream)}
+        with theirs, self._lock:
+            control = self._start_host()
+            socket.send_fds(control, [json.dumps(order).encode()], [theirs.fileno(), writer])
+            os.close(writer)
+            theirs.close()  # so that the environment's end is seen as the end of the stream
+            threading.Thread(target=self._follow, args=(function.name, reader), daemon=True).start()
+            ours.settimeout(START_SECONDS)
+            try:
+                process = json.loads(receive_frame(ours))["pid"]
+            except (EOFError, OSError) as error:
+                self._stop_host()
+                raise FunctionError(
+                    "Runtime.ImportModuleError", f"{function.handler} did not start: {error}"
+                ) from error
+        return Environment(ours, stream, process)
+
+    def _start_host(self) -> socket.socket:
+        if self._control is not None and self._host is not None and self._host.poll() is None:
+            return self._control
+        ours, theirs = socket.socketpair()
+        variables = dict(os.environ)
+        for pool in self._pools.values():
+            variables |= pool.function.environment  # modules read some of it when they are imported
+        reader, writer = os.pipe()
+        program = [sys.executable, "-m", "localcloud.function_host", str(theirs.fileno()), self._module]
+        with theirs:
+            self._host = subprocess.Popen(
+                program,
+                cwd=self._project,
+                env=variables
+                | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent.parent), str(self._project)])},
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=writer,
+                stderr=writer,
+                start_new_session=True,
+            )
+        os.close(writer)
+        threading.Thread(target=self._follow, args=(self._module, reader), daemon=True).start()
+        self._control = ours
+        return ours
+
+    def _stop_host(self) -> None:
+        if self._control is not None:
+            self._control.close()
+        self._control = None
+
+    def _variables(self, function: Function, stream: str) -> dict[str, str]:
+        """The variables that Lambda adds to a function's own. LAMBDA_TASK_ROOT is left out: the X-Ray SDK takes it
+        for the promise that a daemon listens."""
+        return {
+            **function.environment,
+            "AWS_LAMBDA_FUNCTION_NAME": function.name,
+            "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(function.memory),
+            "AWS_LAMBDA_FUNCTION_VERSION": "$LATEST",
+            "AWS_LAMBDA_LOG_GROUP_NAME": f"/aws/lambda/{function.name}",
+            "AWS_LAMBDA_LOG_STREAM_NAME": stream,
+            "AWS_REGION": self._region,
+            "AWS_DEFAULT_REGION": self._region,
+            "_HANDLER": function.handler,
+            "TZ": ":UTC",
+        }
+
+    def _follow(self, name: str, descriptor: int) -> None:
+        with os.fdopen(descriptor, errors="replace") as lines:
+            for line in lines:
+                self._log(name, line.rstrip("\n"))
+
+
+def check_size(payload: Any, what: str) -> None:
+    """Raises PayloadTooLarge where a payload's JSON is over what Lambda takes."""
+    size = len(json.dumps(payload).encode())
+    if size > PAYLOAD_BYTES:
+        raise PayloadTooLarge("RequestTooLargeException", f"The {what} has {size} bytes; Lambda takes {PAYLOAD_BYTES}.")
+
+
+def read_answer(answer: bytes) -> Any:
+    """The result in an environment's answer. Raises FunctionError where it tells of an error."""
+    if len(answer) > PAYLOAD_BYTES:
+        message = f"Response payload size exceeded maximum allowed payload size ({PAYLOAD_BYTES} bytes)."
+        raise PayloadTooLarge("Function.ResponseSizeTooLarge", message)
+    told = json.loads(answer)
+    if "error" in told:
+        raise FunctionError(told["error"]["errorType"], told["error"]["errorMessage"])
+    return told["result"]

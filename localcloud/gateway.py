@@ -1,0 +1,206 @@
+"""API Gateway's REST API in front of the app's API function: proxy events of version 1.0, its limits and its refusals.
+
+Limits: a body of 10 MB, an event of Lambda's 6 MB (an image grows by a third in base64), and an answer within 29 s.
+The routes are those of the OpenAPI body in the app's template. What differs: no throttling, no caching, no API keys.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import re
+import time
+import uuid
+from collections import defaultdict
+from collections.abc import Callable
+from concurrent.futures import Executor
+from typing import Any
+from urllib.parse import parse_qsl
+
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import RedirectResponse, Response
+from starlette.types import Receive, Scope, Send
+
+from localcloud.functions import FunctionError, PayloadTooLarge
+from localcloud.provision import ACCOUNT
+
+BODY_BYTES = 10 * 1024 * 1024
+SECONDS = 29.0
+Invoke = Callable[[str, Any, str], Any]
+Route = tuple[re.Pattern[str], str, dict[str, Any]]
+
+
+class Gateway:
+    """The ASGI application behind PORT. `invoke(function, event, request_id)` blocks, and runs on the pool."""
+
+    def __init__(self, body: dict[str, Any], *, stage: str, function: str, invoke: Invoke, pool: Executor) -> None:
+        self._stage, self._function, self._invoke, self._pool = stage, function, invoke, pool
+        self._routes = list_routes(body)
+        self._binary = set(body.get("x-amazon-apigateway-binary-media-types", []))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return
+        request = Request(scope, receive)
+        try:
+            response = await self._answer(request)
+        except ClientDisconnect:
+            return
+        await response(scope, receive, send)
+
+    async def _answer(self, request: Request) -> Response:
+        raw = (request.scope.get("raw_path") or request.url.path.encode()).decode("latin1")
+        prefix = f"/{self._stage}"
+        if raw in ("/", prefix):
+            return RedirectResponse(f"{prefix}/")
+        if not raw.startswith(f"{prefix}/"):
+            return refuse(403, "Forbidden")
+        found = find_route(self._routes, request.method, raw.removeprefix(prefix))
+        if found is None:  # API Gateway's answer to every path and method that it does not know
+            return refuse(403, "Missing Authentication Token", "MissingAuthenticationTokenException")
+        resource, operation, parameters = found
+        if operation.get("x-amazon-apigateway-integration", {}).get("type") == "mock":
+            return answer_mock(operation)
+        body = await read_body(request, BODY_BYTES)
+        if body is None:
+            return refuse(413, "Request Too Long", "RequestTooLargeException")
+        event = build_event(
+            request, body, resource=resource, raw_path=raw.removeprefix(prefix), parameters=parameters,
+            stage=self._stage, binary=is_binary(request.headers.get("content-type", ""), self._binary),
+        )  # fmt: skip
+        return await self._run(event)
+
+    async def _run(self, event: dict[str, Any]) -> Response:
+        request_id = event["requestContext"]["requestId"]
+        loop = asyncio.get_running_loop()
+        work = loop.run_in_executor(self._pool, self._invoke, self._function, event, request_id)
+        try:
+            return render(await asyncio.wait_for(asyncio.shield(work), SECONDS))
+        except PayloadTooLarge as error:
+            if error.kind == "RequestTooLargeException":
+                return refuse(413, "Request Too Long", error.kind)
+            return refuse(502, "Internal server error", "InternalServerErrorException")
+        except TimeoutError:
+            work.add_done_callback(lambda done: done.exception())  # the function runs on; nobody hears it
+            return refuse(504, "Endpoint request timed out", "IntegrationTimeoutException")
+        except (FunctionError, MalformedAnswer):
+            return refuse(502, "Internal server error", "InternalServerErrorException")
+
+
+class MalformedAnswer(ValueError):
+    """The function's answer is no proxy response."""
+
+
+def list_routes(body: dict[str, Any]) -> list[Route]:
+    """(pattern of the path, resource, operations by method), fixed paths before those with parameters."""
+    paths = sorted(body.get("paths", {}), key=lambda path: (path.count("{"), path))
+    return [(compile_path(path), path, body["paths"][path]) for path in paths]
+
+
+def compile_path(resource: str) -> re.Pattern[str]:
+    pattern = re.sub(r"\\\{(\w+)\\\+\\\}", r"(?P<\1>.+)", re.escape(resource))
+    return re.compile(re.sub(r"\\\{(\w+)\\\}", r"(?P<\1>[^/]+)", pattern))
+
+
+def find_route(routes: list[Route], method: str, raw_path: str) -> tuple[str, dict[str, Any], dict[str, str]] | None:
+    """(resource, operation, path parameters) of a request; None where the API has no such route.
+
+    REST APIs pass paths and their parameters on as they were sent, percent-encoded."""
+    for pattern, resource, operations in routes:
+        match = pattern.fullmatch(raw_path)
+        operation = operations.get(method.lower(), operations.get("x-amazon-apigateway-any-method"))
+        if match and operation is not None:
+            return resource, operation, match.groupdict()
+    return None
+
+
+async def read_body(request: Request, limit: int) -> bytes | None:
+    """The request's body, or None where it is longer than the limit; then the rest is not kept."""
+    body, size = bytearray(), 0
+    async for piece in request.stream():
+        size += len(piece)
+        if size <= limit:
+            body += piece
+    return bytes(body) if size <= limit else None
+
+
+def is_binary(content_type: str, binary: set[str]) -> bool:
+    """Whether a body of this type is passed on in base64; parameters of the type do not count."""
+    kind = content_type.split(";", 1)[0].strip().lower()
+    return kind in binary or "*/*" in binary
+
+
+def build_event(
+    request: Request, body: bytes, *, resource: str, raw_path: str, parameters: dict[str, str], stage: str, binary: bool
+) -> dict[str, Any]:
+    """The proxy event, version 1.0, of a request."""
+    headers, query = defaultdict(list), defaultdict(list)
+    for name, value in request.headers.items():
+        headers[name].append(value)
+    for name, value in parse_qsl(request.url.query, keep_blank_values=True):
+        query[name].append(value)
+    now, address = time.time(), request.client.host if request.client else "127.0.0.1"
+    text = base64.b64encode(body).decode() if binary else body.decode("utf-8", "replace")
+    return {
+        "resource": resource,
+        "path": raw_path,
+        "httpMethod": request.method,
+        "headers": {name: values[-1] for name, values in headers.items()},
+        "multiValueHeaders": dict(headers),
+        "queryStringParameters": {name: values[-1] for name, values in query.items()} or None,
+        "multiValueQueryStringParameters": dict(query) or None,
+        "pathParameters": parameters or None,
+        "stageVariables": None,
+        "requestContext": {
+            "accountId": ACCOUNT,
+            "apiId": "local",
+            "domainName": request.headers.get("host", ""),
+            "extendedRequestId": uuid.uuid4().hex,
+            "httpMethod": request.method,
+            "identity": {"sourceIp": address, "userAgent": request.headers.get("user-agent")},
+            "path": f"/{stage}{raw_path}",
+            "protocol": "HTTP/1.1",
+            "requestId": str(uuid.uuid4()),
+            "requestTime": time.strftime("%d/%b/%Y:%H:%M:%S +0000", time.gmtime(now)),
+            "requestTimeEpoch": int(now * 1000),
+            "resourceId": "local",
+            "resourcePath": resource,
+            "stage": stage,
+        },
+        "body": text if body else None,
+        "isBase64Encoded": bool(body) and binary,
+    }
+
+
+def render(answer: Any) -> Response:
+    """A function's proxy response as HTTP. Raises MalformedAnswer where it is none."""
+    try:
+        body = answer.get("body") or ""
+        content = base64.b64decode(body) if answer.get("isBase64Encoded") else str(body).encode()
+        response = Response(content, status_code=int(answer["statusCode"]))
+        pairs = list((answer.get("headers") or {}).items())
+        pairs += [(name, value) for name, values in (answer.get("multiValueHeaders") or {}).items() for value in values]
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise MalformedAnswer(f"no proxy response: {str(answer)[:200]}") from error
+    for name, value in pairs:
+        response.headers.append(name, str(value))
+    if "content-type" not in response.headers:
+        response.headers["content-type"] = "application/json"
+    return response
+
+
+def refuse(status: int, message: str, kind: str = "") -> Response:
+    """An answer of API Gateway's own."""
+    headers = {"x-amzn-ErrorType": kind} if kind else {}
+    return Response(json.dumps({"message": message}), status, headers, "application/json")
+
+
+def answer_mock(operation: dict[str, Any]) -> Response:
+    """The answer of a mock integration, which is how Chalice lets API Gateway answer CORS preflights."""
+    told = operation["x-amazon-apigateway-integration"]["responses"]["default"]
+    prefix = "method.response.header."
+    headers = {
+        name.removeprefix(prefix): str(value).strip("'") for name, value in told.get("responseParameters", {}).items()
+    }
+    return Response(b"", int(told.get("statusCode", 200)), headers)

@@ -1,0 +1,172 @@
+"""The whole local cloud in one process: the AWS origin, SageMaker, the app's functions, their events and its API.
+
+`Hosting` is the one place that builds everything. Two ASGI servers share one loop on a thread of their own; what blocks
+runs on threads. Three kinds of processes hang from this one by sockets, and end with it however it ends: the functions
+(`function_host`), and the jobs and endpoints (`forkserver`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import socket
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import boto3
+import uvicorn
+from botocore.config import Config
+
+from localcloud.addresses import REGION, Place, keep_tokens
+from localcloud.clock import SystemClock
+from localcloud.event_bus import EventBus
+from localcloud.event_delivery import Delivery, subscribe
+from localcloud.forkserver import ForkServer
+from localcloud.function_log import FunctionLog
+from localcloud.functions import Functions
+from localcloud.gateway import Gateway
+from localcloud.job_run import Tools
+from localcloud.jobs import ProcessJobRunner, choose_inherited
+from localcloud.provision import Stack, provision
+from localcloud.s3_state import S3Keeper
+from localcloud.sagemaker.app import create_app
+from localcloud.sagemaker.cloud import Cloud
+from localcloud.sagemaker.endpoints import resume_endpoints
+from localcloud.sagemaker.training_jobs import resume_training_jobs
+from localcloud.server import Origin, Router, make_moto
+from localcloud.serving import ProcessEndpointRunner
+from localcloud.store import Store
+
+log = logging.getLogger(__name__)
+STAGE = "local"
+API_THREADS = 64
+
+
+class Hosting:
+    """A running local cloud. Build, `start`, and in the end `close`."""
+
+    def __init__(self, place: Place, project: Path) -> None:
+        self._place, self._project, self._home = place, project, place.home
+        self._clients = cache(self._connect)
+        moto = make_moto()
+        self._bus = EventBus(REGION, self._wake)
+        self._keeper = S3Keeper(moto, self._home / "s3", self._bus.emit, REGION)
+        self._processes = ForkServer()
+        self.cloud = self._build_cloud()
+        self._origin = Origin(Router(moto, self._keeper, self._wake), create_app(self.cloud))
+        self._pool = ThreadPoolExecutor(API_THREADS, thread_name_prefix="api")
+        self._servers: list[uvicorn.Server] = []
+        self._threads: list[threading.Thread] = []
+        self._delivery: Delivery | None = None
+        self._functions: Functions | None = None
+        self._log: FunctionLog | None = None
+
+    def start(self, sockets: tuple[socket.socket, socket.socket], template: Path, source: Path) -> Stack:
+        """Serve the AWS API on the first socket; build the template's resources; serve the app on the second.
+
+        `source` is the training program's tarball, which is put where the template's CodeUri says."""
+        self._serve(self._origin, sockets[0])
+        stack = self._provision(json.loads(template.read_text()), source)
+        self._log = FunctionLog(self._home / "functions.log", self._clients("logs"))
+        self._functions = Functions(stack.functions, project=self._project, region=REGION, log=self._log)
+        self._functions.start()
+        self._delivery = Delivery(stack.functions, self._functions.invoke, region=REGION, lost=self._keep_lost)
+        gateway = Gateway(
+            stack.api_body,
+            stage=stack.api_stage,
+            function=stack.api_function,
+            invoke=self._functions.invoke,
+            pool=self._pool,
+        )
+        self._serve(gateway, sockets[1])
+        self._functions.warm(stack.api_function)
+        resume_endpoints(self.cloud)
+        resume_training_jobs(self.cloud)
+        self._delivery.start()
+        return stack
+
+    def warm(self) -> None:
+        """Start the template process of jobs and endpoints, so that the first need not wait for its imports."""
+        self._processes.warm()
+
+    def close(self) -> None:
+        """End everything: first what could start something new, last what the ending itself still needs."""
+        if self._delivery is not None:
+            self._delivery.close()
+        self._jobs.close()
+        self._endpoints.close()
+        if self._functions is not None:
+            self._functions.close()
+        if self._log is not None:
+            self._log.close()
+        self._processes.close()
+        for server in self._servers:
+            server.should_exit = True
+        for thread in self._threads:
+            thread.join(5)
+        self._origin.close()
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._keeper.close()
+
+    def _build_cloud(self) -> Cloud:
+        clock = SystemClock()
+        environment = choose_inherited(os.environ)
+        tools = Tools(self._clients("s3"), self._clients("logs"), self._processes, clock, environment)
+        self._jobs = ProcessJobRunner(self._home / "jobs", tools)
+        self._endpoints = ProcessEndpointRunner(self._home / "endpoints", tools)
+        return Cloud(
+            clock=clock,
+            store=Store(self._home / "sagemaker"),
+            jobs=self._jobs,
+            emit=self._bus.put,
+            s3=self._clients("s3"),
+            serving=self._endpoints,
+            region=REGION,
+        )
+
+    def _connect(self, service: str) -> Any:
+        config = Config(max_pool_connections=32, connect_timeout=5, read_timeout=120)
+        return boto3.client(service, endpoint_url=self._place.aws_url, region_name=REGION, config=config)
+
+    def _wake(self) -> None:
+        if self._delivery is not None:
+            self._delivery.wake()
+
+    def _serve(self, app: Any, listener: socket.socket) -> None:
+        server = uvicorn.Server(
+            uvicorn.Config(
+                app,
+                log_config=None,
+                access_log=False,
+                lifespan="off",
+                ws="none",
+                timeout_keep_alive=75,
+                timeout_graceful_shutdown=1,
+            )
+        )
+        run = threading.Thread(target=asyncio.run, args=(server.serve([listener]),), daemon=True, name="server")
+        self._servers.append(server)
+        self._threads.append(run)
+        run.start()
+
+    def _provision(self, template: dict[str, Any], source: Path) -> Stack:
+        parameters = {"StageName": STAGE, "CodeName": source.name}
+        if name := os.environ.get("APP_NAME"):
+            parameters["AppName"] = name
+        stack = provision(template, parameters, self._clients, REGION)
+        self._clients("s3").upload_file(str(source), stack.outputs["BucketName"], f"code/{source.name}")
+        tokens = json.dumps({"tokens": keep_tokens(self._home)})
+        self._clients("secretsmanager").put_secret_value(SecretId=stack.outputs["TokensSecretId"], SecretString=tokens)
+        subscribe(stack.functions, self._clients)
+        return stack
+
+    def _keep_lost(self, function: str, event: dict[str, Any], reason: str) -> None:
+        """A dead letter on disk too: moto's queues are gone with the process."""
+        log.error("%s gave up an event: %s", function, reason)
+        with (self._home / "dead-letters.jsonl").open("a") as file:
+            file.write(json.dumps({"function": function, "reason": reason, "event": event}) + "\n")

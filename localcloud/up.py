@@ -1,0 +1,135 @@
+"""`make up`: start everything, say what to type, wait for Ctrl-C, end everything.
+
+What needs no import of moto is begun before it: the ports, the lock, the template and the tarball (processes of their
+own, since building the template imports the app, and `infrastructure` is not this package's to import).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import resource
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from localcloud.addresses import TOKEN_NAME, CannotStart, Place, enter, keep_tokens, listen, write_env
+
+PROJECT = Path(__file__).resolve().parent.parent
+BANNER = """
+  Whippet is up, on this machine alone.
+
+    AWS API   {aws_url}   (every service: S3, SageMaker, SQS, …)
+    App       {api_url}
+    State     {home}
+
+  In another terminal:
+
+    . {env}
+    aws s3 cp dogs.zip s3://$BUCKET/datasets/
+    curl -H "Authorization: Bearer $API_TOKEN" $API_URL/runs
+    curl -H "Authorization: Bearer $API_TOKEN" -H 'Content-Type: image/jpeg' \\
+         --data-binary @dog.jpg $API_URL/models/dogs/predict
+
+  Ready after {seconds:.1f} s. Ctrl-C ends it; what it has made stays and is there at the next start.
+"""
+
+
+def run_up(place: Place) -> int:
+    """Run the local cloud until SIGINT or SIGTERM. Raises CannotStart."""
+    began = time.monotonic()
+    ended = threading.Event()
+    place.home.mkdir(parents=True, exist_ok=True)
+    with hold_lock(place):
+        place.env_file.unlink(missing_ok=True)
+        listeners = listen(place.aws_port, "AWS_PORT"), listen(place.port, "PORT")
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: ended.set())
+        enter(place)
+        raise_limits()
+        log_to(place.home / "localcloud.log")
+        template = build_aside(
+            place, "infrastructure.template", "--stage", "local", "--cache", str(place.home / "template")
+        )
+        source = build_aside(place, "infrastructure.source", "--to", str(place.home / "source"))
+
+        from localcloud.hosting import Hosting  # moto takes a second, in which the two above are at work
+
+        hosting = Hosting(place, PROJECT)
+        try:
+            stack = hosting.start(listeners, read_path(template), read_path(source))
+            write_env(place, stack.outputs["BucketName"], keep_tokens(place.home)[TOKEN_NAME])
+            print(describe(place, time.monotonic() - began), flush=True)
+            hosting.warm()
+            ended.wait()
+        finally:
+            place.env_file.unlink(missing_ok=True)
+            hosting.close()
+    return 0
+
+
+@contextmanager
+def hold_lock(place: Place) -> Iterator[None]:
+    """Hold the folder: one cloud at a time. The lock goes with the process. Raises CannotStart where it is held."""
+    with place.lock_file.open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise CannotStart(f"A local cloud is up already on {place.home}. End it, or set LOCALCLOUD_HOME.") from None
+        os.set_inheritable(file.fileno(), False)
+        yield
+
+
+def is_up(place: Place) -> bool:
+    """Whether a cloud holds the folder."""
+    if not place.lock_file.exists():
+        return False
+    with place.lock_file.open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+def build_aside(place: Place, module: str, *arguments: str) -> subprocess.Popen[str]:
+    """Start one of the project's builders; it prints the path of what it built."""
+    return subprocess.Popen(
+        [sys.executable, "-m", module, *arguments],
+        cwd=PROJECT,
+        stdout=subprocess.PIPE,
+        stderr=(place.home / f"{module}.log").open("w"),
+        text=True,
+        start_new_session=True,
+    )
+
+
+def read_path(builder: subprocess.Popen[str]) -> Path:
+    """What a builder built. Raises CannotStart where it failed."""
+    printed, _ = builder.communicate()
+    if builder.returncode:
+        raise CannotStart("The app cannot be packed; the logs infrastructure.*.log in the state's folder say why.")
+    return Path(printed.strip())
+
+
+def raise_limits() -> None:
+    """Take all the open files that the system grants: connections, processes and bodies being read."""
+    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def log_to(path: Path) -> None:
+    logging.basicConfig(filename=path, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    for noisy in ("botocore", "boto3", "urllib3", "werkzeug", "httpx", "httpcore", "s3transfer"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+def describe(place: Place, seconds: float) -> str:
+    home = place.home.relative_to(Path.cwd()) if place.home.is_relative_to(Path.cwd()) else place.home
+    return BANNER.format(aws_url=place.aws_url, api_url=place.api_url, home=home, env=home / "env", seconds=seconds)
