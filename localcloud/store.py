@@ -10,7 +10,6 @@ import contextlib
 import json
 import threading
 from collections.abc import Callable
-from copy import deepcopy
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -33,12 +32,14 @@ class Store:
     def get(self, kind: str, name: str) -> Record | None:
         """A copy of the record, or None."""
         with self._lock:
-            return deepcopy(self._records.get(kind, {}).get(name))
+            record = self._records.get(kind, {}).get(name)
+            copied: Record | None = _copy(record)
+            return copied
 
     def put(self, kind: str, name: str, record: Record) -> None:
         """Keep the record in memory and on disk; datetimes are kept to the microsecond."""
         with self._lock:
-            self._records.setdefault(kind, {})[name] = deepcopy(record)
+            self._records.setdefault(kind, {})[name] = _copy(record)
             self._write(kind, name, record)
 
     def update(self, kind: str, name: str, change: Callable[[Record], Record | None]) -> Record | None:
@@ -68,7 +69,7 @@ class Store:
     def list(self, kind: str) -> list[Record]:
         """Copies of all records of a kind, in the order of their first writing."""
         with self._lock:
-            return [deepcopy(record) for record in self._records.get(kind, {}).values()]
+            return [_copy(record) for record in self._records.get(kind, {}).values()]
 
     def _path(self, kind: str, name: str) -> Path:
         return self._folder / kind / f"{quote(name, safe='')}.json"
@@ -79,6 +80,13 @@ class Store:
         temporary = path.with_suffix(".tmp")
         temporary.write_text(json.dumps({"name": name, "record": record}, default=_encode), encoding="utf-8")
         temporary.replace(path)
+
+
+def _copy(value: Any) -> Any:
+    """A copy of JSON's containers, which are all that a record can change in; several times faster than deepcopy."""
+    if isinstance(value, dict):
+        return {key: _copy(item) for key, item in value.items()}
+    return [_copy(item) for item in value] if isinstance(value, list) else value
 
 
 def _encode(value: Any) -> dict[str, str]:

@@ -211,7 +211,8 @@ def _step(cloud: Cloud, name: str) -> tuple[Record, list[Record]] | None:
             tuning |= {"FailureReason": step.reason} if step.reason else {}
         elif step.kind == "wind_down":
             tuning["_ending"] = step.status
-        save(cloud, tuning | {"LastModifiedTime": now}, event=step.kind == "end")
+        if tuning != cloud.store.get(KIND, name):
+            save(cloud, tuning | {"LastModifiedTime": now}, event=step.kind == "end")
         if step.kind == "wind_down":
             stop_children(cloud, children)
         return (tuning, children) if step.kind == "launch" else None

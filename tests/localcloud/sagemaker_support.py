@@ -150,7 +150,8 @@ def local_sagemaker(home: Path, cores: int = 4, grace: float = 1.0) -> Iterator[
     origin = Origin(Router(moto, S3Keeper(moto, home, lambda *_: None)), late)
     processes = ForkServer(preload=())
     with serve(origin) as url:
-        tools = Tools(client("s3", url), client("logs", url), processes, SystemClock(), {"PATH": os.environ["PATH"]}, grace)
+        environment = {"PATH": os.environ["PATH"]}
+        tools = Tools(client("s3", url), client("logs", url), processes, SystemClock(), environment, grace)
         runner = ProcessJobRunner(home / "jobs", tools, cores)
         cloud = Cloud(tools.clock, Store(home / "sagemaker"), runner, events.append, s3=tools.s3)
         late.app = create_app(cloud)

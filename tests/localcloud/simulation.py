@@ -53,12 +53,15 @@ class SimulatedClock:
         raise AssertionError("never reached")
 
 
+COMPLETED = Outcome("Completed")
+
+
 @dataclass(frozen=True)
 class Course:
     """What a simulated job does: the objective's values, one every `step` seconds, and then its outcome."""
 
     values: Sequence[float] = (0.5,)
-    outcome: Outcome = Outcome("Completed")
+    outcome: Outcome = COMPLETED
     step: float = 10.0
 
 
@@ -160,8 +163,10 @@ class World:
 def build_tuning_request(
     name: str, code: str = "s3://training/code.tar.gz", output: str = "s3://training/out", **changes: Any
 ) -> dict[str, Any]:
-    """A CreateHyperParameterTuningJob request: 6 trials, 2 at a time. Changes: `strategy`, `jobs`, `parallel`, `ranges`,
-    `static` (hyperparameters), `objective` (its Type), `limits`, `config` (further members), `request` (likewise)."""
+    """A CreateHyperParameterTuningJob request: 6 trials, 2 at a time.
+
+    Changes: `strategy`, `jobs`, `parallel`, `ranges`, `static` (hyperparameters), `objective` (its Type), `limits`,
+    `config` (further members of the configuration), `request` (of the request)."""
     job = build_training_request("unused", code, output)
     jobs = changes.get("jobs", 6)
     limits = {"MaxParallelTrainingJobs": changes.get("parallel", 2)} | changes.get("limits", {})
