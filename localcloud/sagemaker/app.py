@@ -73,15 +73,15 @@ async def _answer_rest(cloud: Cloud, request: Request) -> Response:
     model, in_path = _match_path(request.method, request.url.path)
     function = _find_function(RUNTIME_OPERATIONS, model.name, "SageMaker Runtime")
     members = _validate_rest(model, _read_members(model, in_path, request.headers))
-    if payload := model.input_shape.serialization.get("payload"):
-        members[payload] = await request.body()
-    return _render_rest(model, await _call(function, cloud, members))
+    body = {model.input_shape.serialization.get("payload"): await request.body()}
+    return _render_rest(model, await _call(function, cloud, members | body))
 
 
 def _validate_rest(model: botocore.model.OperationModel, members: dict[str, Any]) -> dict[str, Any]:
-    """The members without the payload, whose maximum in the model (6 MB) is older than the service's own (25 MB)."""
+    """The members, checked. The payload is not: the model's maximum (6 MB) is older than the service's own (25 MB)."""
+    payload = model.input_shape.serialization.get("payload")
     try:
-        return parse_request(model, members)
+        return parse_request(model, members | {payload: b""})
     except ValidationException as error:
         raise ServiceError(error.message, code="ValidationError") from error  # the runtime's word for it
 
