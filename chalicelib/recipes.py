@@ -140,18 +140,18 @@ def resolve_recipe(document: Mapping[str, Any] | None) -> Recipe:
 
 def _drop_unsound(document: Any, problems: list[Problem]) -> tuple[dict[str, Any], set[str]]:
     """What of a document can still be judged, and the names of the members of which something was dropped."""
-    known = recipe_schema()["properties"]
+    known = {name: each for name, each in recipe_schema()["properties"].items() if name != "$schema"}
     sound: dict[str, Any] = {}
     broken: set[str] = set()
     for name in known.keys() & document if isinstance(document, Mapping) else ():
         value, path = document[name], f"$.{name}"
-        if isinstance(value, Mapping) and not any(problem.path == path for problem in problems):
-            parts = {part: each for part, each in value.items() if not _lies_below(problems, f"{path}.{part}")}
-            sound[name] = {part: each for part, each in parts.items() if part in known[name]["properties"]}
-        elif not _lies_below(problems, path):
+        if not _lies_below(problems, path):
             sound[name] = value
-        if _lies_below(problems, path):
-            broken.add(name)
+            continue
+        broken.add(name)
+        if isinstance(value, Mapping) and "properties" in known[name]:
+            parts = known[name]["properties"].keys() & value
+            sound[name] = {part: value[part] for part in parts if not _lies_below(problems, f"{path}.{part}")}
     return sound, broken
 
 
@@ -167,7 +167,6 @@ def _find_rule_problems(document: Mapping[str, Any], broken: set[str]) -> list[P
 
 def _build(document: Mapping[str, Any]) -> Recipe:
     simple = {name: _plain(value) for name, value in document.items() if not isinstance(value, Mapping)}
-    simple.pop("$schema", None)
     strategy, pretrained = simple.get("strategy", "Bayesian"), simple.get("pretrained", "auto")
     ranges = _build_ranges(document.get("ranges", {}), strategy, pretrained)
     combinations = ranges.combinations()

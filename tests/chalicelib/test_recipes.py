@@ -20,7 +20,6 @@ from chalicelib.recipe_documents import MAX_BYTES, recipe_schema
 from chalicelib.recipes import OF_OTHER_KIND, Choices, LogRange, Ranges, Recipe, parse_recipe, resolve_recipe
 from tests.recipe_table import PAGE, draw_generated_part
 
-
 ONE_EACH = {"learning_rate": {"values": [1]}, "weight_decay": {"values": [0.1]}}
 SPAN = {"learning_rate": {"min": 1, "max": 2}}
 THIRTY = {"values": list(range(1, 31))}
