@@ -59,7 +59,8 @@ def read_port(environ: Mapping[str, str], name: str, default: int) -> int:
 
 def listen(port: int, variable: str) -> socket.socket:
     """A listening socket of 127.0.0.1. Raises CannotStart where the port is taken."""
-    listener = socket.socket()
+    # asyncio switches Nagle's delay off only where the protocol is named; with it each small answer takes 40 ms longer
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind(("127.0.0.1", port))

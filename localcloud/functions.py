@@ -8,26 +8,20 @@ that runs beyond its timeout is killed with its process, as in Lambda. What an e
 from __future__ import annotations
 
 import json
-import os
-import signal
-import socket
-import subprocess
-import sys
 import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
+from functools import partial
 from typing import Any
 
-from localcloud.function_host import receive_frame, send_frame
+from localcloud.environments import Environment, FunctionHost, HostError
 from localcloud.provision import ACCOUNT, Function
 
 PAYLOAD_BYTES = 6 * 1024 * 1024
 CONCURRENCY = 10  # what a new account has
 IDLE_SECONDS = 60.0
-START_SECONDS = 30.0
 Log = Callable[[str, str], None]
 
 
@@ -44,29 +38,6 @@ class PayloadTooLarge(FunctionError):
 
 
 @dataclass
-class Environment:
-    """One forked process of one function."""
-
-    connection: socket.socket
-    stream: str
-    process: int
-    idle_since: float = 0.0
-
-    def ask(self, call: dict[str, Any], timeout: float) -> Any:
-        """Raises TimeoutError, and EOFError or ConnectionError where the process ended."""
-        self.connection.settimeout(timeout)
-        send_frame(self.connection, json.dumps(call).encode())
-        return receive_frame(self.connection)
-
-    def close(self) -> None:
-        self.connection.close()
-
-    def kill(self) -> None:
-        os.kill(self.process, signal.SIGKILL)
-        self.connection.close()
-
-
-@dataclass
 class _Pool:
     function: Function
     free: threading.Semaphore
@@ -76,21 +47,12 @@ class _Pool:
 class Functions:
     """All functions of one app. `log(function, line)` takes what they print."""
 
-    def __init__(
-        self, functions: Iterable[Function], *, project: Path, region: str, log: Log, module: str = "app"
-    ) -> None:
+    def __init__(self, functions: Iterable[Function], host: FunctionHost, *, region: str, log: Log) -> None:
         self._pools = {function.name: _Pool(function, threading.Semaphore(CONCURRENCY)) for function in functions}
-        self._project, self._region, self._log, self._module = project, region, log, module
+        self._host, self._region, self._log = host, region, log
         self._lock = threading.Lock()
-        self._host: subprocess.Popen[bytes] | None = None
-        self._control: socket.socket | None = None
         self._closed = threading.Event()
         threading.Thread(target=self._retire, daemon=True, name="retire-environments").start()
-
-    def start(self) -> None:
-        """Start the process that imports the app. Environments are forked from it as they are needed."""
-        with self._lock:
-            self._start_host()
 
     def warm(self, name: str) -> None:
         """Have one environment of a function ready."""
@@ -98,12 +60,8 @@ class Functions:
         self._give_back(self._pools[name], environment)
 
     def close(self) -> None:
-        """End every process."""
+        """Stop tending the environments. They end with their host."""
         self._closed.set()
-        with self._lock:
-            if self._control is not None and self._host is not None:
-                self._control.close()
-                self._host.wait(10)
 
     def invoke(self, name: str, event: Any, request_id: str = "") -> Any:
         """A function's result for an event. Raises FunctionError where it raised, timed out, or its process ended."""
@@ -170,56 +128,12 @@ class Functions:
                         environment.close()
 
     def _start_environment(self, function: Function) -> Environment:
-        ours, theirs = socket.socketpair()
-        reader, writer = os.pipe()
         stream = f"{time.strftime('%Y/%m/%d', time.gmtime())}/[$LATEST]{uuid.uuid4().hex}"
-        order = {"handler": function.handler, "environment": self._variables(function, stream)}
-        with theirs, self._lock:
-            control = self._start_host()
-            socket.send_fds(control, [json.dumps(order).encode()], [theirs.fileno(), writer])
-            os.close(writer)
-            theirs.close()  # so that the environment's end is seen as the end of the stream
-            threading.Thread(target=self._follow, args=(function.name, reader), daemon=True).start()
-            ours.settimeout(START_SECONDS)
-            try:
-                process = json.loads(receive_frame(ours))["pid"]
-            except (EOFError, OSError) as error:
-                self._stop_host()
-                raise FunctionError(
-                    "Runtime.ImportModuleError", f"{function.handler} did not start: {error}"
-                ) from error
-        return Environment(ours, stream, process)
-
-    def _start_host(self) -> socket.socket:
-        if self._control is not None and self._host is not None and self._host.poll() is None:
-            return self._control
-        ours, theirs = socket.socketpair()
-        variables = dict(os.environ)
-        for pool in self._pools.values():
-            variables |= pool.function.environment  # modules read some of it when they are imported
-        reader, writer = os.pipe()
-        program = [sys.executable, "-m", "localcloud.function_host", str(theirs.fileno()), self._module]
-        with theirs:
-            self._host = subprocess.Popen(
-                program,
-                cwd=self._project,
-                env=variables
-                | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent.parent), str(self._project)])},
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                stdout=writer,
-                stderr=writer,
-                start_new_session=True,
-            )
-        os.close(writer)
-        threading.Thread(target=self._follow, args=(self._module, reader), daemon=True).start()
-        self._control = ours
-        return ours
-
-    def _stop_host(self) -> None:
-        if self._control is not None:
-            self._control.close()
-        self._control = None
+        variables = self._variables(function, stream)
+        try:
+            return self._host.fork(function.handler, variables, stream, partial(self._log, function.name))
+        except HostError as error:
+            raise FunctionError("Runtime.ImportModuleError", f"{function.handler} did not start: {error}") from error
 
     def _variables(self, function: Function, stream: str) -> dict[str, str]:
         """The variables that Lambda adds to a function's own. LAMBDA_TASK_ROOT is left out: the X-Ray SDK takes it
@@ -236,11 +150,6 @@ class Functions:
             "_HANDLER": function.handler,
             "TZ": ":UTC",
         }
-
-    def _follow(self, name: str, descriptor: int) -> None:
-        with os.fdopen(descriptor, errors="replace") as lines:
-            for line in lines:
-                self._log(name, line.rstrip("\n"))
 
 
 def check_size(payload: Any, what: str) -> None:

@@ -24,6 +24,7 @@ from botocore.config import Config
 
 from localcloud.addresses import REGION, Place, keep_tokens
 from localcloud.clock import SystemClock
+from localcloud.environments import FunctionHost
 from localcloud.event_bus import EventBus
 from localcloud.event_delivery import Delivery, subscribe
 from localcloud.forkserver import ForkServer
@@ -50,8 +51,8 @@ API_THREADS = 64
 class Hosting:
     """A running local cloud. Build, `start`, and in the end `close`."""
 
-    def __init__(self, place: Place, project: Path) -> None:
-        self._place, self._project, self._home = place, project, place.home
+    def __init__(self, place: Place, host: FunctionHost) -> None:
+        self._place, self._home, self._host = place, place.home, host
         self._clients = cache(self._connect)
         moto = make_moto()
         self._bus = EventBus(REGION, self._wake)
@@ -73,8 +74,7 @@ class Hosting:
         self._serve(self._origin, sockets[0])
         stack = self._provision(json.loads(template.read_text()), source)
         self._log = FunctionLog(self._home / "functions.log", self._clients("logs"))
-        self._functions = Functions(stack.functions, project=self._project, region=REGION, log=self._log)
-        self._functions.start()
+        self._functions = Functions(stack.functions, self._host, region=REGION, log=self._log)
         self._delivery = Delivery(stack.functions, self._functions.invoke, region=REGION, lost=self._keep_lost)
         gateway = Gateway(
             stack.api_body,
@@ -102,6 +102,7 @@ class Hosting:
         self._endpoints.close()
         if self._functions is not None:
             self._functions.close()
+        self._host.close()
         if self._log is not None:
             self._log.close()
         self._processes.close()

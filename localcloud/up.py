@@ -7,6 +7,7 @@ own, since building the template imports the app, and `infrastructure` is not th
 from __future__ import annotations
 
 import fcntl
+import json
 import logging
 import os
 import resource
@@ -20,6 +21,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from localcloud.addresses import TOKEN_NAME, CannotStart, Place, enter, keep_tokens, listen, write_env
+from localcloud.environments import FunctionHost
 
 PROJECT = Path(__file__).resolve().parent.parent
 BANNER = """
@@ -54,16 +56,19 @@ def run_up(place: Place) -> int:
         enter(place)
         raise_limits()
         log_to(place.home / "localcloud.log")
-        template = build_aside(
+        template_builder = build_aside(
             place, "infrastructure.template", "--stage", "local", "--cache", str(place.home / "template")
         )
-        source = build_aside(place, "infrastructure.source", "--to", str(place.home / "source"))
+        source_builder = build_aside(place, "infrastructure.source", "--to", str(place.home / "source"))
+        template = read_path(template_builder)
+        host = FunctionHost(PROJECT, "app", read_variables(template), logging.getLogger("app").info)
+        host.start()
 
-        from localcloud.hosting import Hosting  # moto takes a second, in which the two above are at work
+        from localcloud.hosting import Hosting  # moto takes a second, in which the app is imported on another core
 
-        hosting = Hosting(place, PROJECT)
+        hosting = Hosting(place, host)
         try:
-            stack = hosting.start(listeners, read_path(template), read_path(source))
+            stack = hosting.start(listeners, template, read_path(source_builder))
             write_env(place, stack.outputs["BucketName"], keep_tokens(place.home)[TOKEN_NAME])
             print(describe(place, time.monotonic() - began), flush=True)
             hosting.warm()
@@ -116,6 +121,13 @@ def read_path(builder: subprocess.Popen[str]) -> Path:
     if builder.returncode:
         raise CannotStart("The app cannot be packed; the logs infrastructure.*.log in the state's folder say why.")
     return Path(printed.strip())
+
+
+def read_variables(template: Path) -> dict[str, str]:
+    """The functions' common variables that are plain text in the template, and the stage: what an import may read."""
+    common = json.loads(template.read_text()).get("Globals", {}).get("Function", {}).get("Environment", {})
+    plain = {name: value for name, value in common.get("Variables", {}).items() if isinstance(value, str)}
+    return plain | {"STAGE": "local"}
 
 
 def raise_limits() -> None:

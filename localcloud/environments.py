@@ -1,0 +1,129 @@
+"""The cloud's side of `function_host`: starts that process, and has environments forked from it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from localcloud.function_host import receive_frame, send_frame
+
+PACKAGE = Path(__file__).resolve().parent.parent
+START_SECONDS = 30.0
+Lines = Callable[[str], None]
+
+
+class HostError(Exception):
+    """The host ended, or an environment did before it could serve; the log says why."""
+
+
+@dataclass
+class Environment:
+    """One forked process of one function."""
+
+    connection: socket.socket
+    stream: str
+    process: int
+    idle_since: float = 0.0
+
+    def ask(self, call: dict[str, Any], timeout: float) -> Any:
+        """Raises TimeoutError, and EOFError or ConnectionError where the process ended."""
+        self.connection.settimeout(timeout)
+        send_frame(self.connection, json.dumps(call).encode())
+        return receive_frame(self.connection)
+
+    def close(self) -> None:
+        self.connection.close()
+
+    def kill(self) -> None:
+        os.kill(self.process, signal.SIGKILL)
+        self.connection.close()
+
+
+class FunctionHost:
+    """The process that has imported the app's module. `log` takes what it prints before any environment is forked.
+
+    `variables` are what the module may read when it is imported; each environment gets its own on top.
+    """
+
+    def __init__(self, project: Path, module: str, variables: Mapping[str, str], log: Lines) -> None:
+        self._project, self._module, self._log = project, module, log
+        self._variables = os.environ | dict(variables)
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._control: socket.socket | None = None
+
+    def start(self) -> None:
+        """Begin to import the app."""
+        with self._lock:
+            self._open()
+
+    def fork(self, handler: str, variables: Mapping[str, str], stream: str, log: Lines) -> Environment:
+        """A new environment for a handler. Raises HostError."""
+        ours, theirs = socket.socketpair()
+        reader, writer = os.pipe()
+        order = {"handler": handler, "environment": dict(variables)}
+        with self._lock:  # one order at a time: the host reads each as one message
+            socket.send_fds(self._open(), [json.dumps(order).encode()], [theirs.fileno(), writer])
+            theirs.close()  # so that the environment's end is seen as the end of the stream
+            os.close(writer)
+            follow(reader, log)
+            ours.settimeout(START_SECONDS)
+            try:
+                process = json.loads(receive_frame(ours))["pid"]
+            except (EOFError, OSError) as error:
+                self._close()
+                raise HostError(f"{type(error).__name__}: {error}") from error
+        return Environment(ours, stream, process)
+
+    def close(self) -> None:
+        """End the host and every environment."""
+        with self._lock:
+            self._close()
+
+    def _open(self) -> socket.socket:
+        if self._control is not None and self._process is not None and self._process.poll() is None:
+            return self._control
+        ours, theirs = socket.socketpair()
+        reader, writer = os.pipe()
+        path = os.pathsep.join([str(PACKAGE), str(self._project)])
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "localcloud.function_host", str(theirs.fileno()), self._module],
+                cwd=self._project,
+                env=self._variables | {"PYTHONPATH": path},
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=writer,
+                stderr=writer,
+                start_new_session=True,
+            )
+        os.close(writer)
+        follow(reader, self._log)
+        self._control = ours
+        return ours
+
+    def _close(self) -> None:
+        if self._control is not None and self._process is not None:
+            self._control.close()
+            self._process.wait(10)
+        self._control = None
+
+
+def follow(descriptor: int, log: Lines) -> None:
+    """Hand each line that comes out of a pipe to `log`, on a thread of its own."""
+
+    def read() -> None:
+        with os.fdopen(descriptor, errors="replace") as lines:
+            for line in lines:
+                log(line.rstrip("\n"))
+
+    threading.Thread(target=read, daemon=True, name="follow-log").start()
