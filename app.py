@@ -16,12 +16,12 @@ import json
 import os
 from collections.abc import Callable
 from functools import cache, partial, wraps
-from typing import Any
+from typing import Any, cast
 from urllib.parse import unquote
 
 from aws_lambda_powertools import Logger
 from chalice import Chalice, Rate, Response
-from chalice.app import CloudWatchEvent, ConvertToMiddleware, Request
+from chalice.app import CloudWatchEvent, ConvertToMiddleware, MultiDict, Request
 
 from chalicelib import errors, intake, models, predictions, progress
 from chalicelib.advance import advance
@@ -31,14 +31,14 @@ from chalicelib.settings import Settings
 
 APP_NAME = os.environ.get("APP_NAME", Settings.app_name)  # the rules are made when the app is packaged
 VERSION = "0.1.0"
-JSON = {"Content-Type": "application/json"}
+JSON: dict[str, str | list[str]] = {"Content-Type": "application/json"}
 View = Callable[..., dict[str, Any]]
 
 logger = Logger(service=APP_NAME)
 services = ServiceProvider(partial(connect_services, logger))
 
 
-class App(Chalice):  # type: ignore[misc]
+class App(Chalice):
     """A Chalice app whose own refusals (unknown route, wrong method) look like ours."""
 
     def __call__(self, event: dict[str, Any], context: Any) -> dict[str, Any]:
@@ -95,17 +95,19 @@ def count(name: str, value: float = 1, unit: str = "Count") -> None:
 
 def render_error(error: errors.WhippetError) -> Response:
     """An error as every route tells it: {"error": {"code", "message"}}."""
-    headers = JSON | ({"Retry-After": str(error.retry_after)} if error.retry_after else {})
+    headers: dict[str, str | list[str]] = dict(JSON)
+    if error.retry_after:
+        headers["Retry-After"] = str(error.retry_after)
     return Response({"error": {"code": error.code, "message": error.message}}, headers, error.status)
 
 
 def answer(view: View, params: dict[str, str], *, is_open: bool, status: int) -> Response:
     """What a view returns, or its error, as JSON. Nothing else of what went wrong leaves the function."""
     try:
-        if not is_open:
-            logger.append_keys(token=services.current.tokens.check(app.current_request.headers.get("authorization")))
+        who = "anyone" if is_open else services.current.tokens.check(get_request().headers.get("authorization"))
         named = {name: unquote(value) for name, value in params.items()}
-        return Response(json.dumps(view(services.current, **named), default=str), JSON, status)
+        with logger.append_context_keys(token=who, **{key: value for key, value in named.items() if key == "run_id"}):
+            return Response(json.dumps(view(services.current, **named), default=str), dict(JSON), status)
     except errors.WhippetError as error:
         count("ServerErrors" if error.status >= 500 else "ClientErrors")
         logger.warning("refused", extra={"status": error.status, "code": error.code, "why": error.message})
@@ -132,8 +134,14 @@ def route(path: str, method: str = "GET", *, is_open: bool = False, status: int 
 
 
 def get_query(name: str) -> str | None:
-    found: str | None = (app.current_request.query_params or {}).get(name)
+    found: str | None = (get_request().query_params or MultiDict({})).get(name)
     return found
+
+
+def get_request() -> Request:
+    request = app.current_request
+    assert request is not None
+    return request
 
 
 @route("/health", is_open=True)
@@ -163,9 +171,9 @@ def delete_model(services: Services, name: str) -> dict[str, Any]:
 @route("/models/{name}/predict", "POST")
 def predict(services: Services, name: str) -> dict[str, Any]:
     """The classes of a picture (JPEG, PNG or WebP as the body), best first."""
-    request: Request = app.current_request
-    content_type = request.headers.get("content-type", "")
-    result = predictions.predict(name, request.raw_body, content_type, get_query("top"), services)
+    request = get_request()
+    body, content_type = cast(bytes, request.raw_body), request.headers.get("content-type", "")
+    result = predictions.predict(name, body, content_type, get_query("top"), services)
     count("Predictions")
     count("PredictionTime", result["milliseconds"], "Milliseconds")
     return result
@@ -234,9 +242,7 @@ def on_tuning_job_changed(event: CloudWatchEvent) -> None:
     advance_ours(event.detail["HyperParameterTuningJobName"], "tuning job")
 
 
-@app.on_cw_event(
-    of_ours("SageMaker Training Job State Change", "TrainingJobName", {"wildcard": f"{APP_NAME}-*-train"})
-)
+@app.on_cw_event(of_ours("SageMaker Training Job State Change", "TrainingJobName", {"wildcard": f"{APP_NAME}-*-train"}))
 def on_training_job_changed(event: CloudWatchEvent) -> None:
     """A run's training job changed its state. No trial's name ends as its does."""
     name = event.detail["TrainingJobName"]

@@ -6,6 +6,7 @@ there, on first use, since they take longer to import than all of the app.
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -59,6 +60,32 @@ class Entry:
     size: int
     modified: datetime
     version: str | None = None
+
+
+class _ObjectFile(io.RawIOBase):
+    """A file that raises our errors: zipfile takes an OSError, which smart_open's are, for a broken archive."""
+
+    def __init__(self, file: Any, doing: str) -> None:
+        super().__init__()
+        self._file = file
+        self._doing = doing
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        with translated(self._doing):
+            return cast(bytes, self._file.read(size))
+
+    def seek(self, offset: int, whence: int = 0, /) -> int:
+        with translated(self._doing):
+            return int(self._file.seek(offset, whence))
+
+    def tell(self) -> int:
+        return int(self._file.tell())
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
 
 
 class Bucket:
@@ -168,9 +195,12 @@ class Bucket:
         """A seekable file over an object, read by ranged GETs. Raises our errors on opening, and while it is read."""
         from smart_open import s3
 
+        doing = f"Reading s3://{self.name}/{key}"
         options = {"buffer_size": READ_BUFFER, "range_chunk_size": RANGE, "client": self._client}
-        with translated(f"Reading s3://{self.name}/{key}"), s3.open(self.name, key, "rb", **options) as file:
-            yield cast(BinaryIO, file)
+        with translated(doing):
+            file = s3.open(self.name, key, "rb", **options)
+        with file:
+            yield cast(BinaryIO, _ObjectFile(file, doing))
 
     def sign_upload(self, key: str, seconds: int) -> str:
         """A URL that lets its holder PUT this one object for that long."""

@@ -55,14 +55,21 @@ class FakeClock:
 
 @dataclass
 class Trouble:
-    """What goes wrong: `plan` maps the number of a call, counted from 0, to 'throttle', 'before' or 'after'."""
+    """What goes wrong at a call, by its number counted from 0.
+
+    `throttle` refuses it, `before` and `after` kill the caller there, and `meanwhile` lets another function run whole
+    before it: that one is `other`.
+    """
 
     plan: dict[int, str] = field(default_factory=dict)
     calls: list[str] = field(default_factory=list)
+    other: Callable[[], None] = lambda: None
 
     def around(self, operation: str, work: Callable[[], Any]) -> Any:
         what = self.plan.get(len(self.calls))
         self.calls.append(operation)
+        if what == "meanwhile":
+            self.other()
         if what == "throttle":
             raise fail("ThrottlingException", "Rate exceeded", operation)
         if what == "before":
@@ -156,7 +163,9 @@ class FakeS3(Client):
     def do_list_objects_v2(
         self, Bucket: str, Prefix: str, Delimiter: str = "", StartAfter: str = "", ContinuationToken: str = ""
     ) -> Any:
-        keys = sorted(key for key in self.versions if key.startswith(Prefix) and key > (ContinuationToken or StartAfter))
+        keys = sorted(
+            key for key in self.versions if key.startswith(Prefix) and key > (ContinuationToken or StartAfter)
+        )
         folders = {cut_folder(key, Prefix) for key in keys} if Delimiter else {""}
         files = [key for key in keys if not (Delimiter and cut_folder(key, Prefix))]
         page = files[: self.world.page]

@@ -1,0 +1,138 @@
+"""Whatever is doubled, dropped, delayed, throttled or killed: in the end there is one of everything, and an answer."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import Counter
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from chalicelib.advance import advance
+from chalicelib.errors import WhippetError
+from chalicelib.intake import advance_by_endpoint, look_at_dataset, stop_run, sweep
+from chalicelib.runs import ENDED
+from tests.fakes import Killed, World
+from tests.support.pictures import build_colour_zip
+
+ZIP = build_colour_zip(counts={"red": 3, "green": 3})
+ONE_OF_EACH = {
+    "CreateHyperParameterTuningJob": 1,
+    "CreateTrainingJob": 1,
+    "CreateModel": 1,
+    "CreateEndpointConfig": 1,
+    "CreateEndpoint": 1,
+}
+KINDS = st.sampled_from(["throttle", "before", "after", "meanwhile", "meanwhile"])
+TROUBLES = st.dictionaries(st.integers(0, 160), KINDS, max_size=6)
+EVENTS = st.lists(
+    st.tuples(st.sampled_from(["upload", "tuning", "training", "endpoint", "sweep"]), st.booleans()), max_size=12
+)
+
+
+def make_world(trouble: dict[int, str]) -> World:
+    """An account with an upload, in which functions meet this trouble."""
+    world = World()
+    world.upload("dogs.zip", ZIP)
+    world.trouble.plan = trouble
+    world.trouble.other = lambda: deliver(world, "sweep")
+    return world
+
+
+def deliver(world: World, event: str) -> None:
+    """One event comes to a fresh function, which may fail or be killed: then nothing brings the event back."""
+    run_ids = [key.split("/")[1] for key in world.list_keys("runs/") if key.endswith("/run.json")]
+    services = world.services()
+    with contextlib.suppress(WhippetError, Killed):
+        if event == "upload":
+            look_at_dataset("dogs", services)
+        elif event == "sweep":
+            sweep(services)
+        for run_id in run_ids if event in ("tuning", "training") else ():
+            advance(run_id, services)
+        for name in list(world.sagemaker.kept["Endpoint"]) if event == "endpoint" else ():
+            advance_by_endpoint(name, services)
+
+
+def settle(world: World) -> None:
+    """No more trouble: what runs ends, and the schedule sweeps, until nothing is left to do."""
+    world.trouble.plan = {}
+    for _ in range(12):
+        deliver(world, "sweep")
+        world.end_everything()
+        world.clock.sleep(400)  # claims of the killed expire
+    deliver(world, "sweep")
+
+
+def count_created(world: World) -> dict[str, int]:
+    return {f"Create{title}": len(kept) for title, kept in world.sagemaker.kept.items()}
+
+
+@settings(max_examples=50, deadline=None)
+@given(events=EVENTS, trouble=TROUBLES)
+def test_one_of_everything_whatever_happens(events: list[tuple[str, bool]], trouble: dict[int, str]) -> None:
+    """Any order of events, with calls throttled and functions killed, ends in one deployed run and word of each step."""
+    world = make_world(trouble)
+    for event, ends in events:
+        deliver(world, event)
+        if ends:
+            world.end_everything()
+    settle(world)
+    [key] = [key for key in world.list_keys("runs/") if key.endswith("/result.json")]
+    assert world.read(key)["status"] == "deployed"
+    assert count_created(world) == ONE_OF_EACH
+    assert world.list_keys("active/") == []
+    told = Counter(name for name, _ in world.events.sent)
+    assert set(told) == {"Tuning Started", "Training Started", "Deployment Started", "Model Deployed"}
+    if not set(trouble.values()) - {"meanwhile"}:
+        assert set(told.values()) == {1}
+        assert len(world.sns.sent) == 4
+
+
+@settings(max_examples=50, deadline=None)
+@given(events=EVENTS, trouble=TROUBLES, at=st.integers(0, 12))
+def test_a_stop_leaves_nothing_running(events: list[tuple[str, bool]], trouble: dict[int, str], at: int) -> None:
+    """A person's stop at any moment ends in `stopped` with no job and no endpoint, or was too late: `deployed`."""
+    world = make_world(trouble)
+    for number, (event, ends) in enumerate([("upload", False), *events]):
+        if number >= at:
+            for key in world.list_keys("runs/"):
+                if key.endswith("/run.json"):
+                    with contextlib.suppress(WhippetError, Killed):
+                        stop_run(key.split("/")[1], "ann", world.services())
+        deliver(world, event)
+        if ends:
+            world.end_everything()
+    settle(world)
+    [key] = [key for key in world.list_keys("runs/") if key.endswith("/result.json")]
+    status = world.read(key)["status"]
+    assert status in ENDED
+    assert bool(world.sagemaker.kept["Endpoint"]) == (status == "deployed")
+    for title in ("HyperParameterTuningJob", "TrainingJob"):
+        assert all(
+            job[f"{title}Status"] not in ("InProgress", "Stopping") for job in world.sagemaker.kept[title].values()
+        )
+    assert world.list_keys("active/") == []
+
+
+@settings(max_examples=50, deadline=None)
+@given(events=EVENTS, trouble=TROUBLES, again=st.integers(0, 12))
+def test_the_newer_upload_wins(events: list[tuple[str, bool]], trouble: dict[int, str], again: int) -> None:
+    """A second upload at any moment: every run ends, and the endpoint serves the newest."""
+    world = make_world(trouble)
+    for number, (event, ends) in enumerate([*events, ("sweep", True)]):
+        deliver(world, event)
+        if number == min(again, len(events)):
+            world.upload("dogs.zip", build_colour_zip(seed=1, counts={"red": 3, "green": 3}))
+        if ends:
+            world.end_everything()
+    settle(world)
+    runs = [world.read(key) for key in world.list_keys("runs/") if key.endswith("/run.json")]
+    statuses = {run["run_id"]: world.read(f"runs/{run['run_id']}/result.json")["status"] for run in runs}
+    newest = max(runs, key=lambda run: (run["created_at"], run["run_id"]))["run_id"]
+    assert statuses[newest] == "deployed"
+    assert set(statuses.values()) <= {"deployed", "superseded"}
+    [endpoint] = world.sagemaker.kept["Endpoint"].values()
+    assert endpoint["EndpointConfigName"] == newest
+    assert world.sagemaker.count("CreateEndpoint") >= 1
+    assert world.list_keys("active/") == []
