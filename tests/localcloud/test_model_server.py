@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -18,6 +17,7 @@ import pytest
 from localcloud.model_server import describe_error, load_handler
 from tests.support.image_kinds import announce_png, draw, encode
 from tests.support.model_archives import write_model
+from tests.support.model_servers import end_server, post, start_server
 
 JPEG = encode(draw(120, 90), "JPEG")
 SLOW_MODEL = """
@@ -29,37 +29,13 @@ def output_fn(prediction, accept): return prediction
 """
 
 
-def start_server(model_dir: Path, folder: Path, threads: int = 2) -> tuple[subprocess.Popen[bytes], str]:
-    """Start a model server and wait until it serves; its process and its URL."""
-    port_file = folder / "port"
-    command = [sys.executable, "-m", "localcloud.model_server", "--model-dir", str(model_dir)]
-    options = ["--port-file", str(port_file), "--threads", str(threads)]
-    process = subprocess.Popen([*command, *options], stderr=(folder / "log").open("wb"))
-    deadline = time.monotonic() + 60
-    while not port_file.exists():
-        assert process.poll() is None, (folder / "log").read_text()
-        assert time.monotonic() < deadline, "the server did not start within a minute"
-        time.sleep(0.02)
-    return process, f"http://127.0.0.1:{port_file.read_text()}"
-
-
-def end(process: subprocess.Popen[bytes]) -> int:
-    process.send_signal(signal.SIGTERM)
-    return process.wait(20)
-
-
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The URL of a server with a model of three classes."""
     folder = tmp_path_factory.mktemp("server")
     process, url = start_server(write_model(folder / "model"), folder)
     yield url
-    end(process)
-
-
-def post(url: str, body: bytes, **headers: str) -> httpx.Response:
-    names = {name.replace("_", "-"): value for name, value in headers.items()}
-    return httpx.post(f"{url}/invocations", content=body, headers=names, timeout=30)
+    end_server(process)
 
 
 def test_ping_says_that_the_model_is_loaded(server: str) -> None:
@@ -128,7 +104,7 @@ def test_sigterm_answers_what_is_under_way(tmp_path: Path) -> None:
     with ThreadPoolExecutor(1) as pool:
         answer = pool.submit(post, url, b"hello", content_type="application/octet-stream")
         time.sleep(0.2)
-        end(process)
+        end_server(process)
         assert answer.result().content == b"hello"
 
 

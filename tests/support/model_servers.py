@@ -1,0 +1,37 @@
+"""A model server as a process of its own."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+
+
+def start_server(model_dir: Path, folder: Path, threads: int = 2) -> tuple[subprocess.Popen[bytes], str]:
+    """Start a model server and wait until it serves; its process and its URL. Its files are left in `folder`."""
+    port_file = folder / "port"
+    command = [sys.executable, "-m", "localcloud.model_server", "--model-dir", str(model_dir)]
+    options = ["--port-file", str(port_file), "--threads", str(threads)]
+    process = subprocess.Popen([*command, *options], stderr=(folder / "log").open("wb"))
+    deadline = time.monotonic() + 60
+    while not port_file.exists():
+        assert process.poll() is None, (folder / "log").read_text()
+        assert time.monotonic() < deadline, "the server did not start within a minute"
+        time.sleep(0.02)
+    return process, f"http://127.0.0.1:{port_file.read_text()}"
+
+
+def end_server(process: subprocess.Popen[bytes]) -> int:
+    """SIGTERM; the exit status."""
+    process.send_signal(signal.SIGTERM)
+    return process.wait(20)
+
+
+def post(url: str, body: bytes, **headers: str) -> httpx.Response:
+    """Invoke the model."""
+    names = {name.replace("_", "-"): value for name, value in headers.items()}
+    return httpx.post(f"{url}/invocations", content=body, headers=names, timeout=30)
