@@ -148,6 +148,7 @@ def test_defaults_that_depend_on_other_members(document: dict[str, Any], member:
         ({"ranges": {"batch_size": [1]}}, "$.ranges.batch_size[0]", "at least 2"),
         ({"ranges": {"learning_rate": {"min": 1}}}, "$.ranges.learning_rate", "either min and max, or values"),
         ({"ranges": {"learning_rate": {"min": 1, "max": 2, "values": [1]}}}, "$.ranges.learning_rate", "not both"),
+        ({"ranges": {"learning_rate": {"min": 1, "values": [1]}}}, "$.ranges.learning_rate", "not both"),
         ({"ranges": {"learning_rate": {"min": 2, "max": 1}}}, "$.ranges.learning_rate", "not less than max"),
         ({"ranges": {"weight_decay": {"min": 0, "max": 0.1}}}, "$.ranges.weight_decay.min", "at least 1e-09"),
         ({"instance_types": {"trial": ["m5.xlarge"]}}, "$.instance_types.trial[0]", "'ml.m5.xlarge'"),
