@@ -54,6 +54,7 @@ class LocalCloud:
         self.aws_port, self.port = find_free_port(), find_free_port()
         self.process: subprocess.Popen[bytes] | None = None
         self.variables: dict[str, str] = {}
+        self.start_seconds = 0.0
 
     def start(self) -> float:
         """Start it and wait until it serves. Returns the seconds that took."""
@@ -73,7 +74,8 @@ class LocalCloud:
             what=f"the local cloud is ready (see {self.home / 'up.log'})",
             every=0.02,
         )
-        return time.monotonic() - started
+        self.start_seconds = time.monotonic() - started
+        return self.start_seconds
 
     def _is_ready(self) -> bool | None:
         assert self.process is not None

@@ -1,0 +1,98 @@
+"""`make demo` as a newcomer runs it, once installed: its time, its accuracy, and how much of it nothing worked.
+
+The demo runs against a cloud that stays up afterwards, so that its jobs can be asked when they ran; the cloud's own
+start is counted into the demo's time.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from benchmarks.results import claim, write_result
+from tests.support.local_cloud import LocalCloud, run_local_cloud
+
+Span = tuple[float, float]
+
+
+def run_demo(cloud: LocalCloud) -> tuple[str, Span]:
+    """Run the demo on a cloud that is up. Returns what it printed, and from when to when it ran."""
+    environment = {**os.environ, "LOCALCLOUD_HOME": str(cloud.home)}
+    environment |= {"AWS_PORT": str(cloud.aws_port), "PORT": str(cloud.port)}
+    start = time.time()
+    done = subprocess.run(
+        [sys.executable, "-m", "localcloud", "demo"], env=environment, capture_output=True, text=True, timeout=900
+    )
+    if done.returncode:
+        raise SystemExit(f"the demo failed:\n{done.stdout}\n{done.stderr}")
+    return done.stdout, (start, time.time())
+
+
+def find_work(cloud: LocalCloud) -> list[Span]:
+    """When a training job ran, or an endpoint was in service (to the end)."""
+    spans = []
+    for summary in cloud.sagemaker.list_training_jobs(MaxResults=100)["TrainingJobSummaries"]:
+        job = cloud.sagemaker.describe_training_job(TrainingJobName=summary["TrainingJobName"])
+        spans.append((to_seconds(job["TrainingStartTime"]), to_seconds(job["TrainingEndTime"])))
+    for endpoint in cloud.sagemaker.list_endpoints()["Endpoints"]:
+        spans.append((to_seconds(endpoint["LastModifiedTime"]), float("inf")))
+    return spans
+
+
+def to_seconds(moment: datetime) -> float:
+    return moment.timestamp()
+
+
+def measure_idle(work: list[Span], whole: Span) -> float:
+    """Seconds of the whole span that no span of work covers."""
+    idle, reached = 0.0, whole[0]
+    for start, end in sorted(work):
+        idle += max(0.0, min(start, whole[1]) - reached)
+        reached = max(reached, min(end, whole[1]))
+    return idle + whole[1] - reached
+
+
+def read_run(cloud: LocalCloud) -> dict[str, Any]:
+    """The one run, as its folder tells it: tuning.json and result.json."""
+    (run,) = cloud.list_runs("digits")
+    files = {}
+    for name in ("tuning", "result"):
+        body = cloud.s3.get_object(Bucket=cloud.bucket, Key=f"runs/{run['run_id']}/{name}.json")["Body"].read()
+        files[name] = json.loads(body)
+    return files
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as folder, run_local_cloud(Path(folder) / "state") as cloud:
+        start_seconds = cloud.start_seconds
+        printed, whole = run_demo(cloud)
+        idle = measure_idle(find_work(cloud), whole)
+        run = read_run(cloud)
+    seconds = whole[1] - whole[0] + start_seconds
+    trials = run["tuning"]["trials"]
+    tuned = {name for trial in trials for name in trial["hyperparameters"]}
+    right = len(re.findall(r"✓", printed))
+    write_result(
+        "demo",
+        [
+            claim("make demo, once installed", seconds, "s", at_most=240),
+            claim("trials", len(trials), "trials", at_least=4),
+            claim("hyperparameters tuned", len(tuned), "hyperparameters", at_least=3, names=sorted(tuned)),
+            claim("test accuracy", run["result"]["metrics"]["test"]["accuracy"], "share", at_least=0.96),
+            claim("right answers of the route to three test images", right, "answers", at_least=3),
+            claim("time in which nothing trains or serves", idle / (whole[1] - whole[0]), "share", at_most=0.10),
+        ],
+        packages=["torch", "torchvision", "optuna", "moto"],
+    )
+
+
+if __name__ == "__main__":
+    main()
