@@ -106,8 +106,9 @@ class Learner:
         self.criterion = nn.CrossEntropyLoss()
         self.precision = choose_precision(device)
         self.optimizer = torch.optim.AdamW(group_parameters(network, weight_decay), lr=rate, fused=True)
+        # The schedule cannot divide fewer than five steps into its two phases.
         self.schedule = torch.optim.lr_scheduler.OneCycleLR(
-            self.optimizer, max_lr=rate, total_steps=max(steps, 4), pct_start=0.25, cycle_momentum=False
+            self.optimizer, max_lr=rate, total_steps=max(steps, 5), pct_start=0.25, cycle_momentum=False
         )
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.precision is torch.float16)
 

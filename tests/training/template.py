@@ -1,0 +1,58 @@
+"""A process that has imported torch and run nothing with it; each line it reads starts a job forked from it.
+
+In: {"script", "argv", "environ", "cwd", "log"}; out: {"pid"} at once, {"pid", "code"} at its end; all are JSON lines.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import runpy
+import sys
+import threading
+from typing import Any
+
+import torch  # noqa: F401 - imported for the children
+import torchvision  # noqa: F401
+
+
+def become(request: dict[str, Any]) -> None:
+    """Turn this forked process into the job."""
+    log = os.open(request["log"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    os.chdir(request["cwd"])
+    os.environ.clear()
+    os.environ.update(request["environ"])
+    sys.argv = [request["script"], *request["argv"]]
+    sys.path[0] = request["cwd"]
+    code = 1
+    try:
+        runpy.run_path(request["script"], run_name="__main__")
+    except SystemExit as ended:
+        code = int(ended.code or 0)
+    finally:
+        sys.stdout.flush()
+        os._exit(code)
+
+
+def tell(message: dict[str, int]) -> None:
+    sys.stdout.write(json.dumps(message) + "\n")
+    sys.stdout.flush()
+
+
+def wait(pid: int) -> None:
+    tell({"pid": pid, "code": os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])})
+
+
+def serve() -> None:
+    for line in sys.stdin:
+        pid = os.fork()
+        if pid == 0:
+            become(json.loads(line))
+        tell({"pid": pid})
+        threading.Thread(target=wait, args=(pid,), daemon=True).start()
+
+
+if __name__ == "__main__":
+    serve()

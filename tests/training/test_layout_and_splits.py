@@ -1,0 +1,113 @@
+"""Which image is in which split, by its path or by what it looks like."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from layout import Sample, find_samples
+from PIL import Image
+from splits import SHARE, choose_side, cut, perceptual_key, position
+
+from tests.training.tiny import encode
+
+BOTH = ("valid", "test")
+keys = st.binary(min_size=6, max_size=6)
+
+
+def smooth(seed: int, width: int = 96, height: int = 80) -> Image.Image:
+    """A picture of soft coloured blobs, each seed another one."""
+    noise = np.random.default_rng(seed).integers(0, 256, (5, 6, 3), dtype=np.uint8)
+    return Image.fromarray(noise).resize((width, height), Image.Resampling.BICUBIC)
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["train/a/1.png", "valid/a/2.png", "test/a/3.png"], ["test a", "train a", "valid a"]),
+        (["dogs/Training/a/1.JPG", "dogs/VAL/a/2.jpeg", "dogs/testing/b/3.webp"], ["test b", "train a", "valid a"]),
+        (["x/y/train/a/deep/er/1.png", "x/other/a/2.png"], ["train a"]),
+        (["a/1.png", "b/2.png"], ["train a", "train b"]),
+        (["wrap/a/1.png", "wrap/b/2.png", "README.md"], ["train a", "train b"]),
+        (["a/train/x/1.png", "z/train/x/1.png"], ["train x"]),
+        (["train/train/1.png", "train/b/2.png"], ["train b", "train train"]),
+        (["train/1.png", "1.png", "train/"], []),
+        (["__MACOSX/train/a/1.png", "train/a/._1.png", "train/.hidden/1.png", "train/a/Thumbs.db"], []),
+        (["train/a/1.gif", "train/a/notes.txt", "train/a/1.png"], ["train a"]),
+        ([], []),
+    ],
+)
+def test_the_layout_rule(names: list[str], expected: list[str]) -> None:
+    """Splits and classes are found below wrapping folders, in any case; litter and other files are passed over."""
+    assert sorted(f"{sample.split} {sample.label}" for sample in find_samples(names)) == expected
+
+
+def test_samples_come_in_the_order_of_their_names() -> None:
+    """The order of entries in the zip changes nothing."""
+    names = [f"train/a/{number}.png" for number in range(9)]
+    assert find_samples(reversed(names)) == [Sample(name, "train", "a") for name in names]
+
+
+@given(keys=st.lists(keys, min_size=30, max_size=60, unique=True), added=st.lists(keys, max_size=30))
+def test_a_side_never_changes_when_images_are_added(keys: list[bytes], added: list[bytes]) -> None:
+    """An image's side depends on its own key alone, so later versions of a dataset keep it."""
+    before, warnings = cut(keys, ["a"] * len(keys), BOTH)
+    after, _ = cut([*added, *keys], ["b"] * len(added) + ["a"] * len(keys), BOTH)
+    if not warnings:
+        assert after[len(added) :] == before
+
+
+@given(keys=st.lists(keys, min_size=2, max_size=40), classes=st.integers(1, 4))
+def test_equal_keys_fall_together(keys: list[bytes], classes: int) -> None:
+    """Images that look alike are never on two sides, unless a class would be lost to train."""
+    labels = [str(index % classes) for index in range(2 * len(keys))]
+    sides, warnings = cut(keys + keys, labels, BOTH)
+    if not any("stay in train" in warning for warning in warnings):
+        assert sides[: len(keys)] == sides[len(keys) :]
+
+
+@given(
+    keys=st.lists(keys, min_size=6, max_size=40, unique=True), missing=st.sampled_from([BOTH, ("valid",), ("test",)])
+)
+def test_every_class_stays_in_train_and_every_split_is_filled(keys: list[bytes], missing: tuple[str, ...]) -> None:
+    """However small the dataset, nothing is left empty that could be filled, and no split is made that was there."""
+    labels = [str(index % 2) for index in range(len(keys))]
+    sides, _ = cut(keys, labels, missing)
+    assert set(sides) == {"train", *missing}
+    assert {label for label, side in zip(labels, sides, strict=True) if side == "train"} == {"0", "1"}
+
+
+def test_an_image_that_fell_into_test_never_falls_into_valid() -> None:
+    """The two held-out shares do not overlap, whichever of them is missing."""
+    many = [index.to_bytes(4, "big") for index in range(4000)]
+    sides = [choose_side(key, BOTH) for key in many]
+    assert all(choose_side(key, ["valid"]) in (side, "train") for key, side in zip(many, sides, strict=True))
+    for split in BOTH:
+        assert abs(sides.count(split) / len(many) - SHARE) < 0.02
+
+
+def test_the_cut_is_the_same_for_ever() -> None:
+    """The keyed hash is a contract between versions of this program: a change would move images across."""
+    assert position(b"whippet") == pytest.approx(0.7561928526764577, abs=1e-12)
+
+
+def test_copies_have_one_key() -> None:
+    """Another format, size or compression of a picture keeps its key nearly always; other pictures have other keys."""
+    pictures = [smooth(seed) for seed in range(60)]
+    originals = [perceptual_key(picture) for picture in pictures]
+    assert len(set(originals)) == len(pictures)
+    assert [perceptual_key(reopen(encode(picture, "PNG"))) for picture in pictures] == originals
+    copies = [
+        [perceptual_key(reopen(encode(picture, "JPEG", quality=80))) for picture in pictures],
+        [perceptual_key(reopen(encode(picture, "WEBP", quality=80))) for picture in pictures],
+        [perceptual_key(picture.resize((192, 160), Image.Resampling.BICUBIC)) for picture in pictures],
+    ]
+    for copy in copies:
+        assert sum(own == other for own, other in zip(originals, copy, strict=True)) >= 0.85 * len(pictures)
+
+
+def reopen(data: bytes) -> Image.Image:
+    return Image.open(io.BytesIO(data)).convert("RGB")

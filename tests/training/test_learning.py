@@ -1,0 +1,265 @@
+"""The loops and the measures, without a job around them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from checkpoints import Checkpoint, fingerprint
+from engine import Hook, Learner, Progress, Stopped, Totals, fit, restore_best
+from evaluate import (
+    by_class,
+    calibrate,
+    confusion,
+    describe_test,
+    fit_temperature,
+    mean_of,
+    measure,
+    standard_error,
+)
+from hypothesis import given
+from hypothesis import strategies as st
+from metrics import MetricsFile, describe_epoch
+from settings import Hyperparameters, TrainingError, read_given, read_hyperparameters, read_job, unwrap
+from sklearn import metrics as reference
+from torch import nn
+
+CPU = torch.device("cpu")
+
+
+class Points:
+    """Batches of points on a line, the same every epoch."""
+
+    steps = 3
+
+    def of_epoch(self, epoch: int, first: int = 0) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        for _ in range(first, self.steps):
+            yield torch.tensor([[-1.0], [1.0]]), torch.tensor([0, 1])
+
+
+def learner(dropout: float = 0.0) -> Learner:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(1, 8), nn.Dropout(dropout), nn.Linear(8, 2))
+    return Learner(network, rate=0.1, weight_decay=0.01, steps=30, device=CPU)
+
+
+def train(own: Learner, scores: list[float], progress: Progress | None = None, **options: Any) -> Progress:
+    """Train with the validation scores given beforehand, one an epoch."""
+    defaults = {"patience": 0, "save": lambda _: None, "report": lambda _: None}
+    known = progress or Progress()
+    validate = lambda: {"score": scores[known.epoch]}  # noqa: E731
+    return fit(
+        own,
+        Points(),
+        validate,
+        **{"epochs": len(scores), "objective": "score", "seed": 0, "progress": known, **defaults, **options},
+    )
+
+
+def weights(own: Learner) -> list[float]:
+    return torch.cat([value.flatten() for value in own.network.state_dict().values()]).tolist()
+
+
+def test_the_best_epoch_is_kept() -> None:
+    """After the last epoch the weights of the best can be restored; of equals, the first is kept."""
+    own, seen = learner(), []
+    progress = train(own, [0.1, 0.9, 0.9, 0.5], report=lambda _: seen.append(weights(own)))
+    assert progress.best_epoch == 2
+    restore_best(own.network, progress)
+    assert weights(own) == seen[1]
+
+
+def test_patience_counts_epochs_without_improvement() -> None:
+    """Patience 2 allows two epochs that are no better, and 0 allows any number."""
+    scores = [0.5, 0.6, 0.6, 0.6, 0.6, 0.9]
+    assert train(learner(), scores, patience=2).epoch == 4
+    assert train(learner(), scores).best_epoch == 6
+
+
+@pytest.mark.parametrize("stop_at", range(1, 12))
+def test_a_training_stopped_after_any_step_resumes_to_the_same_weights(tmp_path: Path, stop_at: int) -> None:
+    """Also in the middle of an epoch, and with dropout, whose chance does not depend on where a resume began."""
+    scores = [0.1, 0.9, 0.2, 0.3]
+    whole = learner(dropout=0.5)
+    expected = train(whole, scores)
+    checkpoint, first, steps = Checkpoint(tmp_path, "mark"), learner(dropout=0.5), iter(range(1, 99))
+    with pytest.raises(Stopped):
+        train(
+            first, scores, save=lambda known: checkpoint.save(first, known), stop_asked=lambda: next(steps) == stop_at
+        )
+    second = learner(dropout=0.5)
+    resumed = train(second, scores, checkpoint.resume(second, print))
+    assert weights(second) == weights(whole)
+    assert (resumed.best_epoch, resumed.best) == (expected.best_epoch, expected.best)
+    restore_best(second.network, resumed)
+    restore_best(whole.network, expected)
+    assert weights(second) == weights(whole)
+
+
+def test_a_checkpoint_of_another_training_is_not_taken(tmp_path: Path) -> None:
+    """The mark, made of what a training depends on, must agree."""
+    Checkpoint(tmp_path, fingerprint({"seed": 0})).save(learner(), Progress(epoch=3))
+    lines: list[str] = []
+    assert Checkpoint(tmp_path, fingerprint({"seed": 1})).resume(learner(), lines.append) == Progress()
+    assert "another training" in lines[0]
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.pt"]
+
+
+class Recorder(Hook):
+    """Writes down what it is told."""
+
+    def __init__(self) -> None:
+        self.seen: list[str] = []
+
+    def on_start(self, learner: Learner) -> None:
+        self.seen.append(f"start {type(learner.criterion).__name__}")
+
+    def on_phase(self, phase: str) -> None:
+        self.seen.append(phase)
+
+    def on_batch(self, epoch: int, step: int) -> None:
+        self.seen.append(f"batch {epoch}.{step}")
+
+    def on_step(self, epoch: int, step: int, loss: float) -> None:
+        self.seen.append(f"step {epoch}.{step}")
+
+    def on_epoch(self, record: dict[str, Any]) -> None:
+        self.seen.append(f"epoch {record['epoch']}")
+
+    def on_end(self) -> None:
+        self.seen.append("end")
+
+
+def test_hooks_see_the_training_in_order() -> None:
+    """Debugging and profiling attach here: start, phases, batches, steps, epochs, end."""
+    recorder = Recorder()
+    train(learner(), [0.5], hooks=[recorder, Hook()])
+    steps = [f"{what} 1.{step}" for step in range(3) for what in ("batch", "step")]
+    assert recorder.seen == ["start CrossEntropyLoss", "train", *steps, "valid", "epoch 1", "end"]
+
+
+def test_a_hook_may_end_the_training() -> None:
+    """Stopped, raised by a rule, passes through, and every hook is told of the end."""
+
+    class Rule(Recorder):
+        def on_epoch(self, record: dict[str, Any]) -> None:
+            raise Stopped
+
+    rule = Rule()
+    with pytest.raises(Stopped):
+        train(learner(), [0.5, 0.6], hooks=[rule])
+    assert rule.seen[-1] == "end"
+
+
+def test_a_diverged_epoch_reports_a_number() -> None:
+    """A loss that is no number becomes a large one, which JSON and a regular expression can carry."""
+    assert Totals(loss=float("nan"), images=2).means()["loss"] == Totals(loss=float("inf"), images=2).means()["loss"]
+    logits = torch.tensor([[float("nan"), 1.0], [0.0, float("inf")]])
+    values = measure(logits, torch.tensor([0, 1]))
+    json.dumps([values, describe_test(logits, torch.tensor([0, 1]), "ab", 1.0)], allow_nan=False)
+
+
+answers = st.lists(st.tuples(st.integers(0, 3), st.lists(st.floats(-9, 9), min_size=4, max_size=4)), min_size=2)
+
+
+@given(answers=answers)
+def test_measures_agree_with_scikit_learn(answers: list[tuple[int, list[float]]]) -> None:
+    """Confusion, accuracy, macro precision, recall and F1, and the log-likelihood, are the reference's."""
+    labels, logits = torch.tensor([label for label, _ in answers]), torch.tensor([row for _, row in answers])
+    said, every = logits.argmax(1), [0, 1, 2, 3]
+    counts = confusion(logits, labels)
+    assert counts.tolist() == reference.confusion_matrix(labels, said, labels=every).tolist()
+    values = measure(logits, labels)
+    likelihood = reference.log_loss(labels, logits.double().softmax(1).numpy(), labels=every)
+    assert values["loss"] == pytest.approx(likelihood, abs=1e-5)
+    assert values["accuracy"] == pytest.approx(reference.accuracy_score(labels, said))
+    expected = reference.precision_recall_fscore_support(labels, said, average="macro", zero_division=0)
+    for name, value in zip(("precision", "recall", "f1"), expected[:3], strict=True):
+        assert mean_of(by_class(counts), name) == pytest.approx(value)
+
+
+def test_calibration_finds_overconfidence() -> None:
+    """Logits ten times too large are told by a temperature near ten, at which the error shrinks."""
+    generator = torch.Generator().manual_seed(0)
+    honest = torch.randn(4000, 3, generator=generator) * 2
+    labels = torch.multinomial(honest.softmax(1), 1, generator=generator)[:, 0]
+    temperature = fit_temperature(10 * honest, labels)
+    assert temperature == pytest.approx(10, rel=0.15)
+    account = calibrate(10 * honest, labels, temperature)
+    assert account["ece_at_temperature"] < 0.05 < account["ece"]
+    assert sum(row["images"] for row in account["bins"]) == 4000
+
+
+@pytest.mark.parametrize("objective", ["score", "accuracy", "macro_f1"])
+def test_the_standard_error_shrinks_with_the_root_of_the_images(objective: str) -> None:
+    """Four times the images halve it; one image has none."""
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(1600, 2, generator=generator)
+    labels = torch.multinomial(logits.softmax(1), 1, generator=generator)[:, 0]
+    few, many = standard_error(logits[:400], labels[:400], objective), standard_error(logits, labels, objective)
+    assert many == pytest.approx(few / 2, rel=0.25)
+    assert standard_error(logits[:1], labels[:1], objective) == 0.0
+
+
+@pytest.mark.parametrize("text", ["16", '"16"', '"\\"16\\""', "'16'", 16, " 16 ", "16.0"])
+def test_numbers_are_read_through_all_quotes(text: Any) -> None:
+    """SageMaker, its SDK and its toolkit each wrap values in their own way."""
+    assert read_hyperparameters({"batch_size": text}, print).batch_size == 16
+
+
+@given(st.text())
+def test_unwrapping_ends(text: str) -> None:
+    """Any text has a plain value, or stays the text."""
+    unwrap(text)
+
+
+def test_defaults_serve() -> None:
+    """A job without hyperparameters trains; SageMaker's own are no cause for a line in the log."""
+    lines: list[str] = []
+    assert read_hyperparameters({"sagemaker_program": '"train.py"'}, lines.append) == Hyperparameters()
+    assert lines == []
+    assert read_given({}) == {}
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{"epochs": "0"}, {"epochs": "1.5"}, {"learning_rate": "nan"}, {"profile": "maybe"}, {"fine_tune": "most"}],
+)
+def test_values_that_no_training_can_use_are_refused(given: dict[str, str]) -> None:
+    """The message names the hyperparameter and its value."""
+    (name, _value), *_ = given.items()
+    with pytest.raises(TrainingError, match=f"hyperparameter {name} is"):
+        read_hyperparameters(given, print)
+
+
+def test_places_are_below_the_base_folder() -> None:
+    """The contract's defaults, and the job's own folder among the checkpoints."""
+    job = read_job({"SAGEMAKER_BASE_DIR": "/b", "TRAINING_JOB_NAME": "j", "SM_NUM_CPUS": "3"}, Path("/code"))
+    assert (job.threads, job.gpus, job.places.weights) == (3, 0, None)
+    assert str(job.places.checkpoints) == "/b/checkpoints/j"
+    assert str(job.places.dataset) == "/b/input/data/dataset"
+    with pytest.raises(TrainingError, match="no JSON"):
+        read_given({"SM_HPS": "{"})
+
+
+def test_the_metrics_file_keeps_what_is_resumed(tmp_path: Path) -> None:
+    """A new life of a job keeps the epochs it resumes after, drops later ones, and a line that was cut off."""
+    file = MetricsFile(tmp_path / "metrics.jsonl")
+    file.begin({"threads": 1}, 0)
+    for epoch in (1, 2, 3):
+        file.add({"epoch": epoch})
+    with file.path.open("a") as opened:
+        opened.write('{"epoch": 4, "va')
+    file.begin({"threads": 2}, 2)
+    assert file.read() == [{"start": {"threads": 2}}, {"epoch": 1}, {"epoch": 2}]
+
+
+def test_numbers_of_the_log_are_plain() -> None:
+    """No exponent and no separator that a metric's regular expression would miss."""
+    values = {"loss": 1e-9, "accuracy": 1.0}
+    line = describe_epoch({"epoch": 1, "train": values, "valid": values, "seconds": 1, "images_per_second": 2})
+    assert "valid:loss=0.000000 valid:accuracy=1.000000 seconds=1.00 images_per_second=2.0" in line

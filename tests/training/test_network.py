@@ -1,0 +1,154 @@
+"""The network: by name, with weights from a channel, frozen to a depth, and its head fitted on features."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from pathlib import Path
+
+import pytest
+import torch
+from features import extract, fit_head
+from model import build_network, choose_rate, count_weights, find_head, freeze, list_stages, load_weights
+from settings import TrainingError
+from torch import nn
+from weights import download, find_weights, read_state
+
+from tests.training.tiny import Runner
+
+ARCHITECTURES = ("resnet18", "mobilenet_v3_small", "squeezenet1_1", "efficientnet_b0", "vit_b_32", "convnext_tiny")
+
+
+def to_bytes(state: dict[str, torch.Tensor]) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    return buffer.getvalue()
+
+
+@pytest.fixture(scope="module")
+def channel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A weights channel with a file named as torchvision names it."""
+    folder = tmp_path_factory.mktemp("weights")
+    torch.manual_seed(7)
+    data = to_bytes(build_network("resnet18", 1000).state_dict())
+    (folder / f"resnet18-{hashlib.sha256(data).hexdigest()[:8]}.pth").write_bytes(data)
+    return folder
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize("depth", ["head", "last_block"])
+def test_freezing_leaves_the_end_of_any_network(name: str, depth: str) -> None:
+    """Of every family of networks the head learns, or the head and a tail of at least a tenth; the rest is frozen."""
+    with torch.device("meta"):
+        network = build_network(name, 7)
+    head = find_head(network, 7)
+    frozen = freeze(network, head, depth)
+    trained = sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)
+    assert all(parameter.requires_grad for parameter in head.parameters())
+    assert not next(network.parameters()).requires_grad
+    assert frozen
+    if depth == "head":
+        assert trained == count_weights(head)
+    else:
+        assert 0.1 * (count_weights(network) - count_weights(head)) <= trained < 0.8 * count_weights(network)
+
+
+def test_the_last_block_of_resnet18_is_its_fourth_stage() -> None:
+    """layer4 and fc learn, as in the course's sense of fine-tuning."""
+    network = build_network("resnet18", 7)
+    freeze(network, network.fc, "last_block")
+    learning = {name.split(".")[0] for name, parameter in network.named_parameters() if parameter.requires_grad}
+    assert learning == {"layer4", "fc"}
+    assert [stage for stage in list_stages(network)] == list(network.children())
+
+
+def test_the_rate_depends_on_the_depth() -> None:
+    """One range of the multiplier serves: new weights take larger steps, many pretrained ones smaller."""
+    rates = [choose_rate(depth, True, 1.0) for depth in ("head", "last_block", "all")]
+    assert rates == sorted(rates, reverse=True)
+    assert choose_rate("all", False, 3.0) == pytest.approx(3 * choose_rate("all", False, 1.0))
+    assert choose_rate("all", False, 1.0) > choose_rate("all", True, 1.0)
+
+
+def test_weights_of_a_thousand_classes_start_a_network_of_few(channel: Path) -> None:
+    """All but the head is taken from the channel's file."""
+    state = find_weights("resnet18", "imagenet", channel, print)
+    network = build_network("resnet18", 3)
+    before = network.fc.weight.clone()
+    load_weights(network, state, "resnet18")
+    assert torch.equal(network.conv1.weight, state["conv1.weight"])
+    assert torch.equal(network.fc.weight, before)
+
+
+def test_weights_of_another_network_are_refused(channel: Path) -> None:
+    """Weights that do not fit are an error, not a network half loaded."""
+    state = find_weights("resnet18", "auto", channel, print)
+    with pytest.raises(TrainingError, match="do not fit"):
+        load_weights(build_network("mobilenet_v3_small", 3), state, "mobilenet_v3_small")
+
+
+def test_a_channel_without_the_right_file_is_told(channel: Path) -> None:
+    """The log names what the channel holds and what is needed."""
+    lines: list[str] = []
+    find_weights("vgg11", "auto", channel, lines.append)
+    assert "holds resnet18-" in lines[0]
+    assert "needs vgg11-8a719046.pth" in lines[0]
+
+
+@pytest.mark.parametrize(
+    ("data", "name", "reason"),
+    [
+        (b"x", "resnet18-00000000.pth", "damaged"),
+        (b"x", "resnet18.pth", "no state dictionary"),
+        (to_bytes({"a": torch.zeros(1)})[:-40], "resnet18.pth", "no state dictionary"),
+    ],
+)
+def test_damaged_weights_are_refused(data: bytes, name: str, reason: str) -> None:
+    """The hash in torchvision's names is checked, and nothing but tensors is read."""
+    with pytest.raises(TrainingError, match=reason):
+        read_state(data, name)
+
+
+def test_a_download_that_nobody_answers_fails() -> None:
+    """A refused connection is an OSError at once; the caller goes on without."""
+    with pytest.raises(OSError, match="refused"):
+        download("http://127.0.0.1:9/resnet18.pth")
+
+
+def test_features_are_what_the_head_is_fed() -> None:
+    """Feeding them to the head gives what the whole network gives."""
+    network = build_network("resnet18", 5).eval()
+    batches = [torch.randn(3, 3, 32, 32), torch.randn(2, 3, 32, 32)]
+    features = extract(network, network.fc, batches)
+    assert features.shape == (5, 512)
+    with torch.no_grad():
+        assert torch.allclose(network.fc(features), torch.cat([network(batch) for batch in batches]), atol=1e-5)
+        assert network(batches[0]).shape == (3, 5)
+
+
+def test_a_fitted_head_separates_what_can_be_separated() -> None:
+    """Logistic regression finds the classes, and a second fit finds the same."""
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(60) % 3
+    features = torch.randn(60, 8, generator=generator) + 4 * nn.functional.one_hot(labels, 8)
+    heads = [nn.Linear(8, 3) for _ in range(2)]
+    losses = [fit_head(head, features, labels) for head in heads]
+    assert (heads[0](features).argmax(1) == labels).float().mean() > 0.95
+    assert losses[0] == losses[1]
+
+
+@pytest.mark.parametrize("depth", ["head", "last_block"])
+def test_frozen_layers_come_out_as_they_went_in(runner: Runner, channel: Path, depth: str) -> None:
+    """A job with pretrained weights says so, fits the head first, and leaves the frozen layers alone, statistics too."""
+    code, log = runner.run({"pretrained": "auto", "fine_tune": depth}, SM_CHANNEL_WEIGHTS=str(channel))
+    assert code == 0, log
+    assert "the head was fitted" in log
+    manifest = runner.read("model/manifest.json")
+    assert (manifest["pretrained"], manifest["fine_tune"], manifest["warnings"]) == ("imagenet", depth, [])
+    given, after = find_weights("resnet18", "auto", channel, print), torch.load(runner.model / "model.pth")
+    changed = {name.split(".")[0] for name, value in given.items() if not same(value, after[name])}
+    assert changed == ({"fc"} if depth == "head" else {"fc", "layer4"})
+
+
+def same(one: torch.Tensor, other: torch.Tensor) -> bool:
+    return one.shape == other.shape and torch.equal(one, other)
