@@ -121,10 +121,20 @@ def deploy(seen: Observation, update: bool, services: Services) -> None:
     create_own(Kind.MODEL, run.run_id, build_model_request(run, settings, decision["model_data"]), services)
     create_own(Kind.ENDPOINT_CONFIG, run.run_id, build_config_request(run, read_recipe(seen), settings), services)
     if update:
-        services.sagemaker.update_endpoint(run.endpoint, run.run_id)
+        update_own_endpoint(seen, services)
     else:
         create_endpoint(seen, services)
     record_deployment(seen, services)
+
+
+def update_own_endpoint(seen: Observation, services: Services) -> None:
+    """Move the endpoint to the run's config. Raises AlreadyExists where the endpoint is not of this app and stage."""
+    run, settings = seen.run, services.settings
+    there = services.sagemaker.describe(Kind.ENDPOINT, run.endpoint) or {}
+    tags = services.sagemaker.list_tags(there["EndpointArn"]) if there else {}
+    if (tags.get("whippet:app"), tags.get("whippet:stage")) != (settings.app_name, settings.stage):
+        raise errors.AlreadyExists(f"The endpoint {run.endpoint} is not of this app and stage: its tags are {tags}.")
+    services.sagemaker.update_endpoint(run.endpoint, run.run_id)
 
 
 def create_endpoint(seen: Observation, services: Services) -> None:

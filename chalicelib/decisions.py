@@ -12,6 +12,7 @@ from typing import Any
 from chalicelib.claims import CLAIM_SECONDS
 from chalicelib.runs import Run
 from chalicelib.steps import (
+    FOREIGN,
     Close,
     DeleteEndpoint,
     Deploy,
@@ -130,6 +131,8 @@ def explain_problems(problems: list[Any]) -> str:
 def _decide_tuning(seen: Observation) -> Step:
     tuning = seen.tuning
     assert tuning is not None
+    if tuning.status == FOREIGN:
+        return _finish(seen, "failed", _explain_foreign("tuning", seen.run.run_id))
     if tuning.status in UNDER_WAY:
         return Wait("the tuning job is running")
     best = next((trial for trial in tuning.trials if trial.name == tuning.best), None)
@@ -167,12 +170,18 @@ def _decide_training(seen: Observation) -> Step:
     training = seen.training
     if training is None:
         return StartTraining(seen.tuned["best"]["hyperparameters"])
+    if training.status == FOREIGN:
+        return _finish(seen, "failed", _explain_foreign("training", seen.run.training_job))
     if training.status in UNDER_WAY:
         return Wait("the training job is running")
     if training.status in ("Completed", "Stopped"):
         return Select(select_model(seen.run, seen.tuned["best"], seen.trial_evaluation, training.evaluation))
     why = training.reason or "SageMaker gives no reason"
     return _finish(seen, "failed", f"The training job {seen.run.training_job} is {training.status}: {why}")
+
+
+def _explain_foreign(kind: str, name: str) -> str:
+    return f"There is a {kind} job {name} that is not of this run. Delete it, and POST /runs/RUN_ID/retry."
 
 
 def select_model(

@@ -8,7 +8,7 @@ from chalicelib.aws import Kind
 from chalicelib.decisions import UNDER_WAY
 from chalicelib.runs import Run
 from chalicelib.services import Services
-from chalicelib.steps import Endpoint, Observation, Training, Trial, Tuning
+from chalicelib.steps import FOREIGN, Endpoint, Observation, Training, Trial, Tuning
 
 
 def observe(run: Run, services: Services) -> Observation:
@@ -38,6 +38,8 @@ def see_tuning(run: Run, services: Services) -> Tuning | None:
     job = services.sagemaker.describe(Kind.TUNING_JOB, run.run_id)
     if job is None:
         return None
+    if not _is_of(run, job.get("TrainingJobDefinition", {})):
+        return Tuning(FOREIGN)
     status = job["HyperParameterTuningJobStatus"]
     return Tuning(
         status=status,
@@ -45,6 +47,11 @@ def see_tuning(run: Run, services: Services) -> Tuning | None:
         trials=() if status in UNDER_WAY else see_trials(run, services),
         reason=job.get("FailureReason"),
     )
+
+
+def _is_of(run: Run, job: dict[str, Any]) -> bool:
+    """Whether a job writes to this run's folder: a name alone may be a stranger's."""
+    return bool(job.get("OutputDataConfig", {}).get("S3OutputPath", "").startswith(run.uri))
 
 
 def see_trials(run: Run, services: Services) -> tuple[Trial, ...]:
@@ -69,6 +76,8 @@ def see_training(run: Run, services: Services) -> Training | None:
     job = services.sagemaker.describe(Kind.TRAINING_JOB, run.training_job)
     if job is None:
         return None
+    if not _is_of(run, job):
+        return Training(FOREIGN)
     status = job["TrainingJobStatus"]
     evaluation = None if status in UNDER_WAY else read_evaluation(run, run.training_job, services)
     return Training(status, job.get("FailureReason"), evaluation)

@@ -8,6 +8,8 @@ from typing import Any
 
 from chalicelib.runs import Run
 
+FOREIGN = "Foreign"  # the status of a job that has this run's name and is not of this run
+
 
 @dataclass(frozen=True)
 class Trial:

@@ -1,4 +1,4 @@
-"""The whole way of a run, over fakes that answer as AWS does."""
+"""The whole way of a run, and each way that it can end, over fakes that answer as AWS does."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ import json
 import pytest
 
 from chalicelib.advance import advance
+from chalicelib.errors import Conflict, WhippetError
 from chalicelib.intake import look_at_dataset, retry_run, stop_run, sweep
 from tests.fakes import World
 from tests.support.pictures import build_colour_zip
 
-ZIP = build_colour_zip()
+ZIP = build_colour_zip(counts={"red": 3, "green": 3})
 
 
 def start(world: World, name: str = "dogs", recipe: object = None) -> str:
@@ -30,14 +31,25 @@ def go_on(world: World, run_id: str) -> str:
     return advance(run_id, world.services())
 
 
-def test_an_upload_becomes_a_model_that_serves() -> None:
+def go_to_the_end(world: World, run_id: str) -> str:
+    for _ in range(3):
+        status = go_on(world, run_id)
+    return status
+
+
+def read_result(world: World, run_id: str) -> tuple[str, str]:
+    result = world.read(f"runs/{run_id}/result.json")
+    return result["status"], result["reason"] or ""
+
+
+def test_an_upload_becomes_a_model_that_serves(world: World) -> None:
     """Upload, tuning, training, endpoint, result: one of each, and word of every step."""
-    world = World()
     run_id = start(world)
     assert [go_on(world, run_id) for _ in range(3)] == ["training", "deploying", "deployed"]
     result = world.read(f"runs/{run_id}/result.json")
-    assert result["status"] == "deployed"
     assert result["metrics"]["test"]["accuracy"] == 0.95
+    assert result["endpoint"] in world.sagemaker.kept["Endpoint"]
+    assert result["seconds"] > 0
     assert [operation for operation, _ in world.sagemaker.requests] == [
         "CreateHyperParameterTuningJob",
         "CreateTrainingJob",
@@ -45,10 +57,246 @@ def test_an_upload_becomes_a_model_that_serves() -> None:
         "CreateEndpointConfig",
         "CreateEndpoint",
     ]
-    assert [name for name, _ in world.events.sent] == [
-        "Tuning Started",
-        "Training Started",
-        "Deployment Started",
-        "Model Deployed",
-    ]
+    told = ["Tuning Started", "Training Started", "Deployment Started", "Model Deployed"]
+    assert [name for name, _ in world.events.sent] == told
+    assert [json.loads(message["Message"])["event"] for message in world.sns.sent] == told
+    assert world.list_keys("active/") == []
+
+
+def test_a_broken_dataset_launches_nothing(world: World) -> None:
+    """A file that is no zip ends as `rejected`, with a reason, and costs nothing."""
+    world.upload("dogs.zip", b"no zip")
+    run_id = look_at_dataset("dogs", world.services()) or ""
+    assert read_result(world, run_id)[0] == "rejected"
+    assert "zip" in read_result(world, run_id)[1]
+    assert world.sagemaker.requests == []
+    assert [name for name, _ in world.events.sent] == ["Dataset Rejected"]
+    assert world.events.sent[0][1]["problems"]
+
+
+def test_a_broken_recipe_is_rejected_with_every_problem(world: World) -> None:
+    """The reason names each member that is wrong."""
+    run_id = start(world, recipe={"trials": 0, "epoch": 3})
+    status, reason = read_result(world, run_id)
+    assert status == "rejected"
+    assert "trials" in reason
+    assert "epoch" in reason
+
+
+def test_a_recipe_uploaded_after_a_failure_begins_the_next_attempt(world: World) -> None:
+    """Once: its event doubled, or a sweep, begins no other. A recipe that is the same begins none."""
+    first = start(world, recipe={"trials": 0})
+    assert look_at_dataset("dogs", world.services()) is None
+    world.upload("dogs.json", b'{"trials": 3}')
+    second = look_at_dataset("dogs", world.services())
+    assert second not in (None, first)
+    assert world.read(f"runs/{second}/run.json")["attempt"] == 2
+    assert world.read(f"runs/{second}/run.json")["recipe"]["trials"] == 3
+    assert look_at_dataset("dogs", world.services()) is None
+
+
+def test_a_recipe_uploaded_during_a_run_changes_nothing(world: World) -> None:
+    """run.json pins the recipe of an attempt."""
+    run_id = start(world, recipe={"epochs": 3})
+    world.upload("dogs.json", b'{"epochs": 9}')
+    assert look_at_dataset("dogs", world.services()) is None
+    go_on(world, run_id)
+    job = world.sagemaker.kept["TrainingJob"][f"{run_id}-train"]
+    assert job["HyperParameters"]["epochs"] == "3"
+
+
+def test_the_training_gets_the_best_trials_hyperparameters(world: World) -> None:
+    """And not the one that SageMaker adds to trials."""
+    run_id = start(world)
+    go_on(world, run_id)
+    asked = world.sagemaker.kept["TrainingJob"][f"{run_id}-train"]["HyperParameters"]
+    assert asked["learning_rate"] == "0.2"
+    assert asked["profile"] == "true"
+    assert "_tuning_objective_metric" not in asked
+
+
+@pytest.mark.parametrize(("score", "ships"), [(0.95, "train"), (0.92, "train"), (0.90, "trial"), (None, "trial")])
+def test_the_better_model_ships(world: World, score: float | None, ships: str) -> None:
+    """A training worse than the best trial by over one standard error, or without evaluation, gives way to it."""
+    world.score = score
+    run_id = start(world)
+    assert go_to_the_end(world, run_id) == "deployed"
+    decision = world.read(f"runs/{run_id}/decision.json")
+    best = f"{run_id}-002-0123abcd"
+    job = best if ships == "trial" else f"{run_id}-train"
+    assert decision["training_job_name"] == job
+    assert decision["objective"]["training"] == score
+    assert decision["objective"]["trial"] == 0.93
+    model = world.sagemaker.kept["Model"][run_id]["PrimaryContainer"]["ModelDataUrl"]
+    assert model == f"s3://pictures/runs/{run_id}/output/{job}/output/model.tar.gz"
+
+
+def test_a_tuning_without_a_best_trial_fails_with_the_first_reason(world: World) -> None:
+    """Completed does not mean that any trial did."""
+    world.trial_scores = [None, None]
+    run_id = start(world)
+    assert go_on(world, run_id) == "failed"
+    assert "trial 1 broke" in read_result(world, run_id)[1]
+    assert world.sagemaker.kept["TrainingJob"] == {}
+
+
+def test_a_tuning_that_its_time_limit_stopped_goes_on_with_what_it_has(world: World) -> None:
+    """Stopped, and no stop.json."""
+    run_id = start(world)
+    world.end_tuning(run_id, "Stopped")
+    assert advance(run_id, world.services()) == "training"
+    world.end_training(run_id, "Stopped")
+    assert advance(run_id, world.services()) == "deploying"
+
+
+@pytest.mark.parametrize("stage", ["tuning", "training"])
+def test_a_persons_stop_ends_the_run(world: World, stage: str) -> None:
+    """The job is told to stop, and the run is `stopped` when it has."""
+    run_id = start(world)
+    if stage == "training":
+        go_on(world, run_id)
+    assert stop_run(run_id, "ann", world.services()) == stage
+    assert go_on(world, run_id) == "stopped"
+    assert read_result(world, run_id) == ("stopped", f"Stopped by ann while {stage}.")
+    assert world.events.sent[-1][0] == "Run Stopped"
+
+
+def test_a_stop_that_is_too_late_says_so(world: World) -> None:
+    """What is being deployed, or has ended, is not stopped."""
+    run_id = start(world)
+    go_on(world, run_id)
+    assert go_on(world, run_id) == "deploying"
+    with pytest.raises(Conflict, match="being deployed"):
+        stop_run(run_id, "ann", world.services())
+    go_on(world, run_id)
+    with pytest.raises(Conflict, match="has ended"):
+        stop_run(run_id, "ann", world.services())
+
+
+def test_a_failed_training_fails_the_run(world: World) -> None:
+    """With SageMaker's reason."""
+    run_id = start(world)
+    go_on(world, run_id)
+    world.end_training(run_id, "Failed", "AlgorithmError: out of memory")
+    assert advance(run_id, world.services()) == "failed"
+    assert "out of memory" in read_result(world, run_id)[1]
+
+
+def test_a_newer_run_moves_the_endpoint(world: World) -> None:
+    """The second version updates the endpoint of the first, which stays deployed in its own result."""
+    first = start(world)
+    go_to_the_end(world, first)
+    world.upload("dogs.zip", build_colour_zip(seed=1))
+    second = look_at_dataset("dogs", world.services()) or ""
+    assert go_to_the_end(world, second) == "deployed"
+    [endpoint] = world.sagemaker.kept["Endpoint"].values()
+    assert endpoint["EndpointConfigName"] == second
+    assert world.sagemaker.count("UpdateEndpoint") == 1
+
+
+def test_an_older_run_gives_way_to_a_newer_one(world: World) -> None:
+    """Where the newer run is on the endpoint already, the older one ends as `superseded`."""
+    first = start(world)
+    world.upload("dogs.zip", build_colour_zip(seed=1))
+    second = look_at_dataset("dogs", world.services()) or ""
+    go_to_the_end(world, second)
+    assert go_to_the_end(world, first) == "superseded"
+    assert second in read_result(world, first)[1]
+
+
+def test_a_rollback_is_a_failure(world: World) -> None:
+    """InService on the old config after an update means that the new model did not start."""
+    first = start(world)
+    go_to_the_end(world, first)
+    world.upload("dogs.zip", build_colour_zip(seed=1))
+    second = look_at_dataset("dogs", world.services()) or ""
+    go_on(world, second)
+    go_on(world, second)
+    world.end_deployment(world.read(f"runs/{second}/run.json")["endpoint"], reason="health check failed")
+    assert advance(second, world.services()) == "failed"
+    assert "health check failed" in read_result(world, second)[1]
+
+
+def test_a_failed_endpoint_is_cleared_away_by_the_next_run(world: World) -> None:
+    """The run whose endpoint failed is failed; the next one deletes it, which alone is allowed, and creates it."""
+    first = start(world)
+    go_on(world, first)
+    go_on(world, first)
+    world.end_deployment(world.read(f"runs/{first}/run.json")["endpoint"], "Failed", "no capacity")
+    assert advance(first, world.services()) == "failed"
+    second = retry_run(first, world.services())
+    assert go_to_the_end(world, second) == "deployed"
+    assert [world.sagemaker.count(each) for each in ("DeleteEndpoint", "CreateEndpoint")] == [1, 2]
+
+
+def test_a_retry_uses_the_same_input_whatever_was_uploaded_since(world: World) -> None:
+    """The next attempt copies the input of the last one."""
+    world.trial_scores = [None]
+    first = start(world)
+    go_on(world, first)
+    world.s3.versions.pop("datasets/dogs.zip")
+    second = retry_run(first, world.services())
+    assert world.s3.versions[f"runs/{second}/input/dataset.zip"][-1].body == ZIP
+    assert retry_while_active(world, first)
+
+
+def retry_while_active(world: World, run_id: str) -> bool:
+    with pytest.raises(Conflict, match="on its way"):
+        retry_run(run_id, world.services())
+    return True
+
+
+def test_an_upload_that_was_deleted_before_it_was_copied(world: World) -> None:
+    """The run says so, and does not try for ever."""
+    clean = World()
+    start(clean)
+    world.upload("dogs.zip", ZIP)
+    world.trouble.plan = {clean.trouble.calls.index("copy_object"): "throttle"}
+    with pytest.raises(WhippetError):
+        look_at_dataset("dogs", world.services())
+    world.s3.versions.pop("datasets/dogs.zip")
+    world.trouble.plan = {}
+    sweep(world.services())
+    [key] = [key for key in world.list_keys("runs/") if key.endswith("result.json")]
+    assert world.read(key)["status"] == "failed"
+    assert "deleted" in world.read(key)["reason"]
+
+
+@pytest.mark.parametrize("kind", ["HyperParameterTuningJob", "TrainingJob", "Model", "Endpoint"])
+def test_a_quota_in_the_way_is_a_reason(world: World, kind: str) -> None:
+    """What AWS refuses for good ends the run, in AWS's words."""
+    world.sagemaker.limits = {kind}
+    run_id = start(world)
+    for _ in range(2):
+        if (status := advance(run_id, world.services())) != "failed":
+            status = go_on(world, run_id)
+    assert status == "failed"
+    assert "ResourceLimitExceeded" in read_result(world, run_id)[1]
+
+
+def test_a_strangers_thing_of_our_name_is_not_taken_for_ours(world: World) -> None:
+    """The run fails and names what stands in its way; the stranger's job is neither used nor stopped."""
+    world.upload("dogs.zip", ZIP)
+    name = start(World())
+    output = {"OutputDataConfig": {"S3OutputPath": "s3://elsewhere/"}}
+    request = {"HyperParameterTuningJobName": name, "TrainingJobDefinition": output}
+    world.sagemaker.create_hyper_parameter_tuning_job(**request)
+    look_at_dataset("dogs", world.services())
+    assert read_result(world, name)[0] == "failed"
+    assert "not of this run" in read_result(world, name)[1]
+    assert world.sagemaker.count("StopHyperParameterTuningJob") == 0
+
+
+def test_notifications_that_fail_hold_nothing_up(world: World) -> None:
+    """PutEvents takes the call and refuses the event: the run goes on, and the event is sent later, once."""
+    world.events.refuses = True
+    run_id = start(world)
+    assert go_to_the_end(world, run_id) == "deployed"
+    assert world.events.sent == []
+    assert world.list_keys("active/")
+    world.events.refuses = False
+    sweep(world.services())
+    sweep(world.services())
+    told = ["Tuning Started", "Training Started", "Deployment Started", "Model Deployed"]
+    assert [name for name, _ in world.events.sent] == told
     assert world.list_keys("active/") == []

@@ -71,7 +71,7 @@ def count_created(world: World) -> dict[str, int]:
 @settings(max_examples=50, deadline=None)
 @given(events=EVENTS, trouble=TROUBLES)
 def test_one_of_everything_whatever_happens(events: list[tuple[str, bool]], trouble: dict[int, str]) -> None:
-    """Any order of events, with calls throttled and functions killed, ends in one deployed run and word of each step."""
+    """Any order of events, calls throttled, functions killed: one deployed run in the end, and word of each step."""
     world = make_world(trouble)
     for event, ends in events:
         deliver(world, event)
