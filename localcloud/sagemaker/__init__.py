@@ -5,7 +5,7 @@ Importing the package imports every module of operations, and each registers its
 
 from __future__ import annotations
 
-from localcloud.sagemaker import endpoint_configs, endpoints, invocations, models, tags, training_jobs
+from localcloud.sagemaker import endpoint_configs, endpoints, invocations, models, tags, training_jobs, tuning_jobs
 from localcloud.sagemaker.cloud import OPERATIONS, RUNTIME_OPERATIONS, Cloud, operation, runtime_operation
 
 __all__ = [
@@ -20,4 +20,5 @@ __all__ = [
     "runtime_operation",
     "tags",
     "training_jobs",
+    "tuning_jobs",
 ]
