@@ -154,7 +154,7 @@ class Delivery:
         """As Lambda does: the event itself in the function's dead-letter queue, the error in the attributes."""
         if function.dead_letters:
             told = {"ErrorCode": ("Number", "200"), "ErrorMessage": ("String", str(error)[:1024] or "no message")}
-            attributes = {name: {"data_type": kind, "string_value": value} for name, (kind, value) in told.items()}
+            attributes = {name: {"DataType": kind, "StringValue": value} for name, (kind, value) in told.items()}
             with queue_lock:
                 self._sqs.send_message(
                     queue_name=function.dead_letters.rpartition(":")[2],

@@ -34,6 +34,8 @@ Route = tuple[re.Pattern[str], str, dict[str, Any]]
 class Gateway:
     """The ASGI application behind PORT. `invoke(function, event, request_id)` blocks, and runs on the pool."""
 
+    seconds = SECONDS
+
     def __init__(self, body: dict[str, Any], *, stage: str, function: str, invoke: Invoke, pool: Executor) -> None:
         self._stage, self._function, self._invoke, self._pool = stage, function, invoke, pool
         self._routes = list_routes(body)
@@ -76,7 +78,7 @@ class Gateway:
         loop = asyncio.get_running_loop()
         work = loop.run_in_executor(self._pool, self._invoke, self._function, event, request_id)
         try:
-            return render(await asyncio.wait_for(asyncio.shield(work), SECONDS))
+            return render(await asyncio.wait_for(asyncio.shield(work), self.seconds))
         except PayloadTooLarge as error:
             if error.kind == "RequestTooLargeException":
                 return refuse(413, "Request Too Long", error.kind)

@@ -39,6 +39,7 @@ from localcloud.sagemaker.app import create_app
 from localcloud.sagemaker.cloud import Cloud
 from localcloud.sagemaker.endpoints import resume_endpoints
 from localcloud.sagemaker.training_jobs import resume_training_jobs
+from localcloud.sagemaker.tuning_jobs import resume_tuning_jobs
 from localcloud.server import Origin, Router, make_moto
 from localcloud.serving import ProcessEndpointRunner
 from localcloud.store import Store
@@ -87,6 +88,7 @@ class Hosting:
         self._functions.warm(stack.api_function)
         resume_endpoints(self.cloud)
         resume_training_jobs(self.cloud)
+        resume_tuning_jobs(self.cloud)
         self._delivery.start()
         return stack
 

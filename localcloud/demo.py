@@ -1,0 +1,303 @@
+"""`make demo`: the whole pipeline once, on real pictures, seen from outside.
+
+It does what any user would, through S3's API and the app's routes, and shows it: put a recipe and a zip into the
+bucket, watch the run, ask the model about three pictures of the test split. A cloud that is up on this folder is used;
+otherwise one is started, and ended at the end.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import boto3
+import httpx
+from botocore.exceptions import BotoCoreError, ClientError
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from localcloud import digits
+from localcloud.addresses import CannotStart, Place, read_env
+from localcloud.up import PROJECT, is_up
+from localcloud.view import ENDED, Snapshot, format_time, format_value, list_changes, render
+
+START_SECONDS = 60
+RUN_APPEARS_SECONDS = 60
+POLL_SECONDS = 1.0
+PICTURES = 3
+TYPES = {".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".png": "image/png", ".webp": "image/webp"}
+
+
+class StepFailed(Exception):
+    """A step of the demo failed; the message says which and why."""
+
+
+@dataclass(frozen=True)
+class User:
+    """What a user of the cloud holds: a client of S3, one of the app's routes, and the bucket's name."""
+
+    s3: Any
+    api: httpx.Client
+    bucket: str
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture of a dataset's test split."""
+
+    name: str
+    true_class: str
+    body: bytes
+
+    @property
+    def content_type(self) -> str:
+        return TYPES[PurePosixPath(self.name).suffix.lower()]
+
+
+def run_demo(place: Place, dataset: Path | None) -> int:
+    """Run the demo; 0, or 1 after saying which step failed. Raises CannotStart where there is no cloud to be had."""
+    console = Console(highlight=False)
+    if dataset is not None and not dataset.is_file():
+        raise CannotStart(f"There is no file {dataset}. DATASET is the path of a zip of images.")
+    began = time.monotonic()
+    try:
+        with borrow_cloud(place, console) as variables:
+            show_demo(connect(variables), dataset, console)
+    except StepFailed as failure:
+        console.print(f"\n[bold red]The demo failed[/] {failure}")
+        return 1
+    except KeyboardInterrupt:
+        console.print("\nThe demo was interrupted.")
+        return 1
+    console.print(f"[dim]All done in {format_time(time.monotonic() - began)}.[/]")
+    return 0
+
+
+@contextmanager
+def borrow_cloud(place: Place, console: Console) -> Iterator[dict[str, str]]:
+    """The variables of a cloud on this folder: of the one that is up, or of one that lives as long as the demo."""
+    if is_up(place):
+        console.print(f"Using the local cloud that is up on {place.home}.")
+        yield wait_for_cloud(place, lambda: True)
+        return
+    console.print("Starting the local cloud …")
+    place.home.mkdir(parents=True, exist_ok=True)
+    with (place.home / "up.log").open("w+") as log:
+        cloud = subprocess.Popen(
+            [sys.executable, "-m", "localcloud", "up"], cwd=PROJECT, stdout=log, stderr=log, start_new_session=True
+        )
+        try:
+            yield wait_for_cloud(place, lambda: cloud.poll() is None)
+        finally:
+            cloud.send_signal(signal.SIGINT)
+            cloud.wait(60)
+
+
+def wait_for_cloud(place: Place, alive: Callable[[], bool]) -> dict[str, str]:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        if place.env_file.exists():
+            return read_env(place)
+        if not alive():
+            lines = (place.home / "up.log").read_text().strip().splitlines()
+            raise StepFailed(f"at the start: {lines[-1] if lines else 'the local cloud ended'}")
+        time.sleep(0.05)
+    raise StepFailed(f"at the start: the local cloud was not ready within {START_SECONDS} s; see {place.home}")
+
+
+def connect(variables: Mapping[str, str]) -> User:
+    s3 = boto3.client(
+        "s3",
+        endpoint_url=variables["AWS_ENDPOINT_URL"],
+        region_name=variables["AWS_REGION"],
+        aws_access_key_id=variables["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=variables["AWS_SECRET_ACCESS_KEY"],
+    )
+    headers = {"Authorization": f"Bearer {variables['API_TOKEN']}"}
+    return User(s3, httpx.Client(base_url=variables["API_URL"], headers=headers, timeout=60), variables["BUCKET"])
+
+
+def show_demo(user: User, dataset: Path | None, console: Console) -> None:
+    """Upload, watch, ask, tell."""
+    name, packed, recipe = read_dataset(dataset)
+    with step("while uploading the dataset"):
+        known = {run["run_id"] for run in list_runs(user, name)}
+        if recipe is not None:
+            user.s3.put_object(Bucket=user.bucket, Key=f"datasets/{name}.json", Body=recipe)
+        user.s3.upload_fileobj(io.BytesIO(packed), user.bucket, f"datasets/{name}.zip")
+    console.print(f"Uploaded s3://{user.bucket}/datasets/{name}.zip ({len(packed) / 1e6:.1f} MB).\n")
+    with step("while the run went on"):
+        run_id = wait_for_run(user, name, known)
+        run = watch_run(user, run_id, console)
+    if run["status"] != "deployed":
+        raise StepFailed(f"in the run: it ended {run['status']}. {run.get('reason') or ''}")
+    tell_result(run, console)
+    with step("while asking the model"):
+        tell_answers(user, name, choose_pictures(packed), console)
+    tell_next(user, name, run, console)
+
+
+def read_dataset(dataset: Path | None) -> tuple[str, bytes, bytes | None]:
+    """(name, zip, recipe or None): the digits, or a file with the recipe beside it where there is one."""
+    if dataset is None:
+        return digits.NAME, digits.build_digits_zip(), digits.write_recipe()
+    recipe = dataset.with_suffix(".json")
+    return dataset.stem, dataset.read_bytes(), recipe.read_bytes() if recipe.is_file() else None
+
+
+@contextmanager
+def step(where: str) -> Iterator[None]:
+    """Turn what a client raises into a failed step."""
+    try:
+        yield
+    except (ClientError, BotoCoreError, httpx.HTTPError) as error:
+        raise StepFailed(f"{where}: {type(error).__name__}: {error}") from error
+
+
+def list_runs(user: User, dataset: str) -> list[dict[str, Any]]:
+    runs: list[dict[str, Any]] = user.api.get("/runs").raise_for_status().json()["runs"]
+    return [run for run in runs if run["dataset"] == dataset]
+
+
+def wait_for_run(user: User, dataset: str, known: set[str]) -> str:
+    deadline = time.monotonic() + RUN_APPEARS_SECONDS
+    while time.monotonic() < deadline:
+        for run in list_runs(user, dataset):
+            if run["run_id"] not in known:
+                return str(run["run_id"])
+        time.sleep(0.2)
+    raise StepFailed(f"after the upload: no run of {dataset} began within {RUN_APPEARS_SECONDS} s")
+
+
+def watch_run(user: User, run_id: str, console: Console) -> dict[str, Any]:
+    """Show a run until it ends; what GET /runs/ID tells of it then."""
+    began = time.monotonic()
+    before: Snapshot | None = None
+    with Live(console=console, auto_refresh=False, transient=False) if console.is_terminal else NoLive() as live:
+        while True:
+            now = take_snapshot(user, run_id, time.monotonic() - began, before)
+            if console.is_terminal:
+                live.update(render(now), refresh=True)
+            else:
+                for line in list_changes(before, now):
+                    console.print(line, markup=False)
+            if now.status in ENDED:
+                return dict(now.run)
+            before = now
+            time.sleep(POLL_SECONDS)
+
+
+class NoLive:
+    """Takes the live picture's place where the output is no terminal."""
+
+    def __enter__(self) -> NoLive:
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def update(self, _renderable: object, *, refresh: bool = False) -> None: ...
+
+
+def take_snapshot(user: User, run_id: str, elapsed: float, before: Snapshot | None) -> Snapshot:
+    run = user.api.get(f"/runs/{run_id}").raise_for_status().json()
+    jobs = [*(run.get("trials") or []), *([run["training"]] if run.get("training") else [])]
+    epochs = dict(before.epochs) if before else {}
+    for job in jobs:
+        if job["status"] == "InProgress" or job["name"] not in epochs:
+            epochs[job["name"]] = read_epochs(user, run_id, job["name"])
+    return Snapshot(run, epochs, elapsed)
+
+
+def read_epochs(user: User, run_id: str, job: str) -> list[Mapping[str, Any]]:
+    """The epochs in a job's metrics.jsonl, which its checkpoint folder brings to S3 while it runs."""
+    try:
+        body = user.s3.get_object(Bucket=user.bucket, Key=f"runs/{run_id}/jobs/{job}/metrics.jsonl")["Body"].read()
+    except ClientError as error:
+        if error.response["Error"]["Code"] in ("NoSuchKey", "AccessDenied"):
+            return []
+        raise
+    records = [json.loads(line) for line in body.decode().splitlines() if line.endswith("}")]
+    return [record for record in records if "epoch" in record]
+
+
+def choose_pictures(packed: bytes, count: int = PICTURES) -> list[Picture]:
+    """Pictures of the test split, each of another class, spread over the classes; of any split where it has none."""
+    classes: dict[str, str] = {}
+    with zipfile.ZipFile(io.BytesIO(packed)) as archive:
+        names = sorted(name for name in archive.namelist() if is_picture(name))
+        tests = [name for name in names if re.search(r"(^|/)test(ing)?/", name, re.IGNORECASE)]
+        for name in tests or names:
+            classes.setdefault(find_class(name, in_split=bool(tests)), name)
+        labels = sorted(classes)
+        chosen = [labels[number * len(labels) // count] for number in range(count)] if len(labels) >= count else labels
+        return [Picture(classes[label], label, archive.read(classes[label])) for label in chosen]
+
+
+def is_picture(name: str) -> bool:
+    path = PurePosixPath(name)
+    return path.suffix.lower() in TYPES and not path.name.startswith(".") and "__MACOSX" not in path.parts
+
+
+def find_class(name: str, *, in_split: bool) -> str:
+    """The class of a picture: the folder below its split, or the one that holds it."""
+    if in_split and (match := re.search(r"(?:^|/)test(?:ing)?/([^/]+)/", name, re.IGNORECASE)):
+        return match[1]
+    return PurePosixPath(name).parent.name
+
+
+def tell_result(run: Mapping[str, Any], console: Console) -> None:
+    best, test = run["best"] or {}, (run.get("metrics") or {}).get("test") or {}
+    told = ", ".join(f"{name} {format_value(value)}" for name, value in sorted(best.get("hyperparameters", {}).items()))
+    table = Table.grid(padding=(0, 2))
+    table.add_row("[dim]best hyperparameters[/]", told)
+    for title, member in (
+        ("accuracy", "accuracy"),
+        ("macro precision", "macro_precision"),
+        ("macro recall", "macro_recall"),
+    ):
+        table.add_row(f"[dim]test {title}[/]", f"[bold]{test[member]:.4f}[/]" if member in test else "not told")
+    console.print()
+    console.print(table)
+
+
+def tell_answers(user: User, name: str, pictures: list[Picture], console: Console) -> None:
+    """Ask the route about each picture. Raises StepFailed where it does not answer."""
+    console.print(f"\nPOST /models/{name}/predict answers:")
+    for picture in pictures:
+        response = user.api.post(
+            f"/models/{name}/predict?top=3", content=picture.body, headers={"Content-Type": picture.content_type}
+        )
+        if response.status_code != 200:
+            raise StepFailed(f"while asking the model: {response.status_code} {response.text[:300]}")
+        answers = response.json()["results"][0]["predictions"]
+        told = ", ".join(f"{one['class']} {one['probability']:.3f}" for one in answers)
+        right = answers[0]["class"] == picture.true_class
+        mark = "[green]✓[/]" if right else "[red]✗[/]"
+        console.print(f"  {mark} {picture.name}: {told}" + ("" if right else f"  (it is {picture.true_class})"))
+
+
+def tell_next(user: User, name: str, run: Mapping[str, Any], console: Console) -> None:
+    console.print(f"\nThe run's folder: [bold]{run['links']['folder']}[/]")
+    console.print("\nWhat next:")
+    lines = (
+        "make up                                     the local cloud, until Ctrl-C; then, in another terminal:",
+        ". .localcloud/env",
+        f"aws s3 ls --recursive s3://{user.bucket}/runs/{run['run_id']}/",
+        "aws s3 cp dogs.zip s3://$BUCKET/datasets/   your own pictures, in train/CLASS, valid/CLASS, test/CLASS",
+        f"curl -H \"Authorization: Bearer $API_TOKEN\" -H 'Content-Type: image/png' --data-binary @seven.png "
+        f"$API_URL/models/{name}/predict",
+    )
+    for line in lines:
+        console.print(f"  {line}", markup=False, soft_wrap=True)

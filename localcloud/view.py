@@ -1,0 +1,179 @@
+"""What a run looks like while it goes on: a live picture for a terminal, plain lines for anything else.
+
+Everything is made from a `Snapshot`, which holds what the app's routes and the run folder tell; nothing is asked here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.panel import Panel
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+STAGES = ("checking", "tuning", "training", "deploying", "deployed")
+ENDED = ("deployed", "rejected", "failed", "stopped", "declined", "superseded", "undecided", "waiting")
+MARKS = {"InProgress": "…", "Completed": "✓", "Stopped": "■", "Stopping": "■", "Failed": "✗"}
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A run at one moment. `run` is what GET /runs/ID answers, `epochs` each job's records so far, times in seconds."""
+
+    run: Mapping[str, Any]
+    epochs: Mapping[str, list[Mapping[str, Any]]] = field(default_factory=dict)
+    elapsed: float = 0.0
+
+    @property
+    def status(self) -> str:
+        return str(self.run["status"])
+
+    @property
+    def trials(self) -> list[Mapping[str, Any]]:
+        return list(self.run.get("trials") or [])
+
+    @property
+    def training(self) -> Mapping[str, Any] | None:
+        return self.run.get("training")
+
+    @property
+    def planned_epochs(self) -> int:
+        return int(self.run.get("recipe", {}).get("epochs") or 1)
+
+    @property
+    def planned_trials(self) -> int:
+        return int(self.run.get("recipe", {}).get("trials") or 1)
+
+
+def measure_progress(snapshot: Snapshot) -> float:
+    """The part of all epochs that is done, 0 to 1: those of every planned trial, and of the training after them."""
+    if snapshot.status == "deployed":
+        return 1.0
+    planned = snapshot.planned_epochs * (snapshot.planned_trials + 1)
+    done = sum(count_epochs(snapshot, trial) for trial in snapshot.trials)
+    if snapshot.training:
+        done = snapshot.planned_epochs * snapshot.planned_trials + count_epochs(snapshot, snapshot.training)
+    return min(done / planned, 0.99)
+
+
+def count_epochs(snapshot: Snapshot, job: Mapping[str, Any]) -> int:
+    """A job's epochs so far; one that has ended counts whole, however early it stopped."""
+    if job["status"] in ("Completed", "Stopped", "Failed"):
+        return snapshot.planned_epochs
+    return min(len(snapshot.epochs.get(job["name"], [])), snapshot.planned_epochs)
+
+
+def estimate_left(snapshot: Snapshot) -> float | None:
+    """The seconds that are left if it goes on as it went; None before the first epoch has told how fast that is."""
+    progress = measure_progress(snapshot)
+    return snapshot.elapsed * (1 - progress) / progress if 0 < progress < 1 else None
+
+
+def render(snapshot: Snapshot) -> RenderableType:
+    """The live picture."""
+    run = snapshot.run
+    parts: list[RenderableType] = [render_stages(snapshot), Text()]
+    if snapshot.trials:
+        parts += [render_trials(snapshot), Text()]
+    if snapshot.training:
+        parts += [render_training(snapshot), Text()]
+    parts.append(render_progress(snapshot))
+    return Panel(Group(*parts), title=f"[bold]{run['dataset']}[/] · {run['run_id']}", padding=(1, 2))
+
+
+def render_stages(snapshot: Snapshot) -> Text:
+    line, reached = Text(), STAGES.index(snapshot.status) if snapshot.status in STAGES else -1
+    for number, stage in enumerate(STAGES):
+        style = "bold cyan" if number == reached else "green" if number < reached else "dim"
+        line.append(stage, style).append("  ›  " if stage != STAGES[-1] else "", "dim")
+    if reached < 0:
+        line.append(f"   {snapshot.status}", "bold red")
+    return line
+
+
+def render_trials(snapshot: Snapshot) -> Table:
+    names = list_hyperparameters(snapshot)
+    best = (snapshot.run.get("best") or {}).get("name")
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for title in ("trial", *names, "epoch", "objective"):
+        table.add_column(title, justify="left" if title == "trial" else "right")
+    for number, trial in enumerate(snapshot.trials, 1):
+        values = [format_value(trial["hyperparameters"].get(name, "")) for name in names]
+        objective = format_value(trial["objective"]) if trial["objective"] is not None else ""
+        row = [f"{MARKS.get(trial['status'], '·')} {number}", *values, describe_epoch(snapshot, trial), objective]
+        table.add_row(*row, style="bold green" if trial["name"] == best else "")
+    return table
+
+
+def render_training(snapshot: Snapshot) -> Text:
+    assert snapshot.training is not None
+    records = snapshot.epochs.get(snapshot.training["name"], [])
+    line = Text(f"training with the best · epoch {describe_epoch(snapshot, snapshot.training)}")
+    if records:
+        line.append(f" · {describe_metrics(records[-1])}", "dim")
+    return line
+
+
+def render_progress(snapshot: Snapshot) -> Table:
+    left = estimate_left(snapshot)
+    told = f"{format_time(snapshot.elapsed)} gone" + (f", about {format_time(left)} left" if left else "")
+    grid = Table.grid(padding=(0, 2))
+    grid.add_row(ProgressBar(total=1.0, completed=measure_progress(snapshot), width=40), Text(told, "dim"))
+    return grid
+
+
+def list_changes(before: Snapshot | None, now: Snapshot) -> Iterator[str]:
+    """What has happened since the last snapshot, a line each, for output that is no terminal."""
+    if before is None or before.status != now.status:
+        yield f"[{format_time(now.elapsed)}] {now.status}"
+    old = {trial["name"]: trial for trial in before.trials} if before else {}
+    for number, trial in enumerate(now.trials, 1):
+        if trial["name"] not in old:
+            told = " ".join(f"{name}={format_value(value)}" for name, value in sorted(trial["hyperparameters"].items()))
+            yield f"    trial {number} starts: {told}"
+        yield from list_new_epochs(before, now, trial["name"], f"trial {number}")
+        if (
+            trial["status"] != "InProgress"
+            and (old.get(trial["name"]) or {"status": "InProgress"})["status"] == "InProgress"
+        ):
+            objective = f", objective {format_value(trial['objective'])}" if trial["objective"] is not None else ""
+            yield f"    trial {number} {trial['status']}{objective}"
+    if now.training:
+        yield from list_new_epochs(before, now, now.training["name"], "training")
+
+
+def list_new_epochs(before: Snapshot | None, now: Snapshot, job: str, title: str) -> Iterator[str]:
+    seen = len(before.epochs.get(job, [])) if before else 0
+    for record in now.epochs.get(job, [])[seen:]:
+        yield f"    {title} epoch {record['epoch']}/{now.planned_epochs}: {describe_metrics(record)}"
+
+
+def list_hyperparameters(snapshot: Snapshot) -> list[str]:
+    """The names of what is tuned."""
+    return sorted({name for trial in snapshot.trials for name in trial["hyperparameters"]})
+
+
+def describe_epoch(snapshot: Snapshot, job: Mapping[str, Any]) -> str:
+    done = len(snapshot.epochs.get(job["name"], []))
+    return f"{done}/{snapshot.planned_epochs}" if done or job["status"] == "InProgress" else ""
+
+
+def describe_metrics(record: Mapping[str, Any]) -> str:
+    valid = record.get("valid", {})
+    return f"valid accuracy {valid.get('accuracy', 0):.3f}, score {valid.get('score', 0):.3f}"
+
+
+def format_value(value: Any) -> str:
+    """A hyperparameter or a measure in at most four digits."""
+    try:
+        return f"{float(value):.4g}"
+    except (TypeError, ValueError):
+        return str(value)
+
+
+def format_time(seconds: float) -> str:
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"

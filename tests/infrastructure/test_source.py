@@ -1,0 +1,67 @@
+"""The programs' tarball: what a training job unpacks."""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from infrastructure.source import PROJECT, NoProgram, name_source, pack_source, write_source
+
+
+def write_program(folder: Path, train: str = "print('hello')") -> Path:
+    for name, text in {
+        "training/train.py": train,
+        "training/data.py": "DATA = 1",
+        "training/notes.txt": "no program",
+        "training/__pycache__/train.pyc": "compiled",
+        "inference/inference.py": "def model_fn(): ...",
+    }.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return folder
+
+
+def list_names(packed: bytes) -> list[str]:
+    with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
+        return archive.getnames()
+
+
+def test_programs_alone_are_packed(tmp_path: Path) -> None:
+    """training/*.py at the root, inference/*.py below inference/, nothing else."""
+    assert list_names(pack_source(write_program(tmp_path))) == ["data.py", "train.py", "inference/inference.py"]
+
+
+def test_the_same_programs_give_the_same_bytes(tmp_path: Path) -> None:
+    """Times, modes and folders do not count, so a URI that a run has pinned stays."""
+    first = write_program(tmp_path / "a")
+    second = write_program(tmp_path / "b")
+    os.utime(second / "training/train.py", (1, 1))
+    (second / "training/train.py").chmod(0o600)
+    assert pack_source(first) == pack_source(second)
+
+
+def test_another_program_has_another_name(tmp_path: Path) -> None:
+    """The name tells the content."""
+    names = {name_source(pack_source(write_program(tmp_path / text, text))) for text in ("one", "two")}
+    assert len(names) == 2
+    assert all(name.startswith("sourcedir-") and name.endswith(".tar.gz") for name in names)
+
+
+def test_a_folder_without_a_program_is_refused(tmp_path: Path) -> None:
+    """The message names the file that is missing."""
+    with pytest.raises(NoProgram, match=r"train\.py"):
+        write_source(tmp_path, tmp_path)
+
+
+def test_the_command_prints_the_path(tmp_path: Path) -> None:
+    """As the local cloud and a deployment call it."""
+    command = [sys.executable, "-m", "infrastructure.source", "--to", str(tmp_path)]
+    printed = subprocess.run(command, cwd=PROJECT, check=True, capture_output=True, text=True).stdout
+    assert "train.py" in list_names(Path(printed.strip()).read_bytes())
