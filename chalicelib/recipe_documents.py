@@ -5,14 +5,18 @@ from __future__ import annotations
 import codecs
 import difflib
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from chalicelib.errors import InvalidRecipe
 
 MAX_BYTES = 64 * 1024
+MAX_DEPTH = 20  # how deep Python can go depends on its version
+TEXTS = re.compile(r'"(?:\\.|[^"\\])*"', re.DOTALL)
 
 
 class Problem(NamedTuple):
@@ -41,14 +45,14 @@ def read_document(body: bytes) -> dict[str, Any]:
     text = _decode(body)
     if not text.strip():
         raise _refuse("the recipe is empty: delete the file to use the defaults, or write {}.")
+    if _measure_depth(text) > MAX_DEPTH:
+        raise _refuse("it is nested far too deeply: a recipe has four levels.")
     try:
         document = json.loads(
             text, object_pairs_hook=_refuse_doubles, parse_constant=_refuse_number, parse_int=_read_int
         )
     except json.JSONDecodeError as error:
         raise _refuse(f"no JSON: {error.msg} at line {error.lineno}, column {error.colno}.") from error
-    except RecursionError as error:
-        raise _refuse("it is nested far too deeply: a recipe has three levels.") from error
     except ValueError as error:
         raise _refuse(f"{error}.") from error
     if not isinstance(document, dict):
@@ -71,6 +75,12 @@ def _decode(body: bytes) -> str:
         return body.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise _refuse(f"byte {error.start} is no UTF-8: save the file as UTF-8.") from error
+
+
+def _measure_depth(text: str) -> int:
+    """How deep brackets are nested, those within texts left out."""
+    steps = ({"{": 1, "[": 1, "}": -1, "]": -1}.get(sign, 0) for sign in TEXTS.sub("", text))
+    return max(accumulate(steps), default=0)
 
 
 def _refuse(message: str) -> InvalidRecipe:

@@ -234,6 +234,8 @@ def test_all_problems_are_told_at_once() -> None:
         (b'{"budget_usd": 1e999}', "at most 100000"),
         (b'{"seed": ' + b"9" * 5_000 + b"}", "shorter"),
         (b'{"a":' * 5_000 + b"1" + b"}" * 5_000, "nested"),
+        (b"[" * 60_000, "nested"),
+        (b'{"seed": "' + b"[" * 60_000 + b'"}', "must be a whole number"),
         (b'{"seed": 1}' + b" " * MAX_BYTES, "65,547 bytes"),
         (b'{"\\ud800": 1}', "no such member"),
     ],
