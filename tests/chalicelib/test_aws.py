@@ -1,0 +1,209 @@
+"""The only module that talks to AWS: nothing of botocore leaves it, and S3's conditional puts do what they say."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import io
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import botocore.exceptions
+import botocore.session
+import pytest
+from botocore.exceptions import BotoCoreError, ClientError
+from botocore.model import ServiceModel
+
+from chalicelib import aws, errors
+from chalicelib.aws_errors import ERRORS, translate
+from chalicelib.errors import ServiceError
+from tests.fakes import BUCKET, World, fail
+
+SOURCES = Path(aws.__file__).parent
+SERVICES = ("s3", "sagemaker", "sagemaker-runtime", "events", "sns", "secretsmanager")
+TABLE_DRIVEN = ["update_endpoint"]
+TABLE_DRIVEN += [f"{verb}_{kind.method}" for verb in ("create", "describe", "stop", "delete") for kind in aws.Kind]
+TABLE_DRIVEN += [f"list_{kind.method}s" for kind in (aws.Kind.MODEL, aws.Kind.ENDPOINT, aws.Kind.ENDPOINT_CONFIG)]
+
+
+def find_called_methods() -> set[str]:
+    """The names of the client methods that aws.py writes out; SageMaker's come from its table of kinds too."""
+    tree = ast.parse((SOURCES / "aws.py").read_text(encoding="utf-8"))
+    return {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+
+
+@cache
+def load_model(service: str) -> ServiceModel:
+    return botocore.session.get_session().get_service_model(service)
+
+
+def list_operations() -> Iterator[tuple[str, str]]:
+    """(service, operation) of every call that aws.py makes."""
+    for service in SERVICES:
+        called = find_called_methods() | set(TABLE_DRIVEN if service == "sagemaker" else ())
+        for operation in load_model(service).operation_names:
+            if botocore.xform_name(operation) in called:
+                yield service, operation
+
+
+def test_the_list_of_operations_is_not_empty() -> None:
+    """The next test looks at what is called, so it must find that."""
+    found = {operation for _, operation in list_operations()}
+    assert {"PutObject", "CopyObject", "InvokeEndpoint", "PutEvents", "Publish", "GetSecretValue"} <= found
+    assert {"CreateHyperParameterTuningJob", "UpdateEndpoint", "ListEndpointConfigs", "StopTrainingJob"} <= found
+
+
+@pytest.mark.parametrize(("service", "operation"), list(list_operations()))
+def test_every_error_that_an_operation_names_is_in_the_map(service: str, operation: str) -> None:
+    """The service model's error codes of what we call are all translated on purpose."""
+    model = load_model(service).operation_model(operation)
+    codes = {shape.metadata.get("error", {}).get("code", shape.name) for shape in model.error_shapes}
+    assert codes - {"ModelError"} <= set(ERRORS)
+
+
+def list_botocore_errors() -> list[type[Exception]]:
+    classes = [each for _, each in inspect.getmembers(botocore.exceptions, inspect.isclass)]
+    return [each for each in classes if issubclass(each, BotoCoreError | ClientError)]
+
+
+@pytest.mark.parametrize("kind", list_botocore_errors())
+def test_no_error_of_botocore_comes_through(kind: type[Exception]) -> None:
+    """Whatever botocore raises leaves the module as one of ours, saying what was tried."""
+    raised = kind.__new__(kind)
+    Exception.__init__(raised, "the cause")
+    with pytest.raises(ServiceError, match="Trying a thing"), aws.translated("Trying a thing"):
+        raise raised
+
+
+def test_errors_of_others_come_through() -> None:
+    """A bug of ours, or a disk that is full, is not AWS's."""
+    for error in (ValueError("x"), OSError("x")):
+        with pytest.raises(type(error)), aws.translated("Trying"):
+            raise error
+
+
+@pytest.mark.parametrize(
+    ("code", "text", "kind"),
+    [
+        ("ValidationException", 'Cannot create already existing endpoint "arn:x".', errors.AlreadyExists),
+        ("ValidationException", 'Could not find endpoint "arn:x".', errors.ServiceNotFound),
+        ("ValidationException", "Requested resource not found.", errors.ServiceNotFound),
+        ("ValidationException", 'Cannot update in-progress endpoint "arn:x".', errors.Busy),
+        ("ValidationException", "1 validation error detected", errors.InvalidRequest),
+        ("ResourceInUse", "names must be unique", errors.AlreadyExists),
+        ("ResourceLimitExceeded", "limit is 0", errors.QuotaExceeded),
+        ("403", "Forbidden", errors.AccessDenied),
+        ("SlowDown", "Please reduce your request rate.", errors.Throttled),
+        ("SomethingNew", "of tomorrow", ServiceError),
+    ],
+)
+def test_codes_and_texts_become_kinds(code: str, text: str, kind: type[ServiceError]) -> None:
+    """ValidationException is told apart by its text; a code that nobody knows is a ServiceError."""
+    found = translate(fail(code, text, "X"), "Trying")
+    assert type(found) is kind
+    assert text in found.message
+
+
+def test_only_one_module_imports_boto3() -> None:
+    """In chalicelib and app.py, boto3 and botocore are imported in aws.py alone."""
+    for path in [*SOURCES.rglob("*.py"), SOURCES.parent / "app.py"]:
+        if path.name != "aws.py":
+            tree = ast.parse(path.read_text(encoding="utf-8"))
+            imported = {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+            imported |= {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+            assert not {name for name in imported if name.split(".")[0] in ("boto3", "botocore")}, path
+
+
+@pytest.fixture
+def bucket(world: World) -> aws.Bucket:
+    return aws.Bucket(world.s3, BUCKET)
+
+
+def test_what_is_created_once_is_not_created_again(bucket: aws.Bucket) -> None:
+    """The first writer wins, and the second learns that there was one."""
+    assert bucket.create("a", b"1")
+    assert bucket.create("a", b"2") is None
+    stored = bucket.read("a")
+    assert stored
+    assert stored.body == b"1"
+
+
+def test_what_changed_meanwhile_is_not_replaced(bucket: aws.Bucket) -> None:
+    """Replacing needs the etag that was read; a deleted object is not replaced either."""
+    first = bucket.create("a", b"1") or ""
+    second = bucket.replace("a", b"2", first)
+    assert second
+    assert bucket.replace("a", b"3", first) is None
+    bucket.delete("a")
+    assert bucket.replace("a", b"3", second) is None
+
+
+def test_a_conflict_is_tried_again(world: World, bucket: aws.Bucket) -> None:
+    """S3's 409 says that neither writer has won yet; many of them in a row are given up."""
+    world.s3.conflicts = 3
+    assert bucket.create("a", b"1")
+    world.s3.conflicts = 99
+    with pytest.raises(errors.Busy):
+        bucket.create("b", b"1")
+
+
+def test_a_missing_object_is_none(bucket: aws.Bucket) -> None:
+    """Reading and describing tell of nothing with None."""
+    assert bucket.read("a") is None
+    assert bucket.describe("a") is None
+
+
+def test_a_listing_goes_over_all_pages(world: World, bucket: aws.Bucket) -> None:
+    """Of two keys a page, every key and folder comes once, in order."""
+    world.page = 2
+    keys = [f"x/{name}" for name in ("a", "b", "c", "d", "e")]
+    for key in [*keys, "x/sub/f", "y"]:
+        bucket.write(key)
+    assert [entry.key for entry in bucket.list_entries("x/")] == [*keys, "x/sub/f"]
+    assert [entry.key for entry in bucket.list_entries("x/", after="x/c")] == [*keys[3:], "x/sub/f"]
+    assert sorted(bucket.list_names("x/")) == ["a", "b", "c", "d", "e", "sub/"]
+
+
+def test_a_copy_is_of_the_version_that_was_seen(world: World, bucket: aws.Bucket) -> None:
+    """A later upload is not what is copied, and without versions it is noticed."""
+    world.upload("a.zip", b"old")
+    seen = bucket.describe("datasets/a.zip")
+    world.upload("a.zip", b"new")
+    assert seen
+    bucket.copy(seen.key, "copy", etag=seen.etag, size=3, version=seen.version)
+    assert world.s3.versions["copy"][-1].body == b"old"
+    with pytest.raises(errors.PreconditionFailed):
+        bucket.copy(seen.key, "copy", etag=seen.etag, size=3)
+    with pytest.raises(errors.ServiceNotFound):
+        bucket.copy("nothing", "copy", etag=seen.etag, size=3)
+
+
+def test_an_object_is_read_by_ranges(world: World, bucket: aws.Bucket) -> None:
+    """A file over an object seeks and reads, and asks S3 for a part at a time."""
+    body = bytes(range(256)) * 40_000
+    bucket.write("large", body)
+    with bucket.open("large") as file:
+        file.seek(-10, io.SEEK_END)
+        assert file.read() == body[-10:]
+        file.seek(5)
+        assert file.read(3) == body[5:8]
+        assert file.tell() == 8
+    assert world.trouble.calls.count("get_object") <= 6
+
+
+def test_a_failure_while_reading_is_ours(world: World, bucket: aws.Bucket) -> None:
+    """It is no OSError, which zipfile would take for a broken archive."""
+    bucket.write("large", b"x" * 3_000_000)
+    with bucket.open("large") as file:
+        file.read()
+        world.trouble.plan = dict.fromkeys(range(len(world.trouble.calls), 99), "throttle")
+        with pytest.raises(errors.Throttled):
+            file.seek(0)
+
+
+def test_an_event_that_the_bus_refuses_is_an_error(world: World) -> None:
+    """PutEvents succeeds as a call when an entry fails: the count is looked at."""
+    world.events.refuses = True
+    with pytest.raises(ServiceError, match="try again"):
+        world.services().publisher.put_event("whippet", "Run Failed", {})
