@@ -289,7 +289,7 @@ def tell_answers(user: User, name: str, pictures: list[Picture], console: Consol
 
 
 def tell_next(user: User, name: str, run: Mapping[str, Any], console: Console) -> None:
-    console.print(f"\nThe run's folder: [bold]{run['links']['folder']}[/]")
+    console.print(f"\nThe run's folder: [bold]{run['links']['folder']}[/]", soft_wrap=True)
     console.print("\nWhat next:")
     lines = (
         "make up                                     the local cloud, until Ctrl-C; then, in another terminal:",

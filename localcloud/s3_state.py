@@ -30,13 +30,12 @@ from localcloud.wsgi import Environ, Headers, WsgiApp, call, make_environ
 
 ACCOUNT = "123456789012"
 STRIPES = 64
-DENIED = (
-    b'<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>'
-)
+PRECONDITION = "At least one of the pre-conditions you specified did not hold"
 KEPT_ATTRIBUTES = (
     *("encryption", "kms_key_id", "bucket_key_enabled", "lock_mode", "lock_legal_status", "lock_until"),
     *("checksum_algorithm", "checksum_value", "checksum_type", "checksum_parts", "website_redirect_location"),
 )
+Answer = tuple[str, Headers, Iterable[bytes]]
 Emit = Callable[[str, str, dict[str, Any], list[str]], None]
 
 
@@ -73,7 +72,9 @@ class S3Keeper:
         start_response(status, headers)
         return body
 
-    def _change_objects(self, bucket: str, keys: set[str], environ: Environ) -> tuple[str, Headers, Iterable[bytes]]:
+    def _change_objects(self, bucket: str, keys: set[str], environ: Environ) -> Answer:
+        if self._source_differs(environ):
+            return refuse("412 Precondition Failed", "PreconditionFailed", PRECONDITION)
         touched.keys = keys
         status, headers, body = call(self._app, environ)
         touched.keys = None
@@ -85,7 +86,17 @@ class S3Keeper:
                 self._announce(bucket, self._write_through(bucket, name), reason)
         return status, headers, body
 
-    def _change_bucket(self, bucket: str, environ: Environ) -> tuple[str, Headers, Iterable[bytes]]:
+    def _source_differs(self, environ: Environ) -> bool:
+        """Whether a copy asks for an etag that its source has not (CopySourceIfMatch), which moto does not check."""
+        wanted = environ.get("HTTP_X_AMZ_COPY_SOURCE_IF_MATCH")
+        if wanted is None:
+            return False
+        path, _, query = environ["HTTP_X_AMZ_COPY_SOURCE"].partition("?")
+        bucket, _, key = unquote(path).lstrip("/").partition("/")
+        source = self._backend.get_object(bucket, key, dict(parse_qsl(query)).get("versionId"))
+        return source is not None and source.etag.strip('"') != wanted.strip('"')
+
+    def _change_bucket(self, bucket: str, environ: Environ) -> Answer:
         if environ["REQUEST_METHOD"] == "POST":  # a form upload, or ?delete with many keys
             return self._change_objects(bucket, set(), environ)
         sent = environ["wsgi.input"].read()
@@ -123,16 +134,14 @@ class S3Keeper:
             detail_type, detail = describe_change(change, bucket=bucket, account=ACCOUNT, reason=reason)
             self._emit("aws.s3", detail_type, detail, [f"arn:aws:s3:::{bucket}"])
 
-    def _hide_missing(
-        self, bucket: str, key: str, status: str, headers: Headers, body: Iterable[bytes]
-    ) -> tuple[str, Headers, Iterable[bytes]]:
+    def _hide_missing(self, bucket: str, key: str, status: str, headers: Headers, body: Iterable[bytes]) -> Answer:
         """S3 answers 403, not 404, for a missing key to who may not list the bucket: here, by its bucket policy."""
         held = self._backend.buckets.get(bucket)
         if not key or held is None or not status.startswith("404"):
             return status, headers, body
         if held.get_permission("s3:ListBucket", held.arn) != PermissionResult.DENIED:
             return status, headers, body
-        return "403 FORBIDDEN", [("Content-Type", "application/xml"), ("Content-Length", str(len(DENIED)))], [DENIED]
+        return refuse("403 Forbidden", "AccessDenied", "Access Denied")
 
     def _record(self, version: Any) -> Record:
         record: Record = {"version_id": version.version_id, "modified": version.last_modified.isoformat()}
@@ -194,6 +203,13 @@ class S3Keeper:
             version.arn, [{"Key": name, "Value": value} for name, value in record["tags"].items()]
         )
         keys[key] = version
+
+
+def refuse(status: str, code: str, message: str) -> Answer:
+    """An error in S3's form."""
+    text = f'<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>{code}</Code><Message>{message}</Message></Error>'
+    headers = [("Content-Type", "application/xml"), ("Content-Length", str(len(text)))]
+    return status, headers, [text.encode()]
 
 
 def split_path(environ: Environ) -> tuple[str, str]:

@@ -116,6 +116,18 @@ def test_of_many_conditional_puts_one_wins(s3: Any) -> None:
         assert sum(pool.map(put, range(20))) == 1
 
 
+def test_a_copy_of_another_etag_is_refused(s3: Any, events: list[Event]) -> None:
+    """CopySourceIfMatch pins what is copied, also by version."""
+    first = s3.put_object(Bucket=BUCKET, Key="a+b", Body=b"1")
+    second = s3.put_object(Bucket=BUCKET, Key="a+b", Body=b"2")
+    source = {"Bucket": BUCKET, "Key": "a+b", "VersionId": first["VersionId"]}
+    s3.copy_object(Bucket=BUCKET, Key="copy", CopySource=source, CopySourceIfMatch=first["ETag"])
+    with pytest.raises(ClientError, match="PreconditionFailed"):
+        s3.copy_object(Bucket=BUCKET, Key="copy", CopySource=source, CopySourceIfMatch=second["ETag"])
+    assert s3.get_object(Bucket=BUCKET, Key="copy")["Body"].read() == b"1"
+    assert len(events) == 3
+
+
 def test_all_comes_back_after_a_restart(tmp_path: Path) -> None:
     """Versions with their identifiers, etags, times, metadata and tags, delete markers, and bucket settings."""
     with aws(tmp_path, []) as url:
