@@ -40,6 +40,7 @@ DEFAULT_ACCEPT = "application/json"
 KEEP_ALIVE_S = 120
 DRAIN_S = 10
 BACKLOG = 1024
+MOST_WAITING = 100  # as AWS's image has it: beyond that a request is better tried again than answered too late
 
 
 @dataclass(frozen=True)
@@ -97,15 +98,19 @@ def limit_torch_threads() -> None:
 def create_app(handler: Handler, threads: int) -> Starlette:
     """The two routes of a SageMaker container."""
     workers = ThreadPoolExecutor(threads, thread_name_prefix="predict")
+    places = asyncio.Semaphore(threads + MOST_WAITING)
 
     async def ping(_: Request) -> Response:
         return Response()
 
     async def invoke(request: Request) -> Response:
-        body = await request.body()
-        headers = request.headers
-        arguments = (body, headers.get("content-type"), headers.get("accept"))
-        return await asyncio.get_running_loop().run_in_executor(workers, handler.transform, *arguments)
+        if places.locked():
+            return Response("The model has no free worker, and too many requests wait already.", status_code=503)
+        async with places:
+            body = await request.body()
+            headers = request.headers
+            arguments = (body, headers.get("content-type"), headers.get("accept"))
+            return await asyncio.get_running_loop().run_in_executor(workers, handler.transform, *arguments)
 
     return Starlette(routes=[Route("/ping", ping), Route("/invocations", invoke, methods=["POST"])])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import subprocess
@@ -106,6 +107,25 @@ def test_sigterm_answers_what_is_under_way(tmp_path: Path) -> None:
         time.sleep(0.2)
         end_server(process)
         assert answer.result().content == b"hello"
+
+
+def test_a_flood_is_turned_away_at_the_door(tmp_path: Path) -> None:
+    """With one worker and a hundred waiting, the next ones get 503 at once; those inside are answered."""
+    code = tmp_path / "model" / "code"
+    code.mkdir(parents=True)
+    (code / "inference.py").write_text(SLOW_MODEL.replace("0.5", "0.02"))
+    process, url = start_server(tmp_path / "model", tmp_path, threads=1)
+
+    async def flood() -> list[int]:
+        limits = httpx.Limits(max_connections=None)
+        async with httpx.AsyncClient(limits=limits, timeout=60) as client:
+            posts = [client.post(f"{url}/invocations", content=b"hello") for _ in range(160)]
+            return [answer.status_code for answer in await asyncio.gather(*posts)]
+
+    statuses = asyncio.run(flood())
+    end_server(process)
+    assert set(statuses) == {200, 503}
+    assert statuses.count(200) >= 101
 
 
 def test_a_model_that_cannot_be_loaded_ends_the_process(tmp_path: Path) -> None:
