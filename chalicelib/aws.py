@@ -344,5 +344,7 @@ def connect(service: str, *, read_timeout: float = 30, tries: int = 4) -> Any:
 
     retries = {"mode": "standard", "total_max_attempts": tries}
     config = Config(connect_timeout=3, read_timeout=read_timeout, retries=retries, tcp_keepalive=True)
+    if service == "s3":  # a signed URL is still of version 2 by default, which newer regions refuse
+        config = config.merge(Config(signature_version="s3v4"))
     with translated(f"Connecting to {service}"):
         return boto3.client(service, config=config)
