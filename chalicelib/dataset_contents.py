@@ -24,7 +24,7 @@ class DatasetLimits:
     max_imbalance: int = 10
     small_class: int = 10
     samples_per_class: int = 3
-    max_samples: int = 300
+    max_samples: int = 200
 
     @property
     def max_entries(self) -> int:
