@@ -21,7 +21,7 @@ def measure(logits: torch.Tensor, labels: torch.Tensor) -> dict[str, float]:
     """Measure what an epoch reports: loss, accuracy, macro_f1, score."""
     loss = float(losses(logits, labels).mean())
     accuracy = float(hits(logits, labels).mean())
-    macro_f1 = mean_of(by_class(confusion(logits, labels)), "f1")
+    macro_f1 = macro(confusion(logits, labels), "f1")
     return {"loss": loss, "accuracy": accuracy, "macro_f1": macro_f1, "score": accuracy - LIKELIHOOD_WEIGHT * loss}
 
 
@@ -54,10 +54,11 @@ def ratio(part: float, whole: float) -> float:
     return part / whole if whole else 0.0
 
 
-def mean_of(rows: Sequence[dict[str, float]], name: str) -> float:
-    """Average a measure over the classes that occur, as truth or as prediction."""
-    seen = [row[name] for row in rows if row["support"] or row["precision"]]
-    return sum(seen) / max(1, len(seen))
+def macro(counts: torch.Tensor, name: str) -> float:
+    """Average a measure of by_class over the classes that occur, as truth or as prediction."""
+    occurs = (counts.sum(0) + counts.sum(1) > 0).tolist()
+    values = [row[name] for row, seen in zip(by_class(counts), occurs, strict=True) if seen]
+    return sum(values) / max(1, len(values))
 
 
 def describe_test(
@@ -71,7 +72,7 @@ def describe_test(
         "images": len(labels),
         "loss": measured["loss"],
         "accuracy": measured["accuracy"],
-        **{f"macro_{name}": mean_of(rows, name) for name in ("precision", "recall", "f1")},
+        **{f"macro_{name}": macro(counts, name) for name in ("precision", "recall", "f1")},
         "classes": [{"class": name, **row} for name, row in zip(classes, rows, strict=True)],
         "confusion": counts.tolist(),
         "calibration": calibrate(logits, labels, temperature),
@@ -142,5 +143,5 @@ def standard_error(logits: torch.Tensor, labels: torch.Tensor, objective: str) -
 def resample_error(logits: torch.Tensor, labels: torch.Tensor) -> float:
     """Bootstrap macro F1 with a fixed seed, so that an evaluation can be repeated."""
     draws = torch.randint(len(labels), (RESAMPLES, len(labels)), generator=torch.Generator().manual_seed(0))
-    values = [mean_of(by_class(confusion(logits[draw], labels[draw])), "f1") for draw in draws]
+    values = [macro(confusion(logits[draw], labels[draw]), "f1") for draw in draws]
     return float(torch.tensor(values, dtype=torch.float64).std())

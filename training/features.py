@@ -60,4 +60,4 @@ def fit_head(head: nn.Linear, features: torch.Tensor, labels: torch.Tensor) -> f
         loss.backward()
         return loss
 
-    return float(optimizer.step(compute))
+    return float(optimizer.step(compute).detach())

@@ -17,6 +17,8 @@ import numpy as np
 from PIL import Image
 
 SHARE = 0.15
+# Of fewer images, uneven shares are to be expected.
+ENOUGH = 100
 KEY = b"whippet split 1"
 # The perceptual key compares neighbouring cells of a grey thumbnail of this many columns and rows: fewer put too many
 # different pictures on one side together, more let a recompression change the key.
@@ -30,6 +32,9 @@ def perceptual_key(image: Image.Image) -> bytes:
     thumbnail = image.convert("L").resize((COLUMNS, ROWS), Image.Resampling.BILINEAR)
     grey = np.asarray(thumbnail, dtype=np.float32)
     steps, flat = np.diff(grey, axis=1), max(FLAT_LEVELS, FLAT * float(grey.std()))
+    if (np.abs(steps) <= flat).all():
+        # A blank or even texture has nothing to compare: one key for all of them would put them on one side.
+        return hashlib.blake2b(image.tobytes(), digest_size=8).digest()
     return np.packbits(np.concatenate([steps > flat, steps < -flat], axis=None)).tobytes()
 
 
@@ -57,7 +62,17 @@ def cut(keys: Sequence[bytes], labels: Sequence[str], missing: Sequence[str]) ->
     """
     sides = [choose_side(key, missing) for key in keys]
     warnings = [*keep_classes(sides, labels), *fill_empty(sides, keys, labels, missing)]
-    return sides, warnings
+    return sides, [*warnings, *report_shares(sides, missing)]
+
+
+def report_shares(sides: Sequence[str], missing: Sequence[str]) -> list[str]:
+    """Warn where many images that look alike made the cut uneven."""
+    shares = {split: sides.count(split) / len(sides) for split in missing}
+    return [
+        f"{split} was cut to {share:.0%} of train instead of {SHARE:.0%}, since many images look alike"
+        for split, share in shares.items()
+        if not SHARE / 3 <= share <= 2 * SHARE and len(sides) >= ENOUGH
+    ]
 
 
 def keep_classes(sides: list[str], labels: Sequence[str]) -> list[str]:

@@ -31,12 +31,17 @@ class StopRequest:
     def defer(self) -> None:
         """From now on only take note: the training looks after each step."""
         self.deferred = True
+        if self.asked:
+            raise SystemExit(0)
 
     def receive(self, _signal: int, _frame: FrameType | None) -> None:
-        """Handle SIGTERM; a second one does not wait for anything."""
-        if self.asked or not self.deferred:
+        """Handle SIGTERM; a second one does not wait for anything.
+
+        The wish is noted in every case: Python drops an exception that strikes inside of a finaliser.
+        """
+        again, self.asked = self.asked, True
+        if again or not self.deferred:
             raise SystemExit(0)
-        self.asked = True
 
 
 def main() -> int:
@@ -44,9 +49,9 @@ def main() -> int:
     begun = time.time()
     code = Path(__file__).resolve().parent
     job = read_job(os.environ, code)
-    log(f"whippet training: job {job.name}, {job.threads} threads, {job.gpus} GPUs")
     stop = StopRequest()
     signal.signal(signal.SIGTERM, stop.receive)
+    log(f"whippet training: job {job.name}, {job.threads} threads, {job.gpus} GPUs")
     try:
         hyperparameters = read_hyperparameters(read_given(os.environ), log)
         # Imported late: torch takes seconds, and the line above is what shows that the job lives.

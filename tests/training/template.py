@@ -8,8 +8,9 @@ from __future__ import annotations
 import json
 import os
 import runpy
+import select
+import signal
 import sys
-import threading
 from typing import Any
 
 import torch  # noqa: F401 - imported for the children
@@ -41,17 +42,25 @@ def tell(message: dict[str, int]) -> None:
     sys.stdout.flush()
 
 
-def wait(pid: int) -> None:
-    tell({"pid": pid, "code": os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])})
-
-
 def serve() -> None:
-    for line in sys.stdin:
+    """Start and reap without threads: a fork copies the locks that another thread holds, for ever locked."""
+    running: set[int] = set()
+    while True:
+        for pid in [pid for pid in running if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)]:
+            running.remove(pid)
+            tell({"pid": pid, "code": os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])})
+        if not select.select([sys.stdin], [], [], 0.02)[0]:
+            continue
+        line = sys.stdin.readline()
+        if not line:
+            break
         pid = os.fork()
         if pid == 0:
             become(json.loads(line))
+        running.add(pid)
         tell({"pid": pid})
-        threading.Thread(target=wait, args=(pid,), daemon=True).start()
+    for pid in running:
+        os.kill(pid, signal.SIGKILL)
 
 
 if __name__ == "__main__":

@@ -11,14 +11,14 @@ import pytest
 import torch
 from augment import augment, choose_flip
 from data import Batches, Dataset, read_dataset
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from pixels import MEAN, STD, UnreadableImage, choose_resize, crop_centre, normalise, open_rgb, to_square
 from settings import TrainingError
 
 from tests.support.image_kinds import announce_png, draw
-from tests.training.tiny import encode, make_zip, png, shape, shapes_zip
+from tests.training.tiny import encode, make_zip, png, shape, shapes_zip, smooth
 
 CPU = torch.device("cpu")
 
@@ -96,10 +96,11 @@ def test_an_entry_that_announces_gigabytes_is_not_unpacked(tmp_path: Path) -> No
 
 def test_huge_headers_are_refused_before_decoding() -> None:
     """30,000 by 30,000 pixels are refused by the header alone."""
-    with pytest.raises(UnreadableImage, match="30000 x 30000"):
+    with pytest.raises(UnreadableImage, match="limit"):
         open_rgb(announce_png(30_000, 30_000))
 
 
+@settings(deadline=None)
 @given(width=st.integers(1, 300), height=st.integers(1, 300), size=st.sampled_from([8, 32, 112, 224]))
 def test_any_shape_becomes_a_square(width: int, height: int, size: int) -> None:
     """However long and thin, an image becomes one square of the cache and one crop of the evaluation."""
@@ -121,6 +122,7 @@ def make_batches(count: int, batch_size: int, seed: int = 0) -> Batches:
     return Batches(numbers.__getitem__, numbers, lambda inputs, _: inputs, batch_size=batch_size, seed=seed, device=CPU)
 
 
+@settings(deadline=None)
 @given(count=st.integers(2, 200), batch_size=st.integers(1, 64), epoch=st.integers(1, 9), data=st.data())
 def test_an_epoch_draws_every_image_once_and_can_begin_anywhere(
     count: int, batch_size: int, epoch: int, data: st.DataObject
@@ -128,7 +130,7 @@ def test_an_epoch_draws_every_image_once_and_can_begin_anywhere(
     """Batches are even, cover the split, and those from step k on are the same when the epoch begins there."""
     batches = make_batches(count, batch_size)
     drawn = [labels.tolist() for _, labels in batches.of_epoch(epoch)]
-    assert sorted(sum(drawn, [])) == list(range(count))
+    assert sorted(number for batch in drawn for number in batch) == list(range(count))
     assert max(map(len, drawn)) - min(map(len, drawn)) <= 1
     first = data.draw(st.integers(0, batches.steps))
     assert [labels.tolist() for _, labels in batches.of_epoch(epoch, first)] == drawn[first:]
@@ -177,5 +179,5 @@ def test_mirroring_is_for_photographs(wish: str, photographs: bool, flips: bool)
 def test_large_coloured_images_look_like_photographs(tmp_path: Path) -> None:
     """Colour and size decide, by the typical image."""
     names = [f"train/{label}/{number}.png" for label in "ab" for number in range(30)]
-    files = {name: png(draw(80, 70, seed=index)) for index, name in enumerate(names)}
+    files = {name: png(smooth(seed)) for seed, name in enumerate(names)}
     assert read(tmp_path, make_zip(files)).photographs

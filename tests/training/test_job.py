@@ -21,10 +21,10 @@ from data import read_dataset
 from tests.training.tiny import QUICK, ROOT, SHAPES, Runner, shapes_zip
 
 METRIC = r"{}=([-+0-9.eE]+)"
-# What a program that does nothing has loaded, and what a trial may use besides.
+# What a trial may load beside the standard library and what torch has loaded by itself.
 ALLOWED = {"torch", "torchvision", "torchgen", "functorch", "numpy", "PIL"}
-# What torch itself brings; it is in every image that holds torch.
-OF_TORCH = {"typing_extensions", "sympy", "mpmath", "networkx", "jinja2", "markupsafe", "filelock", "fsspec", "triton"}
+# What parts of torch that are loaded late bring along; it is in every image that holds torch.
+OF_TORCH = {"typing_extensions", "sympy", "mpmath", "networkx"}
 
 
 def test_the_files_of_a_finished_job(trained: Runner) -> None:
@@ -133,7 +133,7 @@ def wait_for(path: Path, text: str) -> None:
 
 def test_a_stopped_job_ships_its_best_epoch_and_resumes_to_the_same_end(runner: Runner, archive: Path) -> None:
     """SIGTERM: exit 0, state and the best model so far are there; run again, it ends as if never interrupted."""
-    wanted = {"epochs": "6", "batch_size": "4"}
+    wanted = {"epochs": "4", "batch_size": "8"}
     pid = runner.start(wanted)
     wait_for(runner.folder / "metrics.jsonl", '"epoch": 2')
     os.kill(pid, signal.SIGTERM)
@@ -146,7 +146,7 @@ def test_a_stopped_job_ships_its_best_epoch_and_resumes_to_the_same_end(runner: 
     assert code == 0
     assert "resuming after epoch" in log
     assert not (runner.folder / "checkpoint.pt").exists()
-    assert [record["epoch"] for record in runner.metrics()[1:-1]] == [1, 2, 3, 4, 5, 6]
+    assert [record["epoch"] for record in runner.metrics()[1:-1]] == [1, 2, 3, 4]
     resumed = outcome(runner)
     shutil.rmtree(runner.base / "checkpoints")
     assert runner.run(wanted)[0] == 0
@@ -155,14 +155,14 @@ def test_a_stopped_job_ships_its_best_epoch_and_resumes_to_the_same_end(runner: 
 
 def test_a_killed_job_resumes(runner: Runner) -> None:
     """kill -9 leaves a whole checkpoint, from which the next life goes on."""
-    wanted = {"epochs": "6", "batch_size": "4"}
+    wanted = {"epochs": "4", "batch_size": "8"}
     pid = runner.start(wanted)
-    wait_for(runner.folder / "metrics.jsonl", '"epoch": 3')
+    wait_for(runner.folder / "metrics.jsonl", '"epoch": 2')
     os.kill(pid, signal.SIGKILL)
     assert runner.finish(pid)[0] == -signal.SIGKILL
     code, log = runner.run(wanted)
     assert code == 0
-    assert re.search(r"resuming after epoch [23], step 0", log)
+    assert re.search(r"resuming after epoch [123], step 0", log)
 
 
 def test_a_stop_before_training_ends_at_once(runner: Runner) -> None:
@@ -235,11 +235,13 @@ def test_early_stopping_ends_a_training_that_does_not_improve(runner: Runner) ->
 
 LISTING = """
 import runpy, sys
+import torch, torchvision
+before = {name.split(".")[0] for name in sys.modules}
 sys.argv = ["train.py"]
 try:
     runpy.run_path("train.py", run_name="__main__")
 except SystemExit as ended:
-    print("MODULES", ended.code, " ".join(sorted({name.split(".")[0] for name in sys.modules})))
+    print("MODULES", ended.code, " ".join(sorted({name.split(".")[0] for name in sys.modules} - before)))
 """
 
 

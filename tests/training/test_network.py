@@ -59,7 +59,7 @@ def test_the_last_block_of_resnet18_is_its_fourth_stage() -> None:
     freeze(network, network.fc, "last_block")
     learning = {name.split(".")[0] for name, parameter in network.named_parameters() if parameter.requires_grad}
     assert learning == {"layer4", "fc"}
-    assert [stage for stage in list_stages(network)] == list(network.children())
+    assert list_stages(network) == list(network.children())
 
 
 def test_the_rate_depends_on_the_depth() -> None:
@@ -139,7 +139,7 @@ def test_a_fitted_head_separates_what_can_be_separated() -> None:
 
 @pytest.mark.parametrize("depth", ["head", "last_block"])
 def test_frozen_layers_come_out_as_they_went_in(runner: Runner, channel: Path, depth: str) -> None:
-    """A job with pretrained weights says so, fits the head first, and leaves the frozen layers alone, statistics too."""
+    """A job with pretrained weights says so, fits the head first, and leaves frozen layers alone, statistics too."""
     code, log = runner.run({"pretrained": "auto", "fine_tune": depth}, SM_CHANNEL_WEIGHTS=str(channel))
     assert code == 0, log
     assert "the head was fitted" in log

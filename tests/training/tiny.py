@@ -30,6 +30,12 @@ def shape(label: str, rng: np.random.Generator, size: int = 16) -> Image.Image:
     return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
 
 
+def smooth(seed: int, width: int = 96, height: int = 80) -> Image.Image:
+    """A picture of soft coloured blobs, each seed another one."""
+    noise = np.random.default_rng(seed).integers(0, 256, (5, 6, 3), dtype=np.uint8)
+    return Image.fromarray(noise).resize((width, height), Image.Resampling.BICUBIC)
+
+
 def png(image: Image.Image) -> bytes:
     return encode(image, "PNG")
 
