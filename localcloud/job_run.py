@@ -159,7 +159,8 @@ class JobRun:
             mirroring.join()
         self._read_log(last=True)
         if not self._abandoned and not process.lost:
-            self._directory.exit_mark.write_text(json.dumps({"exit": status, "stop": bool(self._stop_reason)}))
+            stopped = self._stop_reason.secondary or "Stopped" if self._stop_reason else None
+            self._directory.exit_mark.write_text(json.dumps({"exit": status, "stopped": stopped}))
         return status
 
     def _follow(self, process: Process) -> int:
@@ -207,8 +208,8 @@ class JobRun:
             mark = json.loads(self._directory.exit_mark.read_text())
         except (FileNotFoundError, ValueError):
             return None
-        if mark["stop"]:
-            self._stop_reason = Outcome("Stopped")
+        if mark["stopped"] is not None:
+            self._stop_reason = Outcome("Stopped", mark["stopped"])
         return int(mark["exit"])
 
     def _make_mirror(self) -> CheckpointMirror | None:

@@ -26,7 +26,7 @@ INHERITED = ("PATH", "HOME", "USER", "LANG", "LC_ALL", "TZ", "LD_LIBRARY_PATH", 
 INHERITED_KINDS = ("AWS_", "XDG_", "SSL_", "REQUESTS_", "HTTP_", "HTTPS_", "NO_PROXY", "http_", "https_", "no_proxy")
 
 
-@dataclass
+@dataclass(eq=False)
 class Waiting:
     """A job that has not got its cores yet."""
 
@@ -52,9 +52,13 @@ class ProcessJobRunner:
     def start(self, job: Record, report: JobReport) -> None:
         """Queue the job; it begins at once if its cores are free."""
         share = max(1, self._cores // job.get("_parallel", 1))
+        item = Waiting(job, report, share)
         with self._lock:
-            self._waiting.append(Waiting(job, report, share))
+            self._waiting.append(item)
         self._admit()
+        if item in self._waiting:
+            message = f"Waiting for {share} of this machine's {self._cores} core(s)"
+            threading.Thread(target=report.enter_stage, args=("Starting", message), daemon=True).start()
 
     def stop(self, name: str) -> None:
         """SIGTERM to the job's process group, and SIGKILL 120 s later; a waiting job just leaves the queue."""
@@ -85,10 +89,6 @@ class ProcessJobRunner:
                 item = self._waiting.popleft()
                 self._free -= item.cores
                 self._begin(item)
-            blocked = list(self._waiting)
-        for item in blocked:
-            message = f"Waiting for {item.cores} of this machine's {self._cores} core(s)"
-            threading.Thread(target=item.report.enter_stage, args=("Starting", message), daemon=True).start()
 
     def _begin(self, item: Waiting) -> None:
         name = item.job["TrainingJobName"]

@@ -73,6 +73,18 @@ def test_exit_statuses_come_back(server: ForkServer, tmp_path: Path, text: str, 
     assert launch(server, tmp_path, text).wait(10) == status
 
 
+def test_a_program_ends_as_in_an_interpreter(server: ForkServer, tmp_path: Path) -> None:
+    """Its threads are waited for, its exit functions called, its output flushed."""
+    text = (
+        "import atexit, sys, threading, time\n"
+        "atexit.register(lambda: print('at exit'))\n"
+        "threading.Thread(target=lambda: (time.sleep(0.1), print('thread'))).start()\n"
+        "sys.stdout.write('no newline;')\n"
+    )
+    assert launch(server, tmp_path, text).wait(10) == 0
+    assert read(tmp_path) == "no newline;thread\nat exit\n"
+
+
 def test_a_traceback_begins_in_the_program(server: ForkServer, tmp_path: Path) -> None:
     """The template's own frames are no help to whoever reads the log."""
     launch(server, tmp_path, "def f():\n    raise ValueError('wrong')\nf()").wait(10)
