@@ -52,7 +52,8 @@ def model_fn(model_dir: str) -> Classifier:
         network.load_state_dict(torch.load(folder / "model.pth", map_location="cpu", weights_only=True))
     except RuntimeError as error:
         raise ValueError(f"{folder / 'model.pth'} is no {manifest['architecture']}: {error}") from error
-    return Classifier(network.eval().to(memory_format=torch.channels_last), manifest)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    return Classifier(network.eval().to(device, memory_format=torch.channels_last), manifest)
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
@@ -82,7 +83,8 @@ def predict_fn(image: Image.Image, classifier: Classifier) -> dict[str, Any]:
     """Judge the picture: every class with its probability, best first."""
     manifest = classifier.manifest
     settings = {name: manifest[name] for name in ("resize_size", "image_size", "mean", "std")}
-    batch = make_tensor(image, **settings)[None].contiguous(memory_format=torch.channels_last)
+    device = next(classifier.network.parameters()).device
+    batch = make_tensor(image, **settings)[None].to(device, memory_format=torch.channels_last)
     with torch.inference_mode():
         probabilities = classifier.network(batch)[0].double().softmax(0).tolist()
     ranked = sorted(zip(manifest["classes"], probabilities, strict=True), key=lambda pair: -pair[1])
