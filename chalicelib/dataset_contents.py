@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import zipfile
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from chalicelib.layouts import Layout, find_layout, is_image_name, is_litter, split_name
+from chalicelib.layouts import Layout, find_layout, is_image_name, is_litter_file, is_litter_folder, split_folder
 
 SPLITS = ("train", "valid", "test")
 
@@ -59,32 +59,43 @@ class Contents:
 
 
 def sort_out(entries: Sequence[zipfile.ZipInfo]) -> Contents:
-    """Every entry in its place: an image of a class, a stranger in a class folder, or ignored."""
-    any_image = any(is_image_name(entry.filename) for entry in entries)
-    contents = Contents(find_layout(lambda: _read_paths(entries, images_only=any_image)))
+    """Every entry in its place: an image of a class, a stranger in a class folder, or ignored.
+
+    A hundred thousand images lie in a few hundred folders, so what a folder's name says is worked out once.
+    """
+    names = {name: split_folder(name) for name in {_name_folder(entry) for entry in entries}}
+    kept = {name: parts for name, parts in names.items() if not is_litter_folder(parts)}
+    contents = Contents(find_layout(_find_picture_folders(entries, kept)))
+    places = {name: contents.layout.place(parts) for name, parts in kept.items()}
+    contents.folders.update(place for place in places.values() if place)
     for entry in entries:
-        parts = split_name(entry.filename)
-        if is_litter(parts):
+        folder, _, file = entry.filename.rpartition("/")
+        if not file or folder not in kept or is_litter_file(file):
             continue
-        is_folder = entry.filename.endswith("/")
-        place = contents.layout.place((*parts, "") if is_folder else parts)
-        if place:
-            contents.folders.add(place)
-        if is_folder:
-            continue
+        place = places[folder]
         if place is None:
             contents.ignored.append(entry)
-        elif is_image_name(entry.filename):
+        elif is_image_name(file):
             contents.images[place].append(entry)
         else:
             contents.strangers.append(entry)
     return contents
 
 
-def _read_paths(entries: Iterable[zipfile.ZipInfo], images_only: bool) -> Iterator[tuple[str, ...]]:
-    for entry in entries:
-        if entry.filename.endswith("/") or (images_only and not is_image_name(entry.filename)):
-            continue
-        parts = split_name(entry.filename)
-        if not is_litter(parts):
-            yield parts
+def _find_picture_folders(
+    entries: Sequence[zipfile.ZipInfo], kept: Mapping[str, tuple[str, ...]]
+) -> set[tuple[str, ...]]:
+    """The folders that hold images; where no file is one, those that hold any file, to say where classes would be."""
+    for counts in (is_image_name, bool):
+        names = {
+            _name_folder(entry)
+            for entry in entries
+            if counts(file := entry.filename.rpartition("/")[2]) and not is_litter_file(file)
+        }
+        if names & kept.keys():
+            return {kept[name] for name in names & kept.keys()}
+    return set()
+
+
+def _name_folder(entry: zipfile.ZipInfo) -> str:
+    return entry.filename.rpartition("/")[0]

@@ -8,8 +8,9 @@ test compares the two.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Collection
 from dataclasses import dataclass
+from itertools import takewhile
 
 SPLITS = {
     "train": "train",
@@ -35,57 +36,50 @@ class Layout:
     def prefix(self) -> str:
         return "".join(f"{part}/" for part in self.root)
 
-    def place(self, parts: tuple[str, ...]) -> tuple[str, str] | None:
-        """The split and the class of a path, or None where it lies in no class folder."""
+    def place(self, folder: tuple[str, ...]) -> tuple[str, str] | None:
+        """The split and the class of what lies in a folder, or None where that is in no class folder."""
         depth = len(self.root)
-        if parts[:depth] != self.root:
+        if folder[:depth] != self.root:
             return None
-        below = parts[depth:]
+        below = folder[depth:]
         if not self.has_splits:
-            return ("train", below[0]) if len(below) > 1 else None
-        split = SPLITS.get(below[0].lower()) if len(below) > 2 else None
+            return ("train", below[0]) if below else None
+        split = SPLITS.get(below[0].lower()) if len(below) > 1 else None
         return (split, below[1]) if split else None
 
 
-def split_name(name: str) -> tuple[str, ...]:
-    """The folders of an entry's name and the file at its end."""
-    return tuple([part for part in name.split("/") if part and part != "."])
+def split_folder(folder: str) -> tuple[str, ...]:
+    """The parts of a folder's name."""
+    return tuple([part for part in folder.split("/") if part and part != "."])
 
 
-def is_litter(parts: tuple[str, ...]) -> bool:
+def is_litter_folder(folder: tuple[str, ...]) -> bool:
+    """Whether an operating system or a program keeps its own things there."""
+    return any(part[0] == "." or part == "__MACOSX" for part in folder)
+
+
+def is_litter_file(file: str) -> bool:
     """Whether an operating system left it there."""
-    return not parts or parts[-1].lower() in LITTER or any(part[0] == "." or part == "__MACOSX" for part in parts)
+    return file.startswith(".") or file.lower() in LITTER
 
 
 def is_image_name(name: str) -> bool:
     return name.lower().endswith(IMAGE_SUFFIXES)
 
 
-def find_layout(read_paths: Callable[[], Iterable[tuple[str, ...]]]) -> Layout:
-    """The layout of the paths, which are read up to twice, so that nobody needs to keep them all."""
+def find_layout(folders: Collection[tuple[str, ...]]) -> Layout:
+    """The layout of a dataset whose images lie in these folders."""
     roots = {
-        parts[:depth]
-        for parts in read_paths()
-        for depth, part in enumerate(parts[:-1])
-        if SPLITS.get(part.lower()) == "train"
+        folder[:depth] for folder in folders for depth, part in enumerate(folder) if SPLITS.get(part.lower()) == "train"
     }
     if roots:
         return Layout(min(roots, key=lambda root: (len(root), root)), has_splits=True)
-    return Layout(_find_common_folder(read_paths()), has_splits=False)
+    return Layout(_find_common_folder([folder[:-1] for folder in folders]), has_splits=False)
 
 
-def _find_common_folder(paths: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
-    common: tuple[str, ...] | None = None
-    for parts in paths:
-        folders = parts[:-2] if len(parts) > 2 else ()
-        common = folders if common is None else _share(common, folders)
-    return common or ()
-
-
-def _share(one: tuple[str, ...], other: tuple[str, ...]) -> tuple[str, ...]:
-    if other[: len(one)] == one:
-        return one
-    same = 0
-    while same < min(len(one), len(other)) and one[same] == other[same]:
-        same += 1
-    return one[:same]
+def _find_common_folder(folders: Collection[tuple[str, ...]]) -> tuple[str, ...]:
+    """The deepest folder that holds them all: what the first and the last of them in order have in common."""
+    if not folders:
+        return ()
+    pairs = zip(min(folders), max(folders), strict=False)
+    return tuple(one for one, _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
