@@ -11,7 +11,7 @@ from typing import Any
 from chalicelib import errors
 from chalicelib.advance import advance
 from chalicelib.aws import Entry
-from chalicelib.recipes import parse_recipe
+from chalicelib.recipes import parse_recipe, resolve_recipe
 from chalicelib.runs import DATASETS, Run, make_endpoint_name, make_run_id, parse_dataset_key
 from chalicelib.services import Services
 
@@ -77,7 +77,7 @@ def pin_recipe(run: Run, services: Services) -> Run:
     """The run with the recipe that lies beside the dataset, every default filled in, or with what is wrong with it."""
     stored = services.bucket.read(f"{DATASETS}{run.dataset}.json")
     if stored is None:
-        return run
+        return replace(run, recipe=resolve_recipe(None).as_dict())
     try:
         return replace(run, recipe=parse_recipe(stored.body).as_dict(), recipe_etag=stored.etag)
     except errors.InvalidRecipe as error:

@@ -80,7 +80,8 @@ def see_training(run: Run, services: Services) -> Training | None:
         return Training(FOREIGN)
     status = job["TrainingJobStatus"]
     evaluation = None if status in UNDER_WAY else read_evaluation(run, run.training_job, services)
-    return Training(status, job.get("FailureReason"), evaluation)
+    times = (job.get("TrainingStartTime"), job.get("TrainingEndTime"))
+    return Training(status, job.get("FailureReason"), evaluation, *times)
 
 
 def read_evaluation(run: Run, job: str, services: Services) -> dict[str, Any] | None:

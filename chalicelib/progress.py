@@ -7,7 +7,7 @@ from typing import Any
 
 from chalicelib.decisions import describe_trial
 from chalicelib.errors import BadRequest
-from chalicelib.observing import observe, see_trials
+from chalicelib.observing import observe, see_training, see_trials
 from chalicelib.runs import Run
 from chalicelib.services import Services
 from chalicelib.steps import Observation
@@ -40,11 +40,11 @@ def describe_run(run_id: str, services: Services) -> dict[str, Any]:
         "created_at": run.created_at,
         "ended_at": result.get("ended_at"),
         "seconds": result.get("seconds") or _count_seconds(seen),
-        "recipe": run.recipe,
+        "recipe": run.recipe or {},
         "dataset_report": seen.dataset,
         "trials": trials,
         "best": tuned["best"] if tuned else _find_best(trials),
-        "training": _describe_training(seen),
+        "training": _describe_training(seen, services),
         "decision": services.runs.read_file(run_id, "decision.json"),
         "metrics": result.get("metrics"),
         "endpoint": _describe_endpoint(run, seen),
@@ -64,10 +64,18 @@ def _find_best(trials: list[dict[str, Any]]) -> dict[str, Any] | None:
     return {name: best[name] for name in ("name", "objective", "hyperparameters")} if best else None
 
 
-def _describe_training(seen: Observation) -> dict[str, Any] | None:
-    if seen.training is None:
+def _describe_training(seen: Observation, services: Services) -> dict[str, Any] | None:
+    began = "tuning.json" in seen.files
+    training = seen.training or (see_training(seen.run, services) if began else None)
+    if training is None:
         return None
-    return {"name": seen.run.training_job, "status": seen.training.status, "reason": seen.training.reason}
+    return {
+        "name": seen.run.training_job,
+        "status": training.status,
+        "reason": training.reason,
+        "started_at": training.started_at.isoformat() if training.started_at else None,
+        "ended_at": training.ended_at.isoformat() if training.ended_at else None,
+    }
 
 
 def _describe_endpoint(run: Run, seen: Observation) -> dict[str, Any]:

@@ -33,8 +33,8 @@ MAX_INDEXED = 300  # bytes of a name or a reason within a key, of which S3 allow
 class Run:
     """What `run.json` says: one attempt at one version of a dataset.
 
-    `recipe` is the document as it was when the attempt began, None where there was none, and `recipe_error` what was
-    wrong with it. `source` is the object that is copied to the run's input: {key, version, etag}. Times are ISO
+    `recipe` is the recipe as it was when the attempt began, every default filled in; it is None where the file was
+    wrong, and `recipe_error` says how. `source` is the object that is copied to the run's input: {key, version, etag}. Times are ISO
     8601, UTC.
     """
 

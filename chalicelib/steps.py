@@ -41,6 +41,8 @@ class Training:
     status: str
     reason: str | None = None
     evaluation: dict[str, Any] | None = None
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,8 @@ def test_events_alone_take_an_upload_to_a_model(world: World, client: Client) ->
     assert run["status"] == "deployed"
     assert [trial["objective"] for trial in run["trials"]] == [0.80, 0.93]
     assert run["best"]["hyperparameters"]["learning_rate"] == "0.2"
+    assert run["training"]["status"] == "Completed"
+    assert run["recipe"]["architecture"] == "resnet18"
     assert run["links"]["folder"] == f"s3://{BUCKET}/runs/{run_id}/"
     listed = json.loads(ask(client, "GET", "/runs").body)["runs"]
     assert [(each["run_id"], each["dataset"], each["status"]) for each in listed] == [(run_id, "dogs", "deployed")]
