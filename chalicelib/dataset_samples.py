@@ -27,7 +27,7 @@ def find_bad_pictures(
     They are a problem where they are half of a class's sample or a tenth of all, and a warning where they are few: the
     training program leaves those out and says so.
     """
-    samples = choose_samples(contents, limits)
+    samples = choose_samples(contents, limits, opened.start_dir)
     bad = [(label, entry, verdict) for label, entry in samples if (verdict := _judge_picture(opened, entry, limits))]
     looked, failed = Counter(label for label, _ in samples), Counter(label for label, _, _ in bad)
     is_problem = 10 * len(bad) > len(samples) or any(2 * failed[label] >= looked[label] for label in failed)
@@ -48,14 +48,17 @@ def _describe(code: str, names: list[str], looked: int, limits: DatasetLimits) -
     return Finding(code, f"{found}. {advice[code]}", names[0].rpartition(" (")[0], len(names))
 
 
-def choose_samples(contents: Contents, limits: DatasetLimits) -> list[tuple[str, zipfile.ZipInfo]]:
+def choose_samples(contents: Contents, limits: DatasetLimits, end: int) -> list[tuple[str, zipfile.ZipInfo]]:
     """Classes and images, spread over each class's list, one of each before two of any; in the archive's order.
 
-    Each costs a ranged read of some 30 ms: `max_samples` bounds them, but every class is looked into.
+    Each costs a ranged read of some 30 ms: `max_samples` bounds them, but every class is looked into. What does not lie
+    before byte `end`, where the directory begins, is a problem already, and no file can be sought there.
     """
     by_class: dict[str, list[zipfile.ZipInfo]] = defaultdict(list)
     for (_, label), images in contents.images.items():
-        by_class[label] += [image for image in images if is_readable(image) and image.file_size]
+        by_class[label] += [
+            image for image in images if is_readable(image) and image.file_size and 0 <= image.header_offset < end
+        ]
     chosen = [
         (label, images[turn * len(images) // min(limits.samples_per_class, len(images))])
         for turn in range(limits.samples_per_class)

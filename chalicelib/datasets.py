@@ -43,11 +43,6 @@ class DatasetReport:
     def ok(self) -> bool:
         return not self.problems
 
-    @property
-    def reason(self) -> str:
-        """All problems in one text for people; empty where there are none."""
-        return " ".join(problem.message for problem in self.problems)
-
     def as_dict(self) -> dict[str, Any]:
         return {
             "format": FORMAT,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import zipfile
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -42,10 +43,13 @@ class CountingFile(io.BytesIO):
 
 
 @pytest.mark.parametrize("name", ZIPS)
-def test_hostile_zip_is_refused(name: str) -> None:
+def test_hostile_zip_is_refused(name: str, tmp_path: Path) -> None:
     """A broken or hostile zip is refused with its own code, in words that say what and what to do."""
     case = ZIPS[name]
-    report = inspect(case.build(), case.limits)
+    path = tmp_path / "dataset.zip"
+    path.write_bytes(case.build())
+    with path.open("rb") as archive:
+        report = inspect_dataset(archive, case.limits)
     assert not report.ok
     assert case.code in codes(report), report.problems
     message = next(problem.message for problem in report.problems if problem.code == case.code)
