@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from localcloud.function_host import receive_frame, send_frame
+from localcloud.function_host import PRIME, PRIMED, receive_frame, send_frame
 
 PACKAGE = Path(__file__).resolve().parent.parent
 START_SECONDS = 30.0
@@ -83,6 +83,13 @@ class FunctionHost:
                 self._close()
                 raise HostError(f"{type(error).__name__}: {error}") from error
         return Environment(ours, stream, process)
+
+    def prime(self) -> None:
+        """Do in the host what every new environment would otherwise do at its first invocation."""
+        with self._lock:
+            control = self._open()
+            control.sendall(PRIME)
+            control.recv(len(PRIMED))
 
     def close(self) -> None:
         """End the host and every environment."""

@@ -59,6 +59,18 @@ class Functions:
         environment = self._start_environment(self._pools[name].function)
         self._give_back(self._pools[name], environment)
 
+    def renew(self, name: str) -> None:
+        """Have a new environment of a function ready, and let go of those that wait."""
+        pool = self._pools[name]
+        with self._lock:
+            old = list(pool.idle)
+        self.warm(name)
+        with self._lock:
+            replaced = [environment for environment in old if environment in pool.idle]
+            pool.idle = [environment for environment in pool.idle if environment not in replaced]
+        for environment in replaced:
+            environment.close()
+
     def close(self) -> None:
         """Stop tending the environments. They end with their host."""
         self._closed.set()

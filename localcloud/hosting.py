@@ -67,6 +67,7 @@ class Hosting:
         self._delivery: Delivery | None = None
         self._functions: Functions | None = None
         self._log: FunctionLog | None = None
+        self._api_function = ""
 
     def start(self, sockets: tuple[socket.socket, socket.socket], template: Path, source: Path) -> Stack:
         """Serve the AWS API on the first socket; build the template's resources; serve the app on the second.
@@ -86,6 +87,7 @@ class Hosting:
         )
         self._serve(gateway, sockets[1])
         self._functions.warm(stack.api_function)
+        self._api_function = stack.api_function
         resume_endpoints(self.cloud)
         resume_training_jobs(self.cloud)
         resume_tuning_jobs(self.cloud)
@@ -93,7 +95,10 @@ class Hosting:
         return stack
 
     def warm(self) -> None:
-        """Start the template process of jobs and endpoints, so that the first need not wait for its imports."""
+        """Do ahead what would make the first invocations, jobs and endpoints slow."""
+        self._host.prime()
+        if self._functions is not None and self._api_function:
+            self._functions.renew(self._api_function)
         self._processes.warm()
 
     def close(self) -> None:

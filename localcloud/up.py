@@ -22,8 +22,10 @@ from pathlib import Path
 
 from localcloud.addresses import TOKEN_NAME, CannotStart, Place, enter, keep_tokens, listen, write_env
 from localcloud.environments import FunctionHost
+from localcloud.provision import TemplateError
 
 PROJECT = Path(__file__).resolve().parent.parent
+RESOURCES = PROJECT / "infrastructure" / "resources.json"
 BANNER = """
   Whippet is up, on this machine alone.
 
@@ -60,19 +62,20 @@ def run_up(place: Place) -> int:
             place, "infrastructure.template", "--stage", "local", "--cache", str(place.home / "template")
         )
         source_builder = build_aside(place, "infrastructure.source", "--to", str(place.home / "source"))
-        template = read_path(template_builder)
-        host = FunctionHost(PROJECT, "app", read_variables(template), logging.getLogger("app").info)
+        host = FunctionHost(PROJECT, "app", read_variables(RESOURCES), logging.getLogger("app").info)
         host.start()
 
         from localcloud.hosting import Hosting  # moto takes a second, in which the app is imported on another core
 
         hosting = Hosting(place, host)
         try:
-            stack = hosting.start(listeners, template, read_path(source_builder))
+            stack = hosting.start(listeners, read_path(template_builder), read_path(source_builder))
             write_env(place, stack.outputs["BucketName"], keep_tokens(place.home)[TOKEN_NAME])
             print(describe(place, time.monotonic() - began), flush=True)
             hosting.warm()
             ended.wait()
+        except TemplateError as error:
+            raise CannotStart(str(error)) from error
         finally:
             place.env_file.unlink(missing_ok=True)
             hosting.close()
@@ -123,9 +126,9 @@ def read_path(builder: subprocess.Popen[str]) -> Path:
     return Path(printed.strip())
 
 
-def read_variables(template: Path) -> dict[str, str]:
-    """The functions' common variables that are plain text in the template, and the stage: what an import may read."""
-    common = json.loads(template.read_text()).get("Globals", {}).get("Function", {}).get("Environment", {})
+def read_variables(resources: Path) -> dict[str, str]:
+    """The functions' common variables that are plain text, and the stage: what the app may read when it is imported."""
+    common = json.loads(resources.read_text()).get("Globals", {}).get("Function", {}).get("Environment", {})
     plain = {name: value for name, value in common.get("Variables", {}).items() if isinstance(value, str)}
     return plain | {"STAGE": "local"}
 

@@ -1,0 +1,131 @@
+"""`python -m localcloud up` as a user runs it: one start, one end, and what a second start finds."""
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from localcloud.addresses import CannotStart, Place, enter, keep_tokens, read_env, read_place, write_env
+from localcloud.up import hold_lock, is_up
+from tests.support.local_cloud import LocalCloud, run_local_cloud
+
+
+@pytest.fixture(scope="module")
+def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCloud]:
+    with run_local_cloud(tmp_path_factory.mktemp("up") / "state") as cloud:
+        yield cloud
+
+
+def run_up(home: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """A start that is expected to fail."""
+    variables = os.environ | {"LOCALCLOUD_HOME": str(home)} | environment
+    command = [sys.executable, "-m", "localcloud", "up"]
+    return subprocess.run(command, env=variables, capture_output=True, text=True, timeout=60)
+
+
+def test_a_taken_port_is_one_clear_line(tmp_path: Path) -> None:
+    """It names the port and the variable, and exits with 1."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        for variable, other in (("AWS_PORT", "PORT"), ("PORT", "AWS_PORT")):
+            result = run_up(tmp_path, **{variable: port, other: "45999"})
+            assert result.returncode == 1
+            assert f"Port {port}" in result.stderr
+            assert f"{variable}=" in result.stderr
+            assert len(result.stderr.splitlines()) == 1
+
+
+def test_a_second_cloud_on_the_same_folder_is_refused(cloud: LocalCloud) -> None:
+    """Two would write over each other's state."""
+    result = run_up(cloud.home, AWS_PORT="45998", PORT="45999")
+    assert result.returncode == 1
+    assert "is up already" in result.stderr
+
+
+def test_the_env_file_is_all_that_a_user_needs(cloud: LocalCloud) -> None:
+    """A shell that has read it reaches the bucket and the routes."""
+    script = '. "$0" && curl -fsS -H "Authorization: Bearer $API_TOKEN" "$API_URL/runs" && echo && echo "$BUCKET"'
+    shell = subprocess.run(
+        ["sh", "-c", script, str(cloud.home / "env")], env={"PATH": os.environ["PATH"]}, capture_output=True, text=True
+    )
+    assert shell.returncode == 0, shell.stderr
+    assert shell.stdout.splitlines()[-1] == cloud.bucket
+    cloud.s3.put_object(Bucket=cloud.bucket, Key="elsewhere/file", Body=b"1")
+
+
+def test_the_routes_stand_under_the_stage(cloud: LocalCloud) -> None:
+    """/api/health answers; a path that the API has not is API Gateway's 403; a missing token is the app's 401."""
+    assert httpx.get(f"{cloud.variables['API_URL']}/health").status_code == 200
+    assert httpx.get(f"{cloud.variables['API_URL']}/nothing").status_code == 403
+    assert httpx.get(f"{cloud.variables['API_URL']}/runs").status_code == 401
+
+
+def test_functions_log_to_a_file(cloud: LocalCloud) -> None:
+    """With Lambda's lines around each invocation."""
+    text = (cloud.home / "functions.log").read_text()
+    assert "whippet-local-APIHandler START RequestId:" in text
+
+
+def test_a_killed_cloud_leaves_no_process_and_keeps_its_state(tmp_path: Path) -> None:
+    """After kill -9 all is gone; the next start has the objects and the token."""
+    with run_local_cloud(tmp_path / "state") as cloud:
+        cloud.s3.put_object(Bucket=cloud.bucket, Key="kept", Body=b"1")
+        token, processes = cloud.variables["API_TOKEN"], cloud.list_processes()
+        assert len(processes) > 2
+        cloud.kill()
+        _gone, alive = psutil.wait_procs(processes, timeout=15)
+        assert not alive, [process.cmdline() for process in alive]
+        cloud.start()
+        assert cloud.variables["API_TOKEN"] == token
+        assert cloud.client("s3").get_object(Bucket=cloud.bucket, Key="kept")["Body"].read() == b"1"
+        processes = cloud.list_processes()
+        assert cloud.interrupt() == 0
+        _gone, alive = psutil.wait_procs(processes, timeout=15)
+        assert not alive, [process.cmdline() for process in alive]
+        assert not (cloud.home / "env").exists()
+
+
+@pytest.mark.parametrize("port", ["0", "65536", "x", "-1", "4566 "])
+def test_a_port_that_is_none_is_refused(port: str) -> None:
+    """With the variable and its value."""
+    with pytest.raises(CannotStart, match=r"AWS_PORT is '.*'"):
+        read_place({"AWS_PORT": port})
+
+
+def test_the_lock_goes_with_its_holder(tmp_path: Path) -> None:
+    """It is the process's, not the file's."""
+    place = Place(tmp_path)
+    assert not is_up(place)
+    with hold_lock(place):
+        assert is_up(place)
+    assert not is_up(place)
+
+
+def test_a_users_own_aws_settings_are_left_behind(tmp_path: Path) -> None:
+    """A profile or a session token of a real account never reaches the local cloud's processes."""
+    environ = {"AWS_PROFILE": "work", "AWS_SESSION_TOKEN": "secret", "PATH": "/bin"}
+    enter(Place(tmp_path), environ)
+    assert "AWS_PROFILE" not in environ
+    assert "AWS_SESSION_TOKEN" not in environ
+    assert environ["AWS_ENDPOINT_URL"] == "http://127.0.0.1:4566"
+    assert environ["PATH"] == "/bin"
+
+
+def test_the_token_is_made_once_and_private(tmp_path: Path) -> None:
+    """Readable to the user alone, in both files that hold it."""
+    place = Place(tmp_path)
+    token = keep_tokens(tmp_path)["local"]
+    assert keep_tokens(tmp_path)["local"] == token
+    write_env(place, "bucket", "it's $odd")
+    assert read_env(place)["API_TOKEN"] == "it's $odd"
+    for path in (tmp_path / "tokens.json", place.env_file):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
