@@ -61,7 +61,7 @@ def get_tracer() -> Any:
     """The tracer; made on first use, since X-Ray's recorder takes long to import."""
     from aws_lambda_powertools import Tracer
 
-    return Tracer(service=APP_NAME)
+    return Tracer(service=APP_NAME, patch_modules=["botocore"])
 
 
 @cache
@@ -74,7 +74,9 @@ def get_metrics() -> Any:
 
 @app.middleware("all")
 def trace(event: Any, get_response: Callable[[Any], Any]) -> Any:
-    """Every call is a segment, its answer left out."""
+    """Every call is a segment, its answer left out, where X-Ray's daemon takes segments."""
+    if "AWS_XRAY_DAEMON_ADDRESS" not in os.environ:
+        return get_response(event)
     capture = partial(get_tracer().capture_lambda_handler, capture_response=False)
     return ConvertToMiddleware(capture)(event, get_response)
 
@@ -104,10 +106,16 @@ def render_error(error: errors.WhippetError) -> Response:
 def answer(view: View, params: dict[str, str], *, is_open: bool, status: int) -> Response:
     """What a view returns, or its error, as JSON. Nothing else of what went wrong leaves the function."""
     try:
-        who = "anyone" if is_open else services.current.tokens.check(get_request().headers.get("authorization"))
+        if is_open:
+            return Response(json.dumps(view()), dict(JSON), status)
+        who = services.current.tokens.check(get_request().headers.get("authorization"))
         named = {name: unquote(value) for name, value in params.items()}
         with logger.append_context_keys(token=who, **{key: value for key, value in named.items() if key == "run_id"}):
             return Response(json.dumps(view(services.current, **named), default=str), dict(JSON), status)
+    except errors.InvalidSettings:
+        count("ServerErrors")
+        logger.exception("the function is not set up")
+        return render_error(errors.WhippetError("The app is not set up. The log of the function says what it lacks."))
     except errors.WhippetError as error:
         count("ServerErrors" if error.status >= 500 else "ClientErrors")
         logger.warning("refused", extra={"status": error.status, "code": error.code, "why": error.message})
@@ -119,7 +127,7 @@ def answer(view: View, params: dict[str, str], *, is_open: bool, status: int) ->
 
 
 def route(path: str, method: str = "GET", *, is_open: bool = False, status: int = 200) -> Callable[[View], View]:
-    """Serve a path. The view gets the services and what the path names; all need a token but the open ones."""
+    """Serve a path. The view gets the services and what the path names; an open one needs no token and gets neither."""
 
     def register(view: View) -> View:
         @wraps(view)
@@ -145,8 +153,8 @@ def get_request() -> Request:
 
 
 @route("/health", is_open=True)
-def health(_: Services) -> dict[str, Any]:
-    """Whether the app answers."""
+def health() -> dict[str, Any]:
+    """Whether the app answers. Nothing of AWS is asked for it."""
     return {"status": "ok", "version": VERSION}
 
 

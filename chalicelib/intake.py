@@ -20,18 +20,23 @@ SWEEP_LOOKS_BACK = timedelta(days=7)  # an upload whose event was lost is found 
 STALE_MARKER = timedelta(hours=1)
 
 
-def look_at_dataset(dataset: str, services: Services) -> str | None:
-    """Begin what an upload asks for, and advance it. Returns the run's id, or None where nothing is to begin.
+def look_at_dataset(dataset: str, services: Services, *, only_new: bool = False) -> str | None:
+    """Begin what an upload asks for, or look again at what it began. Returns the run's id, or None for nothing to do.
 
     The current version gets its first run; where its last attempt failed and the recipe is another by now, the next.
+    With `only_new`, a run that was begun before is left alone: the sweep looks at those by themselves.
     """
     upload = services.bucket.describe(f"{DATASETS}{dataset}.zip")
     if upload is None:
         return None
     attempts = list(services.runs.find_attempts(services.settings, dataset, _name_version(upload)))
-    if attempts and not _is_recipe_new(attempts[-1], services):
+    result = services.runs.read_file(attempts[-1].run_id, "result.json") if attempts else None
+    if not attempts or (result and _is_recipe_new(attempts[-1], result, services)):
+        run = begin_run(dataset, upload, len(attempts) + 1, services)
+    elif result or only_new:
         return None
-    run = begin_run(dataset, upload, len(attempts) + 1, services)
+    else:
+        run = attempts[-1]
     advance(run.run_id, services)
     return run.run_id
 
@@ -40,10 +45,9 @@ def _name_version(upload: Entry) -> str:
     return upload.version or upload.etag
 
 
-def _is_recipe_new(run: Run, services: Services) -> bool:
+def _is_recipe_new(run: Run, result: dict[str, Any], services: Services) -> bool:
     """Whether the attempt failed and a recipe that it did not have lies there by now."""
-    result = services.runs.read_file(run.run_id, "result.json")
-    if result is None or result["status"] not in TRIED_AGAIN_BY_RECIPE:
+    if result["status"] not in TRIED_AGAIN_BY_RECIPE:
         return False
     recipe = services.bucket.describe(f"{DATASETS}{run.dataset}.json")
     return recipe is not None and recipe.etag != run.recipe_etag
@@ -134,7 +138,7 @@ def sweep(services: Services) -> list[str]:
     for run_id in services.runs.list_active():
         _try(partial(_sweep_run, run_id, services), f"run {run_id}", failures, services)
     for dataset in sorted(_list_recent_datasets(services)):
-        _try(partial(look_at_dataset, dataset, services), f"dataset {dataset}", failures, services)
+        _try(partial(look_at_dataset, dataset, services, only_new=True), f"dataset {dataset}", failures, services)
     return failures
 
 

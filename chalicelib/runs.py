@@ -34,8 +34,8 @@ class Run:
     """What `run.json` says: one attempt at one version of a dataset.
 
     `recipe` is the recipe as it was when the attempt began, every default filled in; it is None where the file was
-    wrong, and `recipe_error` says how. `source` is the object that is copied to the run's input: {key, version, etag}. Times are ISO
-    8601, UTC.
+    wrong, and `recipe_error` says how. `source` is the object that is copied to the run's input: {key, version,
+    etag}. Times are ISO 8601, UTC.
     """
 
     run_id: str

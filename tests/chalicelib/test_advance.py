@@ -92,14 +92,16 @@ def test_a_recipe_uploaded_after_a_failure_begins_the_next_attempt(world: World)
     assert second not in (None, first)
     assert world.read(f"runs/{second}/run.json")["attempt"] == 2
     assert world.read(f"runs/{second}/run.json")["recipe"]["trials"] == 3
-    assert look_at_dataset("dogs", world.services()) is None
+    assert look_at_dataset("dogs", world.services()) == second
+    sweep(world.services())
+    assert len([key for key in world.list_keys("runs/") if key.endswith("/run.json")]) == 2
 
 
 def test_a_recipe_uploaded_during_a_run_changes_nothing(world: World) -> None:
     """run.json pins the recipe of an attempt."""
     run_id = start(world, recipe={"epochs": 3})
     world.upload("dogs.json", b'{"epochs": 9}')
-    assert look_at_dataset("dogs", world.services()) is None
+    assert look_at_dataset("dogs", world.services()) == run_id
     go_on(world, run_id)
     job = world.sagemaker.kept["TrainingJob"][f"{run_id}-train"]
     assert job["HyperParameters"]["epochs"] == "3"

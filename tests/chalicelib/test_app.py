@@ -321,6 +321,15 @@ def test_what_fails_inside_shows_nothing(world: World, client: Client) -> None:
     assert response.status_code == Throttled.status
 
 
+def test_an_app_that_is_not_set_up_says_no_more_than_that(world: World, client: Client) -> None:
+    """What is missing stands in the log, not in the answer; health answers all the same."""
+    world.secrets.text = "{}"
+    response = ask(client, "GET", "/models")
+    assert response.status_code == 500
+    assert "secret" not in read_error(response)["message"]
+    assert ask(client, "GET", "/health").status_code == 200
+
+
 def test_importing_the_app_is_cheap() -> None:
     """No boto3, X-Ray, jsonschema, torch, sagemaker or pandas is loaded before it is used."""
     heavy = [
