@@ -6,6 +6,7 @@ own, since building the template imports the app, and `infrastructure` is not th
 
 from __future__ import annotations
 
+import ctypes
 import fcntl
 import json
 import logging
@@ -26,6 +27,7 @@ from localcloud.provision import TemplateError
 
 PROJECT = Path(__file__).resolve().parent.parent
 RESOURCES = PROJECT / "infrastructure" / "resources.json"
+M_MMAP_THRESHOLD, M_ARENA_MAX = -3, -8  # malloc.h
 BANNER = """
   Whippet is up, on this machine alone.
 
@@ -57,6 +59,7 @@ def run_up(place: Place) -> int:
             signal.signal(number, lambda *_: ended.set())
         enter(place)
         raise_limits()
+        tame_malloc()
         log_to(place.home / "localcloud.log")
         template_builder = build_aside(
             place, "infrastructure.template", "--stage", "local", "--cache", str(place.home / "template")
@@ -137,6 +140,15 @@ def raise_limits() -> None:
     """Take all the open files that the system grants: connections, processes and bodies being read."""
     _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def tame_malloc() -> None:
+    """Let large bodies go back to the system once they are through. glibc otherwise raises its threshold to their size
+    and keeps a heap for each thread: after a few models were uploaded this process held 400 MB instead of 240."""
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "mallopt"):
+        libc.mallopt(M_MMAP_THRESHOLD, 1 << 20)
+        libc.mallopt(M_ARENA_MAX, 2)
 
 
 def log_to(path: Path) -> None:
