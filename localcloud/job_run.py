@@ -65,6 +65,7 @@ class JobRun:
         self._abandoned = False
         self._woken = threading.Event()
         self._mirror = self._make_mirror()
+        self._metrics = compile_metrics(job["AlgorithmSpecification"].get("MetricDefinitions", []))
         self._log_stream = LogStream(tools.logs, LOG_GROUP, f"{job['TrainingJobName']}/algo-1-{_stamp(job)}")
         self._log = LogReader(directory.log)
 
@@ -97,11 +98,11 @@ class JobRun:
         status = self._recall_exit()
         if status is None:
             self._download()
-            if self._stop_reason is not None:
-                return self._stop_reason
+            if self._stop_reason is not None or self._abandoned:
+                return self._stop_reason or Outcome("Stopped")
             status = self._train_with_retries()
         if self._abandoned:
-            return Outcome("Stopped")
+            return Outcome("Stopped")  # not reported
         self._report.enter_stage("Uploading")
         self._upload()
         return self._judge(status)
@@ -134,7 +135,6 @@ class JobRun:
             raise JobFailed(
                 f"AlgorithmError: {program!r} (sagemaker_program) is not in the code's archive, exit code: 1"
             )
-        compile_metrics(self._job["AlgorithmSpecification"].get("MetricDefinitions", []))
         entry, first = (Script(program), []) if program.endswith(".py") else (Command("/bin/sh"), [program])
         launch = Launch(
             entry,
@@ -225,8 +225,7 @@ class JobRun:
 
     def _read_log(self, *, last: bool = False) -> None:
         lines = self._log.read(last=last)
-        metrics = compile_metrics(self._job["AlgorithmSpecification"].get("MetricDefinitions", []))
-        points = [point for line in lines for point in find_metrics(metrics, line)]
+        points = [point for line in lines for point in find_metrics(self._metrics, line)]
         if points:
             self._report.add_metrics(points)
         self._log_stream.write(lines, self._tools.clock.now())

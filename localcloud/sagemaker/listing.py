@@ -71,7 +71,9 @@ def _is_between(moment: datetime, after: datetime | None, before: datetime | Non
 
 
 def _to_sortable(value: Any) -> Any:
-    return value.astimezone(UTC).isoformat(timespec="microseconds") if isinstance(value, datetime) else value or ""
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat(timespec="microseconds")
+    return "" if value is None else value
 
 
 def _write_token(key: list[Any]) -> str:

@@ -14,6 +14,7 @@ from datetime import datetime
 from typing import Any
 
 from localcloud.errors import ResourceInUse, Unsupported, ValidationException
+from localcloud.metrics import compile_metrics
 from localcloud.sagemaker import unsupported
 from localcloud.sagemaker.cloud import Cloud, Outcome, Request, Response, operation
 from localcloud.sagemaker.events import TRAINING_JOB, emit_change
@@ -190,7 +191,11 @@ def check_definition(definition: Record, hyperparameters: dict[str, str]) -> Non
     if len(set(channels)) < len(channels):
         raise ValidationException(f"Channel names must be unique; found {channels}.")
     _check_spot(definition)
-    _check_checkpoints(definition)
+    _check_places(definition)
+    try:
+        compile_metrics(definition["AlgorithmSpecification"].get("MetricDefinitions", []))
+    except ValueError as error:
+        raise ValidationException(f"Invalid metric definition: {error}") from error
     for name in ("sagemaker_program", "sagemaker_submit_directory"):
         if name not in hyperparameters:
             raise Unsupported(
@@ -198,10 +203,14 @@ def check_definition(definition: Record, hyperparameters: dict[str, str]) -> Non
             )
 
 
-def _check_checkpoints(definition: Record) -> None:
-    path = definition.get("CheckpointConfig", {}).get("LocalPath", "/opt/ml/checkpoints")
+def _check_places(definition: Record) -> None:
+    checkpoints = definition.get("CheckpointConfig", {})
+    path = checkpoints.get("LocalPath", "/opt/ml/checkpoints")
     if not path.startswith("/opt/ml/") or ".." in path:
         raise Unsupported(f"The local cloud has checkpoint folders below /opt/ml/ alone, not at {path!r}")
+    for uri in (definition["OutputDataConfig"]["S3OutputPath"], checkpoints.get("S3Uri", "s3://")):
+        if not uri.startswith("s3://"):
+            raise Unsupported(f"The local cloud writes to s3:// URIs alone, not to {uri!r}")
 
 
 def _check_spot(definition: Record) -> None:

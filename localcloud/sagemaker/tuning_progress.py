@@ -6,6 +6,7 @@ child. It is the only writer of a tuning job that is under way, and the clock ma
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -21,6 +22,7 @@ from localcloud.service_model import find_operation, load_service
 from localcloud.store import Record
 from localcloud.tuner import Trial, find_best, judge_hyperband, judge_median, suggest
 
+log = logging.getLogger(__name__)
 KIND = "hyper-parameter-tuning-job"
 ENDED = ("Completed", "Failed", "Stopped")
 ALL_FAILED = "All training jobs failed. Please take a look at the training jobs failures to get more details."
@@ -39,8 +41,13 @@ def advance(cloud: Cloud, name: str) -> None:
     """Take every step of the tuning job that can be taken now."""
     while (launch := _step(cloud, name)) is not None:
         tuning, children = launch
-        parents = _read_parents(cloud, tuning)
-        tuned = suggest(read_search(tuning), [to_trial(child) for child in children], parents)
+        try:
+            parents = _read_parents(cloud, tuning)
+            tuned = suggest(read_search(tuning), [to_trial(child) for child in children], parents)
+        except Exception as error:
+            log.exception("tuning job %s cannot go on", name)
+            _give_up(cloud, name, f"InternalServerError: {type(error).__name__}: {error}")
+            return
         if tuned is None:
             return
         _launch(cloud, name, len(children), tuned)
@@ -216,6 +223,13 @@ def _step(cloud: Cloud, name: str) -> tuple[Record, list[Record]] | None:
         if step.kind == "wind_down":
             stop_children(cloud, children)
         return (tuning, children) if step.kind == "launch" else None
+
+
+def _give_up(cloud: Cloud, name: str, reason: str) -> None:
+    """No further child can be found: let the running ones be stopped, and then end as Failed."""
+    with cloud.lock:
+        cloud.store.update(KIND, name, lambda tuning: tuning | {"_ending": "Failed", "FailureReason": reason[:1024]})
+    cloud.clock.call_later(0, advance, cloud, name)
 
 
 def stop_children(cloud: Cloud, children: Sequence[Record]) -> None:

@@ -146,6 +146,17 @@ def test_defaults_that_are_spelt_out_are_served() -> None:
     [
         ({"HyperParameters": {}}, "only programs in script mode"),
         ({"AlgorithmSpecification": {"TrainingInputMode": "File"}}, "either TrainingImage or AlgorithmName"),
+        ({"OutputDataConfig": {"S3OutputPath": "https://b/c"}}, "writes to s3:// URIs alone"),
+        (
+            {
+                "AlgorithmSpecification": {
+                    "TrainingImage": "i",
+                    "TrainingInputMode": "File",
+                    "MetricDefinitions": [{"Name": "m", "Regex": "("}],
+                }
+            },
+            "the regular expression of metric 'm' cannot be read",
+        ),
         ({"EnableManagedSpotTraining": True}, "Invalid MaxWaitTimeInSeconds"),
         ({"StoppingCondition": {"MaxWaitTimeInSeconds": 5}}, "Max wait time must not be set"),
         ({"CheckpointConfig": {"S3Uri": "s3://b/c/", "LocalPath": "/home/me"}}, "below /opt/ml/ alone"),

@@ -30,6 +30,11 @@ def learn(job: Record) -> Course:
     return Course([1 - distance**2 - 1 / (epoch + 1) for epoch in range(EPOCHS)])
 
 
+def shift(job: Record) -> Course:
+    """Values around zero, zero itself among them."""
+    return Course([int(job["TrainingJobName"].split("-")[1]) - 3.0])
+
+
 def fail(_: Record) -> Course:
     return Course((), Outcome("Failed", reason="AlgorithmError: no, exit code: 1"))
 
@@ -180,6 +185,14 @@ def test_a_tuning_job_without_a_success_fails(tmp_path: Path) -> None:
     assert "BestTrainingJob" not in tuning
 
 
+def test_a_search_that_breaks_fails_its_tuning_job(tmp_path: Path) -> None:
+    """A range too wide for floating point is no reason to wait for ever: Failed, and the reason says why."""
+    wide = {"ContinuousParameterRanges": [{"Name": "x", "MinValue": "-1.7e308", "MaxValue": "1.7e308"}]}
+    tuning = World(tmp_path).tune(ranges=wide)
+    assert tuning["HyperParameterTuningJobStatus"] == "Failed"
+    assert tuning["FailureReason"].startswith("InternalServerError: OverflowError")
+
+
 def test_a_trial_without_a_value_counts_as_failed_objective(tmp_path: Path) -> None:
     """A Completed job whose log never named the metric has ObjectiveStatus Failed."""
     world = World(tmp_path, lambda job: Course(() if "-001-" in job["TrainingJobName"] else (0.5,)))
@@ -214,7 +227,7 @@ def test_warm_start_learns_from_its_parents(tmp_path: Path) -> None:
 
 def test_children_can_be_listed_by_their_objective(tmp_path: Path) -> None:
     """SortBy FinalObjectiveMetricValue leaves out those without a value."""
-    world = World(tmp_path, lambda job: fail(job) if "-002-" in job["TrainingJobName"] else learn(job))
+    world = World(tmp_path, lambda job: fail(job) if "-002-" in job["TrainingJobName"] else shift(job))
     world.tune()
     answer = world.call(
         "ListTrainingJobsForHyperParameterTuningJob",
@@ -286,7 +299,7 @@ def test_what_makes_no_sense_or_is_not_supported_is_refused(tmp_path: Path, chan
     assert len(world.runner.started) == 1
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_no_history_loses_a_trial(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
     """Whatever fails, stops or is killed, and whenever: the tuning job ends, with as many trials as it may launch, each
