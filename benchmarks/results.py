@@ -45,15 +45,16 @@ def claim(
     **details: Any,
 ) -> dict[str, Any]:
     """A measured figure beside the bound that it is held to, if any."""
-    bounds = [measured <= at_most] * (at_most is not None) + [measured >= (at_least or 0)] * (at_least is not None)
-    holds = all(bounds) if bounds else None
+    is_low_enough = at_most is None or measured <= at_most
+    is_high_enough = at_least is None or measured >= at_least
+    is_bounded = at_most is not None or at_least is not None
     return {
         "claim": text,
         "measured": measured,
         "unit": unit,
         "at_most": at_most,
         "at_least": at_least,
-        "holds": holds,
+        "holds": is_low_enough and is_high_enough if is_bounded else None,
         **details,
     }
 
