@@ -18,7 +18,6 @@ from boto3.s3.transfer import TransferConfig
 
 # A multipart upload costs threads and makes the local S3 send one event too many; only what is huge needs it.
 TRANSFER = TransferConfig(use_threads=False, multipart_threshold=1 << 30, multipart_chunksize=1 << 28)
-COPY_SIZE = 1 << 20
 FAULTS = (botocore.exceptions.ClientError, botocore.exceptions.BotoCoreError, boto3.exceptions.Boto3Error)
 
 
@@ -98,7 +97,7 @@ def upload_archive(s3: Any, folder: Path, uri: str) -> None:
     (ResNet18, 45 MB), and every unpacking would pay again."""
     bucket, key = split_uri(uri)
     with tempfile.NamedTemporaryFile(suffix=".tar.gz", dir=folder.parent) as file:
-        with tarfile.open(file.name, "w:gz", compresslevel=0, copybufsize=COPY_SIZE) as archive:
+        with tarfile.open(file.name, "w:gz", compresslevel=0) as archive:
             for path in sorted(folder.iterdir()):
                 archive.add(path, arcname=path.name)
         upload(s3, Path(file.name), bucket, key)
