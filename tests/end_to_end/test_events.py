@@ -8,11 +8,9 @@ from typing import Any
 
 import pytest
 
-from tests.end_to_end.conftest import upload_small_dataset
+from tests.end_to_end.conftest import ENDED, upload_small_dataset
 from tests.support.local_cloud import LocalCloud, wait_until
 from tests.support.pictures import build_colour_zip
-
-ENDED = ("deployed", "failed", "rejected", "stopped", "superseded")
 
 
 def count_everything(cloud: LocalCloud, run_id: str) -> dict[str, int]:

@@ -1,0 +1,156 @@
+"""Bad input through the real doors: each gets the answer it must, nothing is launched, and the cloud stays up."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import httpx
+import pytest
+
+from chalicelib.dataset_contents import DatasetLimits
+from chalicelib.runs import make_endpoint_name
+from tests.end_to_end.conftest import ENDED
+from tests.fakes import SETTINGS
+from tests.hostile.images import CASES, Prediction
+from tests.hostile.zips import ZIPS
+from tests.support.local_cloud import LocalCloud, wait_until
+
+SERVABLE_ZIPS = {name: case for name, case in ZIPS.items() if case.limits == DatasetLimits()}
+NEVER_LOADS = "import time\n\ndef model_fn(folder):\n    time.sleep(600)\n"
+FAILS_TO_LOAD = "def model_fn(folder):\n    raise ValueError('the weights are of another network')\n"
+ROLE = "arn:aws:iam::123456789012:role/tests"
+
+
+@pytest.fixture(scope="module")
+def rejected(cloud: LocalCloud) -> dict[str, dict[str, Any]]:
+    """The runs of all the hostile zips, dropped into the bucket at once, by their names."""
+    datasets = {f"hostile-{number}": name for number, name in enumerate(SERVABLE_ZIPS)}
+    for dataset, name in datasets.items():
+        cloud.upload(f"{dataset}.zip", SERVABLE_ZIPS[name].build())
+
+    def look() -> dict[str, dict[str, Any]] | None:
+        runs = {run["dataset"]: run for run in cloud.api.get("/runs?limit=200").json()["runs"]}
+        ended = {datasets[key]: run for key, run in runs.items() if key in datasets and run["status"] in ENDED}
+        return ended if len(ended) == len(datasets) else None
+
+    return wait_until(look, within=180, what="every hostile zip has been judged", every=0.5)
+
+
+@pytest.mark.parametrize("name", SERVABLE_ZIPS)
+def test_a_hostile_zip_is_rejected_and_launches_nothing(
+    cloud: LocalCloud, rejected: dict[str, dict[str, Any]], name: str
+) -> None:
+    """Its run is `rejected` with a reason, its problem is told in the run's own words, and no job has its name."""
+    run = rejected[name]
+    assert run["status"] == "rejected", run
+    report = cloud.api.get(f"/runs/{run['run_id']}").json()["dataset_report"]
+    assert SERVABLE_ZIPS[name].code in {problem["code"] for problem in report["problems"]}
+    assert len(run["reason"].split()) > 3
+    jobs = cloud.sagemaker.list_hyper_parameter_tuning_jobs(NameContains=run["run_id"])
+    assert jobs["HyperParameterTuningJobSummaries"] == []
+
+
+def deploy_program(cloud: LocalCloud, model: str, program: str) -> None:
+    """Put an endpoint under a dataset's name that runs a program of our own instead of a model."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
+        member = tarfile.TarInfo("code/inference.py")
+        member.size = len(program)
+        archive.addfile(member, io.BytesIO(program.encode()))
+    key = f"tests/{model}/model.tar.gz"
+    cloud.s3.put_object(Bucket=cloud.bucket, Key=key, Body=buffer.getvalue())
+    settings = replace(SETTINGS, bucket=cloud.bucket, stage="local")
+    endpoint, image = make_endpoint_name(settings, model), SETTINGS.inference_image
+    container = {"Image": image, "ModelDataUrl": f"s3://{cloud.bucket}/{key}"}
+    cloud.sagemaker.create_model(ModelName=endpoint, PrimaryContainer=container, ExecutionRoleArn=ROLE)
+    variant = {"VariantName": "main", "ModelName": endpoint, "InitialInstanceCount": 1, "InstanceType": "ml.m5.large"}
+    cloud.sagemaker.create_endpoint_config(EndpointConfigName=endpoint, ProductionVariants=[variant])
+    cloud.sagemaker.create_endpoint(EndpointName=endpoint, EndpointConfigName=endpoint)
+
+
+@pytest.fixture(scope="module")
+def models(cloud: LocalCloud, deployed_run: dict[str, Any]) -> dict[str, str]:
+    """A model in each state, by the state's name."""
+    deploy_program(cloud, "broken-model", FAILS_TO_LOAD)
+    deploy_program(cloud, "slow-model", NEVER_LOADS)
+
+    def look() -> bool | None:
+        return True if cloud.api.get("/models/broken-model").json().get("status") == "Failed" else None
+
+    wait_until(look, within=60, what="the broken model's endpoint has failed")
+    return {"served": deployed_run["dataset"], "unknown": "no-such", "creating": "slow-model", "failed": "broken-model"}
+
+
+@pytest.fixture(scope="module")
+def tokens(cloud: LocalCloud) -> Iterator[dict[str, str | None]]:
+    """The Authorization header of each kind of caller. One token is handed out, used, and withdrawn."""
+    secrets = cloud.client("secretsmanager")
+    (secret,) = secrets.list_secrets()["SecretList"]
+    before = secrets.get_secret_value(SecretId=secret["ARN"])["SecretString"]
+    yield {
+        "good": f"Bearer {cloud.variables['API_TOKEN']}",
+        "none": None,
+        "wrong": "Bearer wrong",
+        "malformed": "Basic YW5uOnRva2Vu",
+    }
+    secrets.put_secret_value(SecretId=secret["ARN"], SecretString=before)
+
+
+def ask(cloud: LocalCloud, case: Prediction, model: str, authorization: str | None) -> httpx.Response:
+    headers = {"Content-Type": case.content_type} | ({"Authorization": authorization} if authorization else {})
+    url = f"{cloud.variables['API_URL']}/models/{model}/predict" + (f"?{case.query}" if case.query else "")
+    return httpx.post(url, content=case.build(), headers=headers, timeout=30)
+
+
+@pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.token != "withdrawn"])
+def test_a_request_gets_the_answer_it_must(
+    cloud: LocalCloud, models: dict[str, str], tokens: dict[str, str | None], name: str
+) -> None:
+    """Status, code and Retry-After are as the case says, through the gateway, the function and the endpoint."""
+    case = CASES[name]
+    response = ask(cloud, case, models[case.model], tokens[case.token])
+    assert response.status_code == case.status, response.text
+    assert "Traceback" not in response.text
+    assert ("Retry-After" in response.headers) == case.retry_after
+    if case.status == 200:
+        assert response.json()["results"][0]["predictions"]
+    elif case.code is not None:
+        error = response.json()["error"]
+        assert error["code"] == case.code
+        assert "{" not in error["message"]
+
+
+def test_a_withdrawn_token_is_refused_within_a_minute(
+    cloud: LocalCloud, models: dict[str, str], tokens: dict[str, str | None]
+) -> None:
+    """A name added to the secret lets its token in; removed, the token is 401, while the others' go on."""
+    secrets = cloud.client("secretsmanager")
+    (secret,) = secrets.list_secrets()["SecretList"]
+    before = json.loads(secrets.get_secret_value(SecretId=secret["ARN"])["SecretString"])
+    added = {"tokens": {**before["tokens"], "carl": "carl-token"}}
+
+    def wait_for(status: int) -> None:
+        def look() -> bool | None:
+            got = ask(cloud, Prediction(200), models["served"], "Bearer carl-token").status_code
+            return True if got == status else None
+
+        wait_until(look, within=75, what=f"carl's token gets {status}", every=1)
+
+    secrets.put_secret_value(SecretId=secret["ARN"], SecretString=json.dumps(added))
+    wait_for(200)
+    secrets.put_secret_value(SecretId=secret["ARN"], SecretString=json.dumps(before))
+    wait_for(401)
+    assert ask(cloud, Prediction(200), models["served"], tokens["good"]).status_code == 200
+
+
+def test_the_cloud_stays_up_through_all_of_it(cloud: LocalCloud, models: dict[str, str]) -> None:
+    """Afterwards the same process answers, and no event was given up."""
+    assert cloud.process is not None
+    assert cloud.process.poll() is None
+    assert cloud.api.get("/health").status_code == 200
+    assert not (cloud.home / "dead-letters.jsonl").exists()
