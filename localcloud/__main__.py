@@ -13,7 +13,8 @@ from localcloud.addresses import CannotStart, read_place
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m localcloud", description="AWS on one machine, for this app.")
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("up", help="start the local cloud and the app, until Ctrl-C")
+    up = commands.add_parser("up", help="start the local cloud and the app, until Ctrl-C")
+    up.add_argument("--until-eof", action="store_true", help="end, too, when standard input closes")
     demo = commands.add_parser("demo", help="run the whole pipeline once and show it")
     demo.add_argument("--dataset", type=Path, metavar="ZIP", help="a zip of images instead of the scanned digits")
     return parser.parse_args(arguments)
@@ -26,7 +27,7 @@ def main(arguments: list[str] | None = None) -> int:
         if told.command == "up":
             from localcloud.up import run_up
 
-            return run_up(place)
+            return run_up(place, until_eof=told.until_eof)
         from localcloud.demo import run_demo
 
         return run_demo(place, told.dataset)

@@ -7,18 +7,15 @@ otherwise one is started, and ended at the end.
 
 from __future__ import annotations
 
-import io
 import json
-import re
 import signal
 import subprocess
 import sys
 import time
-import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import boto3
@@ -30,14 +27,14 @@ from rich.table import Table
 
 from localcloud import digits
 from localcloud.addresses import CannotStart, Place, read_env
+from localcloud.demo_pictures import Picture, choose_pictures
 from localcloud.up import PROJECT, is_up
 from localcloud.view import ENDED, Snapshot, format_time, format_value, list_changes, render
 
 START_SECONDS = 60
 RUN_APPEARS_SECONDS = 60
 POLL_SECONDS = 1.0
-PICTURES = 3
-TYPES = {".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".png": "image/png", ".webp": "image/webp"}
+STALLED_SECONDS = 3600
 
 
 class StepFailed(Exception):
@@ -53,19 +50,6 @@ class User:
     bucket: str
 
 
-@dataclass(frozen=True)
-class Picture:
-    """A picture of a dataset's test split."""
-
-    name: str
-    true_class: str
-    body: bytes
-
-    @property
-    def content_type(self) -> str:
-        return TYPES[PurePosixPath(self.name).suffix.lower()]
-
-
 def run_demo(place: Place, dataset: Path | None) -> int:
     """Run the demo; 0, or 1 after saying which step failed. Raises CannotStart where there is no cloud to be had."""
     console = Console(highlight=False)
@@ -74,7 +58,7 @@ def run_demo(place: Place, dataset: Path | None) -> int:
     began = time.monotonic()
     try:
         with borrow_cloud(place, console) as variables:
-            show_demo(connect(variables), dataset, console)
+            show_demo(connect(variables), dataset or digits.write_digits_zip(place.home / "demo"), console)
     except StepFailed as failure:
         console.print(f"\n[bold red]The demo failed[/] {failure}")
         return 1
@@ -96,7 +80,12 @@ def borrow_cloud(place: Place, console: Console) -> Iterator[dict[str, str]]:
     place.home.mkdir(parents=True, exist_ok=True)
     with (place.home / "up.log").open("w+") as log:
         cloud = subprocess.Popen(
-            [sys.executable, "-m", "localcloud", "up"], cwd=PROJECT, stdout=log, stderr=log, start_new_session=True
+            [sys.executable, "-m", "localcloud", "up", "--until-eof"],
+            cwd=PROJECT,
+            stdin=subprocess.PIPE,  # which closes with this process, however it ends
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
         )
         try:
             yield wait_for_cloud(place, lambda: cloud.poll() is None)
@@ -129,15 +118,16 @@ def connect(variables: Mapping[str, str]) -> User:
     return User(s3, httpx.Client(base_url=variables["API_URL"], headers=headers, timeout=60), variables["BUCKET"])
 
 
-def show_demo(user: User, dataset: Path | None, console: Console) -> None:
-    """Upload, watch, ask, tell."""
-    name, packed, recipe = read_dataset(dataset)
+def show_demo(user: User, dataset: Path, console: Console) -> None:
+    """Upload (the recipe beside the zip too, where there is one), watch, ask, tell."""
+    name, recipe = dataset.stem, dataset.with_suffix(".json")
     with step("while uploading the dataset"):
         known = {run["run_id"] for run in list_runs(user, name)}
-        if recipe is not None:
-            user.s3.put_object(Bucket=user.bucket, Key=f"datasets/{name}.json", Body=recipe)
-        user.s3.upload_fileobj(io.BytesIO(packed), user.bucket, f"datasets/{name}.zip")
-    console.print(f"Uploaded s3://{user.bucket}/datasets/{name}.zip ({len(packed) / 1e6:.1f} MB).\n")
+        if recipe.is_file():
+            user.s3.upload_file(str(recipe), user.bucket, f"datasets/{name}.json")
+        user.s3.upload_file(str(dataset), user.bucket, f"datasets/{name}.zip")
+    megabytes = dataset.stat().st_size / 1e6
+    console.print(f"Uploaded s3://{user.bucket}/datasets/{name}.zip ({megabytes:.1f} MB).\n", soft_wrap=True)
     with step("while the run went on"):
         run_id = wait_for_run(user, name, known)
         run = watch_run(user, run_id, console)
@@ -145,16 +135,8 @@ def show_demo(user: User, dataset: Path | None, console: Console) -> None:
         raise StepFailed(f"in the run: it ended {run['status']}. {run.get('reason') or ''}")
     tell_result(run, console)
     with step("while asking the model"):
-        tell_answers(user, name, choose_pictures(packed), console)
+        tell_answers(user, name, choose_pictures(dataset), console)
     tell_next(user, name, run, console)
-
-
-def read_dataset(dataset: Path | None) -> tuple[str, bytes, bytes | None]:
-    """(name, zip, recipe or None): the digits, or a file with the recipe beside it where there is one."""
-    if dataset is None:
-        return digits.NAME, digits.build_digits_zip(), digits.write_recipe()
-    recipe = dataset.with_suffix(".json")
-    return dataset.stem, dataset.read_bytes(), recipe.read_bytes() if recipe.is_file() else None
 
 
 @contextmanager
@@ -183,18 +165,21 @@ def wait_for_run(user: User, dataset: str, known: set[str]) -> str:
 
 def watch_run(user: User, run_id: str, console: Console) -> dict[str, Any]:
     """Show a run until it ends; what GET /runs/ID tells of it then."""
-    began = time.monotonic()
+    began = changed = time.monotonic()
     before: Snapshot | None = None
     with Live(console=console, auto_refresh=False, transient=False) if console.is_terminal else NoLive() as live:
         while True:
             now = take_snapshot(user, run_id, time.monotonic() - began, before)
+            changes = list(list_changes(before, now))
             if console.is_terminal:
                 live.update(render(now), refresh=True)
             else:
-                for line in list_changes(before, now):
-                    console.print(line, markup=False)
+                console.print(*changes, sep="\n", end="\n" if changes else "", markup=False, soft_wrap=True)
             if now.status in ENDED:
                 return dict(now.run)
+            changed = time.monotonic() if changes else changed
+            if time.monotonic() - changed > STALLED_SECONDS:
+                raise StepFailed(f"in the run: it is {now.status}, and nothing has changed for {STALLED_SECONDS} s")
             before = now
             time.sleep(POLL_SECONDS)
 
@@ -230,31 +215,6 @@ def read_epochs(user: User, run_id: str, job: str) -> list[Mapping[str, Any]]:
         raise
     records = [json.loads(line) for line in body.decode().splitlines() if line.endswith("}")]
     return [record for record in records if "epoch" in record]
-
-
-def choose_pictures(packed: bytes, count: int = PICTURES) -> list[Picture]:
-    """Pictures of the test split, each of another class, spread over the classes; of any split where it has none."""
-    classes: dict[str, str] = {}
-    with zipfile.ZipFile(io.BytesIO(packed)) as archive:
-        names = sorted(name for name in archive.namelist() if is_picture(name))
-        tests = [name for name in names if re.search(r"(^|/)test(ing)?/", name, re.IGNORECASE)]
-        for name in tests or names:
-            classes.setdefault(find_class(name, in_split=bool(tests)), name)
-        labels = sorted(classes)
-        chosen = [labels[number * len(labels) // count] for number in range(count)] if len(labels) >= count else labels
-        return [Picture(classes[label], label, archive.read(classes[label])) for label in chosen]
-
-
-def is_picture(name: str) -> bool:
-    path = PurePosixPath(name)
-    return path.suffix.lower() in TYPES and not path.name.startswith(".") and "__MACOSX" not in path.parts
-
-
-def find_class(name: str, *, in_split: bool) -> str:
-    """The class of a picture: the folder below its split, or the one that holds it."""
-    if in_split and (match := re.search(r"(?:^|/)test(?:ing)?/([^/]+)/", name, re.IGNORECASE)):
-        return match[1]
-    return PurePosixPath(name).parent.name
 
 
 def tell_result(run: Mapping[str, Any], console: Console) -> None:

@@ -86,5 +86,10 @@ def build_digits_zip(source: Path | None = None) -> bytes:
     return packed.getvalue()
 
 
-def write_recipe() -> bytes:
-    return json.dumps(RECIPE, indent=1).encode()
+def write_digits_zip(folder: Path) -> Path:
+    """Write the zip, and the recipe beside it, into a folder; returns the zip's path."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{NAME}.zip"
+    path.write_bytes(build_digits_zip())
+    path.with_suffix(".json").write_text(json.dumps(RECIPE, indent=1) + "\n")
+    return path

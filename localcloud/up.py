@@ -47,8 +47,8 @@ BANNER = """
 """
 
 
-def run_up(place: Place) -> int:
-    """Run the local cloud until SIGINT or SIGTERM. Raises CannotStart."""
+def run_up(place: Place, *, until_eof: bool = False) -> int:
+    """Run the local cloud until SIGINT or SIGTERM, or the end of standard input. Raises CannotStart."""
     began = time.monotonic()
     ended = threading.Event()
     place.home.mkdir(parents=True, exist_ok=True)
@@ -75,6 +75,8 @@ def run_up(place: Place) -> int:
             stack = hosting.start(listeners, read_path(template_builder), read_path(source_builder))
             write_env(place, stack.outputs["BucketName"], keep_tokens(place.home)[TOKEN_NAME])
             print(describe(place, time.monotonic() - began), flush=True)
+            if until_eof:
+                threading.Thread(target=end_at_eof, args=(ended,), daemon=True).start()
             hosting.warm()
             ended.wait()
         except TemplateError as error:
@@ -83,6 +85,12 @@ def run_up(place: Place) -> int:
             place.env_file.unlink(missing_ok=True)
             hosting.close()
     return 0
+
+
+def end_at_eof(ended: threading.Event) -> None:
+    """A program that started the cloud for itself keeps its standard input open, and needs do no more to end it."""
+    sys.stdin.read()
+    ended.set()
 
 
 @contextmanager

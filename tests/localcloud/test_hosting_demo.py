@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,9 @@ import pytest
 from rich.console import Console
 
 from localcloud.addresses import CannotStart, Place
-from localcloud.demo import choose_pictures, read_dataset, run_demo
-from localcloud.digits import build_digits_zip, draw_png, split_class
+from localcloud.demo import run_demo
+from localcloud.demo_pictures import choose_pictures
+from localcloud.digits import RECIPE, build_digits_zip, draw_png, split_class, write_digits_zip
 from localcloud.view import Snapshot, estimate_left, list_changes, measure_progress, render
 
 
@@ -127,18 +129,17 @@ def test_pngs_are_what_a_decoder_reads() -> None:
     assert (image.size, image.mode, image.tobytes()) == ((8, 8), "L", pixels)
 
 
-def pack(*names: str) -> bytes:
-    packed = io.BytesIO()
-    with zipfile.ZipFile(packed, "w") as archive:
+def pack(folder: Path, *names: str) -> Path:
+    with zipfile.ZipFile(folder / "dogs.zip", "w") as archive:
         for name in names:
             archive.writestr(name, name)
-    return packed.getvalue()
+    return folder / "dogs.zip"
 
 
-def test_pictures_come_from_the_test_split() -> None:
+def test_pictures_come_from_the_test_split(tmp_path: Path) -> None:
     """One a class, with the class of its folder; hidden files and other files are none."""
     names = [f"dogs/{split}/{label}/{n}.jpg" for split in ("train", "test") for label in "abcdef" for n in (1, 2)]
-    chosen = choose_pictures(pack(*names, "__MACOSX/dogs/test/a/._1.jpg", "dogs/test/a/notes.txt"))
+    chosen = choose_pictures(pack(tmp_path, *names, "__MACOSX/dogs/test/a/._1.jpg", "dogs/test/a/notes.txt"))
     assert [(picture.name, picture.true_class) for picture in chosen] == [
         ("dogs/test/a/1.jpg", "a"),
         ("dogs/test/c/1.jpg", "c"),
@@ -147,18 +148,17 @@ def test_pictures_come_from_the_test_split() -> None:
     assert chosen[0].content_type == "image/jpeg"
 
 
-def test_without_a_test_split_any_picture_will_do() -> None:
+def test_without_a_test_split_any_picture_will_do(tmp_path: Path) -> None:
     """A dataset of class folders alone."""
-    chosen = choose_pictures(pack("cats/1.PNG", "dogs/1.webp"))
+    chosen = choose_pictures(pack(tmp_path, "cats/1.PNG", "dogs/1.webp"))
     assert [picture.true_class for picture in chosen] == ["cats", "dogs"]
 
 
-def test_a_users_own_zip_comes_with_the_recipe_beside_it(tmp_path: Path) -> None:
-    """Where there is one."""
-    (tmp_path / "dogs.zip").write_bytes(b"zip")
-    assert read_dataset(tmp_path / "dogs.zip") == ("dogs", b"zip", None)
-    (tmp_path / "dogs.json").write_text("{}")
-    assert read_dataset(tmp_path / "dogs.zip") == ("dogs", b"zip", b"{}")
+def test_the_digits_come_with_their_recipe(tmp_path: Path) -> None:
+    """Beside the zip, as a user's own does."""
+    path = write_digits_zip(tmp_path / "demo")
+    assert path.read_bytes() == build_digits_zip()
+    assert json.loads(path.with_suffix(".json").read_text()) == RECIPE
 
 
 def test_a_zip_that_is_not_there_is_told(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ import pytest
 
 from localcloud.addresses import CannotStart, Place, enter, keep_tokens, read_env, read_place, write_env
 from localcloud.up import hold_lock, is_up
-from tests.support.local_cloud import LocalCloud, run_local_cloud
+from tests.support.local_cloud import LocalCloud, find_free_port, run_local_cloud, wait_until
 
 
 @pytest.fixture(scope="module")
@@ -92,6 +92,18 @@ def test_a_killed_cloud_leaves_no_process_and_keeps_its_state(tmp_path: Path) ->
         _gone, alive = psutil.wait_procs(processes, timeout=15)
         assert not alive, [process.cmdline() for process in alive]
         assert not (cloud.home / "env").exists()
+
+
+def test_a_cloud_for_one_program_ends_with_it(tmp_path: Path) -> None:
+    """--until-eof: however that program ends, its end of the pipe closes."""
+    ports = {"AWS_PORT": str(find_free_port()), "PORT": str(find_free_port())}
+    command = [sys.executable, "-m", "localcloud", "up", "--until-eof"]
+    environment = os.environ | {"LOCALCLOUD_HOME": str(tmp_path)} | ports
+    with subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) as cloud:
+        wait_until(lambda: True if (tmp_path / "env").exists() else None, within=60, what="the cloud is up")
+        assert cloud.stdin is not None
+        cloud.stdin.close()
+        assert cloud.wait(30) == 0
 
 
 @pytest.mark.parametrize("port", ["0", "65536", "x", "-1", "4566 "])
