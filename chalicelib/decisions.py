@@ -52,7 +52,7 @@ def decide(seen: Observation) -> Step:
     """The one next step of a run."""
     if seen.result:
         return _decide_ended(seen, seen.result)
-    if seen.stop and not seen.requested:
+    if seen.stop and not seen.requested and not _is_on_endpoint(seen):
         return _decide_stop(seen)
     if "tuning.json" not in seen.files:
         return _decide_tuning(seen) if seen.tuning else _decide_checks(seen)
@@ -214,13 +214,13 @@ def select_model(
 
 
 def _decide_deployment(seen: Observation) -> Step:
-    endpoint, own = seen.endpoint, seen.run.run_id
+    endpoint = seen.endpoint
     if seen.rival:
         return _finish(seen, "superseded", f"The newer run {seen.rival} is on the endpoint.")
     if endpoint is None:
         why = f"The endpoint {seen.run.endpoint} was deleted while it was being deployed."
         return _finish(seen, "failed", why) if seen.requested else Deploy(update=False)
-    if own in (endpoint.config, endpoint.pending) and not seen.requested:
+    if _is_on_endpoint(seen) and not seen.requested:
         return RecordDeployment()
     if endpoint.status in CHANGING:
         return Wait(f"the endpoint is {endpoint.status}")
@@ -230,6 +230,11 @@ def _decide_deployment(seen: Observation) -> Step:
         why = endpoint.reason or "SageMaker gives no reason"
         return _finish(seen, "failed", f"The endpoint {seen.run.endpoint} is {endpoint.status}: {why}")
     return DeleteEndpoint()
+
+
+def _is_on_endpoint(seen: Observation) -> bool:
+    """Whether the endpoint serves this run or is on its way to: it was asked to, even where nobody wrote that down."""
+    return bool(seen.endpoint and seen.run.run_id in (seen.endpoint.config, seen.endpoint.pending))
 
 
 def _decide_in_service(seen: Observation, endpoint: Endpoint) -> Step:

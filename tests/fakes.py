@@ -58,7 +58,7 @@ class Trouble:
     """What goes wrong at a call, by its number counted from 0.
 
     `throttle` refuses it, `before` and `after` kill the caller there, and `meanwhile` lets another function run whole
-    before it: that one is `other`.
+    before it: that one is `other`. Two of them may go together, as in `meanwhile after`.
     """
 
     plan: dict[int, str] = field(default_factory=dict)
@@ -66,16 +66,16 @@ class Trouble:
     other: Callable[[], None] = lambda: None
 
     def around(self, operation: str, work: Callable[[], Any]) -> Any:
-        what = self.plan.get(len(self.calls))
+        what = self.plan.get(len(self.calls), "").split()
         self.calls.append(operation)
-        if what == "meanwhile":
+        if "meanwhile" in what:
             self.other()
-        if what == "throttle":
+        if "throttle" in what:
             raise fail("ThrottlingException", "Rate exceeded", operation)
-        if what == "before":
+        if "before" in what:
             raise Killed(operation)
         answer = work()
-        if what == "after":
+        if "after" in what:
             raise Killed(operation)
         return answer
 

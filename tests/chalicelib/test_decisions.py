@@ -106,6 +106,7 @@ STEPS: list[tuple[str, Observation, type | tuple[type, str]]] = [
     ("stopped while training", see(TUNING_DONE, **TUNED, **STOP, training=Training("InProgress")), StopTraining),
     ("stopped before the training", see(TUNING_DONE, **TUNED, **STOP), (Finish, "stopped")),
     ("stopped before the deployment", see(*DECIDED, **STOP), (Finish, "stopped")),
+    ("stopped too late to tell", see(*DECIDED, **STOP, endpoint=Endpoint("Creating", OWN)), RecordDeployment),
     ("stopped too late", see(*ASKED, **STOP, endpoint=Endpoint("Creating", OWN)), Wait),
 ]
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 from collections import Counter
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chalicelib.advance import advance
 from chalicelib.errors import WhippetError
 from chalicelib.intake import advance_by_endpoint, look_at_dataset, stop_run, sweep
-from chalicelib.runs import ENDED
 from tests.fakes import Killed, World
 from tests.support.pictures import build_colour_zip
 
@@ -23,7 +23,7 @@ ONE_OF_EACH = {
     "CreateEndpointConfig": 1,
     "CreateEndpoint": 1,
 }
-KINDS = st.sampled_from(["throttle", "before", "after", "meanwhile", "meanwhile"])
+KINDS = st.sampled_from(["throttle", "before", "after", "meanwhile", "meanwhile", "meanwhile after"])
 TROUBLES = st.dictionaries(st.integers(0, 160), KINDS, max_size=6)
 EVENTS = st.lists(
     st.tuples(st.sampled_from(["upload", "tuning", "training", "endpoint", "sweep"]), st.booleans()), max_size=12
@@ -35,8 +35,15 @@ def make_world(trouble: dict[int, str]) -> World:
     world = World()
     world.upload("dogs.zip", ZIP)
     world.trouble.plan = trouble
-    world.trouble.other = lambda: deliver(world, "sweep")
+    world.trouble.other = lambda: deliver_much(world)
     return world
+
+
+def deliver_much(world: World) -> None:
+    """What may happen elsewhere between two calls of a function: a look, the end of what runs, and another look."""
+    deliver(world, "sweep")
+    world.end_everything()
+    deliver(world, "sweep")
 
 
 def deliver(world: World, event: str) -> None:
@@ -84,9 +91,17 @@ def test_one_of_everything_whatever_happens(events: list[tuple[str, bool]], trou
     assert world.list_keys("active/") == []
     told = Counter(name for name, _ in world.events.sent)
     assert set(told) == {"Tuning Started", "Training Started", "Deployment Started", "Model Deployed"}
-    if not set(trouble.values()) - {"meanwhile"}:
+    if set(trouble.values()) <= {"meanwhile"}:
         assert set(told.values()) == {1}
         assert len(world.sns.sent) == 4
+
+
+def stop_all(world: World) -> None:
+    """A person stops every run there is."""
+    for key in world.list_keys("runs/"):
+        if key.endswith("/run.json"):
+            with contextlib.suppress(WhippetError, Killed):
+                stop_run(key.split("/")[1], "ann", world.services())
 
 
 @settings(max_examples=50, deadline=None)
@@ -94,19 +109,17 @@ def test_one_of_everything_whatever_happens(events: list[tuple[str, bool]], trou
 def test_a_stop_leaves_nothing_running(events: list[tuple[str, bool]], trouble: dict[int, str], at: int) -> None:
     """A person's stop at any moment ends in `stopped` with no job and no endpoint, or was too late: `deployed`."""
     world = make_world(trouble)
+    world.trouble.other = lambda: stop_all(world)
     for number, (event, ends) in enumerate([("upload", False), *events]):
         if number >= at:
-            for key in world.list_keys("runs/"):
-                if key.endswith("/run.json"):
-                    with contextlib.suppress(WhippetError, Killed):
-                        stop_run(key.split("/")[1], "ann", world.services())
+            stop_all(world)
         deliver(world, event)
         if ends:
             world.end_everything()
     settle(world)
     [key] = [key for key in world.list_keys("runs/") if key.endswith("/result.json")]
     status = world.read(key)["status"]
-    assert status in ENDED
+    assert status in ("stopped", "deployed")
     assert bool(world.sagemaker.kept["Endpoint"]) == (status == "deployed")
     for title in ("HyperParameterTuningJob", "TrainingJob"):
         assert all(
@@ -136,3 +149,33 @@ def test_the_newer_upload_wins(events: list[tuple[str, bool]], trouble: dict[int
     assert endpoint["EndpointConfigName"] == newest
     assert world.sagemaker.count("CreateEndpoint") >= 1
     assert world.list_keys("active/") == []
+
+
+def find_call(operation: str) -> int:
+    """The number of a call in a history without trouble."""
+    world = make_world({})
+    sweep_and_end(world)
+    return world.trouble.calls.index(operation)
+
+
+def sweep_and_end(world: World) -> None:
+    """The schedule sweeps twice before each time that what runs ends."""
+    for _ in range(4):
+        deliver(world, "sweep")
+        deliver(world, "sweep")
+        world.end_everything()
+
+
+@pytest.mark.parametrize("kind", ["meanwhile", "meanwhile after"])
+@pytest.mark.parametrize("operation", ["create_hyper_parameter_tuning_job", "create_training_job", "create_endpoint"])
+def test_a_stop_right_before_a_launch_stops_what_is_launched(operation: str, kind: str) -> None:
+    """A look has decided to launch, a person stops the run, and only then it launches; it may be killed after that."""
+    world = make_world({find_call(operation): kind})
+    world.trouble.other = lambda: stop_all(world)
+    sweep_and_end(world)
+    settle(world)
+    [key] = [key for key in world.list_keys("runs/") if key.endswith("/result.json")]
+    ends_deployed = operation == "create_endpoint"  # the lease was held: too late
+    assert world.read(key)["status"] == ("deployed" if ends_deployed else "stopped")
+    assert world.sagemaker.count("StopHyperParameterTuningJob") == (operation == "create_hyper_parameter_tuning_job")
+    assert world.sagemaker.count("StopTrainingJob") == (operation == "create_training_job")
