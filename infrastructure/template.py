@@ -85,7 +85,11 @@ def _add_dead_letters(template: Template) -> None:
         queue = f"{name}DeadLetters"
         template["Resources"][queue] = {
             "Type": "AWS::SQS::Queue",
-            "Properties": {"MessageRetentionPeriod": 1_209_600, "SqsManagedSseEnabled": True},
+            "Properties": {
+                "QueueName": {"Fn::Sub": f"${{AppName}}-${{StageName}}-{name}-dead-letters"},
+                "MessageRetentionPeriod": 1_209_600,
+                "SqsManagedSseEnabled": True,
+            },
         }
         function["Properties"] |= {
             "DeadLetterQueue": {"Type": "SQS", "TargetArn": {"Fn::GetAtt": [queue, "Arn"]}},

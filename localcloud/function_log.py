@@ -1,7 +1,7 @@
 """What the functions print: in one file, and in CloudWatch Logs as Lambda's log groups.
 
-The file is written at once; the log service is fed by one thread, several lines a call, so that no function waits for
-it. moto holds log groups in memory: after a restart only the file remembers.
+The file is written at once; the log service is fed by one thread, once a second, so that no function waits for it and
+its calls, which this same process answers, stay few. moto holds log groups in memory: after a restart only the file remembers.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from typing import Any
 
 from localcloud.logs import LogStream
 
+GATHER_SECONDS = 1.0
+
 
 class FunctionLog:
     """`log(function, line)` for `Functions`. `client` is a boto3 client of CloudWatch Logs."""
@@ -24,6 +26,7 @@ class FunctionLog:
         self._client = client
         self._streams: dict[str, LogStream] = {}
         self._lines: queue.SimpleQueue[tuple[str, str] | None] = queue.SimpleQueue()
+        self._closed = threading.Event()
         self._thread = threading.Thread(target=self._feed, daemon=True, name="function-log")
         self._thread.start()
 
@@ -33,11 +36,13 @@ class FunctionLog:
         self._lines.put((function, line))
 
     def close(self) -> None:
+        self._closed.set()
         self._lines.put(None)
         self._thread.join(2)
 
     def _feed(self) -> None:
         while (first := self._lines.get()) is not None:
+            self._closed.wait(GATHER_SECONDS)
             batches = defaultdict(list, {first[0]: [first[1]]})
             while not self._lines.empty() and (following := self._lines.get()) is not None:
                 batches[following[0]].append(following[1])

@@ -146,12 +146,12 @@ def test_what_fails_for_good_lies_in_the_functions_dead_letter_queue(small: Smal
     """The event itself is the message; the error stands in its attributes. No other function's queue has it."""
     small.outcomes += [FunctionError("E", f"try {number}") for number in range(3)]
     upload(small, "datasets/a.zip")
-    letter = wait_until(lambda: small.read_dead_letter("whippet-local-OnUploadDeadLetters"))
+    letter = wait_until(lambda: small.read_dead_letter("whippet-local-OnUpload-dead-letters"))
     assert json.loads(letter["Body"]) == list_calls(small, "OnUpload")[0]
     assert letter["MessageAttributes"]["ErrorMessage"]["StringValue"] == "try 2"
     assert len(list_calls(small, "OnUpload")) == 3
     wait_until(lambda: small.lost == ["whippet-local-OnUpload"])
-    assert small.read_dead_letter("whippet-local-OnTestDeadLetters") is None
+    assert small.read_dead_letter("whippet-local-OnTest-dead-letters") is None
 
 
 def test_many_events_at_once_lose_none(small: Small) -> None:
