@@ -32,6 +32,7 @@ from chalicelib.settings import Settings
 APP_NAME = os.environ.get("APP_NAME", Settings.app_name)  # the rules are made when the app is packaged
 VERSION = "0.1.0"
 JSON: dict[str, str | list[str]] = {"Content-Type": "application/json"}
+RETRY_SECONDS = 5
 View = Callable[..., dict[str, Any]]
 
 logger = Logger(service=APP_NAME)
@@ -98,8 +99,8 @@ def count(name: str, value: float = 1, unit: str = "Count") -> None:
 def render_error(error: errors.WhippetError) -> Response:
     """An error as every route tells it: {"error": {"code", "message"}}."""
     headers: dict[str, str | list[str]] = dict(JSON)
-    if error.retry_after:
-        headers["Retry-After"] = str(error.retry_after)
+    if error.retry_after or error.status == 503:
+        headers["Retry-After"] = str(error.retry_after or RETRY_SECONDS)
     return Response({"error": {"code": error.code, "message": error.message}}, headers, error.status)
 
 

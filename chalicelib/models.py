@@ -72,9 +72,7 @@ def delete_model(name: str, services: Services) -> dict[str, Any]:
     try:
         if described["EndpointStatus"] != "Deleting":
             _delete_endpoint(name, endpoint, services)
-        deleted = [
-            thing for kind in (Kind.ENDPOINT_CONFIG, Kind.MODEL) for thing in _delete_all(kind, name, services)
-        ]
+        deleted = [thing for kind in (Kind.ENDPOINT_CONFIG, Kind.MODEL) for thing in _delete_all(kind, name, services)]
     finally:
         release_claim(services.bucket, claim, services.clock.now())
     return {"name": name, "status": "deleting", "deleted": [endpoint, *deleted]}

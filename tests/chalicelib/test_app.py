@@ -319,6 +319,7 @@ def test_what_fails_inside_shows_nothing(world: World, client: Client) -> None:
     world.trouble.plan = {len(world.trouble.calls): "throttle"}
     response = ask(client, "GET", "/runs")
     assert response.status_code == Throttled.status
+    assert response.headers["Retry-After"]
 
 
 def test_an_app_that_is_not_set_up_says_no_more_than_that(world: World, client: Client) -> None:
