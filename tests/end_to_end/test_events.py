@@ -26,10 +26,17 @@ def count_everything(cloud: LocalCloud, run_id: str) -> dict[str, int]:
 EXACTLY_ONE = {"tuning": 1, "training": 1, "configs": 1, "endpoints": 1}
 
 
-def list_function_queues(cloud: LocalCloud) -> list[str]:
-    """The queues in front of the functions, dead-letter queues apart."""
-    urls = cloud.client("sqs").list_queues().get("QueueUrls", [])
-    return [url for url in urls if not url.rsplit("/", 1)[-1].endswith(("dead-letters", "recorder"))]
+def map_queues(cloud: LocalCloud) -> dict[str, list[str]]:
+    """The queues that each rule's target is, by the detail-type of the events that the rule is for."""
+    events, sqs = cloud.client("events"), cloud.client("sqs")
+    queues: dict[str, list[str]] = {}
+    for rule in events.list_rules()["Rules"]:
+        detail_types = json.loads(rule.get("EventPattern", "{}")).get("detail-type", ["Scheduled Event"])
+        for target in events.list_targets_by_rule(Rule=rule["Name"])["Targets"]:
+            url = sqs.get_queue_url(QueueName=target["Arn"].rpartition(":")[2])["QueueUrl"]
+            for detail_type in detail_types:
+                queues.setdefault(detail_type, []).append(url)
+    return queues
 
 
 class Recorder:
@@ -41,8 +48,8 @@ class Recorder:
         arn = self.sqs.get_queue_attributes(QueueUrl=self.url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
         pattern = json.dumps({"source": ["aws.sagemaker", "aws.s3"]})
         self.events.put_rule(Name="recorder", EventPattern=pattern)
+        self.queues = map_queues(cloud)
         self.events.put_targets(Rule="recorder", Targets=[{"Id": "recorder", "Arn": arn}])
-        self.queues = list_function_queues(cloud)
 
     def take(self) -> list[str]:
         """The bodies of the events that came since the last call."""
@@ -52,9 +59,9 @@ class Recorder:
         return [message["Body"] for message in messages]
 
     def deliver_again(self, bodies: list[str]) -> None:
-        """Put the events before every function once more."""
+        """Put the events before the functions that they are for once more."""
         for body in bodies:
-            for url in self.queues:
+            for url in self.queues.get(json.loads(body)["detail-type"], []):
                 self.sqs.send_message(QueueUrl=url, MessageBody=body)
 
     def close(self) -> None:
@@ -71,7 +78,7 @@ def recorder(cloud: LocalCloud) -> Iterator[Recorder]:
 
 
 def test_doubled_and_late_events_leave_one_of_everything(cloud: LocalCloud, recorder: Recorder) -> None:
-    """Every event comes twice, to every function, and all of them once more after the run has ended."""
+    """Every event comes twice, and all of them once more after the run has ended."""
     seen: list[str] = []
     upload_small_dataset(cloud, "doubled")
 
@@ -94,7 +101,7 @@ def test_doubled_and_late_events_leave_one_of_everything(cloud: LocalCloud, reco
 def are_empty(recorder: Recorder) -> bool:
     """Whether no event waits before a function or is being handled."""
     names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
-    for url in recorder.queues:
+    for url in {url for urls in recorder.queues.values() for url in urls}:
         attributes = recorder.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=names)["Attributes"]
         if any(int(attributes[name]) for name in names):
             return False
@@ -136,8 +143,8 @@ def sweep(cloud: LocalCloud) -> None:
         "time": "2026-01-01T00:00:00Z",
     }
     event |= {"account": "123456789012", "region": "us-east-1", "resources": [], "version": "0"}
-    queue = next(url for url in list_function_queues(cloud) if "sweep" in url)
-    cloud.client("sqs").send_message(QueueUrl=queue, MessageBody=json.dumps(event))
+    for url in map_queues(cloud)["Scheduled Event"]:
+        cloud.client("sqs").send_message(QueueUrl=url, MessageBody=json.dumps(event))
 
 
 def test_an_upload_of_the_same_name_changes_nothing_for_the_running_trials(cloud: LocalCloud) -> None:
