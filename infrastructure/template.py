@@ -82,11 +82,11 @@ def _add_dead_letters(template: Template) -> None:
     for name, function in functions.items():
         if not function["Properties"].get("Events"):
             continue
-        queue = f"{name}DeadLetters"
+        queue, python_name = f"{name}DeadLetters", function["Properties"]["Handler"].rpartition(".")[2]
         template["Resources"][queue] = {
             "Type": "AWS::SQS::Queue",
             "Properties": {
-                "QueueName": {"Fn::Sub": f"${{AppName}}-${{StageName}}-{name}-dead-letters"},
+                "QueueName": {"Fn::Sub": f"${{AppName}}-${{StageName}}-{python_name}-dead-letters"},
                 "MessageRetentionPeriod": 1_209_600,
                 "SqsManagedSseEnabled": True,
             },

@@ -1,7 +1,8 @@
 """What the functions print: in one file, and in CloudWatch Logs as Lambda's log groups.
 
 The file is written at once; the log service is fed by one thread, once a second, so that no function waits for it and
-its calls, which this same process answers, stay few. moto holds log groups in memory: after a restart only the file remembers.
+its calls, which this same process answers, stay few. moto holds log groups in memory: after a restart only the file
+remembers.
 """
 
 from __future__ import annotations

@@ -229,7 +229,10 @@ def make_role(clients: Clients, unnamed: str, properties: Properties) -> Made:
 
 
 def make_function(_clients: Clients, unnamed: str, properties: Properties) -> Made:
-    name = properties.get("FunctionName", unnamed)
+    """Named after the Python function, as `chalice deploy` does; the one behind the API is Chalice's `app` itself."""
+    python_name = properties["Handler"].rpartition(".")[2]
+    own_name = f"{unnamed.rpartition('-')[0]}-{'api' if python_name == 'app' else python_name}"
+    name = properties.get("FunctionName", own_name)
     return Made(name, {"Arn": f"arn:aws:lambda:us-east-1:{ACCOUNT}:function:{name}"})
 
 

@@ -73,7 +73,7 @@ def small(tmp_path: Path, template: Any) -> Iterator[Small]:
 
     def invoke(function: str, event: dict[str, Any]) -> None:
         calls.append((function, event))
-        if outcomes and not function.endswith("Tick"):
+        if outcomes and not function.endswith("tick"):
             raise outcomes.pop(0)
 
     moto = make_moto()
@@ -117,7 +117,7 @@ def test_an_upload_reaches_its_handler_in_aws_shape(small: Small) -> None:
     """Every member of AWS's envelope, the key raw, the rule's prefix obeyed."""
     upload(small, "elsewhere/a.zip")
     upload(small, "datasets/a+b c.zip")
-    (event,) = wait_until(lambda: list_calls(small, "OnUpload"))
+    (event,) = wait_until(lambda: list_calls(small, "on_upload"))
     members = ["version", "id", "detail-type", "source", "account", "time", "region", "resources", "detail"]
     assert sorted(event) == sorted(members)
     assert event["detail"]["object"]["key"] == "datasets/a+b c.zip"
@@ -129,7 +129,7 @@ def test_put_events_reaches_its_handler(small: Small) -> None:
     """An event of a user's own, with the detail as it was sent."""
     entry = {"Source": "test", "DetailType": "T", "Detail": '{"a": [1, null]}'}
     assert small.client("events").put_events(Entries=[entry])["FailedEntryCount"] == 0
-    (event,) = wait_until(lambda: list_calls(small, "OnTest"))
+    (event,) = wait_until(lambda: list_calls(small, "on_test"))
     assert (event["source"], event["detail-type"], event["detail"]) == ("test", "T", {"a": [1, None]})
 
 
@@ -137,8 +137,8 @@ def test_a_failed_event_is_tried_three_times_in_all(small: Small) -> None:
     """Two retries, and one that succeeds ends it."""
     small.outcomes += [FunctionError("E", "first"), RuntimeError("second")]
     upload(small, "datasets/a.zip")
-    wait_until(lambda: len(list_calls(small, "OnUpload")) == 3)
-    assert len({event["id"] for event in list_calls(small, "OnUpload")}) == 1
+    wait_until(lambda: len(list_calls(small, "on_upload")) == 3)
+    assert len({event["id"] for event in list_calls(small, "on_upload")}) == 1
     assert small.lost == []
 
 
@@ -146,12 +146,12 @@ def test_what_fails_for_good_lies_in_the_functions_dead_letter_queue(small: Smal
     """The event itself is the message; the error stands in its attributes. No other function's queue has it."""
     small.outcomes += [FunctionError("E", f"try {number}") for number in range(3)]
     upload(small, "datasets/a.zip")
-    letter = wait_until(lambda: small.read_dead_letter("whippet-local-OnUpload-dead-letters"))
-    assert json.loads(letter["Body"]) == list_calls(small, "OnUpload")[0]
+    letter = wait_until(lambda: small.read_dead_letter("whippet-local-on_upload-dead-letters"))
+    assert json.loads(letter["Body"]) == list_calls(small, "on_upload")[0]
     assert letter["MessageAttributes"]["ErrorMessage"]["StringValue"] == "try 2"
-    assert len(list_calls(small, "OnUpload")) == 3
-    wait_until(lambda: small.lost == ["whippet-local-OnUpload"])
-    assert small.read_dead_letter("whippet-local-OnTest-dead-letters") is None
+    assert len(list_calls(small, "on_upload")) == 3
+    wait_until(lambda: small.lost == ["whippet-local-on_upload"])
+    assert small.read_dead_letter("whippet-local-on_test-dead-letters") is None
 
 
 def test_many_events_at_once_lose_none(small: Small) -> None:
@@ -166,13 +166,13 @@ def test_many_events_at_once_lose_none(small: Small) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    counts = lambda: Counter(event["detail"]["object"]["key"] for event in list_calls(small, "OnUpload"))  # noqa: E731
+    counts = lambda: Counter(event["detail"]["object"]["key"] for event in list_calls(small, "on_upload"))  # noqa: E731
     wait_until(lambda: len(counts()) == 100)
 
 
 def test_a_schedule_fires_at_the_start(small: Small) -> None:
     """So that what a killed cloud left goes on at once."""
-    (event,) = wait_until(lambda: list_calls(small, "Tick"))
+    (event,) = wait_until(lambda: list_calls(small, "tick"))
     assert (event["source"], event["detail-type"]) == ("aws.events", "Scheduled Event")
     assert event["resources"][0].startswith("arn:aws:events:us-east-1:123456789012:rule/")
 
@@ -181,13 +181,13 @@ def test_a_disabled_rule_delivers_nothing(small: Small) -> None:
     """DisableRule holds for AWS's own events too."""
     events = small.client("events")
     for rule in events.list_rules()["Rules"]:
-        if "OnUpload" in rule["Name"]:
+        if "on_upload" in rule["Name"]:
             events.disable_rule(Name=rule["Name"])
     upload(small, "datasets/a.zip")
     upload(small, "datasets/b.zip")
     events.put_events(Entries=[{"Source": "test", "DetailType": "T", "Detail": "{}"}])
-    wait_until(lambda: list_calls(small, "OnTest"))
-    assert list_calls(small, "OnUpload") == []
+    wait_until(lambda: list_calls(small, "on_test"))
+    assert list_calls(small, "on_upload") == []
 
 
 def test_the_whole_way_with_real_functions(tmp_path: Path, template: Any) -> None:

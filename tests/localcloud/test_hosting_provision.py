@@ -99,7 +99,7 @@ def test_a_functions_variables_are_resolved(clients: Clients) -> None:
     common = {"Function": {"Environment": {"Variables": {"BOTH": "common", "COUNT": 3}}}}
     (made,) = provision(make_template(F=function) | {"Globals": common}, {}, clients).functions
     assert made.environment == {"OWN": "given", "BOTH": "own", "COUNT": "3"}
-    assert (made.handler, made.timeout, made.schedules) == ("app.f", 7, {"app-local-F-Daily": "rate(1 day)"})
+    assert (made.handler, made.timeout, made.schedules) == ("app.f", 7, {"app-local-f-Daily": "rate(1 day)"})
 
 
 def test_the_projects_own_resources_are_known(clients: Clients) -> None:

@@ -72,7 +72,7 @@ def test_the_routes_stand_under_the_stage(cloud: LocalCloud) -> None:
 def test_functions_log_to_a_file(cloud: LocalCloud) -> None:
     """With Lambda's lines around each invocation."""
     text = (cloud.home / "functions.log").read_text()
-    assert "whippet-local-APIHandler START RequestId:" in text
+    assert "whippet-local-api START RequestId:" in text
 
 
 def test_a_killed_cloud_leaves_no_process_and_keeps_its_state(tmp_path: Path) -> None:
