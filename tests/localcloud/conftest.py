@@ -1,4 +1,7 @@
-"""One local SageMaker for all tests of a session that need a running one."""
+"""One local SageMaker for all tests of a module that need a running one.
+
+Not for a session: the state of moto is one for the whole process, and another module's origin begins with its own.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ import pytest
 from tests.localcloud.sagemaker_support import LocalSageMaker, local_sagemaker
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def local(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalSageMaker]:
     with local_sagemaker(tmp_path_factory.mktemp("cloud")) as running:
         yield running

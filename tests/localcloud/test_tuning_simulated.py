@@ -185,6 +185,7 @@ def test_a_tuning_job_without_a_success_fails(tmp_path: Path) -> None:
     assert "BestTrainingJob" not in tuning
 
 
+@pytest.mark.filterwarnings("ignore:overflow encountered")
 def test_a_search_that_breaks_fails_its_tuning_job(tmp_path: Path) -> None:
     """A range too wide for floating point is no reason to wait for ever: Failed, and the reason says why."""
     wide = {"ContinuousParameterRanges": [{"Name": "x", "MinValue": "-1.7e308", "MaxValue": "1.7e308"}]}
