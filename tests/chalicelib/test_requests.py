@@ -126,7 +126,9 @@ RECIPES = st.fixed_dictionaries(
 
 
 @settings(max_examples=150, deadline=None)
-@given(document=RECIPES, dataset=st.text(st.characters(exclude_characters="/"), min_size=1, max_size=300))
+@given(
+    document=RECIPES, dataset=st.text(st.characters(codec="utf-8", exclude_characters="/"), min_size=1, max_size=300)
+)
 def test_every_recipe_makes_valid_requests(document: dict[str, Any], dataset: str) -> None:
     """What resolve_recipe lets through, SageMaker does, whatever the dataset is called."""
     try:

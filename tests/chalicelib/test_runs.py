@@ -32,7 +32,11 @@ ENVIRONMENT = {
 NAME = re.compile(r"[a-z0-9](-*[a-z0-9])*")
 
 
-@given(st.text(min_size=1, max_size=100), st.text(max_size=30), st.integers(1, 99))
+@given(
+    st.text(st.characters(codec="utf-8"), min_size=1, max_size=100),
+    st.from_regex(r"[a-zA-Z0-9]{1,30}"),
+    st.integers(1, 99),
+)
 def test_names_are_what_sagemaker_takes(dataset: str, version: str, attempt: int) -> None:
     """Whatever a dataset is called: letters, digits, inner hyphens, and not too long."""
     run_id, endpoint = make_run_id(SETTINGS, dataset, version, attempt), make_endpoint_name(SETTINGS, dataset)
@@ -92,7 +96,7 @@ def test_runs_are_listed_newest_first_a_page_at_a_time(world: World) -> None:
     assert end is None
 
 
-@given(st.text(max_size=2000))
+@given(st.text(st.characters(codec="utf-8"), max_size=2000))
 def test_any_reason_fits_into_a_key(reason: str) -> None:
     """S3's keys have 1024 bytes; a reason that is longer is cut in the list, and whole in result.json."""
     world = World()
