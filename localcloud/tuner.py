@@ -131,8 +131,8 @@ def judge_median(maximize: bool, values: Sequence[float], previous: Sequence[Seq
     """SageMaker's rule for TrainingJobEarlyStoppingType Auto: stop a trial whose newest value is worse than the median
     of the running averages of all finished trials up to the same epoch."""
     epoch = len(values)
-    averages = [statistics.fmean(other[:epoch]) for other in previous if len(other) >= epoch]
-    if not values or len(averages) < FEWEST_PREVIOUS:
+    averages = [statistics.fmean(other[:epoch]) for other in previous if len(other) >= epoch > 0]
+    if len(averages) < FEWEST_PREVIOUS:
         return False
     median = statistics.median(averages)
     return values[-1] < median if maximize else values[-1] > median
