@@ -7,6 +7,7 @@ import os
 import secrets
 import shlex
 import socket
+import sys
 from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,14 +98,18 @@ def enter(place: Place, environ: MutableMapping[str, str] = os.environ) -> None:
 def write_env(place: Place, bucket: str, token: str) -> None:
     """Write the file that a user sources. It holds a token, so only the user may read it."""
     variables = describe_aws(place) | {"BUCKET": bucket, "API_URL": place.api_url, "API_TOKEN": token}
-    lines = ["unset AWS_PROFILE AWS_SESSION_TOKEN"]
+    programs = shlex.quote(str(Path(sys.executable).parent))
+    lines = [
+        "unset AWS_PROFILE AWS_SESSION_TOKEN",
+        f'command -v aws >/dev/null || PATH="$PATH":{programs}  # the CLI that came with this project',
+    ]
     lines += [f"export {name}={shlex.quote(value)}" for name, value in variables.items()]
     write_private(place.env_file, "\n".join(lines) + "\n")
 
 
 def read_env(place: Place) -> dict[str, str]:
     """The variables that the env file exports."""
-    words = [shlex.split(line) for line in place.env_file.read_text().splitlines()]
+    words = [shlex.split(line, comments=True) for line in place.env_file.read_text().splitlines()]
     return dict(word[1].split("=", 1) for word in words if word[:1] == ["export"])
 
 
