@@ -6,6 +6,7 @@ are a map, and members without a value are explicit nulls.
 
 from __future__ import annotations
 
+import logging
 import uuid
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -15,6 +16,7 @@ from localcloud.sagemaker.cloud import Cloud, Event
 from localcloud.sagemaker.tags import read_tags
 from localcloud.store import Record
 
+log = logging.getLogger(__name__)
 TRAINING_JOB = "SageMaker Training Job State Change"
 TUNING_JOB = "SageMaker HyperParameter Tuning Job State Change"
 ENDPOINT = "SageMaker Endpoint State Change"
@@ -42,8 +44,13 @@ def describe_change(record: Record, members: Iterable[str], tags: dict[str, str]
 
 
 def emit_change(cloud: Cloud, detail_type: str, arn: str, record: Record, members: Iterable[str]) -> None:
-    """Send the event that tells of a record's new state."""
-    cloud.emit(build_event(cloud, detail_type, arn, describe_change(record, members, read_tags(cloud, arn))))
+    """Send the event that tells of a record's new state. One that cannot be sent is lost, as AWS's may be: the state
+    has changed already, and whoever reported it must not fail for the bus."""
+    event = build_event(cloud, detail_type, arn, describe_change(record, members, read_tags(cloud, arn)))
+    try:
+        cloud.emit(event)
+    except Exception:
+        log.exception("the event %s of %s is lost", detail_type, arn)
 
 
 def to_event_value(value: Any) -> Any:

@@ -76,6 +76,17 @@ def test_events_tell_of_the_tuning_job_and_of_its_children(tmp_path: Path) -> No
     assert all(event["detail"]["Tags"] == {"whippet:run": "r"} for event in [*own, *children])
 
 
+def test_a_broken_event_bus_stops_no_job(tmp_path: Path) -> None:
+    """Events are lost, as AWS's may be; the tuning job goes its way."""
+    world = World(tmp_path, learn)
+
+    def break_off(_: dict[str, Any]) -> None:
+        raise OSError("no bus")
+
+    world.cloud.emit = break_off
+    assert world.tune(jobs=2)["HyperParameterTuningJobStatus"] == "Completed"
+
+
 @pytest.mark.parametrize("strategy", ["Bayesian", "Random"])
 def test_trials_are_the_same_for_the_same_seed(tmp_path: Path, strategy: str) -> None:
     """RandomSeed decides what is tried; another seed tries something else."""
