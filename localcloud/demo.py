@@ -163,8 +163,8 @@ def wait_for_run(user: User, dataset: str, known: set[str]) -> str:
     raise StepFailed(f"after the upload: no run of {dataset} began within {RUN_APPEARS_SECONDS} s")
 
 
-def watch_run(user: User, run_id: str, console: Console) -> dict[str, Any]:
-    """Show a run until it ends; what GET /runs/ID tells of it then."""
+def watch_run(user: User, run_id: str, console: Console, seconds: float = POLL_SECONDS) -> dict[str, Any]:
+    """Show a run until it ends, looking every so many seconds; what GET /runs/ID tells of it then."""
     began = changed = time.monotonic()
     before: Snapshot | None = None
     with Live(console=console, auto_refresh=False, transient=False) if console.is_terminal else NoLive() as live:
@@ -173,15 +173,15 @@ def watch_run(user: User, run_id: str, console: Console) -> dict[str, Any]:
             changes = list(list_changes(before, now))
             if console.is_terminal:
                 live.update(render(now), refresh=True)
-            else:
-                console.print(*changes, sep="\n", end="\n" if changes else "", markup=False, soft_wrap=True)
+            elif changes:
+                console.print(*changes, sep="\n", markup=False, soft_wrap=True)
             if now.status in ENDED:
                 return dict(now.run)
             changed = time.monotonic() if changes else changed
             if time.monotonic() - changed > STALLED_SECONDS:
                 raise StepFailed(f"in the run: it is {now.status}, and nothing has changed for {STALLED_SECONDS} s")
             before = now
-            time.sleep(POLL_SECONDS)
+            time.sleep(seconds)
 
 
 class NoLive:

@@ -8,14 +8,17 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
+from botocore.exceptions import ClientError
 from rich.console import Console
 
 from localcloud.addresses import CannotStart, Place
-from localcloud.demo import run_demo
+from localcloud.demo import User, run_demo, watch_run
 from localcloud.demo_pictures import choose_pictures
 from localcloud.digits import RECIPE, build_digits_zip, draw_png, split_class, write_digits_zip
 from localcloud.view import Snapshot, estimate_left, list_changes, measure_progress, render
+from tests.localcloud.hosting import serve
 
 
 def make_trial(number: int, status: str, objective: float | None = None) -> dict[str, Any]:
@@ -95,6 +98,31 @@ def test_plain_lines_tell_each_change_once() -> None:
     lines = list(list_changes(RUNNING, TRAINING))
     assert "    trial 2 Completed, objective 0.98" in lines
     assert "    training epoch 1/4: valid accuracy 0.900, score 0.800" in lines
+
+
+class NoObjects:
+    """An S3 whose bucket is empty."""
+
+    def get_object(self, **_request: Any) -> Any:
+        raise ClientError({"Error": {"Code": "NoSuchKey"}}, "GetObject")
+
+
+def test_a_run_is_watched_to_its_end() -> None:
+    """Line by line where there is no terminal, each change once and nothing between; the last answer is returned."""
+    stages = [make_snapshot("checking"), make_snapshot("checking"), make_snapshot("failed", reason="no luck")]
+    answers = iter([dict(stage.run) for stage in stages])
+
+    async def api(_scope: Any, _receive: Any, send: Any) -> None:
+        headers = [(b"content-type", b"application/json")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": json.dumps(next(answers)).encode()})
+
+    printed = io.StringIO()
+    with serve(api) as url:
+        user = User(NoObjects(), httpx.Client(base_url=url), "bucket")
+        run = watch_run(user, "r", Console(file=printed), seconds=0.01)
+    assert run["reason"] == "no luck"
+    assert printed.getvalue() == "[0:00] checking\n[0:00] failed\n"
 
 
 def test_the_digits_are_the_same_every_time() -> None:
