@@ -52,8 +52,8 @@ def subscribe(functions: Iterable[Function], clients: Clients) -> None:
     for function in functions:
         if not function.patterns and not function.schedules:
             continue
-        url = sqs.create_queue(QueueName=queue_of(function))["QueueUrl"]
-        arn = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+        sqs.create_queue(QueueName=queue_of(function))
+        arn = f"arn:aws:sqs:{sqs.meta.region_name}:{ACCOUNT}:{queue_of(function)}"
         for rule, pattern in function.patterns.items():
             events.put_rule(Name=rule, EventPattern=json.dumps(pattern))
             events.put_targets(Rule=rule, Targets=[{"Id": "function", "Arn": arn}])

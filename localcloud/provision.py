@@ -16,7 +16,7 @@ from typing import Any
 ACCOUNT = "123456789012"
 Clients = Callable[[str], Any]
 Properties = dict[str, Any]
-FUNCTION, API = "AWS::Serverless::Function", "AWS::Serverless::Api"
+FUNCTION, API, ROLE = "AWS::Serverless::Function", "AWS::Serverless::Api", "AWS::IAM::Role"
 NOT_HERE = {
     "AWS::Lambda::Permission",  # nobody is refused here
     "AWS::CloudWatch::Alarm",  # moto never evaluates one
@@ -91,8 +91,9 @@ class _Builder:
         self._made: dict[str, Made] = {}
 
     def build(self) -> Stack:
-        for name in self._resources:
-            self._make(name)
+        for name, body in self._resources.items():
+            if body["Type"] != ROLE:  # only where something refers to it: nobody is refused here
+                self._make(name)
         functions = {name: self._function(name) for name, body in self._resources.items() if body["Type"] == FUNCTION}
         apis = [body["Properties"] for body in self._resources.values() if body["Type"] == API]
         outputs = {name: str(self.resolve(body["Value"])) for name, body in self._outputs.items()}
@@ -210,8 +211,7 @@ def make_queue(clients: Clients, unnamed: str, properties: Properties) -> Made:
     sqs, name = clients("sqs"), properties.get("QueueName", unnamed)
     retention = str(properties.get("MessageRetentionPeriod", 345_600))
     url = sqs.create_queue(QueueName=name, Attributes={"MessageRetentionPeriod": retention})["QueueUrl"]
-    arn = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
-    return Made(url, {"Arn": arn, "QueueName": name})
+    return Made(url, {"Arn": f"arn:aws:sqs:{sqs.meta.region_name}:{ACCOUNT}:{name}", "QueueName": name})
 
 
 def make_secret(clients: Clients, unnamed: str, properties: Properties) -> Made:
@@ -245,7 +245,7 @@ MAKERS: dict[str, Callable[[Clients, str, Properties], Made]] = {
     "AWS::SNS::Topic": make_topic,
     "AWS::SQS::Queue": make_queue,
     "AWS::SecretsManager::Secret": make_secret,
-    "AWS::IAM::Role": make_role,
+    ROLE: make_role,
     FUNCTION: make_function,
     API: make_api,
 }

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -39,8 +40,11 @@ def find_service(path: str, query: str, headers: dict[str, str]) -> str:
 
 def make_moto() -> WsgiApp:
     """moto's WSGI application for all of its services."""
-    app: WsgiApp = DomainDispatcherApplication(create_backend_app)
-    return app
+    app = DomainDispatcherApplication(create_backend_app)
+    # moto lists the folders of its two hundred services at each request to find the one of a host
+    app.get_backend_for_host = cache(app.get_backend_for_host)  # type: ignore[method-assign]
+    dispatch: WsgiApp = app
+    return dispatch
 
 
 class Router:
