@@ -82,12 +82,16 @@ def invoke(model: str, endpoint: str, body: bytes, content_type: str, services: 
 
 
 def _explain_model_error(model: str, error: errors.ModelError) -> errors.WhippetError:
-    """Our error for one that the model's container answered, with its words where they are for the caller."""
+    """Our error for one that the model's container answered, with its words where they are for the caller.
+
+    AWS's serving toolkit puts a traceback behind an error's own line; it is for the log.
+    """
     kind = BY_STATUS.get(error.original_status)
+    first_line = error.original_body.partition("\n")[0]
     try:
-        message = str(json.loads(error.original_body)["error"]["message"])
+        message = str(json.loads(first_line)["error"]["message"])
     except (ValueError, KeyError, TypeError):
-        message = error.original_body[:300] or "no reason given"
+        message = first_line[:300] or "no reason given"
     if kind is None:
         return errors.ServiceError(f"The model {model!r} failed with status {error.original_status}. Try again.")
     return kind(message)

@@ -31,7 +31,7 @@ def map_queues(cloud: LocalCloud) -> dict[str, list[str]]:
     events, sqs = cloud.client("events"), cloud.client("sqs")
     queues: dict[str, list[str]] = {}
     for rule in events.list_rules()["Rules"]:
-        detail_types = json.loads(rule.get("EventPattern", "{}")).get("detail-type", ["Scheduled Event"])
+        detail_types = json.loads(rule.get("EventPattern", "{}")).get("detail-type", [])
         for target in events.list_targets_by_rule(Rule=rule["Name"])["Targets"]:
             url = sqs.get_queue_url(QueueName=target["Arn"].rpartition(":")[2])["QueueUrl"]
             for detail_type in detail_types:
@@ -143,8 +143,9 @@ def sweep(cloud: LocalCloud) -> None:
         "time": "2026-01-01T00:00:00Z",
     }
     event |= {"account": "123456789012", "region": "us-east-1", "resources": [], "version": "0"}
-    for url in map_queues(cloud)["Scheduled Event"]:
-        cloud.client("sqs").send_message(QueueUrl=url, MessageBody=json.dumps(event))
+    sqs = cloud.client("sqs")
+    (url,) = [url for url in sqs.list_queues()["QueueUrls"] if url.endswith("-sweep-events")]
+    sqs.send_message(QueueUrl=url, MessageBody=json.dumps(event))
 
 
 def test_an_upload_of_the_same_name_changes_nothing_for_the_running_trials(cloud: LocalCloud) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import tarfile
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -21,8 +20,8 @@ from tests.hostile.zips import ZIPS
 from tests.support.local_cloud import LocalCloud, wait_until
 
 SERVABLE_ZIPS = {name: case for name, case in ZIPS.items() if case.limits == DatasetLimits()}
-NEVER_LOADS = "import time\n\ndef model_fn(folder):\n    time.sleep(600)\n"
-FAILS_TO_LOAD = "def model_fn(folder):\n    raise ValueError('the weights are of another network')\n"
+NEVER_LOADS = "import time\n\ntime.sleep(600)\n"
+FAILS_TO_LOAD = "raise ValueError('the weights are of another network')\n"
 ROLE = "arn:aws:iam::123456789012:role/tests"
 
 
@@ -80,25 +79,44 @@ def models(cloud: LocalCloud, deployed_run: dict[str, Any]) -> dict[str, str]:
     deploy_program(cloud, "slow-model", NEVER_LOADS)
 
     def look() -> bool | None:
-        return True if cloud.api.get("/models/broken-model").json().get("status") == "Failed" else None
+        return True if cloud.api.get("/models/broken-model").json().get("status") == "failed" else None
 
     wait_until(look, within=60, what="the broken model's endpoint has failed")
     return {"served": deployed_run["dataset"], "unknown": "no-such", "creating": "slow-model", "failed": "broken-model"}
 
 
+class Secret:
+    """The secret that holds the app's tokens by name, as an operator edits it."""
+
+    def __init__(self, cloud: LocalCloud) -> None:
+        self.client = cloud.client("secretsmanager")
+        (secret,) = self.client.list_secrets()["SecretList"]
+        self.arn = secret["ARN"]
+        self.tokens = json.loads(self.client.get_secret_value(SecretId=self.arn)["SecretString"])["tokens"]
+
+    def put(self, **more: str) -> None:
+        """Keep the tokens that were there, and these."""
+        document = {"tokens": {**self.tokens, **more}}
+        self.client.put_secret_value(SecretId=self.arn, SecretString=json.dumps(document))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def secret(cloud: LocalCloud) -> Secret:
+    """The tokens, Carl's among them from the module's start: the app hears of a new one within a minute."""
+    secret = Secret(cloud)
+    secret.put(carl="carl-token")
+    return secret
+
+
 @pytest.fixture(scope="module")
-def tokens(cloud: LocalCloud) -> Iterator[dict[str, str | None]]:
-    """The Authorization header of each kind of caller. One token is handed out, used, and withdrawn."""
-    secrets = cloud.client("secretsmanager")
-    (secret,) = secrets.list_secrets()["SecretList"]
-    before = secrets.get_secret_value(SecretId=secret["ARN"])["SecretString"]
-    yield {
+def tokens(cloud: LocalCloud) -> dict[str, str | None]:
+    """The Authorization header of each kind of caller."""
+    return {
         "good": f"Bearer {cloud.variables['API_TOKEN']}",
         "none": None,
         "wrong": "Bearer wrong",
         "malformed": "Basic YW5uOnRva2Vu",
     }
-    secrets.put_secret_value(SecretId=secret["ARN"], SecretString=before)
 
 
 def ask(cloud: LocalCloud, case: Prediction, model: str, authorization: str | None) -> httpx.Response:
@@ -126,13 +144,9 @@ def test_a_request_gets_the_answer_it_must(
 
 
 def test_a_withdrawn_token_is_refused_within_a_minute(
-    cloud: LocalCloud, models: dict[str, str], tokens: dict[str, str | None]
+    cloud: LocalCloud, models: dict[str, str], tokens: dict[str, str | None], secret: Secret
 ) -> None:
     """A name added to the secret lets its token in; removed, the token is 401, while the others' go on."""
-    secrets = cloud.client("secretsmanager")
-    (secret,) = secrets.list_secrets()["SecretList"]
-    before = json.loads(secrets.get_secret_value(SecretId=secret["ARN"])["SecretString"])
-    added = {"tokens": {**before["tokens"], "carl": "carl-token"}}
 
     def wait_for(status: int) -> None:
         def look() -> bool | None:
@@ -141,9 +155,8 @@ def test_a_withdrawn_token_is_refused_within_a_minute(
 
         wait_until(look, within=75, what=f"carl's token gets {status}", every=1)
 
-    secrets.put_secret_value(SecretId=secret["ARN"], SecretString=json.dumps(added))
     wait_for(200)
-    secrets.put_secret_value(SecretId=secret["ARN"], SecretString=json.dumps(before))
+    secret.put()
     wait_for(401)
     assert ask(cloud, Prediction(200), models["served"], tokens["good"]).status_code == 200
 

@@ -52,7 +52,8 @@ def choose_container_answer(case: Prediction) -> ClientError | None:
         return fail("ValidationError", "Endpoint is not in service.", "InvokeEndpoint")
     if case.by_container:
         message = json.dumps({"error": {"code": "UnreadableImage", "message": "The body is no image."}})
-        details = {"OriginalStatusCode": case.status, "OriginalMessage": message}
+        traceback = "Traceback (most recent call last):\n  File ..., in input_fn"
+        details = {"OriginalStatusCode": case.status, "OriginalMessage": f"{message}\n{traceback}"}
         return fail("ModelError", "Received client error from primary", "InvokeEndpoint", **details)
     return None
 
@@ -110,6 +111,8 @@ def test_request_gets_the_answer_it_must(name: str) -> None:
     else:
         assert case.code in (None, body["error"]["code"])
         assert len(body["error"]["message"].split()) > 3
+        assert "Traceback" not in answer["body"]
+        assert "{" not in body["error"]["message"]
 
 
 @pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.status == 401])
