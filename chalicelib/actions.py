@@ -8,8 +8,8 @@ from typing import Any
 from chalicelib import errors
 from chalicelib.aws import Kind
 from chalicelib.datasets import DatasetLimits, inspect_dataset
-from chalicelib.decisions import find_reached
-from chalicelib.observing import read_evaluation
+from chalicelib.decisions import describe_trial, find_reached
+from chalicelib.observing import read_evaluation, see_trials
 from chalicelib.recipes import Recipe, resolve_recipe
 from chalicelib.requests import (
     Request,
@@ -35,7 +35,9 @@ from chalicelib.steps import (
     Step,
     StopTraining,
     StopTuning,
+    WriteReport,
 )
+from chalicelib.verdicts import Story, fill_report
 
 CREATE_TRIES = 4
 
@@ -70,6 +72,8 @@ def act(step: Step, seen: Observation, services: Services) -> None:
             record_deployment(seen, services)
         case Finish(status, reason):
             finish(seen, status, reason, services)
+        case WriteReport():
+            write_report(seen, services)
 
 
 def read_recipe(seen: Observation) -> Recipe:
@@ -188,3 +192,38 @@ def build_result(seen: Observation, status: str, reason: str | None, services: S
     if status == "deployed":
         result |= {"model": run.run_id, "endpoint": run.endpoint}
     return result
+
+
+def write_report(seen: Observation, services: Services) -> None:
+    """Write report.html: the page that the training drew, with the verdict on the whole run. The first one stands."""
+    run, runs = seen.run, services.runs
+    result = seen.result or {}
+    job = result.get("training_job_name")
+    story = Story(
+        result=result,
+        recipe=run.recipe or {},
+        trials=list_trials(seen, services),
+        best=result.get("hyperparameters") or {},
+        decision=runs.read_file(run.run_id, "decision.json"),
+        evaluation=read_evaluation(run, job, services) if job else None,
+        training_seconds=count_training_seconds(seen, services),
+    )
+    drawn = services.bucket.read(f"{run.folder}jobs/{run.training_job}/report.html")
+    page = fill_report(drawn.body if drawn else None, story)
+    services.bucket.create(f"{run.folder}report.html", page, "text/html; charset=utf-8")
+
+
+def list_trials(seen: Observation, services: Services) -> list[dict[str, Any]]:
+    """The run's trials, also those of a tuning that was stopped or failed."""
+    tuned = services.runs.read_file(seen.run.run_id, "tuning.json")
+    if tuned or "tuning" not in (seen.result or {}).get("reached", []):
+        return tuned["trials"] if tuned else []
+    return [describe_trial(trial) for trial in see_trials(seen.run, services)]
+
+
+def count_training_seconds(seen: Observation, services: Services) -> int | None:
+    """What SageMaker bills for the final training; None where there was none, or it did not begin."""
+    if "training" not in (seen.result or {}).get("reached", []):
+        return None
+    job = services.sagemaker.describe(Kind.TRAINING_JOB, seen.run.training_job) or {}
+    return job.get("BillableTimeInSeconds")

@@ -111,18 +111,12 @@ class Bucket:
                 answer = self._client.head_object(Bucket=self.name, Key=key)
         except errors.ServiceNotFound:
             return None
-        version = answer.get("VersionId")
-        return Entry(
-            key,
-            answer["ETag"],
-            answer["ContentLength"],
-            answer["LastModified"],
-            None if version == "null" else version,  # S3's name for the version written before versioning
-        )
+        version = {"null": None}.get(answer.get("VersionId"), answer.get("VersionId"))  # "null": before versioning
+        return Entry(key, answer["ETag"], answer["ContentLength"], answer["LastModified"], version)
 
-    def create(self, key: str, body: bytes) -> str | None:
+    def create(self, key: str, body: bytes, content_type: str = "application/json") -> str | None:
         """Write an object that must not exist yet. Returns its etag, or None where there is one already."""
-        return self._put_if(key, body, IfNoneMatch="*")
+        return self._put_if(key, body, IfNoneMatch="*", ContentType=content_type)
 
     def replace(self, key: str, body: bytes, etag: str) -> str | None:
         """Write an object over the one with this etag. Returns its new etag, or None where it is another or gone."""
@@ -185,8 +179,7 @@ class Bucket:
         origin = {"Bucket": self.name, "Key": source} | ({"VersionId": version} if version else {})
         with translated(f"Copying s3://{self.name}/{source} to {target}"):
             if size > COPY_LIMIT:
-                condition = {"CopySourceIfMatch": etag}
-                self._client.copy(origin, self.name, target, ExtraArgs=condition)
+                self._client.copy(origin, self.name, target, ExtraArgs={"CopySourceIfMatch": etag})
             else:
                 self._client.copy_object(Bucket=self.name, Key=target, CopySource=origin, CopySourceIfMatch=etag)
 
@@ -204,9 +197,16 @@ class Bucket:
 
     def sign_upload(self, key: str, seconds: int) -> str:
         """A URL that lets its holder PUT this one object for that long."""
-        with translated(f"Signing an upload to s3://{self.name}/{key}"):
+        return self._sign("put_object", key, seconds)
+
+    def sign_download(self, key: str, seconds: int) -> str:
+        """A URL that lets its holder GET this one object for that long."""
+        return self._sign("get_object", key, seconds)
+
+    def _sign(self, operation: str, key: str, seconds: int) -> str:
+        with translated(f"Signing {operation} of s3://{self.name}/{key}"):
             parameters = {"Bucket": self.name, "Key": key}
-            return str(self._client.generate_presigned_url("put_object", Params=parameters, ExpiresIn=seconds))
+            return str(self._client.generate_presigned_url(operation, Params=parameters, ExpiresIn=seconds))
 
 
 class Kind(Enum):

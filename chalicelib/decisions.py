@@ -1,7 +1,7 @@
 """What the next step of a run is. Pure: an observation goes in, one step comes out.
 
 observation ──▶ decide ──▶ Pin, Inspect, StartTuning, StopTuning, RecordTuning, StartTraining, StopTraining,
-                           Select, Deploy, DeleteEndpoint, RecordDeployment, Finish, Close, or Wait
+                           Select, Deploy, DeleteEndpoint, RecordDeployment, Finish, WriteReport, Close, or Wait
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from chalicelib.steps import (
     Trial,
     Tuning,
     Wait,
+    WriteReport,
 )
 
 UNDER_WAY = ("InProgress", "Stopping")
@@ -93,6 +94,8 @@ def _decide_ended(seen: Observation, result: dict[str, Any]) -> Step:
             return StopTuning()
         if seen.training and seen.training.status == "InProgress":
             return StopTraining()
+    if "report.html" not in seen.files:
+        return WriteReport()
     ended_ago = seen.now - datetime.fromisoformat(result["ended_at"])
     if result["status"] == "stopped" and ended_ago < timedelta(seconds=CLAIM_SECONDS):
         return Wait("a look that began before the stop may still be under way")

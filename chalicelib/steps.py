@@ -172,6 +172,11 @@ class Finish:
 
 
 @dataclass(frozen=True)
+class WriteReport:
+    """Write the run's report: the job's own, with the verdict filled in."""
+
+
+@dataclass(frozen=True)
 class Close:
     """Nothing is left to do."""
 
@@ -196,6 +201,7 @@ Step = (
     | DeleteEndpoint
     | RecordDeployment
     | Finish
+    | WriteReport
     | Close
     | Wait
 )

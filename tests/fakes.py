@@ -120,7 +120,9 @@ class FakeS3(Client):
             raise fail(code, "The specified key does not exist.", operation)
         return found[-1]
 
-    def do_put_object(self, Bucket: str, Key: str, Body: bytes, IfNoneMatch: str = "", IfMatch: str = "") -> Any:
+    def do_put_object(
+        self, Bucket: str, Key: str, Body: bytes, IfNoneMatch: str = "", IfMatch: str = "", ContentType: str = ""
+    ) -> Any:
         if (IfNoneMatch or IfMatch) and self.conflicts:
             self.conflicts -= 1
             raise fail("ConditionalRequestConflict", "The conditional request cannot succeed.", "PutObject")

@@ -30,6 +30,7 @@ from chalicelib.steps import (
     Trial,
     Tuning,
     Wait,
+    WriteReport,
 )
 from tests.chalicelib.test_requests import make_run
 
@@ -123,10 +124,14 @@ def test_the_next_step(seen: Observation, expected: type | tuple[type, str]) -> 
         assert type(step) is expected
 
 
-def ended(status: str, minutes: float = 0.0, *, sent: bool = True, **seen: Any) -> Observation:
+def ended(status: str, minutes: float = 0.0, *, sent: bool = True, told: bool = True, **seen: Any) -> Observation:
     result = {"status": status, "reached": ["tuning"], "ended_at": (NOW - timedelta(minutes=minutes)).isoformat()}
     final = {"stopped": "run-stopped", "failed": "run-failed"}[status]
-    files = ["notices/tuning-started.json", *([f"notices/{final}.json"] if sent else [])]
+    files = [
+        "notices/tuning-started.json",
+        *([f"notices/{final}.json"] if sent else []),
+        *(["report.html"] if told else []),
+    ]
     return see(*files, result=result, **seen)
 
 
@@ -134,6 +139,8 @@ def ended(status: str, minutes: float = 0.0, *, sent: bool = True, **seen: Any) 
     ("seen", "expected"),
     [
         (ended("failed"), Close),
+        (ended("failed", told=False), WriteReport),
+        (ended("stopped", told=False, training=Training("InProgress")), StopTraining),
         (ended("failed", sent=False), Wait),
         (ended("failed", 60 * 25, sent=False), Close),
         (ended("stopped"), Wait),
@@ -144,7 +151,7 @@ def ended(status: str, minutes: float = 0.0, *, sent: bool = True, **seen: Any) 
     ],
 )
 def test_an_ended_run_is_closed_when_nothing_is_left(seen: Observation, expected: type) -> None:
-    """Notifications are tried for a day; a stopped run is watched until no older look can launch anything."""
+    """It has its report, notices are tried for a day; a stopped one is watched until no older look can launch."""
     assert type(decide(seen)) is expected
 
 

@@ -88,6 +88,7 @@ def test_one_of_everything_whatever_happens(events: list[tuple[str, bool]], trou
     [key] = [key for key in world.list_keys("runs/") if key.endswith("/result.json")]
     assert world.read(key)["status"] == "deployed"
     assert count_created(world) == ONE_OF_EACH
+    assert len(world.s3.versions[key.replace("result.json", "report.html")]) == 1
     assert world.list_keys("active/") == []
     told = Counter(name for name, _ in world.events.sent)
     assert set(told) == {"Tuning Started", "Training Started", "Deployment Started", "Model Deployed"}
@@ -121,6 +122,7 @@ def test_a_stop_leaves_nothing_running(events: list[tuple[str, bool]], trouble: 
     status = world.read(key)["status"]
     assert status in ("stopped", "deployed")
     assert bool(world.sagemaker.kept["Endpoint"]) == (status == "deployed")
+    assert key.replace("result.json", "report.html") in world.list_keys("runs/")
     for title in ("HyperParameterTuningJob", "TrainingJob"):
         assert all(
             job[f"{title}Status"] not in ("InProgress", "Stopping") for job in world.sagemaker.kept[title].values()

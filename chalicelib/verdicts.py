@@ -1,0 +1,169 @@
+"""What came of a run, in one paragraph: how good, how sure, what it cost, what was deployed, what to do next. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from html import escape
+from typing import Any
+
+SURE = 1.96  # standard deviations on either side hold 95 per cent
+BEGIN, END = b"<!-- verdict -->", b"<!-- /verdict -->"
+WIDE = 0.06  # an interval wider than this tells little about a change of the model
+EDGE = 0.05  # the part of a range, on its scale, that is its edge
+GOOD = 0.99
+PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<meta name="color-scheme" content="light dark"><title>{title}</title>
+<style>body{{font:1rem/1.6 system-ui,sans-serif;max-width:44rem;margin:3rem auto;padding:0 1rem}}</style></head>
+<body><h1>{title}</h1><p><!-- verdict --><!-- /verdict --></p></body></html>
+"""
+
+
+@dataclass(frozen=True)
+class Story:
+    """What a run's folder tells of it; None is a file that is not there. `trials` are told as the routes tell them.
+
+    `best` are the hyperparameters that won, `evaluation` is the shipped model's; times are in seconds.
+    """
+
+    result: Mapping[str, Any]
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+    trials: Sequence[Mapping[str, Any]] = ()
+    best: Mapping[str, Any] = field(default_factory=dict)
+    decision: Mapping[str, Any] | None = None
+    evaluation: Mapping[str, Any] | None = None
+    training_seconds: int | None = None
+
+
+def find_interval(accuracy: float, images: int) -> tuple[float, float]:
+    """Wilson's 95 % interval of a share that was seen in so many images: right also near 0 and 1, and for few."""
+    if images < 1:
+        return 0.0, 1.0
+    square = SURE**2 / images
+    middle = (accuracy + square / 2) / (1 + square)
+    half = SURE / (1 + square) * math.sqrt(accuracy * (1 - accuracy) / images + square / (4 * images))
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def count_trial_seconds(trials: Sequence[Mapping[str, Any]]) -> int:
+    """The seconds that SageMaker bills for trials, each by its own times, begun seconds counting whole."""
+    spans = [(trial.get("started_at"), trial.get("ended_at")) for trial in trials]
+    return sum(max(1, math.ceil(_seconds(start, end))) for start, end in spans if start and end)
+
+
+def _seconds(start: str, end: str) -> float:
+    return (datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds()
+
+
+def tell_verdict(story: Story) -> str:
+    """The paragraph, as plain text."""
+    return " ".join([*_tell_quality(story), *_tell_cost(story), _tell_end(story), *_tell_next(story)])
+
+
+def fill_report(page: bytes | None, story: Story) -> bytes:
+    """The job's page with the paragraph in its place; a page of that alone where no job drew one."""
+    title = escape(f"{story.result['dataset']}: {story.result['status']}")
+    page = page if page and BEGIN in page and END in page else PAGE.format(title=title).encode()
+    head, _, rest = page.partition(BEGIN)
+    _, _, tail = rest.partition(END)
+    return b"".join([head, BEGIN, escape(tell_verdict(story)).encode(), END, tail])
+
+
+def _tell_quality(story: Story) -> list[str]:
+    test = (story.result.get("metrics") or {}).get("test") or {}
+    if "accuracy" not in test:
+        return []
+    text = f"The model names {test['accuracy']:.1%} of the test images correctly"
+    if images := test.get("images"):
+        low, high = find_interval(test["accuracy"], images)
+        text = (
+            f"The model names {round(test['accuracy'] * images)} of {images:,} test images correctly, "
+            f"{test['accuracy']:.1%}; the true share lies between {low:.1%} and {high:.1%} (95 % confidence)"
+        )
+    means = [f"macro {name} {test[f'macro_{name}']:.3f}" for name in ("precision", "recall") if f"macro_{name}" in test]
+    return [f"{text}{'; ' if means else ''}{', '.join(means)}."]
+
+
+def _tell_cost(story: Story) -> list[str]:
+    seconds = count_trial_seconds(story.trials) + (story.training_seconds or 0)
+    if not seconds:
+        return []
+    jobs = f"{len(story.trials)} trial{'s' if len(story.trials) != 1 else ''}"
+    jobs += " and the final training" if story.training_seconds else ""
+    return [f"It took {jobs}: {seconds:,} billable seconds."]
+
+
+def _tell_end(story: Story) -> str:
+    result, decision = story.result, story.decision or {}
+    if result["status"] == "deployed":
+        ships = "the best trial" if decision.get("ships") == "trial" else "the final training"
+        why = f" ({decision['reason']})" if decision.get("ships") == "trial" and decision.get("reason") else ""
+        return f"The model of {ships} is deployed on the endpoint {result['endpoint']}{why}."
+    reason = f": {result['reason']}" if result.get("reason") else "."
+    return f"Nothing was deployed, as the run ended {result['status']}{reason}"
+
+
+def _tell_next(story: Story) -> list[str]:
+    """At most two pieces of advice, the one that promises most first."""
+    status = story.result["status"]
+    if status == "deployed":
+        advice = [*_advise_on_weights(story), *_advise_on_ranges(story), *_advise_on_data(story)]
+        return [f"What to do next: {'; '.join(advice[:2])}."] if advice else []
+    advices = {
+        "rejected": "mend the dataset and upload it again",
+        "failed": "mend what the reason names, then POST /runs/RUN_ID/retry",
+        "stopped": "POST /runs/RUN_ID/retry begins it anew",
+        "superseded": "see the newer run",
+    }
+    return [f"What to do next: {advices[status]}."] if status in advices else []
+
+
+def _advise_on_weights(story: Story) -> list[str]:
+    wanted = story.recipe.get("pretrained") != "none"
+    scratch = (story.evaluation or {}).get("pretrained") == "none"
+    return ["give the job pretrained weights (WEIGHTS_URI), since it was trained from scratch"] * (scratch and wanted)
+
+
+def _advise_on_ranges(story: Story) -> list[str]:
+    """A best value at the edge of its range may lie beyond it."""
+    best, ranges = story.best, story.recipe.get("ranges") or {}
+    return [
+        f"widen the range of {name}, whose best value {float(best[name]):.3g} lies at its edge"
+        for name, each in ranges.items()
+        if isinstance(each, Mapping)
+        and "min" in each
+        and name in best
+        and _is_at_edge(float(best[name]), each["min"], each["max"])
+    ]
+
+
+def _is_at_edge(value: float, low: float, high: float) -> bool:
+    if min(value, low, high) <= 0 or low >= high:
+        return False
+    place = math.log(value / low) / math.log(high / low)
+    return not EDGE < place < 1 - EDGE
+
+
+def _advise_on_data(story: Story) -> list[str]:
+    test = (story.result.get("metrics") or {}).get("test") or {}
+    advice = []
+    if test.get("accuracy", 1.0) < GOOD and (pair := _find_worst_pair(test)):
+        advice.append(f"look at {pair[0]} called {pair[1]}, the most frequent confusion, and add images of both")
+    low, high = find_interval(test.get("accuracy", 0.0), test.get("images") or 0)
+    if test.get("images") and high - low > WIDE:
+        advice.append(f"test on more images, since {test['images']:,} leave the accuracy uncertain")
+    return advice or ["nothing needs doing; upload a newer dataset under the same name to train anew"]
+
+
+def _find_worst_pair(test: Mapping[str, Any]) -> tuple[str, str] | None:
+    names = [each["class"] for each in test.get("classes") or []]
+    cells = [
+        (count, names[true], names[said])
+        for true, row in enumerate(test.get("confusion") or [])
+        for said, count in enumerate(row)
+        if true != said and count
+    ]
+    return max(cells)[1:] if cells else None

@@ -1,0 +1,125 @@
+"""The verdict's paragraph, from what a run's folder tells; and the report that it is put into."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chalicelib.advance import advance
+from chalicelib.intake import look_at_dataset
+from chalicelib.verdicts import Story, count_trial_seconds, fill_report, find_interval, tell_verdict
+from tests.fakes import World
+from tests.support.pictures import build_colour_zip
+
+TEST: dict[str, Any] = {
+    "images": 200,
+    "accuracy": 0.95,
+    "macro_precision": 0.951,
+    "macro_recall": 0.949,
+    "classes": [{"class": "cat"}, {"class": "dog"}],
+    "confusion": [[97, 7], [3, 93]],
+}
+DEPLOYED = {"dataset": "pets", "status": "deployed", "endpoint": "whippet-dev-pets-1", "metrics": {"test": TEST}}
+TRIAL = {"started_at": "2026-11-22T10:00:00+00:00", "ended_at": "2026-11-22T10:00:30.2+00:00"}
+
+
+def test_the_paragraph_answers_every_question() -> None:
+    """How good, how sure, how many billable seconds, what was deployed, what to do next."""
+    text = tell_verdict(Story(DEPLOYED, trials=[TRIAL, TRIAL], training_seconds=60))
+    assert "190 of 200 test images correctly, 95.0%" in text
+    assert "between 91.0% and 97.3% (95 % confidence)" in text
+    assert "macro precision 0.951, macro recall 0.949" in text
+    assert "2 trials and the final training: 122 billable seconds" in text
+    assert "The model of the final training is deployed on the endpoint whippet-dev-pets-1." in text
+    assert "look at cat called dog" in text
+
+
+def test_a_trials_model_is_named_as_such_and_why() -> None:
+    """Where the best trial's model ships, the paragraph says so with the decision's reason."""
+    text = tell_verdict(Story(DEPLOYED, decision={"ships": "trial", "reason": "The training reached 0.1."}))
+    assert "The model of the best trial is deployed" in text
+    assert "The training reached 0.1." in text
+
+
+@pytest.mark.parametrize("status", ["rejected", "failed", "stopped", "superseded"])
+def test_a_run_without_a_model_says_why_and_what_to_do(status: str) -> None:
+    """No quality is claimed where nothing was measured."""
+    text = tell_verdict(Story({"dataset": "pets", "status": status, "reason": "The zip is empty."}))
+    assert text.startswith(f"Nothing was deployed, as the run ended {status}: The zip is empty.")
+    assert "What to do next:" in text
+
+
+@pytest.mark.parametrize(("best", "told"), [("9.8", True), ("0.102", True), ("1.0", False)])
+def test_a_best_value_at_the_edge_of_its_range_is_pointed_out(best: str, told: bool) -> None:
+    """On the logarithmic scale that was searched."""
+    recipe = {"ranges": {"learning_rate": {"min": 0.1, "max": 10.0}, "batch_size": [16, 32]}}
+    text = tell_verdict(Story(DEPLOYED, recipe=recipe, best={"learning_rate": best, "batch_size": "16"}))
+    assert ("widen the range of learning_rate" in text) == told
+
+
+@pytest.mark.parametrize(("wish", "told"), [("auto", True), ("none", False)])
+def test_training_from_scratch_is_pointed_out_unless_it_was_wished(wish: str, told: bool) -> None:
+    """Pretrained weights promise more than anything else."""
+    text = tell_verdict(Story(DEPLOYED, recipe={"pretrained": wish}, evaluation={"pretrained": "none"}))
+    assert ("pretrained weights" in text) == told
+
+
+@given(st.integers(1, 10_000), st.floats(0, 1))
+def test_the_interval_holds_the_share_and_stays_within_0_and_1(images: int, share: float) -> None:
+    """Also for one image, and for none or all of them right."""
+    low, high = find_interval(share, images)
+    assert 0 <= low <= share + 1e-9
+    assert share - 1e-9 <= high <= 1
+
+
+def test_the_interval_is_wilsons() -> None:
+    """As published: 8 of 10 lie between 49.0 and 94.3 per cent."""
+    assert find_interval(0.8, 10) == pytest.approx((0.4902, 0.9433), abs=1e-4)
+
+
+def test_trials_are_billed_by_begun_seconds_and_only_those_that_ran() -> None:
+    """A trial that never began costs nothing."""
+    assert count_trial_seconds([TRIAL, {"started_at": None, "ended_at": None}]) == 31
+
+
+def test_the_paragraph_takes_the_drafts_place_in_the_page() -> None:
+    """What stands between the marks gives way, and all else of the page is kept, byte for byte."""
+    page = b"<p>\xff<!-- verdict -->draft<!-- /verdict --></p>"
+    filled = fill_report(page, Story({"dataset": "<b>", "status": "stopped", "reason": "<script>"}))
+    assert filled.startswith(b"<p>\xff<!-- verdict -->Nothing was deployed")
+    assert b"&lt;script&gt;" in filled
+    assert filled.endswith(b"<!-- /verdict --></p>")
+    assert b"draft" not in filled
+
+
+@pytest.mark.parametrize("page", [None, b"", b"no marks"])
+def test_without_a_page_the_paragraph_is_the_report(page: bytes | None) -> None:
+    """A job that could not draw leaves a report all the same."""
+    filled = fill_report(page, Story({"dataset": "<pets>", "status": "stopped", "reason": None})).decode()
+    assert filled.startswith("<!doctype html>")
+    assert "&lt;pets&gt;: stopped" in filled
+    assert "Nothing was deployed" in filled
+
+
+def test_the_runs_end_puts_the_jobs_report_into_the_runs_folder(world: World) -> None:
+    """With the verdict in it, once: what was written stands."""
+    world.upload("dogs.zip", build_colour_zip(counts={"red": 3, "green": 3}))
+    run_id = look_at_dataset("dogs", world.services()) or ""
+    drawn = b"<h1>Drawn</h1><!-- verdict --><!-- /verdict -->"
+    world.s3.store(f"runs/{run_id}/jobs/{run_id}-train/report.html", drawn)
+    for _ in range(3):
+        world.end_everything()
+        advance(run_id, world.services())
+    [report] = world.s3.versions[f"runs/{run_id}/report.html"]
+    assert report.body.startswith(b"<h1>Drawn</h1><!-- verdict -->The model names 95.0% of the test images correctly")
+    assert world.list_keys("active/") == []
+
+
+def test_a_rejected_dataset_has_a_report_too(world: World) -> None:
+    """It says why, and what to do."""
+    world.upload("dogs.zip", b"no zip")
+    run_id = look_at_dataset("dogs", world.services()) or ""
+    assert b"mend the dataset" in world.s3.versions[f"runs/{run_id}/report.html"][-1].body
