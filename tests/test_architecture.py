@@ -51,7 +51,7 @@ UNITS = {
         {"chalicelib", "aws_lambda_powertools", "jsonschema", "smart_open"},
         {"aws.py": {"boto3", "botocore"}, "aws_errors.py": {"botocore"}},
     ),
-    "training": Unit("training/*.py", IMAGE, {"debugging.py": {"smdebug"}}, is_flat=True),
+    "training": Unit("training/*.py", IMAGE, {"debugging.py": {"smdebug"}, "profiling.py": {"psutil"}}, is_flat=True),
     "inference": Unit("inference/*.py", IMAGE, {"refusals.py": {"sagemaker_inference"}}, is_flat=True),
     "localcloud": Unit(
         "localcloud/**/*.py",

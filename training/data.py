@@ -1,7 +1,8 @@
 """Images straight from the zip into a decoded cache, and whole batches out of it.
 
 Every image is decoded once, scaled to a square and kept as bytes; an epoch then costs no decoding. What it costs:
-memory of 3 x size x size bytes an image. A cache beyond MEMORY_LIMIT lies in an unlinked file that the system pages.
+memory of 3 x size x size bytes an image. A cache beyond MEMORY_LIMIT lies in an unlinked file that the system pages, or
+is done without: then images are decoded when they are asked for (see streaming.py).
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import hashlib
 import math
 import tempfile
 import zipfile
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from layout import Sample, find_samples
 from pixels import UnreadableImage, open_rgb, to_square
 from settings import TrainingError
 from splits import cut, perceptual_key
+from streaming import ImageStream
 
 Pixels = np.ndarray[Any, np.dtype[np.uint8]]
 
@@ -30,11 +32,13 @@ MEMORY_LIMIT = 4 * 2**30
 CORRUPT_LIMIT = 0.1
 SMALL = 64
 MAX_BYTES = 100_000_000
+# What a JPEG is reduced to, at least, where it is looked at and not kept.
+GLANCE = 4 * SMALL
 
 
 @dataclass(frozen=True)
 class Split:
-    """The images of one split: rows (n,) of a cache (all, 3, size, size), class numbers (n,), a hash of each file.
+    """The images of one split: rows (n,) of a cache (all, 3, size, size), class numbers (n,), hashes and names (n,).
 
     The cache is shared by the splits, so that cutting copies nothing.
     """
@@ -43,6 +47,7 @@ class Split:
     rows: torch.Tensor
     labels: torch.Tensor
     hashes: list[str]
+    names: list[str]
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -89,21 +94,37 @@ def find_archive(folder: Path) -> Path:
     return named[0]
 
 
-def read_dataset(archive: Path, size: int, *, threads: int, scratch: Path) -> Dataset:
+def read_dataset(
+    archive: Path, size: int, *, threads: int, scratch: Path, streams: Callable[[int], bool] = lambda _: False
+) -> Dataset:
     """Read, decode and split a zip of labelled images.
 
-    size: the side in pixels of the squares in the cache. scratch: a folder for a cache larger than memory.
+    size: the side in pixels of the squares in the cache. scratch: a folder for a cache larger than memory. streams:
+    says of the bytes that a cache would take whether to do without.
     Raises TrainingError for what is no zip, has fewer than two classes, or too many images that cannot be read.
     """
     try:
         with zipfile.ZipFile(archive) as opened:
             samples = find_samples(opened.namelist())
             check_classes(samples)
-            cache = make_cache((len(samples), 3, size, size), scratch)
+            shape = (len(samples), 3, size, size)
+            if streams(math.prod(shape)):
+                return assemble(look_at_all(opened, samples, threads), make_stream(archive, samples, size, scratch))
+            cache = make_cache(shape, scratch)
             decoded = decode_all(opened, samples, cache, threads)
     except zipfile.BadZipFile as error:
         raise TrainingError(f"{archive.name} is no zip that can be read ({error}); upload it again") from error
-    return assemble(decoded, cache)
+    return assemble(decoded, torch.from_numpy(cache))
+
+
+def make_stream(archive: Path, samples: Sequence[Sample], size: int, scratch: Path) -> ImageStream:
+    """Make what decodes samples when they are asked for; the zip stays open as long as it lives."""
+    opened = zipfile.ZipFile(archive)
+
+    def load(row: int) -> Pixels:
+        return to_square(open_rgb(read_entry(opened, samples[row].name)), size)
+
+    return ImageStream(load, len(samples), size, lambda shape: make_cache(shape, scratch))
 
 
 def check_classes(samples: Sequence[Sample]) -> None:
@@ -134,11 +155,32 @@ def decode_all(
         return list(pool.map(lambda index: decode(opened, samples[index], cache[index]), range(len(samples))))
 
 
-def decode(opened: zipfile.ZipFile, sample: Sample, row: Pixels) -> Decoded | UnreadableImage:
-    """Decode one sample into its row; an image that cannot be read is a value, since others can."""
+def look_at_all(opened: zipfile.ZipFile, samples: Sequence[Sample], threads: int) -> list[Decoded | UnreadableImage]:
+    """Learn of every sample what decode_all does, and keep no pixels.
+
+    With all splits there, JPEGs are decoded small, which takes a third of the time. A cut needs them whole: a key must
+    not depend on how an image was read.
+    """
+    whole = {sample.split for sample in samples} != {"train", "valid", "test"}
+
+    def look(sample: Sample) -> Decoded | UnreadableImage:
+        row = np.empty((3, SMALL, SMALL), dtype=np.uint8)
+        return decode(opened, sample, row, glance=None if whole else GLANCE)
+
+    with ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(look, samples))
+
+
+def decode(
+    opened: zipfile.ZipFile, sample: Sample, row: Pixels, *, glance: int | None = None
+) -> Decoded | UnreadableImage:
+    """Decode one sample into its row; an image that cannot be read is a value, since others can.
+
+    glance: the least side in pixels to which a JPEG may be reduced while it is decoded.
+    """
     try:
         data = read_entry(opened, sample.name)
-        image = open_rgb(data)
+        image = open_rgb(data, glance)
     except Exception as error:  # noqa: BLE001  zipfile and its decompressors raise what they meet: zlib.error, EOFError …
         return UnreadableImage(f"{sample.name}: {error}")
     row[:] = to_square(image, row.shape[-1])
@@ -155,7 +197,7 @@ def read_entry(opened: zipfile.ZipFile, name: str) -> bytes:
     return opened.read(name)
 
 
-def assemble(decoded: Sequence[Decoded | UnreadableImage], cache: Pixels) -> Dataset:
+def assemble(decoded: Sequence[Decoded | UnreadableImage], cache: torch.Tensor | ImageStream) -> Dataset:
     """Put the decoded images into their splits, cutting those that are missing."""
     warnings = report_unreadable([one for one in decoded if isinstance(one, UnreadableImage)], len(decoded))
     kept = [(index, one) for index, one in enumerate(decoded) if isinstance(one, Decoded)]
@@ -164,7 +206,7 @@ def assemble(decoded: Sequence[Decoded | UnreadableImage], cache: Pixels) -> Dat
     sides, cut_warnings = choose_sides([one for _, one in kept])
     members = {side: [pair for pair, own in zip(kept, sides, strict=True) if own == side] for side in set(sides)}
     check_splits(members)
-    splits = {side: take(pairs, torch.from_numpy(cache), classes) for side, pairs in members.items()}
+    splits = {side: take(pairs, cache, classes) for side, pairs in members.items()}
     warnings += [*cut_warnings, *report_leaks(splits["train"], splits["test"])]
     return Dataset(classes, splits["train"], splits["valid"], splits["test"], warnings, are_photographs(kept))
 
@@ -198,12 +240,12 @@ def check_splits(members: dict[str, list[tuple[int, Decoded]]]) -> None:
         raise TrainingError(f"too few different images to fill the split {' and '.join(absent)}; add more images")
 
 
-def take(pairs: Sequence[tuple[int, Decoded]], cache: torch.Tensor, classes: Sequence[str]) -> Split:
+def take(pairs: Sequence[tuple[int, Decoded]], cache: torch.Tensor | ImageStream, classes: Sequence[str]) -> Split:
     """Gather one split."""
     numbers = {name: number for number, name in enumerate(classes)}
     rows = torch.tensor([index for index, _ in pairs])
     labels = torch.tensor([numbers[one.sample.label] for _, one in pairs])
-    return Split(cache, rows, labels, [one.hash for _, one in pairs])
+    return Split(cache, rows, labels, [one.hash for _, one in pairs], [one.sample.name for _, one in pairs])
 
 
 def report_leaks(train: Split, test: Split) -> list[str]:
@@ -222,6 +264,10 @@ class Batches:
 
     Of about the same size each, since a last batch of one image would break batch normalisation. fetch copies what the
     numbers of examples name; prepare makes it, on the device, with a random generator, into the network's input.
+
+    How batches come may be changed between epochs, and what comes does not depend on it: `prefetch` batches are
+    fetched ahead, `pin` puts them where a GPU copies from fastest. `mark` is told when a batch was begun, fetched
+    (data) and copied.
     """
 
     def __init__(
@@ -237,14 +283,40 @@ class Batches:
         self.fetch, self.labels, self.prepare = fetch, labels, prepare
         self.seed, self.device = seed, device
         self.steps = max(1, round(len(labels) / batch_size))
+        self.prefetch, self.pin = 0, False
+        self.mark: Callable[[str], None] = lambda _: None
 
     def of_epoch(self, epoch: int, first: int = 0) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Yield (inputs, class numbers) of the epoch's batches from number `first` on."""
         order = torch.randperm(len(self.labels), generator=self.generator(epoch, -1))
-        for step, chosen in enumerate(order.tensor_split(self.steps)):
-            if step >= first:
-                inputs = self.fetch(chosen).to(self.device, non_blocking=True)
-                yield self.prepare(inputs, self.generator(epoch, step)), self.labels[chosen].to(self.device)
+        parts = order.tensor_split(self.steps)[first:]
+        self.mark("begin")
+        for step, (chosen, fetched) in enumerate(zip(parts, self.fetch_ahead(parts), strict=True), first):
+            self.mark("data")
+            inputs, labels = fetched.to(self.device, non_blocking=True), self.labels[chosen].to(self.device)
+            self.mark("copy")
+            yield self.prepare(inputs, self.generator(epoch, step)), labels
+            self.mark("begin")
+
+    def fetch_ahead(self, parts: Sequence[torch.Tensor]) -> Iterator[torch.Tensor]:
+        """Yield what each part names, fetched while the parts before it are being used."""
+        if not self.prefetch:
+            yield from map(self.fetch_part, parts)
+            return
+        pool, waiting = ThreadPoolExecutor(1), deque()
+        try:
+            for part in parts:
+                waiting.append(pool.submit(self.fetch_part, part))
+                if len(waiting) > self.prefetch:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def fetch_part(self, chosen: torch.Tensor) -> torch.Tensor:
+        fetched = self.fetch(chosen)
+        return fetched.pin_memory() if self.pin else fetched
 
     def generator(self, epoch: int, step: int) -> torch.Generator:
         """Make the source of chance of one step, which depends on nothing before it."""

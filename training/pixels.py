@@ -31,12 +31,17 @@ def choose_resize(image_size: int) -> int:
     return image_size + 4 * round(image_size / 28) if image_size >= 96 else image_size
 
 
-def open_rgb(data: bytes) -> Image.Image:
-    """Decode an image file to upright RGB; of an animation the first frame; raise UnreadableImage."""
+def open_rgb(data: bytes, glance: int | None = None) -> Image.Image:
+    """Decode an image file to upright RGB; of an animation the first frame; raise UnreadableImage.
+
+    glance: the least side in pixels to which a JPEG may be reduced on the way: quicker, and only nearly the same.
+    """
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
         if image.width * image.height > MAX_PIXELS:
             raise UnreadableImage(f"{image.width} x {image.height} pixels are more than {MAX_PIXELS}")
+        if glance:
+            image.draft(None, (glance, glance))
         image.load()
         return flatten(turn_upright(image))
     except UnreadableImage:

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from augment import augment, choose_flip
-from data import Batches, Dataset, Split, find_archive, read_dataset
+from data import MEMORY_LIMIT, Batches, Dataset, Split, find_archive, read_dataset
 from engine import Learner, Metrics
 from evaluate import measure
 from features import extract
@@ -60,7 +60,8 @@ def prepare(job: Job, chosen: Hyperparameters) -> Setup:
     check_input(build_network(chosen.architecture, 2), chosen.image_size, chosen.architecture)
     archive = find_archive(job.places.dataset)
     size = choose_resize(chosen.image_size)
-    dataset = read_dataset(archive, size, threads=job.threads, scratch=job.places.output / "scratch")
+    scratch, streams = job.places.output / "scratch", partial(choose_stream, chosen)
+    dataset = read_dataset(archive, size, threads=job.threads, scratch=scratch, streams=streams)
     network, pretrained = make_network(job, chosen, len(dataset.classes))
     warnings = [*dataset.warnings, *([FROM_SCRATCH] if pretrained == "none" and chosen.pretrained == "auto" else [])]
     for warning in warnings:
@@ -68,6 +69,15 @@ def prepare(job: Job, chosen: Hyperparameters) -> Setup:
     network = network.to(device, memory_format=torch.channels_last)
     head = find_head(network, len(dataset.classes))
     return Setup(job, choose_depth(chosen, pretrained), dataset, network, head, pretrained, device, warnings)
+
+
+def choose_stream(chosen: Hyperparameters, needed: int) -> bool:
+    """Say whether images are decoded when they are asked for, of the bytes that a decoded cache needs.
+
+    Only a profiled training begins so: it finds by measurement what serves its images best (execution_plan.py).
+    """
+    too_large = chosen.profile and needed > MEMORY_LIMIT
+    return chosen.cache == "none" or (chosen.cache == "auto" and too_large)
 
 
 def tune_allocator() -> None:

@@ -17,6 +17,7 @@ OBJECTIVES = ("score", "accuracy", "macro_f1")
 PRETRAINED = ("auto", "imagenet", "none")
 DEPTHS = ("head", "last_block", "all")
 SWITCHES = ("auto", "true", "false")
+CACHES = ("auto", "memory", "none")
 
 
 class TrainingError(Exception):
@@ -36,6 +37,7 @@ class Hyperparameters:
     patience: int = 0
     pretrained: str = "auto"
     profile: bool = False
+    cache: str = "auto"
     learning_rate: float = 1.0
     batch_size: int = 32
     weight_decay: float = 0.01
@@ -114,7 +116,13 @@ def as_whole_number(value: Any) -> int:
 
 def check(chosen: Hyperparameters) -> None:
     """Refuse values no training can use."""
-    allowed = {"objective": OBJECTIVES, "pretrained": PRETRAINED, "fine_tune": DEPTHS, "horizontal_flip": SWITCHES}
+    allowed = {
+        "objective": OBJECTIVES,
+        "pretrained": PRETRAINED,
+        "cache": CACHES,
+        "fine_tune": DEPTHS,
+        "horizontal_flip": SWITCHES,
+    }
     for name, values in allowed.items():
         if getattr(chosen, name) not in values:
             raise TrainingError(

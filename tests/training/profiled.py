@@ -1,0 +1,29 @@
+"""A tiny training set up inside of the test's own process, with or without a decoded cache."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from preparation import Course, Setup, make_course, prepare
+from settings import Hyperparameters, Job, Places
+
+from tests.training.tiny import shapes_zip
+
+COUNTS = {"train": 24, "valid": 6, "test": 6}
+
+
+def make_job(folder: Path, content: bytes | None = None) -> Job:
+    """A job whose folders lie below `folder`, on a zip of shapes if no other is given."""
+    channel = folder / "input"
+    channel.mkdir(parents=True, exist_ok=True)
+    (channel / "dataset.zip").write_bytes(content or shapes_zip(COUNTS))
+    names = {name: folder / name for name in ("model", "output", "checkpoints", "code")}
+    return Job("whippet-test-1-train", Places(dataset=channel, weights=None, **names), threads=1, gpus=0)
+
+
+def set_up(folder: Path, content: bytes | None = None, **chosen: Any) -> tuple[Setup, Course]:
+    """A job as it is when its training could begin."""
+    defaults = {"image_size": 16, "batch_size": 8, "epochs": 3, "pretrained": "none", "profile": True}
+    setup = prepare(make_job(folder, content), Hyperparameters(**{**defaults, **chosen}))
+    return setup, make_course(setup)

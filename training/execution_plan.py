@@ -1,0 +1,278 @@
+"""The profile acts: before a profiled training, what is safe is tried and what makes the step shorter is taken.
+
+Safe is what leaves the tuned hyperparameters and what a batch holds alone: how many workers decode, batches fetched
+ahead, keeping decoded images, pinned memory, half precision where the hardware has it, memory format. (glibc's malloc
+thresholds are set from the start, see preparation.py.) The probe says which phase a setting could shorten at all.
+Trying costs at most 3 % of the training's steps, and half of what waiting for data takes. Weights, optimizer and every
+source of chance are as before afterwards. "Nothing to gain" is an answer.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from artifact import write_json
+from data import MEMORY_LIMIT, Batches
+from metrics import log
+from preparation import Course, Setup
+from probing import (
+    LEAST_GAIN,
+    ROUNDS,
+    STEPS,
+    WARM_UP,
+    Probe,
+    Snapshot,
+    compare_interleaved,
+    count_cores,
+    is_worth_taking,
+    make_steps,
+    weigh,
+)
+from profiler_rules import Recording, judge_all
+from streaming import ImageStream
+
+NAME = "execution_plan.json"
+PROBED = 5
+COST = 0.03
+EVIDENCE = 0.5
+# What larger batches would share out: the part of a step that does not grow with its images.
+OVERHEAD = 0.15
+OVERHEADS = ("copy", "optimizer", "hook")
+COMPUTE = ("forward", "backward", "optimizer")
+PREFETCHED = 2
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A setting that may be changed and changed back while nothing else changes; phases: those it could shorten."""
+
+    setting: str
+    value: str
+    phases: tuple[str, ...]
+    change: Callable[[], None]
+    undo: Callable[[], None]
+
+
+class Budget:
+    """How many steps may still be made only to be timed."""
+
+    def __init__(self, total: int) -> None:
+        self.total, self.spent = total, 0
+
+    def allows(self, steps: int, evidence: float) -> bool:
+        """Say whether so many more may be made; evidence: the part of the training that could be won by them."""
+        return self.spent + steps <= self.total * (COST + evidence)
+
+    def spend(self, steps: int) -> None:
+        self.spent += steps
+
+
+def choose_plan(
+    setup: Setup, job_folder: Path, course: Course, *, candidates: Sequence[Candidate] | None = None
+) -> dict[str, Any]:
+    """Probe the training, try what could help, keep what does, and write execution_plan.json: its content.
+
+    Call it before the first step, without any debugger hook. A resumed job takes the plan of its earlier life.
+    """
+    known = list_candidates(setup, course) if candidates is None else list(candidates)
+    path = job_folder / NAME
+    if path.is_file():
+        return repeat_plan(path, known)
+    snapshot = Snapshot(course.learner)
+    try:
+        plan = try_out(setup, course, known, snapshot)
+    finally:
+        snapshot.restore()
+    write_json(path, plan)
+    log(f"execution plan: {plan['verdict']}")
+    return plan
+
+
+def repeat_plan(path: Path, known: Sequence[Candidate]) -> dict[str, Any]:
+    """Take the settings of a plan that was made before."""
+    plan: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    for candidate in known:
+        if plan["chosen"].get(candidate.setting) == candidate.value:
+            candidate.change()
+    log(f"execution plan of this job's earlier life: {plan['verdict']}")
+    return plan
+
+
+def try_out(setup: Setup, course: Course, known: Sequence[Candidate], snapshot: Snapshot) -> dict[str, Any]:
+    """Compare the candidates one by one, each on top of those that were taken."""
+    budget = Budget(setup.chosen.epochs * course.batches.steps)
+    measure = partial(measure_from, snapshot, setup, course.batches)
+    probed = max(2, min(PROBED, int(COST * budget.total) - 2 * WARM_UP))
+    first = now = measure(probed, warm_up=2 * WARM_UP)
+    budget.spend(2 * WARM_UP + probed)
+    rows, chosen = [], {}
+    for candidate in known:
+        cost = 2 * ROUNDS * (WARM_UP + STEPS)
+        share = now.share(*candidate.phases)
+        evidence = EVIDENCE * share if candidate.phases == ("data",) else 0.0
+        if share <= LEAST_GAIN or not budget.allows(cost, evidence):
+            continue
+        before, after = compare_interleaved(candidate.change, candidate.undo, partial(measure, STEPS))
+        budget.spend(cost)
+        rows.append(describe_candidate(candidate, before, after))
+        if rows[-1]["taken"]:
+            candidate.change()
+            chosen[candidate.setting], now = candidate.value, after
+    recommendations = advise(setup, course, now, snapshot, budget)
+    return {
+        "format": 1,
+        "chosen": chosen,
+        "candidates": rows,
+        "rules": judge_probe(setup, first),
+        "before": first.describe(),
+        "after": now.describe(),
+        "recommendations": recommendations,
+        "probed_steps": budget.spent,
+        "steps": budget.total,
+        "verdict": sum_up(chosen, first, now),
+    }
+
+
+def measure_from(snapshot: Snapshot, setup: Setup, batches: Batches, steps: int, *, warm_up: int = WARM_UP) -> Probe:
+    """Time steps that begin where the training will begin."""
+    snapshot.restore()
+    return make_steps(snapshot.learner, batches, steps, warm_up=warm_up, threads=setup.job.threads)
+
+
+def describe_candidate(candidate: Candidate, before: Probe, after: Probe) -> dict[str, Any]:
+    gain, noise = weigh(before.seconds, after.seconds)
+    means = [1e3 * sum(probe.seconds) / len(probe.seconds) for probe in (before, after)]
+    return {
+        "setting": candidate.setting,
+        "value": candidate.value,
+        "before_ms": round(means[0], 3),
+        "after_ms": round(means[1], 3),
+        "gain": round(gain, 4),
+        "noise": round(noise, 4),
+        "taken": is_worth_taking(gain, noise),
+    }
+
+
+def judge_probe(setup: Setup, probe: Probe) -> list[str]:
+    """Name the profiler's rules that the probe breaks."""
+    stream = setup.dataset.train.cache
+    workers = stream.workers if isinstance(stream, ImageStream) else None
+    recording = Recording(steps=probe.steps, first_step=0.0, cores=count_cores(), workers=workers)
+    return [name for name, report in judge_all(recording).items() if report["RuleTriggered"]]
+
+
+def sum_up(chosen: dict[str, str], before: Probe, after: Probe) -> str:
+    """Say in a sentence what came of it."""
+    if not chosen:
+        return "Nothing to gain."
+    factor = sum(before.seconds) / len(before.seconds) / (sum(after.seconds) / len(after.seconds))
+    settings = ", ".join(f"{name} {value}" for name, value in chosen.items())
+    return f"A step is {factor:.1f} times as fast as before: {settings}."
+
+
+def list_candidates(setup: Setup, course: Course) -> list[Candidate]:
+    """List what could be tried for this job on this machine."""
+    stream, batches, learner = setup.dataset.train.cache, course.batches, course.learner
+    whole = learner.network is setup.network
+    found = list_stream_candidates(setup, stream, batches) if isinstance(stream, ImageStream) and whole else []
+    if setup.device.type == "cuda":
+        found.append(switch("pin_memory", "true", ("copy",), batches, "pin", True))
+    if setup.device.type == "cpu" and learner.precision is None and has_half_precision():
+        found.append(switch("precision", "bfloat16", COMPUTE, learner, "precision", torch.bfloat16))
+    if whole:
+        found.append(make_format_candidate(setup, batches))
+    return found
+
+
+def list_stream_candidates(setup: Setup, stream: ImageStream, batches: Batches) -> list[Candidate]:
+    """List what could bring decoded images sooner."""
+    found = []
+    if count_cores() > stream.workers:
+        found.append(switch("workers", str(count_cores()), ("data",), stream, "workers", count_cores()))
+    if setup.chosen.epochs > 1 and has_room(stream, setup.job.places.output):
+        found.append(switch("cache", "decoded", ("data",), stream, "keeping", True))
+    found.append(switch("prefetch", str(PREFETCHED), ("data",), batches, "prefetch", PREFETCHED))
+    return found
+
+
+def switch(setting: str, value: str, phases: tuple[str, ...], owner: Any, name: str, new: Any) -> Candidate:
+    """Make a candidate of an attribute."""
+    old = getattr(owner, name)
+    return Candidate(setting, value, phases, lambda: setattr(owner, name, new), lambda: setattr(owner, name, old))
+
+
+def make_format_candidate(setup: Setup, batches: Batches) -> Candidate:
+    """Channels first, where training begins with channels last."""
+    prepare = batches.prepare
+
+    def prepare_plain(inputs: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        return prepare(inputs, generator).contiguous()
+
+    def use(memory_format: torch.memory_format, prepared: Callable[..., torch.Tensor]) -> None:
+        setup.network.to(memory_format=memory_format)
+        batches.prepare = prepared
+
+    change = partial(use, torch.contiguous_format, prepare_plain)
+    return Candidate("memory_format", "contiguous", COMPUTE, change, partial(use, torch.channels_last, prepare))
+
+
+def has_room(stream: ImageStream, output: Path) -> bool:
+    """Say whether all decoded images fit where data.make_cache would put them: half of the free memory, or disk."""
+    if stream.bytes <= MEMORY_LIMIT:
+        return stream.bytes <= os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES") / 2
+    place = next(folder for folder in (output, *output.parents) if folder.is_dir())
+    return stream.bytes <= shutil.disk_usage(place).free / 2
+
+
+def has_half_precision() -> bool:
+    """Say whether this CPU computes in bfloat16 by itself; where it does not, emulation is slower."""
+    try:
+        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return False
+    return "avx512_bf16" in flags or "amx_bf16" in flags
+
+
+def advise(setup: Setup, course: Course, now: Probe, snapshot: Snapshot, budget: Budget) -> list[dict[str, Any]]:
+    """Recommend a larger batch where a step has much that does not grow with it, with the throughput measured."""
+    share, size = now.share(*OVERHEADS), setup.chosen.batch_size
+    sizes = [size * factor for factor in (2, 4) if len(setup.dataset.train) >= 2 * size * factor]
+    if share < OVERHEAD or not sizes:
+        return []
+    measured = {str(size): now.describe()["images_per_second"]}
+    for larger in sizes:
+        cost = (WARM_UP + STEPS) * larger // size
+        if not budget.allows(cost, share * OVERHEAD):
+            break
+        own = course.batches
+        batches = Batches(own.fetch, own.labels, own.prepare, batch_size=larger, seed=own.seed, device=own.device)
+        batches.prefetch, batches.pin = own.prefetch, own.pin
+        try:
+            probe = measure_from(snapshot, setup, batches, STEPS)
+        except RuntimeError as error:  # torch's way to say that memory is short
+            log(f"a batch of {larger} could not be measured: {error}")
+            break
+        budget.spend(cost)
+        measured[str(larger)] = probe.describe()["images_per_second"]
+    return describe_advice(size, measured)
+
+
+def describe_advice(size: int, measured: dict[str, float]) -> list[dict[str, Any]]:
+    """Make the recommendation, if a larger batch is faster by more than LEAST_GAIN."""
+    best = max(measured, key=lambda name: measured[name])
+    gain = measured[best] / max(measured[str(size)], 1e-9) - 1
+    if gain <= LEAST_GAIN:
+        return []
+    text = (
+        f"batch_size {best} would train {gain:.0%} more images a second than {size}; it changes what is learnt, "
+        "so add it to the recipe's ranges and let the tuning decide"
+    )
+    return [{"hyperparameter": "batch_size", "throughput": measured, "text": text}]

@@ -1,0 +1,148 @@
+"""Steps made only to be timed, and what two series of such times say. Nothing learnt from them is kept."""
+
+from __future__ import annotations
+
+import math
+import os
+import random
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from itertools import chain, count
+from typing import Any
+
+import numpy as np
+import torch
+from data import Batches
+from engine import Learner
+from timeline import Step, describe, make_timeline
+
+# A setting is taken if the step is shorter by more than this, and by more than the noise on top of it.
+LEAST_GAIN = 0.05
+WARM_UP = 1
+STEPS = 2
+ROUNDS = 3
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Timed steps: their seconds by phase, their images, and how much of the granted cores was used, in per cent."""
+
+    steps: tuple[Step, ...]
+    images: tuple[int, ...]
+    cpu: float
+
+    @property
+    def seconds(self) -> list[float]:
+        return [sum(step.values()) for step in self.steps]
+
+    def share(self, *phases: str) -> float:
+        """The part of the time that phases took."""
+        return sum(step[phase] for step in self.steps for phase in phases) / max(sum(self.seconds), 1e-9)
+
+    def join(self, other: Probe) -> Probe:
+        cpu = (self.cpu * len(self.steps) + other.cpu * len(other.steps)) / max(1, len(self.steps) + len(other.steps))
+        return Probe(self.steps + other.steps, self.images + other.images, cpu)
+
+    def describe(self) -> dict[str, Any]:
+        """Make `before` and `after` of execution_plan.json: as timeline.json, with the cores' utilisation."""
+        # Every step counts: those that warm up were not kept.
+        content = describe((dict.fromkeys(self.steps[0], 0.0), *self.steps), (0, *self.images)) if self.steps else {}
+        names = ("phases", "step_ms", "images_per_second")
+        return {**{name: content[name] for name in names if name in content}, "cpu_utilization": round(self.cpu, 1)}
+
+
+class Snapshot:
+    """All that a step changes: weights, optimizer, schedule, scaler, and every source of chance."""
+
+    def __init__(self, learner: Learner) -> None:
+        self.learner, self.state = learner, deepcopy(learner.state())
+        self.modes = [(module, module.training) for module in learner.network.modules()]
+        self.torch, self.numpy, self.python = torch.get_rng_state(), np.random.get_state(), random.getstate()
+        self.cuda = torch.cuda.get_rng_state_all() if learner.device.type == "cuda" else []
+
+    def restore(self) -> None:
+        """Bring everything back; it may be done again and again."""
+        self.learner.restore(deepcopy(self.state))
+        self.learner.optimizer.zero_grad(set_to_none=True)
+        for module, training in self.modes:
+            module.training = training
+        torch.set_rng_state(self.torch)
+        np.random.set_state(self.numpy)
+        random.setstate(self.python)
+        if self.cuda:
+            torch.cuda.set_rng_state_all(self.cuda)
+
+
+def make_steps(learner: Learner, batches: Batches, steps: int, *, warm_up: int = WARM_UP, threads: int = 1) -> Probe:
+    """Make `steps` timed steps on the first batches of the first epoch, after some that are not counted."""
+    timeline = make_timeline(learner.device)
+    timeline.every = 1
+    timeline.attach(learner)
+    batches.mark = timeline.mark
+    learner.set_training()
+    source = draw(batches)
+    begun = read_clocks()
+    try:
+        for number, (inputs, labels) in zip(range(warm_up + steps), source, strict=False):
+            timeline.mark("data")
+            learner.learn(inputs, labels)
+            timeline.end_step()
+            if number + 1 == warm_up:
+                begun = read_clocks()
+        timeline.mark("begin")
+        wall, used = (after - before for after, before in zip(read_clocks(), begun, strict=True))
+    finally:
+        source.close()
+        timeline.detach()
+        batches.mark = lambda _: None
+    kept = slice(warm_up, None)
+    return Probe(tuple(timeline.steps[kept]), tuple(timeline.images[kept]), 100 * used / max(wall * threads, 1e-9))
+
+
+def draw(batches: Batches) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Draw batches for ever, epoch after epoch, always the same from the start."""
+    source = chain.from_iterable(batches.of_epoch(epoch) for epoch in count(1))
+    yield from source
+
+
+def read_clocks() -> tuple[float, float]:
+    """Seconds on the wall and of this process's cores."""
+    return time.perf_counter(), time.process_time()
+
+
+def compare_interleaved(
+    change: Callable[[], None], undo: Callable[[], None], measure: Callable[[], Probe], rounds: int = ROUNDS
+) -> tuple[Probe, Probe]:
+    """Measure without and with a change in turn, A B A B: (all of A, all of B). Ends without the change.
+
+    So what drifts meanwhile (other jobs, heat, caches of the system) falls on both alike.
+    """
+    before, after = Probe((), (), 0.0), Probe((), (), 0.0)
+    for _ in range(rounds):
+        before = before.join(measure())
+        change()
+        try:
+            after = after.join(measure())
+        finally:
+            undo()
+    return before, after
+
+
+def weigh(before: Sequence[float], after: Sequence[float]) -> tuple[float, float]:
+    """Compare seconds a step: (gain, noise), both as parts of `before`; noise is two standard errors of the gain."""
+    mean = statistics.fmean(before)
+    gain = 1 - statistics.fmean(after) / mean
+    errors = [statistics.variance(values) / len(values) if len(values) > 1 else mean**2 for values in (before, after)]
+    return gain, 2 * math.sqrt(sum(errors)) / mean
+
+
+def is_worth_taking(gain: float, noise: float) -> bool:
+    return gain - noise > LEAST_GAIN
+
+
+def count_cores() -> int:
+    """Count the cores this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,167 @@
+"""The profiler of a training: the machine sampled from the side, each step by phase, the operators of a few steps.
+
+It writes into the job's folder: profile/system/ (SageMaker's format), profile/timeline.json, profile/operators.json,
+profile/trace.json.gz (a Chrome trace, which Perfetto opens) and profiler-reports/RULE.json. It is registered in the
+profiled training alone, as the first of its hooks, so that the time of the others is seen as theirs.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from artifact import write_json
+from engine import Hook, Learner
+from metrics import log
+from preparation import Course, Setup
+from profiler_rules import Recording, write_reports
+from streaming import ImageStream
+from system_metrics import INTERVAL, Machine, SystemSampler, read_events
+from timeline import Timeline, make_timeline
+
+# The steps that torch.profiler looks at: late enough that everything was done once, and few, since it slows them.
+WINDOW = range(4, 6)
+OPERATORS = 20
+
+
+def make_profiler(
+    job_folder: Path, setup: Setup, course: Course, *, begun: float, interval: float = INTERVAL
+) -> Hook | None:
+    """Make the profiler's hook for a course, or None, with a warning, where that fails.
+
+    job_folder: where it writes (checkpoints/JOB). begun: when the program started, in Unix seconds.
+    """
+    try:
+        sampler = make_sampler(job_folder / "profile", interval)
+        return Profiler(job_folder, setup, course, sampler, begun)
+    except Exception as error:  # noqa: BLE001  a training is worth more than its profile
+        log(f"WARNING: the training goes on without its profiler: {type(error).__name__}: {error}")
+        return None
+
+
+def make_sampler(folder: Path, interval: float) -> SystemSampler | None:
+    """Make the sampler of the machine; None, with a warning, where psutil is missing."""
+    try:
+        import psutil
+    except ImportError as error:
+        log(f"WARNING: psutil is missing, so CPU, memory, disk and network are not sampled ({error})")
+        return None
+    return SystemSampler(folder, Machine(psutil), interval)
+
+
+class Profiler(Hook):
+    """Looks on at a training, and writes what it saw when the training ends, however it ends."""
+
+    def __init__(self, folder: Path, setup: Setup, course: Course, sampler: SystemSampler | None, begun: float) -> None:
+        self.folder, self.setup, self.course, self.sampler, self.begun = folder, setup, course, sampler, begun
+        self.timeline: Timeline = make_timeline(setup.device)
+        self.operators = OperatorWindow(setup.device)
+        self.first_step: float | None = None
+        self.steps = 0
+
+    def on_start(self, learner: Learner) -> None:
+        self.timeline.attach(learner)
+        self.course.batches.mark = self.timeline.mark
+        if self.sampler:
+            self.sampler.start()
+
+    def on_batch(self, _epoch: int, _step: int) -> None:
+        self.timeline.mark("data")
+        self.first_step = self.first_step or time.time()
+        if self.steps == WINDOW.start:
+            self.guard(self.operators.start)
+
+    def on_step(self, _epoch: int, _step: int, _loss: float) -> None:
+        self.timeline.end_step()
+        self.steps += 1
+        if self.steps == WINDOW.stop:
+            self.guard(self.operators.stop)
+
+    def on_end(self) -> None:
+        self.course.batches.mark = lambda _: None
+        self.timeline.detach()
+        self.guard(self.operators.stop)
+        if self.sampler:
+            self.guard(self.sampler.stop)
+        self.guard(self.write)
+
+    def write(self) -> None:
+        """Write the files of the profile, and judge it."""
+        write_json(self.folder / "profile/timeline.json", self.timeline.describe())
+        self.operators.write(self.folder / "profile")
+        reports = write_reports(self.folder, self.record())
+        broken = [name for name, report in reports.items() if report["RuleTriggered"]]
+        log(f"profiler: rules triggered: {', '.join(broken) or 'none'}")
+
+    def record(self) -> Recording:
+        """Gather what the rules judge."""
+        stream, batches = self.setup.dataset.train.cache, self.course.batches
+        return Recording(
+            events=list(read_events(self.folder / "profile")),
+            steps=self.timeline.steps,
+            begun=self.begun,
+            first_step=self.first_step,
+            seen=time.time(),
+            cores=os.cpu_count() or 1,
+            workers=stream.workers if isinstance(stream, ImageStream) else None,
+            prefetch=batches.prefetch,
+            pin_memory=batches.pin,
+        )
+
+    def guard(self, act: Callable[[], Any]) -> None:
+        """Do a part of the profile; if it fails, say so and let the training go on."""
+        try:
+            act()
+        except Exception as error:  # noqa: BLE001  a training is worth more than its profile
+            log(f"WARNING: a part of the profile is missing: {type(error).__name__}: {error}")
+
+
+class OperatorWindow:
+    """torch.profiler over a few steps: the operators that took longest, and a trace of everything."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.on_gpu = device.type == "cuda"
+        self.profile: Any = None
+        self.running = False
+
+    def start(self) -> None:
+        activities = [torch.profiler.ProfilerActivity.CPU]
+        activities += [torch.profiler.ProfilerActivity.CUDA] if self.on_gpu else []
+        self.profile = torch.profiler.profile(activities=activities)
+        self.profile.start()
+        self.running = True
+
+    def stop(self) -> None:
+        """Stop looking; what was seen is written later, when no step waits for it."""
+        if self.running:
+            self.running = False
+            self.profile.stop()
+
+    def write(self, folder: Path) -> None:
+        """Write operators.json and trace.json.gz, if any step was looked at."""
+        if self.profile is None:
+            return
+        folder.mkdir(parents=True, exist_ok=True)
+        self.profile.export_chrome_trace(str(folder / "trace.json.gz"))
+        averages = self.profile.key_averages()
+        rows = sorted((describe_operator(one, self.on_gpu) for one in averages), key=lambda row: -row["self_ms"])
+        total = sum(row["self_ms"] for row in rows)
+        for row in rows:
+            row["share"] = round(row["self_ms"] / total, 4) if total else 0.0
+        write_json(folder / "operators.json", {"format": 1, "steps": len(WINDOW), "operators": rows[:OPERATORS]})
+
+
+def describe_operator(average: Any, on_gpu: bool) -> dict[str, Any]:
+    own, whole = average.self_cpu_time_total, average.cpu_time_total
+    if on_gpu:
+        own, whole = average.self_device_time_total, average.device_time_total
+    return {
+        "name": average.key,
+        "calls": average.count,
+        "self_ms": round(own / 1e3, 3),
+        "total_ms": round(whole / 1e3, 3),
+    }
