@@ -47,7 +47,7 @@ format: $(INSTALLED) ## format the code and mend what the linter can mend
 	@$(BIN)/ruff check --quiet --fix .
 
 openapi: $(INSTALLED) ## write openapi.json anew from the app's routes
-	@$(BIN)/python -m chalicelib.openapi > openapi.json
+	@$(BIN)/python -m chalicelib.openapi app:app > openapi.json
 
 lock: $(INSTALLED) ## compile the pinned requirements anew
 	@$(BIN)/uv pip compile --universal --python-version 3.11 --no-emit-index-url --quiet requirements.in -o requirements.txt

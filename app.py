@@ -23,7 +23,7 @@ from aws_lambda_powertools import Logger
 from chalice import Chalice, Rate, Response
 from chalice.app import CloudWatchEvent, ConvertToMiddleware, MultiDict, Request
 
-from chalicelib import errors, intake, models, predictions, progress
+from chalicelib import errors, intake, job_files, models, pages, predictions, progress
 from chalicelib.advance import advance
 from chalicelib.runs import parse_dataset_key
 from chalicelib.services import ServiceProvider, Services, connect_services
@@ -153,6 +153,35 @@ def get_request() -> Request:
     return request
 
 
+def serve(name: str, find_origins: Callable[[], list[str]] = list) -> Response:
+    """A file of the page. It needs no token: it holds nothing of anybody's, and asks for the token itself."""
+    try:
+        return Response(pages.read_file(name), pages.describe_file(name, *find_origins()), 200)
+    except errors.WhippetError as error:
+        if error.status >= 500:
+            count("ServerErrors")
+            logger.exception("the page cannot be served")
+            return render_error(
+                errors.WhippetError("The app is not set up. The log of the function says what it lacks.")
+            )
+        return render_error(error)
+
+
+@app.route("/", name="show_page")
+def show_page() -> Response:
+    """The page for people, as HTML: runs, models, datasets."""
+    path = get_request().context.get("path", "/")
+    if not path.endswith("/"):  # else the page's links would leave the stage
+        return Response("", {"Location": f"{path}/"}, 302)
+    return serve(pages.INDEX, lambda: [pages.find_origin(services.current.bucket)])
+
+
+@app.route("/web/{name}", name="show_file")
+def show_file(name: str) -> Response:
+    """A file of the page: a script, a style sheet, an icon."""
+    return serve(unquote(name))
+
+
 @route("/health", is_open=True)
 def health() -> dict[str, Any]:
     """Whether the app answers. Nothing of AWS is asked for it."""
@@ -198,6 +227,18 @@ def list_runs(services: Services) -> dict[str, Any]:
 def describe_run(services: Services, run_id: str) -> dict[str, Any]:
     """A run: its status, trials, best hyperparameters, metrics, and where its folder is."""
     return progress.describe_run(run_id, services)
+
+
+@route("/runs/{run_id}/curves")
+def list_curves(services: Services, run_id: str) -> dict[str, Any]:
+    """The epochs of every job of a run, while they run and afterwards."""
+    return job_files.list_curves(run_id, services)
+
+
+@route("/runs/{run_id}/jobs")
+def describe_jobs(services: Services, run_id: str) -> dict[str, Any]:
+    """What was found out about a run's model and its training: evaluation, baseline, debugger, profiler."""
+    return job_files.describe_jobs(run_id, services)
 
 
 @route("/runs/{run_id}/stop", "POST", status=202)

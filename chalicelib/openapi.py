@@ -15,11 +15,12 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
+from chalicelib.job_files import DOCUMENTS
 from chalicelib.predictions import CONTENT_TYPES
 from chalicelib.runs import ENDED, ON_ITS_WAY
 
 Schema = dict[str, Any]
-OPEN = ("health",)
+OPEN = ("health", "show_page", "show_file")
 
 
 def _object(required: str = "", **properties: Schema) -> Schema:
@@ -74,6 +75,8 @@ MODEL = _object(
 # By the view's name: the schema of its answer, and the statuses of its errors beside 401, 500 and 502.
 ANSWERS: Mapping[str, tuple[Schema, tuple[int, ...]]] = {
     "health": (_object("status version", status=TEXT, version=TEXT), ()),
+    "show_page": (TEXT, (500,)),
+    "show_file": (TEXT, (404,)),
     "list_models": (_object("models", models=_list(MODEL)), (503,)),
     "describe_model": (
         _object(
@@ -104,6 +107,7 @@ ANSWERS: Mapping[str, tuple[Schema, tuple[int, ...]]] = {
             attempt=WHOLE,
             ended_at=_or_null(TIME),
             seconds=NUMBER,
+            billable_seconds=NUMBER,
             recipe=ANY_OBJECT,
             dataset_report=_or_null(ANY_OBJECT),
             trials=_list(TRIAL),
@@ -112,7 +116,32 @@ ANSWERS: Mapping[str, tuple[Schema, tuple[int, ...]]] = {
             decision=_or_null(ANY_OBJECT),
             metrics=_or_null(ANY_OBJECT),
             endpoint=_object("name status", name=TEXT, status=_or_null(TEXT)),
-            links=_object("folder model", folder=TEXT, model=TEXT),
+            links=_object("folder model report", folder=TEXT, model=TEXT, report=_or_null(TEXT)),
+        ),
+        (404, 503),
+    ),
+    "list_curves": (
+        _object(
+            "jobs",
+            jobs=_list(
+                _object(
+                    "name start epochs best",
+                    name=TEXT,
+                    start=_or_null(ANY_OBJECT),
+                    epochs=_list(ANY_OBJECT),
+                    best=_or_null(ANY_OBJECT),
+                )
+            ),
+        ),
+        (404, 503),
+    ),
+    "describe_jobs": (
+        _object(
+            "job evaluation profiler_rules",
+            job=TEXT,
+            evaluation=_or_null(ANY_OBJECT),
+            **{name: _or_null(ANY_OBJECT) for name in DOCUMENTS},
+            profiler_rules=ANY_OBJECT,
         ),
         (404, 503),
     ),
@@ -129,6 +158,7 @@ QUERIES: Mapping[str, Mapping[str, Schema]] = {
     "predict": {"top": {"type": "integer", "minimum": 1}},
     "list_runs": {"limit": {"type": "integer", "minimum": 1, "maximum": 200}, "after": TEXT},
 }
+MEDIA = {"show_page": "text/html", "show_file": "text/*"}
 STATUSES = {"stop_run": 202, "retry_run": 202, "upload_dataset": 201}
 ERRORS = {
     400: "The request cannot be understood.",
@@ -178,7 +208,7 @@ def _describe_route(path: str, entry: Any) -> dict[str, Any]:
         "responses": {
             str(STATUSES.get(name, 200)): {
                 "description": "It is done.",
-                "content": {"application/json": {"schema": schema}},
+                "content": {MEDIA.get(name, "application/json"): {"schema": schema}},
             }
         }
         | {str(status): _describe_error(status) for status in sorted({*own, *errors})},

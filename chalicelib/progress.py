@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -14,6 +15,7 @@ from chalicelib.steps import Observation
 
 PAGE = 50
 MAX_PAGE = 200
+REPORT_SECONDS = 3600
 
 
 def list_runs(limit: str | None, after: str | None, services: Services) -> dict[str, Any]:
@@ -31,6 +33,7 @@ def describe_run(run_id: str, services: Services) -> dict[str, Any]:
     tuned = seen.tuned or services.runs.read_file(run_id, "tuning.json")
     trials = tuned["trials"] if tuned else _list_trials(run, seen, services)
     result = seen.result or {}
+    training = _describe_training(seen, services)
     return {
         "run_id": run.run_id,
         "dataset": run.dataset,
@@ -40,15 +43,16 @@ def describe_run(run_id: str, services: Services) -> dict[str, Any]:
         "created_at": run.created_at,
         "ended_at": result.get("ended_at"),
         "seconds": result.get("seconds") or _count_seconds(seen),
+        "billable_seconds": count_billable_seconds([*trials, *([training] if training else [])], seen.now),
         "recipe": run.recipe or {},
         "dataset_report": seen.dataset,
         "trials": trials,
         "best": tuned["best"] if tuned else _find_best(trials),
-        "training": _describe_training(seen, services),
+        "training": training,
         "decision": services.runs.read_file(run_id, "decision.json"),
         "metrics": result.get("metrics"),
         "endpoint": _describe_endpoint(run, seen),
-        "links": {"folder": run.uri, "model": f"/models/{run.dataset}"},
+        "links": {"folder": run.uri, "model": f"/models/{run.dataset}", "report": _sign_report(seen, services)},
     }
 
 
@@ -80,6 +84,22 @@ def _describe_training(seen: Observation, services: Services) -> dict[str, Any] 
 
 def _describe_endpoint(run: Run, seen: Observation) -> dict[str, Any]:
     return {"name": run.endpoint, "status": seen.endpoint.status if seen.endpoint else None}
+
+
+def count_billable_seconds(jobs: Sequence[Mapping[str, Any]], now: datetime) -> float:
+    """What is billed for jobs of one instance each: the seconds from each one's start to its end, or to now."""
+    times = [
+        (datetime.fromisoformat(job["started_at"]), datetime.fromisoformat(job.get("ended_at") or now.isoformat()))
+        for job in jobs
+        if job.get("started_at")
+    ]
+    return round(sum(max(0.0, (ended - started).total_seconds()) for started, ended in times), 1)
+
+
+def _sign_report(seen: Observation, services: Services) -> str | None:
+    """A URL under which a browser opens the report for an hour; None until the run's end has written it."""
+    key = f"{seen.run.folder}report.html"
+    return services.bucket.sign_download(key, REPORT_SECONDS) if "report.html" in seen.files else None
 
 
 def _count_seconds(seen: Observation) -> float:

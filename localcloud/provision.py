@@ -199,7 +199,16 @@ def make_bucket(clients: Clients, unnamed: str, properties: Properties) -> Made:
         if "EventBridgeConfiguration" in properties.get("NotificationConfiguration", {}):
             configuration: Properties = {"EventBridgeConfiguration": {}}
             s3.put_bucket_notification_configuration(Bucket=name, NotificationConfiguration=configuration)
+    rules = properties.get("CorsConfiguration", {}).get("CorsRules", [])
+    if rules:  # also where the bucket was made before it had rules
+        s3.put_bucket_cors(Bucket=name, CORSConfiguration={"CORSRules": [read_cors_rule(rule) for rule in rules]})
     return Made(name, {"Arn": f"arn:aws:s3:::{name}"})
+
+
+def read_cors_rule(rule: Properties) -> Properties:
+    """A rule of CloudFormation's, as S3's API spells it."""
+    names = {"Id": "ID", "MaxAge": "MaxAgeSeconds", "ExposedHeaders": "ExposeHeaders"}
+    return {names.get(name, name): value for name, value in rule.items()}
 
 
 def make_topic(clients: Clients, unnamed: str, properties: Properties) -> Made:

@@ -108,13 +108,13 @@ def test_every_sample_of_a_request_is_answered(world: World, path: Path) -> None
     assert app(load(path), None)["statusCode"] < 500
 
 
-OPEN_ROUTES = {("GET", "/health")}
+OPEN_ROUTES = {("GET", "/health"), ("GET", "/"), ("GET", "/web/{name}")}
 ROUTES = [(method, path) for path, methods in app.routes.items() for method in methods]
 
 
 @pytest.mark.parametrize(("method", "path"), sorted(set(ROUTES) - OPEN_ROUTES))
 @pytest.mark.parametrize("header", [{}, {"Authorization": "Bearer wrong"}, {"Authorization": "Basic ann-token"}])
-def test_every_route_but_health_needs_a_token(
+def test_every_route_but_health_and_the_page_needs_a_token(
     world: World, client: Client, method: str, path: str, header: dict[str, str]
 ) -> None:
     """A missing, a wrong and a misspelt token are 401, whatever the path."""

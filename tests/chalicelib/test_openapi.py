@@ -22,7 +22,9 @@ def test_the_committed_document_is_the_apps() -> None:
     assert COMMITTED.read_text(encoding="utf-8") == write_document(describe_app(app, VERSION))
 
 
-@pytest.mark.parametrize("path", ["/health", "/models", "/models/dogs", "/runs", "/runs/RUN"])
+@pytest.mark.parametrize(
+    "path", ["/health", "/models", "/models/dogs", "/runs", "/runs/RUN", "/runs/RUN/curves", "/runs/RUN/jobs"]
+)
 def test_answers_are_as_the_document_says(world: World, client: Client, path: str) -> None:
     """What a route answers passes the schema of its answer."""
     run_id = deploy(world, client)

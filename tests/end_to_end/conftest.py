@@ -1,15 +1,14 @@
-"""One local cloud for the whole folder, and one model deployed in it."""
+"""One model, deployed in the session's local cloud."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.support.local_cloud import LocalCloud, run_local_cloud
+from tests.support.local_cloud import LocalCloud
 from tests.support.pictures import build_colour_zip
 
 ENDED = ("deployed", "failed", "rejected", "stopped", "superseded")
@@ -27,12 +26,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.end_to_end)
-
-
-@pytest.fixture(scope="session")
-def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCloud]:
-    with run_local_cloud(tmp_path_factory.mktemp("cloud") / "state") as running:
-        yield running
 
 
 def upload_small_dataset(cloud: LocalCloud, name: str, **recipe: Any) -> None:

@@ -1,0 +1,59 @@
+"""The page: its files, which stand in `web/` as they are sent, and the headers under which browsers run them.
+
+The policy lets the page load what this app serves and nothing else, run no inline script, and talk to two origins: its
+own, and the bucket's, to which datasets are sent.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from chalicelib.aws import Bucket
+from chalicelib.errors import NotFound
+
+FOLDER = Path(__file__).with_name("web")
+INDEX = "index.html"
+TYPES = {
+    ".html": "text/html; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".svg": "image/svg+xml",
+}
+POLICY = {
+    "default-src": "'none'",
+    "script-src": "'self'",
+    "style-src": "'self'",
+    "img-src": "'self' blob:",
+    "connect-src": "'self'",
+    "base-uri": "'none'",
+    "form-action": "'none'",
+    "frame-ancestors": "'none'",
+    "require-trusted-types-for": "'script'",
+}
+
+
+def read_file(name: str) -> str:
+    """One of the page's files, by its name alone. Raises NotFound."""
+    if name not in {path.name for path in FOLDER.iterdir() if path.suffix in TYPES}:
+        raise NotFound(f"The page has no file {name[:80]!r}.")
+    return (FOLDER / name).read_text(encoding="utf-8")
+
+
+def describe_file(name: str, *origins: str) -> dict[str, str | list[str]]:
+    """The headers of one of the page's files; the page may talk to these origins beside its own."""
+    policy = POLICY | {"connect-src": " ".join([POLICY["connect-src"], *origins])}
+    return {
+        "Content-Type": TYPES[Path(name).suffix],
+        "Content-Security-Policy": "; ".join(f"{directive} {value}" for directive, value in policy.items()),
+        "Cache-Control": "no-cache",
+        "Cross-Origin-Opener-Policy": "same-origin",
+        "Referrer-Policy": "no-referrer",
+        "X-Content-Type-Options": "nosniff",
+    }
+
+
+def find_origin(bucket: Bucket) -> str:
+    """The origin of the URLs to which datasets are sent, as a browser names it: https://BUCKET.s3.amazonaws.com."""
+    parts = urlsplit(bucket.sign_upload("datasets/", 1))
+    return f"{parts.scheme}://{parts.netloc}"

@@ -1,0 +1,82 @@
+/** The app's routes, the token that opens them, and polling that slows down while nothing happens. */
+
+const BASE = new URL(".", document.baseURI);
+const KEY = "whippet.token";
+const FASTEST = 1000;
+const SLOWEST = 20000;
+const SLOWER = 1.5;
+
+/** What a route refused, in its own words. */
+export class Refusal extends Error {
+  constructor(status, code, message, retryAfter) {
+    super(message);
+    Object.assign(this, { status, code, retryAfter });
+  }
+}
+
+export const token = {
+  get: () => sessionStorage.getItem(KEY),
+  keep: (value) => sessionStorage.setItem(KEY, value),
+  forget: () => sessionStorage.removeItem(KEY),
+};
+
+/** Ask a route; its JSON, or a Refusal. An unknown token also ends the session. */
+export async function ask(path, { method = "GET", body, type, signal, key = token.get() } = {}) {
+  const headers = { Authorization: `Bearer ${key}`, ...(type && { "Content-Type": type }) };
+  let response;
+  try {
+    response = await fetch(new URL(path, BASE), { method, body, headers, signal, cache: "no-store" });
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new Refusal(0, "NoAnswer", "The app does not answer. Is it running, and are you connected?");
+  }
+  const told = await response.json().catch(() => ({}));
+  if (response.ok) return told;
+  const message = told.error?.message ?? told.message ?? `The app answered with status ${response.status}.`;
+  if (response.status === 401 && key === token.get()) {
+    token.forget();
+    dispatchEvent(new CustomEvent("signed-out", { detail: message }));
+  }
+  throw new Refusal(response.status, told.error?.code ?? "Refused", message, Number(response.headers.get("Retry-After")));
+}
+
+export const part = encodeURIComponent;
+
+function wait(milliseconds, signal) {
+  return new Promise((resolve) => {
+    const timer = setTimeout(resolve, milliseconds);
+    signal.addEventListener("abort", () => { clearTimeout(timer); resolve(); }, { once: true });
+  });
+}
+
+function untilSeen(signal) {
+  if (!document.hidden) return undefined;
+  return new Promise((resolve) => {
+    const look = () => !document.hidden && resolve();
+    document.addEventListener("visibilitychange", look, { signal });
+    signal.addEventListener("abort", resolve, { once: true });
+  });
+}
+
+/**
+ * Look again and again until `look` returns null or the view is left. Each look returns a text; while it stays the
+ * same, and while the app does not answer, looks come ever more seldom, and none comes while the page is hidden.
+ */
+export async function poll(signal, look, failed = () => {}) {
+  let [delay, last] = [FASTEST, undefined];
+  while (!signal.aborted) {
+    let seen = last;
+    try {
+      seen = await look();
+      if (seen === null) return;
+    } catch (error) {
+      if (signal.aborted || error.status === 401) return;
+      failed(error);
+      if (error.status && error.status < 500) return;
+    }
+    delay = seen === last ? Math.min(delay * SLOWER, SLOWEST) : FASTEST;
+    last = seen;
+    await wait(delay, signal);
+    await untilSeen(signal);
+  }
+}
