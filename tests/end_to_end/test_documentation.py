@@ -1,0 +1,101 @@
+"""Every command that the documentation tells a reader to type does what it says."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from tests.end_to_end.conftest import upload_small_dataset
+from tests.support.local_cloud import LocalCloud, find_free_port, read_env_file, wait_until
+from tests.support.pictures import build_colour_zip, draw_test_picture
+
+PROJECT = Path(__file__).resolve().parents[2]
+PAGES = [PROJECT / "README.md", *sorted((PROJECT / "docs").glob("*.md")), *sorted(PROJECT.glob("*/README.md"))]
+BLOCK = re.compile(r"^```sh\n(.*?)^```", re.DOTALL | re.MULTILINE)
+# Errors of the API become errors of the command, and what a reader would see goes to the test's output.
+PREAMBLE = 'set -euo pipefail\ncurl() { command curl --fail-with-body -sS "$@"; }\n'
+
+
+def list_commands(page: Path) -> list[str]:
+    """The commands of a page's shell blocks, continued lines joined, comments left out."""
+    text = "\n".join(BLOCK.findall(page.read_text())).replace("\\\n", " ")
+    lines = (re.sub(r"\s+#\s.*$", "", line).strip() for line in text.splitlines())
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+MAKE = sorted({command for page in PAGES for command in list_commands(page) if command.startswith("make")})
+SHELL = {
+    str(page.relative_to(PROJECT)): [each for each in list_commands(page) if not each.startswith(("make", ". "))]
+    for page in PAGES
+}
+
+
+@pytest.mark.parametrize("command", MAKE)
+def test_make_knows_what_the_pages_name(command: str) -> None:
+    """Each target is there; what it does is run by the tests below and by the rest of the suite."""
+    done = subprocess.run(["make", "-n", *command.split()[1:]], cwd=PROJECT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture(scope="module")
+def reader(cloud: LocalCloud, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a reader who has dogs to drop and to ask about; the model `dogs` answers already."""
+    folder = tmp_path_factory.mktemp("reader")
+    upload_small_dataset(cloud, "dogs", trials=1, parallel_trials=1)
+    (folder / "dogs.zip").write_bytes(build_colour_zip())
+    Image.open(io.BytesIO(draw_test_picture("red"))).save(folder / "dog.jpg")
+    run = cloud.wait_for_status("dogs", "deployed", "failed", "rejected")
+    assert run["status"] == "deployed", run
+    return folder
+
+
+@pytest.mark.parametrize("page", [name for name, commands in SHELL.items() if commands])
+def test_the_commands_of_a_page_work(cloud: LocalCloud, reader: Path, page: str) -> None:
+    """Typed one after another, after `. .localcloud/env`, none of them fails."""
+    script = PREAMBLE + f". {cloud.home / 'env'}\nset -x\n" + "\n".join(SHELL[page])
+    environment = {"HOME": str(reader), "PATH": f"{PROJECT / '.venv/bin'}:{os.environ['PATH']}"}
+    done = subprocess.run(["bash", "-c", script], cwd=reader, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+
+
+@pytest.fixture
+def ports() -> dict[str, str]:
+    """The environment of a reader whose usual ports are taken."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+    return inherited | {"AWS_PORT": str(find_free_port()), "PORT": str(find_free_port())}
+
+
+def test_make_up_stays_until_control_c(ports: dict[str, str], tmp_path: Path) -> None:
+    """It writes the file of variables, serves, and ends with everything it started."""
+    environment = ports | {"LOCALCLOUD_HOME": str(tmp_path / "state")}
+    process = subprocess.Popen(
+        ["make", "up"], cwd=PROJECT, env=environment, stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
+    try:
+        env_file = tmp_path / "state" / "env"
+        wait_until(lambda: env_file.exists() or None, within=60, what="make up has written .localcloud/env")
+        assert read_env_file(env_file)["API_URL"] == f"http://127.0.0.1:{ports['PORT']}/api"
+    finally:
+        os.killpg(process.pid, signal.SIGINT)  # what Ctrl-C in a terminal does
+        printed, _ = process.communicate(timeout=60)
+    assert "Whippet is up" in printed
+    assert not env_file.exists()
+
+
+def test_make_demo_runs_the_whole_pipeline_on_digits(ports: dict[str, str], tmp_path: Path) -> None:
+    """It ends by itself, with the accuracy and the answers that it promises."""
+    environment = ports | {"LOCALCLOUD_HOME": str(tmp_path / "state")}
+    done = subprocess.run(["make", "demo"], cwd=PROJECT, env=environment, capture_output=True, text=True, timeout=900)
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = re.search(r"test accuracy\s+([\d.]+)", done.stdout)
+    assert found, done.stdout
+    assert float(found[1]) >= 0.96
+    assert done.stdout.count("✓") == 3
+    assert "trial 4 Completed" in done.stdout
