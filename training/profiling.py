@@ -131,7 +131,7 @@ class OperatorWindow:
     def start(self) -> None:
         activities = [torch.profiler.ProfilerActivity.CPU]
         activities += [torch.profiler.ProfilerActivity.CUDA] if self.on_gpu else []
-        self.profile = torch.profiler.profile(activities=activities)
+        self.profile = torch.profiler.profile(activities=activities, acc_events=True)
         self.profile.start()
         self.running = True
 
