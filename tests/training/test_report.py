@@ -1,0 +1,192 @@
+"""The report: one file that reaches for nothing, whole with every file there and sound with any of them missing."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Sequence
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+import report
+from report_data import read_findings
+from report_page import BEGIN, END
+
+from tests.support.report_runs import JOB, RUN, draw_picture, write_json, write_run
+
+ANCHORS = ["result", "dataset", "tuning", "curves", "evaluation", "debugger", "profiler", "reproduce"]
+# Each file, and the parts that are drawn from it.
+FILES = {
+    "metrics.jsonl": ("result", "dataset", "curves", "reproduce"),
+    "evaluation.json": ("result", "dataset", "evaluation"),
+    "predictions.json": ("dataset", "evaluation"),
+    "rules.json": ("debugger",),
+    "execution_plan.json": ("profiler",),
+    "baseline.json": ("result", "evaluation"),
+    "profile/timeline.json": ("result", "profiler"),
+    "profile/operators.json": ("profiler",),
+    "profile/system": ("profiler",),
+    "profiler-reports": ("profiler",),
+}
+NASTY = ["<b>&amp;", "$x^2$ \\frac", "héllo 犬", "a" * 90]
+
+
+class Outline(HTMLParser):
+    """The ids of sections, what is not closed, and every address that the page names."""
+
+    VOID = frozenset({"meta", "br", "img"})
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.sections: list[str] = []
+        self.open: list[str] = []
+        self.addresses: list[str] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = dict(attrs)
+        self.addresses += [value or "" for name, value in attrs if name in ("src", "href", "xlink:href", "srcset")]
+        if tag == "section":
+            self.sections.append(given.get("id") or "")
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attrs)
+        if tag not in self.VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folders of a run of three classes."""
+    return write_run(tmp_path_factory.mktemp("run") / "jobs", classes=3, images=60).parent
+
+
+@pytest.fixture
+def jobs(run: Path, tmp_path: Path) -> Path:
+    """A copy of them, to be broken."""
+    return Path(shutil.copytree(run, tmp_path / "jobs"))
+
+
+def write(jobs: Path, **options: Any) -> str:
+    """Write the report of the run; its text."""
+    return report.write_report(jobs / JOB, jobs, **options).read_text(encoding="utf-8")
+
+
+def draw_parts(jobs: Path, wanted: Sequence[str]) -> dict[str, str]:
+    """Some parts of the run's report."""
+    parts = report.list_parts(read_findings(jobs / JOB, jobs), draw_picture, {})
+    return {anchor: tell() for anchor, _, tell in parts if anchor in wanted}
+
+
+def complain(text: str) -> None:
+    raise AssertionError(text)
+
+
+def test_a_report_has_every_part_in_order_and_reaches_for_nothing(run: Path) -> None:
+    """Eight sections, all tags closed, and no address but anchors and data in the file itself."""
+    page = write(run, pictures=draw_picture, about={"run_id": RUN, "versions": {"torch": "2.10"}}, warn=complain)
+    outline = Outline(page)
+    assert outline.sections == ANCHORS
+    assert outline.open == []
+    assert all(address.startswith(("#", "data:image/")) for address in outline.addresses)
+    assert not re.search(r"url\((?!#)|@import|<script", page)
+    assert "could not be drawn" not in page
+    assert not re.search(r"#0[01]0[12]0\d", page), "a stand-in colour was left in a chart"
+
+
+def test_a_report_tells_what_the_files_say(run: Path) -> None:
+    """Trials, rules, gains and advice stand in it, and the pictures are inside."""
+    page = write(run, pictures=draw_picture)
+    for text in (
+        "The best of 4 trials", "Overfit", "BatchSize", "1.9 times as fast", "A batch of 64 would", "linear head",
+        "aten::operator_1", "in train too", "95 % confidence", "called", "train.py", "data:image/jpeg;base64,",
+    ):  # fmt: skip
+        assert text in page
+    assert page.count(BEGIN) == page.count(END) == 1
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_report_does_without_any_one_file(jobs: Path, name: str) -> None:
+    """A part whose file is missing says so, or leaves out what it would have told."""
+    path = jobs / JOB / name
+    whole = draw_parts(jobs, FILES[name])
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
+    for anchor, text in draw_parts(jobs, FILES[name]).items():
+        assert text
+        assert text != whole[anchor]
+
+
+def test_a_report_of_an_empty_folder_is_a_report(tmp_path: Path) -> None:
+    """With nothing there at all, every part says that it has nothing."""
+    (tmp_path / JOB).mkdir()
+    page = write(tmp_path, warn=complain)
+    assert Outline(page).sections == ANCHORS
+    assert page.count('class="note"') >= 6
+
+
+@pytest.mark.parametrize(
+    "broken", ['{"classes": 5, "test": [1]}', "[]", "{", "null", '{"rules": [{}], "phases": {"a": {}}}']
+)
+def test_a_report_outlives_broken_files(jobs: Path, broken: str) -> None:
+    """What cannot be read counts as missing, and what makes no sense spoils its own part alone, with a warning."""
+    warnings: list[str] = []
+    for name in [name for name in FILES if name.endswith(".json")]:
+        (jobs / JOB / name).write_text(broken)
+    page = write(jobs, warn=warnings.append)
+    assert Outline(page).sections == ANCHORS
+    assert page.count(BEGIN) == 1
+    assert "The best of 4 trials" in page
+    assert len(warnings) == page.count("could not be drawn")
+
+
+def test_class_names_of_any_kind_stand_as_they_are(jobs: Path) -> None:
+    """Names that look like markup or formulas are text; long ones are cut in charts."""
+    for name in ("evaluation", "predictions"):
+        path = jobs / JOB / f"{name}.json"
+        content = json.loads(path.read_text())
+        content["classes"] = NASTY[:3]
+        for row, text in zip(content.get("test", {}).get("classes", []), NASTY, strict=False):
+            row["class"] = text
+        write_json(path, content)
+    page = write(jobs, warn=complain)
+    assert Outline(page).open == []
+    assert "<b>&amp;" not in page
+    assert "&lt;b&gt;&amp;amp;" in page
+    assert "$x^2$" in page
+
+
+@pytest.mark.parametrize(("classes", "images"), [(2, 12), (133, 836)])
+def test_a_report_of_few_and_of_many_classes_is_small(tmp_path: Path, classes: int, images: int) -> None:
+    """Each class has its row in the matrix and in the table, and the file stays below its limit."""
+    folder = write_run(tmp_path / "jobs", classes=classes, images=images, trials=2)
+    path = report.write_report(folder, folder.parent, pictures=draw_picture, warn=complain)
+    page = path.read_text()
+    assert path.stat().st_size <= report.MAX_BYTES
+    assert f"Confusion matrix of {classes} classes" in page
+    assert f"All {classes} classes" in page
+
+
+def test_a_report_that_grows_too_large_is_written_without_pictures(run: Path) -> None:
+    """Better no pictures than a file that cannot be mailed."""
+    warnings: list[str] = []
+    page = report.build_report(run / JOB, run, draw_picture, {}, warnings.append)
+    small = report.write_report(run / JOB, run, pictures=draw_picture, limit=len(page) - 1, warn=warnings.append)
+    assert "data:image" not in small.read_text()
+    assert "without pictures" in warnings[-1]
+
+
+def test_trials_without_an_evaluation_are_listed_as_such(jobs: Path) -> None:
+    """A trial that failed or was cut off is part of the story."""
+    (jobs / f"{RUN}-001-0123abcd" / "evaluation.json").unlink()
+    assert "no evaluation" in write(jobs, warn=complain)

@@ -1,0 +1,87 @@
+"""The report of a run, written by its last training: one HTML file that needs nothing else.
+
+It is made of what the jobs left in their folders, so a part whose file is missing says so, and the others stand. The
+control plane puts its verdict on the whole run between two marks when the run has ended. matplotlib is imported on
+use alone: without it a training has no report, and goes on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from metrics import log
+from PIL import Image
+from report_data import Findings, read_findings
+
+MAX_BYTES = 5_000_000
+PictureSource = Callable[[str, int], Image.Image]
+
+
+def write_report(
+    job_folder: Path,
+    jobs_folder: Path,
+    *,
+    pictures: PictureSource | None = None,
+    about: Mapping[str, Any] | None = None,
+    warn: Callable[[str], None] = log,
+    limit: int = MAX_BYTES,
+) -> Path:
+    """Write job_folder/report.html, without pictures where it would have more than `limit` bytes; its path.
+
+    jobs_folder: holds the folders of the trials too. pictures: gives the picture of (split, number), where the images
+    are at hand. about: what else leads to the same training, such as versions. Raises ImportError without matplotlib.
+    """
+    page = build_report(job_folder, jobs_folder, pictures, about or {}, warn)
+    if len(page) > limit and pictures:
+        warn(f"WARNING: the report would have {len(page):,} bytes, so it is written without pictures")
+        page = build_report(job_folder, jobs_folder, None, about or {}, warn)
+    path = job_folder / "report.html"
+    partial = path.with_suffix(".partial")
+    partial.write_bytes(page)
+    return partial.replace(path)
+
+
+def build_report(
+    job_folder: Path,
+    jobs_folder: Path,
+    pictures: PictureSource | None,
+    about: Mapping[str, Any],
+    warn: Callable[[str], None],
+) -> bytes:
+    """Make the page, in UTF-8."""
+    from report_page import BEGIN, END, attempt, build_page
+
+    found = read_findings(job_folder, jobs_folder)
+    parts = list_parts(found, pictures, about)
+    drawn = [(anchor, name, attempt(tell, warn, name)) for anchor, name, tell in parts]
+    if BEGIN not in drawn[0][2]:  # the verdict's place must be there, whatever could not be drawn
+        drawn[0] = (*drawn[0][:2], f'<p class="lead">{BEGIN}{END}</p>{drawn[0][2]}')
+    run = str(about.get("run_id") or job_folder.name.removesuffix("-train"))
+    chosen = found.job.hyperparameters
+    told = [str(chosen[name]) for name in ("architecture",) if name in chosen]
+    told += [f"{chosen['image_size']} px"] if "image_size" in chosen else []
+    return build_page(f"Report of {run}", escape(", ".join([*told, f"job {job_folder.name}"])), drawn).encode()
+
+
+def list_parts(
+    found: Findings, pictures: PictureSource | None, about: Mapping[str, Any]
+) -> list[tuple[str, str, Callable[[], str]]]:
+    """List the parts in their order: (anchor, title, what draws it)."""
+    # Imported here, since they draw: matplotlib takes a second, and may be missing.
+    from report_evaluation import tell_evaluation
+    from report_health import tell_debugger, tell_profiler
+    from report_sections import tell_curves, tell_dataset, tell_reproduction, tell_tuning, tell_verdict
+
+    return [
+        ("result", "Verdict", lambda: tell_verdict(found)),
+        ("dataset", "Dataset", lambda: tell_dataset(found)),
+        ("tuning", "Tuning", lambda: tell_tuning(found)),
+        ("curves", "Training curves", lambda: tell_curves(found)),
+        ("evaluation", "Evaluation", lambda: tell_evaluation(found, pictures)),
+        ("debugger", "Debugger", lambda: tell_debugger(found)),
+        ("profiler", "Profiler", lambda: tell_profiler(found)),
+        ("reproduce", "How to reproduce it", lambda: tell_reproduction(found, about)),
+    ]

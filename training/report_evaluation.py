@@ -1,0 +1,139 @@
+"""The evaluation's part of a report: by class, confusion, most confused pairs, mistakes, labels that look wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from report_charts import TYPICAL_CLASSES, draw_calibration, draw_classes
+from report_choices import find_interval, find_mistakes, find_pairs, find_suspects, list_judged
+from report_data import Findings
+from report_matrix import NUMBERED, cut_matrix, draw_matrix, pick_confused
+from report_page import figure, fold, note, paragraph, percent, table, title
+from report_pictures import PictureSource, show_pairs, show_shots
+
+PAIRS, EXAMPLES, MISTAKES, SUSPECTS = 9, 2, 24, 24
+MEASURES = {
+    "accuracy": "accuracy",
+    "macro_precision": "macro precision",
+    "macro_recall": "macro recall",
+    "macro_f1": "macro F1",
+}
+KINDS = {
+    "linear_head": "untuned baseline: a linear head on the frozen features, default settings",
+    "default_hyperparameters": "untuned baseline: default hyperparameters, a third of the epochs",
+}
+
+
+def tell_evaluation(found: Findings, pictures: PictureSource | None) -> str:
+    """Everything about the test split."""
+    test, predictions = found.job.evaluation.get("test") or {}, found.file("predictions")
+    if not test:
+        return note("There is no evaluation.json: the training ended before it could be judged.")
+    parts = [tell_measures(found, test), tell_classes(test), tell_confusion(test)]
+    judged = list_judged(predictions)
+    parts.append(tell_pairs(test, judged, pictures))
+    if not judged:
+        return "".join(
+            [*parts, note("There is no predictions.json, so single images cannot be shown."), tell_calibration(test)]
+        )
+    parts += [tell_mistakes(judged, predictions["classes"], pictures)]
+    parts += [tell_suspects(list_judged(predictions, ("test", "valid")), predictions["classes"], pictures)]
+    return "".join([*parts, tell_calibration(test)])
+
+
+def tell_measures(found: Findings, test: Mapping[str, Any]) -> str:
+    """The test split's measures, beside the validation's and an untuned baseline's."""
+    baseline = found.file("baseline")
+    before = baseline.get("test") or {}
+    low, high = find_interval(test.get("accuracy", 0.0), test.get("images") or 0)
+    told = f"{test.get('images', 0):,} test images took no part in training or selection. "
+    told += f"Of as many others, between {low:.1%} and {high:.1%} would be right (95 % confidence)."
+    heads = ["measure", *(["baseline"] if before else []), "this model", *(["gain"] if before else [])]
+    rows = []
+    for name, shown in MEASURES.items():
+        if name in test:
+            gain = f"{100 * (test[name] - before[name]):+.1f} points" if name in before else ""
+            rows.append(
+                [
+                    shown,
+                    *([percent(before.get(name))] if before else []),
+                    percent(test[name]),
+                    *([gain] if before else []),
+                ]
+            )
+    kind = KINDS.get(str(baseline.get("kind")), "untuned baseline")
+    return paragraph(told) + table(heads, rows) + (paragraph(f"Baseline: {kind}.") if before else "")
+
+
+def tell_classes(test: Mapping[str, Any]) -> str:
+    """Measures by class: the weakest drawn, all of them in a table."""
+    rows = sorted(test.get("classes") or [], key=lambda row: (row["f1"], row["class"]))
+    if not rows:
+        return ""
+    drawn = [row for row in rows if row["support"]][:TYPICAL_CLASSES]
+    caption = (
+        "The weakest on top. Precision: the share of right ones among those called so. Recall: of those that are so."
+    )
+    heads = ["class", "precision", "recall", "F1", "images"]
+    body = [
+        [row["class"], *(percent(row[name]) for name in ("precision", "recall", "f1")), row["support"]] for row in rows
+    ]
+    name = f"The {len(drawn)} weakest of {len(rows)} classes" if len(rows) > len(drawn) else "By class"
+    return title(name) + figure(draw_classes(drawn), caption) + fold(f"All {len(rows)} classes", table(heads, body))
+
+
+def tell_confusion(test: Mapping[str, Any]) -> str:
+    """The matrix; of many classes also a cut of the most confused ones."""
+    confusion, classes = test.get("confusion") or [], [row["class"] for row in test.get("classes") or []]
+    if not confusion or len(classes) != len(confusion):
+        return ""
+    caption = "Rows are labels, columns the model's answers; the deeper the colour, the larger the share of the row."
+    parts = [title("Confusion matrix")]
+    if len(classes) > NUMBERED and (chosen := pick_confused(confusion)):
+        names = [classes[number] for number in chosen]
+        cut = cut_matrix(confusion, chosen)
+        parts.append(
+            figure(draw_matrix(names, cut), f"The {len(chosen)} most confused of {len(classes)} classes. {caption}")
+        )
+        caption = f"All {len(classes)} classes; rest the pointer on a cell for its count."
+    return "".join([*parts, figure(draw_matrix(classes, confusion), caption)])
+
+
+def tell_pairs(test: Mapping[str, Any], judged: Sequence[Any], pictures: PictureSource | None) -> str:
+    classes = [row["class"] for row in test.get("classes") or []]
+    pairs = find_pairs(test.get("confusion") or [], judged, PAIRS, EXAMPLES)
+    body = show_pairs(pairs, classes, pictures) if pairs else paragraph("No image was taken for another class.")
+    return title("Most confused pairs") + body
+
+
+def tell_mistakes(judged: Sequence[Any], classes: Sequence[str], pictures: PictureSource | None) -> str:
+    found = find_mistakes(judged, MISTAKES)
+    wrong = sum(image.predicted != image.label for image in judged)
+    if not found:
+        return title("Worst mistakes") + paragraph("There are none.")
+    told = f"The {len(found)} of {wrong} wrong answers that were given with most confidence."
+    return title("Worst mistakes") + paragraph(told) + show_shots(found, classes, pictures)
+
+
+def tell_suspects(judged: Sequence[Any], classes: Sequence[str], pictures: PictureSource | None) -> str:
+    found = find_suspects(judged, SUSPECTS)
+    told = (
+        "Images of validation and test that look so much like another class, and so little like their label, that the "
+    )
+    told += "label may be wrong (confident learning). Look at them before anything else: a wrong label costs twice."
+    if not found:
+        return title("Labels that look wrong") + paragraph("No label of validation and test looks wrong.")
+    return title("Labels that look wrong") + paragraph(told) + show_shots(found, classes, pictures)
+
+
+def tell_calibration(test: Mapping[str, Any]) -> str:
+    """Whether confidence can be trusted."""
+    calibration = {"ece": 0.0, "temperature": 1.0, "ece_at_temperature": 0.0} | (test.get("calibration") or {})
+    if not calibration.get("bins"):
+        return ""
+    caption = (
+        f"Points on the line: the model is as often right as it says. Mean distance {calibration['ece']:.1%}; "
+        f"at temperature {calibration['temperature']:.2f} it would be {calibration['ece_at_temperature']:.1%}."
+    )
+    return title("Can its confidence be trusted?") + figure(draw_calibration(calibration["bins"]), caption)

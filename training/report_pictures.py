@@ -1,0 +1,68 @@
+"""Pictures in the report: small squares inside the file, with what the model and the label say of them."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Callable, Sequence
+from html import escape
+
+from PIL import Image
+from report_choices import Judged, Pair
+
+SIDE = 132  # pixels, sharp on most screens at the width they are shown
+QUALITY = 72
+TINY = 48  # smaller pictures are shown by their pixels
+PictureSource = Callable[[str, int], Image.Image]
+
+
+def embed(image: Image.Image) -> str:
+    """An <img> that holds the picture: JPEG, or PNG where it is tiny."""
+    small = image.convert("RGB")
+    tiny = max(small.size) <= TINY
+    small.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    kind = "png" if tiny else "jpeg"
+    small.save(buffer, kind.upper(), quality=QUALITY, optimize=True)
+    data = base64.b64encode(buffer.getvalue()).decode()
+    return f'<img alt=""{" class=tiny" if tiny else ""} src="data:image/{kind};base64,{data}">'
+
+
+def place(image: Judged, pictures: PictureSource | None) -> str:
+    """The picture, where there is one to be had."""
+    if pictures is None:
+        return ""
+    try:
+        return embed(pictures(image.split, image.number))
+    except (OSError, IndexError, ValueError):
+        return ""
+
+
+def show_shots(images: Sequence[Judged], classes: Sequence[str], pictures: PictureSource | None) -> str:
+    """Pictures with their label, the model's answer, and the file's name."""
+    return f'<div class="shots">{"".join(show_shot(image, classes, pictures) for image in images)}</div>'
+
+
+def show_shot(image: Judged, classes: Sequence[str], pictures: PictureSource | None) -> str:
+    label, answer = escape(classes[image.label]), escape(classes[image.predicted])
+    name = escape(image.file.rsplit("/", 1)[-1])
+    return (
+        f'<figure class="shot" title="{escape(image.file)}">{place(image, pictures)}'
+        f"label <b>{label}</b> {image.given:.0%}<br>answer <b>{answer}</b> {image.probability:.0%}"
+        f'<br><span class="muted">{escape(image.split)}/…/{name}</span></figure>'
+    )
+
+
+def show_pairs(pairs: Sequence[Pair], classes: Sequence[str], pictures: PictureSource | None) -> str:
+    """The pairs, each with images of the one and a typical image of the other."""
+    return f'<div class="pairs">{"".join(show_pair(pair, classes, pictures) for pair in pairs)}</div>'
+
+
+def show_pair(pair: Pair, classes: Sequence[str], pictures: PictureSource | None) -> str:
+    label, answer = escape(classes[pair.label]), escape(classes[pair.predicted])
+    times = f"{pair.count} time{'s' if pair.count != 1 else ''}"
+    shots = [(each, f"{label}, called {answer}") for each in pair.examples]
+    shots += [(pair.typical, f"a typical {answer}")] if pair.typical else []
+    drawn = [(place(image, pictures), caption) for image, caption in shots]
+    figures = "".join(f"<figure>{picture}{caption}</figure>" for picture, caption in drawn if picture)
+    return f'<div class="pair"><p><b>{label}</b> called <b>{answer}</b>, {times}</p><div>{figures}</div></div>'
