@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -52,13 +53,17 @@ PREFETCHED = 2
 
 @dataclass(frozen=True)
 class Candidate:
-    """A setting that may be changed and changed back while nothing else changes; phases: those it could shorten."""
+    """A setting that may be changed and changed back while nothing else changes.
+
+    phases: those it could shorten. fills: its first steps pay for what later ones save.
+    """
 
     setting: str
     value: str
     phases: tuple[str, ...]
     change: Callable[[], None]
     undo: Callable[[], None]
+    fills: bool = False
 
 
 class Budget:
@@ -76,7 +81,12 @@ class Budget:
 
 
 def choose_plan(
-    setup: Setup, job_folder: Path, course: Course, *, candidates: Sequence[Candidate] | None = None
+    setup: Setup,
+    job_folder: Path,
+    course: Course,
+    *,
+    candidates: Sequence[Candidate] | None = None,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, Any]:
     """Probe the training, try what could help, keep what does, and write execution_plan.json: its content.
 
@@ -88,7 +98,7 @@ def choose_plan(
         return repeat_plan(path, known)
     snapshot = Snapshot(course.learner)
     try:
-        plan = try_out(setup, course, known, snapshot)
+        plan = try_out(setup, course, known, Gauge(snapshot, setup.job.threads, clock))
     finally:
         snapshot.restore()
     write_json(path, plan)
@@ -106,27 +116,45 @@ def repeat_plan(path: Path, known: Sequence[Candidate]) -> dict[str, Any]:
     return plan
 
 
-def try_out(setup: Setup, course: Course, known: Sequence[Candidate], snapshot: Snapshot) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Gauge:
+    """Times steps, each time from where the training will begin."""
+
+    snapshot: Snapshot
+    threads: int
+    clock: Callable[[], float]
+
+    def __call__(self, batches: Batches, steps: int, *, warm_up: int = WARM_UP) -> Probe:
+        self.snapshot.restore()
+        options = {"warm_up": warm_up, "threads": self.threads, "clock": self.clock}
+        return make_steps(self.snapshot.learner, batches, steps, **options)
+
+
+def try_out(setup: Setup, course: Course, known: Sequence[Candidate], gauge: Gauge) -> dict[str, Any]:
     """Compare the candidates one by one, each on top of those that were taken."""
     budget = Budget(setup.chosen.epochs * course.batches.steps)
-    measure = partial(measure_from, snapshot, setup, course.batches)
+    measure = partial(gauge, course.batches)
     probed = max(2, min(PROBED, int(COST * budget.total) - 2 * WARM_UP))
     first = now = measure(probed, warm_up=2 * WARM_UP)
     budget.spend(2 * WARM_UP + probed)
     rows, chosen = [], {}
     for candidate in known:
-        cost = 2 * ROUNDS * (WARM_UP + STEPS)
+        cost = (2 * ROUNDS + candidate.fills) * (WARM_UP + STEPS)
         share = now.share(*candidate.phases)
         evidence = EVIDENCE * share if candidate.phases == ("data",) else 0.0
         if share <= LEAST_GAIN or not budget.allows(cost, evidence):
             continue
+        if candidate.fills:
+            candidate.change()
+            measure(STEPS)
+            candidate.undo()
         before, after = compare_interleaved(candidate.change, candidate.undo, partial(measure, STEPS))
         budget.spend(cost)
         rows.append(describe_candidate(candidate, before, after))
         if rows[-1]["taken"]:
             candidate.change()
             chosen[candidate.setting], now = candidate.value, after
-    recommendations = advise(setup, course, now, snapshot, budget)
+    recommendations = advise(setup, course, now, gauge, budget)
     return {
         "format": 1,
         "chosen": chosen,
@@ -139,12 +167,6 @@ def try_out(setup: Setup, course: Course, known: Sequence[Candidate], snapshot: 
         "steps": budget.total,
         "verdict": sum_up(chosen, first, now),
     }
-
-
-def measure_from(snapshot: Snapshot, setup: Setup, batches: Batches, steps: int, *, warm_up: int = WARM_UP) -> Probe:
-    """Time steps that begin where the training will begin."""
-    snapshot.restore()
-    return make_steps(snapshot.learner, batches, steps, warm_up=warm_up, threads=setup.job.threads)
 
 
 def describe_candidate(candidate: Candidate, before: Probe, after: Probe) -> dict[str, Any]:
@@ -198,15 +220,19 @@ def list_stream_candidates(setup: Setup, stream: ImageStream, batches: Batches) 
     if count_cores() > stream.workers:
         found.append(switch("workers", str(count_cores()), ("data",), stream, "workers", count_cores()))
     if setup.chosen.epochs > 1 and has_room(stream, setup.job.places.output):
-        found.append(switch("cache", "decoded", ("data",), stream, "keeping", True))
+        found.append(switch("cache", "decoded", ("data",), stream, "keeping", True, fills=True))
     found.append(switch("prefetch", str(PREFETCHED), ("data",), batches, "prefetch", PREFETCHED))
     return found
 
 
-def switch(setting: str, value: str, phases: tuple[str, ...], owner: Any, name: str, new: Any) -> Candidate:
+def switch(
+    setting: str, value: str, phases: tuple[str, ...], owner: Any, name: str, new: Any, **more: bool
+) -> Candidate:
     """Make a candidate of an attribute."""
     old = getattr(owner, name)
-    return Candidate(setting, value, phases, lambda: setattr(owner, name, new), lambda: setattr(owner, name, old))
+    return Candidate(
+        setting, value, phases, lambda: setattr(owner, name, new), lambda: setattr(owner, name, old), **more
+    )
 
 
 def make_format_candidate(setup: Setup, batches: Batches) -> Candidate:
@@ -241,7 +267,7 @@ def has_half_precision() -> bool:
     return "avx512_bf16" in flags or "amx_bf16" in flags
 
 
-def advise(setup: Setup, course: Course, now: Probe, snapshot: Snapshot, budget: Budget) -> list[dict[str, Any]]:
+def advise(setup: Setup, course: Course, now: Probe, gauge: Gauge, budget: Budget) -> list[dict[str, Any]]:
     """Recommend a larger batch where a step has much that does not grow with it, with the throughput measured."""
     share, size = now.share(*OVERHEADS), setup.chosen.batch_size
     sizes = [size * factor for factor in (2, 4) if len(setup.dataset.train) >= 2 * size * factor]
@@ -256,7 +282,7 @@ def advise(setup: Setup, course: Course, now: Probe, snapshot: Snapshot, budget:
         batches = Batches(own.fetch, own.labels, own.prepare, batch_size=larger, seed=own.seed, device=own.device)
         batches.prefetch, batches.pin = own.prefetch, own.pin
         try:
-            probe = measure_from(snapshot, setup, batches, STEPS)
+            probe = gauge(batches, STEPS)
         except RuntimeError as error:  # torch's way to say that memory is short
             log(f"a batch of {larger} could not be measured: {error}")
             break

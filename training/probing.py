@@ -23,7 +23,7 @@ from timeline import Step, describe, make_timeline
 LEAST_GAIN = 0.05
 WARM_UP = 1
 STEPS = 2
-ROUNDS = 3
+ROUNDS = 2
 
 
 @dataclass(frozen=True)
@@ -76,9 +76,17 @@ class Snapshot:
             torch.cuda.set_rng_state_all(self.cuda)
 
 
-def make_steps(learner: Learner, batches: Batches, steps: int, *, warm_up: int = WARM_UP, threads: int = 1) -> Probe:
+def make_steps(
+    learner: Learner,
+    batches: Batches,
+    steps: int,
+    *,
+    warm_up: int = WARM_UP,
+    threads: int = 1,
+    clock: Callable[[], float] = time.perf_counter,
+) -> Probe:
     """Make `steps` timed steps on the first batches of the first epoch, after some that are not counted."""
-    timeline = make_timeline(learner.device)
+    timeline = make_timeline(learner.device, clock)
     timeline.every = 1
     timeline.attach(learner)
     batches.mark = timeline.mark

@@ -100,9 +100,9 @@ class Timeline:
         self.handles = []
 
 
-def make_timeline(device: torch.device) -> Timeline:
+def make_timeline(device: torch.device, clock: Callable[[], float] = time.perf_counter) -> Timeline:
     """Make a timeline for a device."""
-    return Timeline(settle=torch.cuda.synchronize, every=10) if device.type == "cuda" else Timeline()
+    return Timeline(clock, torch.cuda.synchronize, 10) if device.type == "cuda" else Timeline(clock)
 
 
 def describe(steps: Sequence[Step], images: Sequence[int]) -> dict[str, Any]:
