@@ -44,6 +44,10 @@ class Unit:
 
 
 IMAGE = {"torch", "torchvision", "numpy", "PIL"}
+# report.py imports what draws late: a training that cannot have matplotlib goes on without a report.
+DRAWN = {f"{name}.py": {"matplotlib"} for name in ("report_charts", "report_drawing", "report_matrix")}
+# debugging.py alone imports these modules, and in a try; itself it has to work without smdebug.
+SMDEBUG = {f"{name}.py": {"smdebug"} for name in ("debug_hook", "debug_reader", "debug_rules", "debug_loss_rules")}
 UNITS = {
     "app": Unit("app.py", {"chalicelib", "chalice", "aws_lambda_powertools"}),
     "chalicelib": Unit(
@@ -51,7 +55,7 @@ UNITS = {
         {"chalicelib", "aws_lambda_powertools", "jsonschema", "smart_open"},
         {"aws.py": {"boto3", "botocore"}, "aws_errors.py": {"botocore"}},
     ),
-    "training": Unit("training/*.py", IMAGE, {"debugging.py": {"smdebug"}, "profiling.py": {"psutil"}}, is_flat=True),
+    "training": Unit("training/*.py", IMAGE, {**SMDEBUG, **DRAWN, "profiling.py": {"psutil"}}, is_flat=True),
     "inference": Unit("inference/*.py", IMAGE, {"refusals.py": {"sagemaker_inference"}}, is_flat=True),
     "localcloud": Unit(
         "localcloud/**/*.py",

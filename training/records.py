@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
+from artifact import list_versions
 from pixels import MEAN, STD, choose_resize
 from preparation import Setup
 
@@ -23,6 +25,7 @@ def describe_start(setup: Setup) -> dict[str, Any]:
         "pretrained": setup.pretrained,
         "fine_tune": setup.chosen.fine_tune,
         "device": setup.device.type,
+        "hyperparameters": {name: value for name, value in asdict(setup.chosen).items() if name != "run_id"},
     }
 
 
@@ -70,3 +73,9 @@ def describe_model(setup: Setup, valid: dict[str, Any], test: dict[str, Any]) ->
 
 def pick(values: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
     return {name: values[name] for name in names}
+
+
+def describe_origin(setup: Setup) -> dict[str, Any]:
+    """Say what a report tells beside hyperparameters, so that the training can be done again."""
+    images = hashlib.sha256("".join(sorted(setup.dataset.train.hashes)).encode()).hexdigest()[:16]
+    return {"run_id": setup.chosen.run_id, "training images (hash)": images, "versions": list_versions()}

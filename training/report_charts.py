@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, PercentFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator, PercentFormatter
 from report_choices import Importance
 from report_data import JobRecord
 from report_drawing import GOOD, INK, LINE, MUTED, SERIES, drawing, shorten, to_svg
@@ -104,7 +104,7 @@ def draw_values(axes: Axes, each: Importance, best: Any) -> None:
         axes.set_xscale("log")
         axes.xaxis.set_major_locator(LogLocator(numticks=4))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.xaxis.set_minor_locator(NullLocator())
     else:
         axes.set_xticks(range(len(distinct)), distinct)
         axes.set_xlim(-0.6, len(distinct) - 0.4)

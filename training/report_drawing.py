@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import re
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from html import escape
@@ -76,8 +77,11 @@ def to_svg(figure: Figure, label: str, *, tips: Sequence[str] = ()) -> str:
 
     tips: a text for each path in the group `cells`, shown where a pointer rests on it.
     """
-    with matplotlib.rc_context(STYLE):
+    with matplotlib.rc_context(STYLE), warnings.catch_warnings():
+        # Its own font may lack a letter; the page's font is what draws it.
+        warnings.filterwarnings("ignore", "Glyph .* missing")
         buffer = io.StringIO()
+        settle(figure)
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     text = buffer.getvalue()
     width = round(figure.get_figwidth() * 72)
@@ -89,6 +93,14 @@ def to_svg(figure: Figure, label: str, *, tips: Sequence[str] = ()) -> str:
     body = re.sub(r"\n\s*", "\n", add_tips(body, tips))
     head = f'<svg xmlns:xlink="http://www.w3.org/1999/xlink" viewBox="{box[1] if box else "0 0 1 1"}"'
     return f'{head} role="img" aria-label="{escape(label)}" style="width:{width}px">{body}'
+
+
+def settle(figure: Figure) -> None:
+    """Lay the figure out once: saving it would draw it once more for that."""
+    engine = figure.get_layout_engine()
+    if engine:
+        engine.execute(figure)
+        figure.set_layout_engine("none")
 
 
 def add_tips(body: str, tips: Sequence[str]) -> str:

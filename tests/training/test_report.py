@@ -75,6 +75,19 @@ def jobs(run: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(run, tmp_path / "jobs"))
 
 
+@pytest.fixture
+def judged(jobs: Path) -> Path:
+    """A run of which only the evaluation and the predictions are left, so that little is drawn."""
+    for folder in jobs.glob("*/"):
+        if folder.name != JOB:
+            shutil.rmtree(folder)
+    for name in ("profile", "profiler-reports"):
+        shutil.rmtree(jobs / JOB / name)
+    (jobs / JOB / "metrics.jsonl").unlink()
+    (jobs / JOB / "execution_plan.json").unlink()
+    return jobs
+
+
 def write(jobs: Path, **options: Any) -> str:
     """Write the report of the run; its text."""
     return report.write_report(jobs / JOB, jobs, **options).read_text(encoding="utf-8")
@@ -135,9 +148,7 @@ def test_a_report_of_an_empty_folder_is_a_report(tmp_path: Path) -> None:
     assert page.count('class="note"') >= 6
 
 
-@pytest.mark.parametrize(
-    "broken", ['{"classes": 5, "test": [1]}', "[]", "{", "null", '{"rules": [{}], "phases": {"a": {}}}']
-)
+@pytest.mark.parametrize("broken", ['{"classes": 5, "test": [1], "rules": [{}], "phases": {"a": {}}}', "[]", "{"])
 def test_a_report_outlives_broken_files(jobs: Path, broken: str) -> None:
     """What cannot be read counts as missing, and what makes no sense spoils its own part alone, with a warning."""
     warnings: list[str] = []
@@ -150,16 +161,16 @@ def test_a_report_outlives_broken_files(jobs: Path, broken: str) -> None:
     assert len(warnings) == page.count("could not be drawn")
 
 
-def test_class_names_of_any_kind_stand_as_they_are(jobs: Path) -> None:
+def test_class_names_of_any_kind_stand_as_they_are(judged: Path) -> None:
     """Names that look like markup or formulas are text; long ones are cut in charts."""
     for name in ("evaluation", "predictions"):
-        path = jobs / JOB / f"{name}.json"
+        path = judged / JOB / f"{name}.json"
         content = json.loads(path.read_text())
         content["classes"] = NASTY[:3]
         for row, text in zip(content.get("test", {}).get("classes", []), NASTY, strict=False):
             row["class"] = text
         write_json(path, content)
-    page = write(jobs, warn=complain)
+    page = write(judged, warn=complain)
     assert Outline(page).open == []
     assert "<b>&amp;" not in page
     assert "&lt;b&gt;&amp;amp;" in page
@@ -177,16 +188,15 @@ def test_a_report_of_few_and_of_many_classes_is_small(tmp_path: Path, classes: i
     assert f"All {classes} classes" in page
 
 
-def test_a_report_that_grows_too_large_is_written_without_pictures(run: Path) -> None:
+def test_a_report_that_grows_too_large_is_written_without_pictures(judged: Path) -> None:
     """Better no pictures than a file that cannot be mailed."""
     warnings: list[str] = []
-    page = report.build_report(run / JOB, run, draw_picture, {}, warnings.append)
-    small = report.write_report(run / JOB, run, pictures=draw_picture, limit=len(page) - 1, warn=warnings.append)
-    assert "data:image" not in small.read_text()
+    page = write(judged, pictures=draw_picture, limit=1000, warn=warnings.append)
+    assert "data:image" not in page
     assert "without pictures" in warnings[-1]
 
 
 def test_trials_without_an_evaluation_are_listed_as_such(jobs: Path) -> None:
     """A trial that failed or was cut off is part of the story."""
     (jobs / f"{RUN}-001-0123abcd" / "evaluation.json").unlink()
-    assert "no evaluation" in write(jobs, warn=complain)
+    assert "no evaluation" in draw_parts(jobs, ["tuning"])["tuning"]
