@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+export CHROMIUM ?= /usr/bin/chromium
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo up test test-contracts check format lint types lock openapi bench clean
@@ -27,8 +28,15 @@ demo: $(INSTALLED) ## run the whole pipeline on scanned digits, or on DATASET=pa
 up: $(INSTALLED) ## start the local cloud and the app, until Ctrl-C (AWS_PORT, PORT change the ports)
 	@$(BIN)/python -m localcloud up
 
-test: $(INSTALLED) ## run every test, the fast ones first
+test: $(INSTALLED) $(CHROMIUM) ## run every test, the fast ones first
 	@$(BIN)/python -m pytest tests
+
+$(CHROMIUM): # the page is tested in a real browser
+	@test "$$(id -u)" = 0 && command -v apt-get >/dev/null || { echo "The page's tests need Chromium, and $@ is not there."; \
+	  echo "Install it (Debian, Ubuntu: sudo apt-get install chromium), or name yours: make CHROMIUM=PATH $(MAKECMDGOALS)"; exit 1; }
+	@echo "Installing Chromium, for the tests of the page (once) ..."
+	@apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends \
+	  chromium fonts-dejavu-core >/dev/null
 
 test-contracts: $(INSTALLED) ## run training/ and inference/ under AWS's own toolkits
 	@$(BIN)/python -m pytest tests/contracts

@@ -61,9 +61,10 @@ export function short(value) {
   return Number.isFinite(parsed) ? String(Number(parsed.toPrecision(4))) : plain;
 }
 
-/** Seconds as people say them: 8.3 s, 4 min 05 s, 2 h 10 min. */
+/** Seconds as people say them: 520 ms, 8.3 s, 4 min 05 s, 2 h 10 min. */
 export function duration(seconds) {
   if (!Number.isFinite(seconds)) return dash;
+  if (seconds > 0 && seconds < 1) return `${Math.round(seconds * 1000)} ms`;
   if (seconds < 60) return `${seconds < 10 ? seconds.toFixed(1) : Math.round(seconds)} s`;
   const whole = Math.round(seconds);
   const [hours, minutes] = [Math.floor(whole / 3600), Math.floor((whole % 3600) / 60)];
@@ -72,6 +73,7 @@ export function duration(seconds) {
 
 export function bytes(count) {
   if (!Number.isFinite(count)) return dash;
+  if (count === 1) return "1 byte";
   const power = Math.min(Math.floor(Math.log10(Math.max(count, 1)) / 3), 3);
   return `${(count / 1000 ** power).toFixed(power ? 1 : 0)} ${["bytes", "kB", "MB", "GB"][power]}`;
 }

@@ -33,12 +33,14 @@ function drawEvaluation(evaluation) {
 
 function drawRules({ rules, rule_stop: stop }) {
   if (!rules) return null;
-  const rows = (rules.rules ?? []).map((rule) => [rule.name, verdict(rule.status), rule.details ?? ""]);
+  const rows = (rules.rules ?? []).map((rule) => [rule.name, verdict(rule.status), text(rule.details)]);
   return section("Debugger",
     stop && callout("warn", `${stop.rule} ended the training at step ${stop.step}`, h("p", {}, stop.reason)),
     rules.hook?.available === false && callout("warn", "The debugger did not run", h("p", {}, rules.hook.reason)),
     rows.length > 0 && table("Rules of the debugger", ["Rule", "Result", "What it saw"], rows));
 }
+
+const text = (words) => h("span", { class: "text" }, words ?? "");
 
 function verdict(status) {
   const words = { NoIssuesFound: ["fine", "deployed"], IssuesFound: ["issue found", "failed"], Error: ["not judged", "stopped"] };
@@ -53,7 +55,7 @@ function drawProfile({ timeline, execution_plan: plan, profiler_rules: reports }
     plan?.verdict && h("p", {}, plan.verdict),
     plan && drawBeforeAfter(plan),
     timeline?.phases && [h("h3", {}, "Where a step's time goes"), drawPhases(timeline.phases)],
-    judged.length > 0 && table("Rules of the profiler", ["Rule", "Result", "What it saw"], judged.map(([name, report]) => [name, verdict(report.RuleTriggered ? "IssuesFound" : "NoIssuesFound"), detail(report)])),
+    judged.length > 0 && table("Rules of the profiler", ["Rule", "Result", "What it saw"], judged.map(([name, report]) => [name, verdict(report.RuleTriggered ? "IssuesFound" : "NoIssuesFound"), text(detail(report))])),
     (plan?.recommendations ?? []).length > 0 && [h("h3", {}, "Worth trying"), h("ul", {}, plan.recommendations.map((each) => h("li", {}, each.text)))]);
 }
 

@@ -45,8 +45,8 @@ function progress(run) {
   const done = run.trials.filter((trial) => trial.ended_at).length;
   return tiles([
     run.trials.length > 0 && ["Trials", `${done} of ${Math.max(wanted ?? 0, run.trials.length)}`],
-    run.best && ["Best score so far", short(run.best.objective)],
-    run.metrics?.test && ["Test accuracy", percent(run.metrics.test.accuracy), `${run.metrics.test.images} images`],
+    run.best && [isOver(run) ? "Best trial’s score" : "Best score so far", short(run.best.objective)],
+    run.metrics?.test && ["Test accuracy", percent(run.metrics.test.accuracy), run.metrics.test.images && `${run.metrics.test.images} images`],
     ["Time", duration(run.seconds)],
     ["Billable", duration(run.billable_seconds), isOver(run) ? null : "so far"],
   ]);

@@ -30,7 +30,8 @@ class List {
     this.rows = new Map();
   }
 
-  show(runs) {
+  /** Show these; of what is not in the list yet, a further page is older than all of it, a new look newer. */
+  show(runs, { isOlder = false } = {}) {
     for (const run of runs) {
       const told = JSON.stringify(run);
       const held = this.rows.get(run.run_id);
@@ -42,11 +43,8 @@ class List {
       this.rows.set(run.run_id, { told, element });
     }
     const added = runs.map((run) => this.rows.get(run.run_id).element).filter((each) => each.parentNode !== this.element);
-    const known = this.element.firstChild;
-    // what is not in the list yet is newer than all of it, or, for a further page, older than all of it
-    const newer = known && runs[0].run_id !== known.dataset.key && added.length && added[0].dataset.key === runs[0].run_id;
-    if (newer) this.element.prepend(...added);
-    else this.element.append(...added);
+    if (isOlder) this.element.append(...added);
+    else this.element.prepend(...added);
   }
 }
 
@@ -79,7 +77,7 @@ export async function showRuns(main, { signal }) {
     more.disabled = true;
     try {
       const page = await ask(`runs?limit=${PAGE}&after=${part(older)}`, { signal });
-      list.show(page.runs);
+      list.show(page.runs, { isOlder: true });
       older = page.next;
       more.hidden = !older;
     } finally {

@@ -1,0 +1,58 @@
+"""A browser for the whole folder, and tabs that must close without a complaint."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, sync_playwright
+
+from tests.fakes import World
+from tests.web.browser import Tab, find_chromium, open_tab
+from tests.web.server import serve_world
+
+OpenTab = Callable[..., Tab]
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=find_chromium(), args=["--disable-gpu"])
+        yield started
+        started.close()
+
+
+@pytest.fixture
+def open_any(browser: Browser) -> Iterator[OpenTab]:
+    """Opens tabs. Each test fails whose page left an error in the console, unless it clears `complaints`."""
+    tabs: list[Tab] = []
+
+    def open_one(address: str, **options: Any) -> Tab:
+        tabs.append(open_tab(browser, address, **options))
+        return tabs[-1]
+
+    yield open_one
+    for tab in tabs:
+        tab.page.context.close()
+    assert [tab.complaints for tab in tabs if tab.complaints] == []
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+@pytest.fixture
+def address(world: World) -> Iterator[str]:
+    """The page over a world that each test fills as it likes."""
+    with serve_world(world) as served:
+        yield served
+
+
+@pytest.fixture
+def tab(open_any: OpenTab, address: str) -> Tab:
+    """A tab of somebody who has signed in."""
+    opened = open_any(address)
+    opened.sign_in("ann-token")
+    return opened

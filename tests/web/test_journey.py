@@ -1,0 +1,48 @@
+"""From a zip dropped in the page to a picture's classes, on the local cloud with real trials."""
+
+from __future__ import annotations
+
+import json
+
+from tests.end_to_end.conftest import SMALL_RECIPE
+from tests.support.local_cloud import LocalCloud
+from tests.support.pictures import build_colour_zip, draw_test_picture
+from tests.web.conftest import OpenTab
+
+WITHIN = 240_000  # milliseconds
+
+
+def test_from_a_dropped_zip_to_a_prediction(cloud: LocalCloud, open_any: OpenTab) -> None:
+    """The upload goes from the page straight to the bucket, the run is followed to its end, the model is asked."""
+    cloud.upload("dropped.json", json.dumps(SMALL_RECIPE | {"trials": 1, "parallel_trials": 1}).encode())
+    tab = open_any(f"{cloud.variables['API_URL']}/")
+    tab.sign_in(cloud.variables["API_TOKEN"])
+    tab.go("datasets")
+    tab.drop(".drop", "dropped.zip", "application/zip", build_colour_zip(seed=5))
+    tab.page.get_by_text("Checked: its run has begun").wait_for()
+    tab.keep("journey-1-uploaded")
+    tab.page.get_by_role("link", name="Follow the run").click()
+    tab.page.locator("[aria-current=step]").wait_for()
+    tab.keep("journey-2-on-its-way")
+    tab.page.get_by_role("link", name="Use the model").wait_for(timeout=WITHIN)
+    tab.page.get_by_role("heading", name="Class by class").wait_for()
+    tab.keep("journey-3-deployed")
+    tab.page.get_by_role("link", name="Use the model").click()
+    tab.drop(".drop", "green.png", "image/png", draw_test_picture("green"))
+    best = tab.page.get_by_role("list", name="Classes, the likeliest first").get_by_role("listitem").first
+    best.wait_for()
+    assert "green" in best.inner_text()
+    tab.keep("journey-4-asked")
+
+
+def test_a_rejected_zip_shows_its_problems_where_it_was_dropped(cloud: LocalCloud, open_any: OpenTab) -> None:
+    """Without leaving the page: what is wrong, and how to mend it. A file that is no zip is not even sent."""
+    tab = open_any(f"{cloud.variables['API_URL']}/")
+    tab.sign_in(cloud.variables["API_TOKEN"])
+    tab.go("datasets")
+    tab.drop(".drop", "not packed.txt", "text/plain", b"x")
+    tab.page.get_by_text("is no .zip").wait_for()
+    tab.drop(".drop", "torn & broken.zip", "application/zip", b"this is no archive")
+    tab.page.get_by_text("Rejected: mend this, and drop it again").wait_for()
+    tab.keep("dataset-rejected")
+    assert tab.find_barriers() == []

@@ -1,0 +1,230 @@
+"""The page in a real browser, over accounts with different pasts."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.fakes import World
+from tests.web.browser import NARROW, WIDE, Tab
+from tests.web.conftest import OpenTab
+from tests.web.stories import advance, fill_with_runs, tell_of_a_failure, tell_of_a_model, tell_of_a_tuning
+
+
+def test_a_wrong_token_opens_nothing(open_any: OpenTab, address: str) -> None:
+    """It is refused in words; the right one opens, is kept for the session alone, and is gone after signing out."""
+    tab = open_any(address)
+    tab.page.goto(address)
+    tab.page.get_by_label("Token").fill("wrong")
+    tab.page.keyboard.press("Enter")
+    tab.page.get_by_text("unknown or withdrawn").wait_for()
+    tab.complaints.clear()  # the browser notes the 401
+    tab.sign_in("ann-token")
+    assert "ann-token" not in tab.page.url
+    assert tab.page.evaluate("[localStorage.length, document.cookie, Object.values(sessionStorage)]") == [
+        0,
+        "",
+        ["ann-token"],
+    ]
+    tab.page.get_by_role("button", name="Sign out").click()
+    tab.page.get_by_label("Token").wait_for()
+    assert tab.page.evaluate("sessionStorage.length") == 0
+
+
+def test_a_withdrawn_token_leads_to_the_door(world: World, open_any: OpenTab, address: str) -> None:
+    """Whatever was being looked at, the token is asked for again, and why is said."""
+    tab = open_any(address)
+    tab.sign_in("ann-token")
+    world.secrets.text = '{"tokens": {"bob": "bob-token"}}'
+    world.clock.sleep(61)
+    tab.page.get_by_role("link", name="Models").click()
+    tab.page.get_by_text("unknown or withdrawn").wait_for()
+    tab.complaints.clear()
+
+
+def test_an_empty_system_says_what_to_do(open_any: OpenTab, address: str) -> None:
+    """Each view is whole with nothing to show, and leads to the place where a dataset is dropped."""
+    tab = open_any(address)
+    tab.page.goto(address)
+    tab.page.get_by_label("Token").wait_for()
+    tab.keep("sign-in")
+    tab.sign_in("ann-token")
+    for place, text in (("runs", "No runs yet"), ("models", "No models yet"), ("datasets", "Drop a zip")):
+        tab.go(place)
+        tab.page.get_by_text(text).wait_for()
+        tab.keep(f"empty-{place}")
+        assert tab.find_barriers() == []
+    tab.go("runs")
+    tab.page.get_by_role("link", name="Drop a dataset").click()
+    tab.page.get_by_role("heading", name="Datasets", level=1).wait_for()
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_a_whole_run_can_be_read(world: World, open_any: OpenTab, address: str, dark: bool) -> None:
+    """Quality, classes, confusion, debugger, profiler, curves, trials, dataset, recipe; nothing keeps anyone out."""
+    run_id = tell_of_a_model(world)
+    tab = open_any(address, dark=dark)
+    tab.sign_in("ann-token")
+    tab.go(f"runs/{run_id}")
+    for title in ("How good it is", "Class by class", "Debugger", "Profiler", "Curves", "Tuning", "Dataset"):
+        tab.page.get_by_role("heading", name=title, exact=True).wait_for()
+    assert tab.page.get_by_text("96.4 %").first.is_visible()
+    assert tab.page.get_by_text("87.1 % untuned").is_visible()
+    report = tab.page.get_by_role("link", name="Open the report").get_attribute("href") or ""
+    assert f"/runs/{run_id}/report.html" in report
+    tab.keep("run-dark" if dark else "run")
+    assert tab.find_barriers() == []
+    tab.resize(NARROW)
+    assert tab.find_barriers() == []
+
+
+def test_curves_change_with_the_measure(world: World, tab: Tab) -> None:
+    """The reader chooses what is drawn, by keyboard, and every number is there as a table too."""
+    tab.go(f"runs/{tell_of_a_model(world)}")
+    curves = tab.page.locator("section", has=tab.page.get_by_role("heading", name="Curves", exact=True))
+    assert curves.locator("polyline").count() == 7
+    before = curves.locator("svg").get_attribute("aria-label")
+    curves.get_by_label("Measure").focus()
+    tab.page.keyboard.press("ArrowDown")
+    curves.locator("svg[aria-label^='Accuracy']").wait_for()
+    assert curves.locator("svg").get_attribute("aria-label") != before
+    curves.get_by_text("As a table").click()
+    assert curves.get_by_role("row").count() == 8
+
+
+def test_a_run_is_followed_and_stopped(world: World, tab: Tab) -> None:
+    """On its way it shows stage, trials and curve in the list; what changes appears by itself; it can be stopped."""
+    run_id = tell_of_a_tuning(world)
+    tab.go("runs")
+    head = tab.page.get_by_role("article")
+    head.locator("[aria-current=step]", has_text="tuning").wait_for()
+    head.get_by_text("1 of ").wait_for()
+    assert head.locator("svg.spark").count() == 1
+    tab.keep("runs-live")
+    assert tab.find_barriers() == []
+    head.get_by_role("button", name="Stop this run").click()
+    tab.page.keyboard.press("Escape")
+    assert world.list_keys(f"runs/{run_id}/stop.json") == []
+    head.get_by_role("button", name="Stop this run").click()
+    tab.page.get_by_role("dialog").get_by_role("button", name="Stop this run").click()
+    tab.page.get_by_role("dialog").wait_for(state="detached")
+    world_sees_stop(world, tab, run_id)
+
+
+def world_sees_stop(world: World, tab: Tab, run_id: str) -> None:
+    """The jobs end as they were told to; the list says so without being asked again."""
+    tab.page.get_by_text("Stopping.").wait_for(state="attached")
+    assert world.list_keys(f"runs/{run_id}/stop.json") == [f"runs/{run_id}/stop.json"]
+    advance(world, 3)
+    tab.page.get_by_role("list", name="All runs").get_by_text("stopped", exact=True).wait_for()
+
+
+def test_a_failed_run_says_why_and_can_be_tried_again(world: World, tab: Tab) -> None:
+    """The reason, the trials' own reasons, and the next attempt under a button."""
+    tab.go(f"runs/{tell_of_a_failure(world)}")
+    tab.page.get_by_text("This run failed").wait_for()
+    assert tab.page.get_by_text("trial 1 broke").first.is_visible()
+    tab.keep("run-failed")
+    assert tab.find_barriers() == []
+    tab.page.get_by_role("button", name="Try again").click()
+    tab.page.get_by_text("attempt 2").wait_for()
+
+
+def test_a_rejected_dataset_tells_every_problem(world: World, tab: Tab) -> None:
+    """What pre-flight found stands on the run's page."""
+    world.upload("broken.zip", b"this is no archive")
+    advance(world)
+    tab.go("runs")
+    tab.page.get_by_role("link", name="broken").click()
+    tab.page.get_by_text("This dataset was rejected").wait_for()
+    assert "zip" in tab.page.locator(".callout.bad").inner_text()
+    tab.keep("run-rejected")
+
+
+def test_a_thousand_runs(world: World, tab: Tab) -> None:
+    """The newest hundred at once, the others on demand, each one time and in order."""
+    fill_with_runs(world, 1000)
+    tab.go("runs")
+    rows = tab.page.get_by_role("list", name="All runs").get_by_role("listitem")
+    rows.nth(99).wait_for()
+    assert rows.count() == 100
+    tab.keep("runs-many")
+    for page in range(2, 11):
+        tab.page.get_by_role("button", name="Show older runs").click()
+        rows.nth(page * 100 - 1).wait_for()
+    tab.page.get_by_role("button", name="Show older runs").wait_for(state="hidden")
+    times = rows.locator("time").evaluate_all("all => all.map(each => each.dateTime)")
+    assert len(times) == 1000
+    assert times == sorted(times, reverse=True)
+
+
+def test_models_are_shown_and_deleted_after_a_question(world: World, tab: Tab) -> None:
+    """Accuracy and the run behind it; Cancel keeps the model, the red button takes it down."""
+    run_id = tell_of_a_model(world)
+    tab.go("models")
+    tab.page.get_by_role("link", name=run_id).wait_for()
+    tab.page.get_by_text("accuracy").wait_for()
+    tab.keep("models")
+    assert tab.find_barriers() == []
+    tab.page.get_by_role("link", name="digits", exact=True).click()
+    tab.page.get_by_role("button", name="Delete this model").click()
+    tab.page.get_by_role("button", name="Cancel").click()
+    assert world.sagemaker.kept["Endpoint"]
+    tab.page.get_by_role("button", name="Delete this model").click()
+    assert tab.find_barriers() == []
+    tab.page.get_by_role("button", name="Delete the model").click()
+    tab.page.get_by_text("No models yet").wait_for()
+    assert world.sagemaker.kept["Endpoint"] == {}
+
+
+def test_a_picture_that_cannot_be_read_is_answered_in_words(world: World, tab: Tab) -> None:
+    """A file of another kind gets the route's own refusal, where the answer would be."""
+    tell_of_a_model(world)
+    tab.go("models/digits")
+    tab.drop(".drop", "notes.txt", "text/plain", b"no picture")
+    tab.page.get_by_text("Send the picture's bytes as").wait_for()
+    tab.complaints.clear()  # the browser notes the 415
+
+
+def test_names_are_text_and_nothing_else(world: World, tab: Tab) -> None:
+    """A dataset named like markup is shown as it is named."""
+    name = "<img src=x onerror=alert(1)> & 犬"
+    world.upload(f"{name}.zip", b"this is no archive")
+    advance(world)
+    tab.go("runs")
+    tab.page.get_by_role("link", name=name).click()
+    tab.page.get_by_role("heading", name=name).wait_for()
+    assert tab.page.locator("main img").count() == 0
+
+
+def test_everything_is_reached_by_keyboard(world: World, tab: Tab) -> None:
+    """From the first Tab on: past the skip link, through the menu, into a view whose heading then has the focus."""
+    tell_of_a_model(world)
+    tab.page.reload()
+    tab.page.get_by_role("heading", name="Runs", level=1).wait_for()
+    tab.page.keyboard.press("Tab")
+    assert tab.page.evaluate("document.activeElement.textContent") == "Skip to the content"
+    for _ in range(3):
+        tab.page.keyboard.press("Tab")
+    assert tab.page.evaluate("document.activeElement.textContent") == "Models"
+    tab.page.keyboard.press("Enter")
+    tab.page.get_by_role("heading", name="Models", level=1).wait_for()
+    tab.page.wait_for_function("document.activeElement.tagName == 'H1'")
+    tab.page.keyboard.press("Tab")
+    tab.page.keyboard.press("Enter")
+    tab.page.get_by_role("heading", name="digits", level=1).wait_for()
+    tab.page.wait_for_function("document.activeElement.tagName == 'H1'")
+    tab.page.keyboard.press("Tab")
+    tab.page.keyboard.press("Tab")
+    tab.page.keyboard.press("Tab")
+    assert tab.page.evaluate("document.activeElement.id") == "picture"
+
+
+def test_unknown_places(open_any: OpenTab, address: str) -> None:
+    """A run that is not there is told as the route tells it; an address of no view leads to the runs."""
+    tab = open_any(address, width=WIDE)
+    tab.sign_in("ann-token")
+    tab.go("runs/nothing")
+    tab.page.get_by_text("There is no run").wait_for()
+    tab.complaints.clear()  # the browser notes the 404
+    tab.page.goto(f"{address}#/nowhere")
+    tab.page.get_by_role("heading", name="Runs", level=1).wait_for()
