@@ -12,7 +12,9 @@ from checkpoints import Checkpoint, fingerprint
 from engine import Hook, Progress, Stopped, fit, restore_best
 from evaluate import describe_test, fit_temperature, measure, standard_error
 from features import fit_head
+from inspection import Inspection
 from metrics import MetricsFile, describe, describe_epoch, log
+from predictions import describe_predictions
 from preparation import Course, Setup, extract_split, inputs_of, make_course, prepare
 from records import describe_evaluation, describe_model, describe_start, pick
 from settings import Hyperparameters, Job
@@ -39,13 +41,17 @@ def run(job: Job, chosen: Hyperparameters, stop: Stop, *, begun: float, hooks: S
     metrics = MetricsFile(job.places.checkpoints / "metrics.jsonl")
     begin(setup, progress, metrics)
     stop.defer()
-    finished = train(setup, course, progress, checkpoint, metrics, stop, hooks)
+    inspection = Inspection(setup, course, begun=begun, stop_asked=stop) if chosen.profile else None
+    lookers = [*hooks, *(inspection.open() if inspection else [])]
+    finished = train(setup, course, progress, checkpoint, metrics, stop, lookers)
     if not progress.best_epoch:
         log("stopped before the first epoch ended: there is no model yet")
         return
     restore_best(course.learner.network, progress)
     report_best(progress, metrics)
     ship(setup, course, begun, finished=finished)
+    if inspection and not stop():
+        inspection.close()
     if finished:
         checkpoint.remove()
 
@@ -78,7 +84,10 @@ def train(
     stop: Stop,
     hooks: Sequence[Hook],
 ) -> bool:
-    """Run the epochs; say whether they came to their end, or were stopped with the state saved."""
+    """Run the epochs; say whether they came to their end, or were stopped with the state saved.
+
+    A hook that ends the training with a reason brings it to its end, as patience does.
+    """
 
     def report(record: dict[str, Any]) -> None:
         log(describe_epoch(record))
@@ -100,7 +109,11 @@ def train(
             hooks=hooks,
             stop_asked=stop,
         )
-    except Stopped:
+    except Stopped as stopped:
+        if str(stopped):
+            log(f"ended early: {stopped}")
+            setup.warnings.append(f"the training was ended early: {stopped}")
+            return True
         log(f"stopped in epoch {progress.epoch + 1} of {chosen.epochs}; the state was saved")
         setup.warnings.append(f"the training was stopped after {progress.epoch} of {chosen.epochs} epochs")
         return False
@@ -120,8 +133,11 @@ def ship(setup: Setup, course: Course, begun: float, *, finished: bool) -> None:
     seconds = time.time() - begun
     evaluation = describe_evaluation(setup, valid, error, test, finished=finished, seconds=seconds)
     write_json(places.checkpoints / "evaluation.json", evaluation)
-    shown = pick(test, ("accuracy", "macro_precision", "macro_recall", "macro_f1"))
-    log(" ".join(describe("test", shown)))
+    if setup.chosen.profile:
+        shown = describe_predictions(data, {"valid": valid_logits, "test": test_logits}, temperature)
+        write_json(places.checkpoints / "predictions.json", shown)
+    told = pick(test, ("accuracy", "macro_precision", "macro_recall", "macro_f1"))
+    log(" ".join(describe("test", told)))
 
 
 def report_best(progress: Progress, metrics: MetricsFile) -> None:

@@ -17,6 +17,21 @@ OBJECTIVES = ("score", "accuracy", "macro_f1")
 PRETRAINED = ("auto", "imagenet", "none")
 DEPTHS = ("head", "last_block", "all")
 SWITCHES = ("auto", "true", "false")
+RULES = (
+    "VanishingGradient",
+    "ExplodingTensor",
+    "LossNotDecreasing",
+    "Overfit",
+    "Overtraining",
+    "PoorWeightInitialization",
+    "DeadRelu",
+    "SaturatedActivation",
+    "WeightUpdateRatio",
+    "UnchangedTensor",
+    "AllZero",
+    "ClassImbalance",
+    "Confusion",
+)
 CACHES = ("auto", "memory", "none")
 
 
@@ -37,6 +52,7 @@ class Hyperparameters:
     patience: int = 0
     pretrained: str = "auto"
     profile: bool = False
+    stop_on_rules: tuple[str, ...] = ()
     cache: str = "auto"
     learning_rate: float = 1.0
     batch_size: int = 32
@@ -105,6 +121,9 @@ def convert(name: str, value: Any, default: Any) -> Any:
     except (ValueError, TypeError, KeyError) as error:
         kind = type(default).__name__
         raise TrainingError(f"hyperparameter {name} is {value!r}, which is no {kind}; correct the recipe") from error
+    if isinstance(default, tuple):
+        names = value if isinstance(value, list) else str(value).split(",")
+        return tuple(str(name).strip() for name in names if str(name).strip())
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
@@ -128,6 +147,10 @@ def check(chosen: Hyperparameters) -> None:
             raise TrainingError(
                 f"hyperparameter {name} is {getattr(chosen, name)!r}; choose one of {', '.join(values)}"
             )
+    for name in set(chosen.stop_on_rules) - set(RULES):
+        raise TrainingError(
+            f"hyperparameter stop_on_rules names {name!r}, which is no rule; the rules: {', '.join(RULES)}"
+        )
     least = {"image_size": 8, "epochs": 1, "batch_size": 1, "patience": 0, "seed": 0, "weight_decay": 0.0}
     for name, lowest in least.items():
         if not getattr(chosen, name) >= lowest:

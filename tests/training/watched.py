@@ -1,0 +1,120 @@
+"""Tiny real trainings with the debugger looking on: a healthy one, and ways to make it ill."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from debugging import make_debugger
+from engine import Hook, Learner, Progress, Stopped, fit
+from torch import nn
+
+CPU = torch.device("cpu")
+EPOCHS, STEPS = 4, 50
+
+
+class Points:
+    """Batches of 32 points of 8 numbers around three centres, which overlap a little."""
+
+    def __init__(self, steps: int = STEPS, shares: Sequence[float] = (1, 1, 1), alike: bool = False) -> None:
+        self.steps, self.shares = steps, torch.tensor(shares, dtype=torch.float)
+        self.centres = torch.eye(3, 8) * 2.5
+        if alike:
+            self.centres[2] = self.centres[1]
+
+    def of_epoch(self, epoch: int, first: int = 0) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        chance = torch.Generator().manual_seed(epoch)
+        for _ in range(first, self.steps):
+            yield self.draw(32, chance)
+
+    def draw(self, count: int, chance: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+        labels = torch.multinomial(self.shares, count, replacement=True, generator=chance)
+        return self.centres[labels] + 0.7 * torch.randn(count, 8, generator=chance), labels
+
+
+class Memorised(Points):
+    """The same few points with labels by chance, in every batch."""
+
+    def of_epoch(self, epoch: int, first: int = 0) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        chance = torch.Generator().manual_seed(1)
+        inputs, labels = torch.randn(32, 8, generator=chance), torch.randint(0, 3, (32,), generator=chance)
+        for _ in range(first, self.steps):
+            yield inputs, labels
+
+
+def build_network() -> nn.Sequential:
+    torch.manual_seed(0)
+    layers = (
+        nn.Linear(8, 32),
+        nn.BatchNorm1d(32),
+        nn.ReLU(inplace=True),
+        nn.Linear(32, 16),
+        nn.Tanh(),
+        nn.Dropout(0.6),
+    )
+    return nn.Sequential(*layers, nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 3))
+
+
+def build_deep() -> nn.Sequential:
+    """Ten layers whose weights are far too small."""
+    torch.manual_seed(0)
+    network = nn.Sequential(*[layer for _ in range(9) for layer in (nn.Linear(8, 8), nn.ReLU())], nn.Linear(8, 3))
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.mul_(0.03)
+    return network
+
+
+@dataclass
+class Case:
+    """A training: its network, what is done to it before it begins, its data and its learning rate."""
+
+    harm: Callable[[Any], Any] = lambda network: None
+    build: Callable[[], nn.Module] = build_network
+    points: Points = field(default_factory=Points)
+    rate: float = 0.01
+    epochs: int = EPOCHS
+
+
+def run_case(
+    case: Case, folder: Path, hooks: Sequence[Hook] = (), *, watched: bool = True, **options: Any
+) -> dict[str, Any]:
+    """Train with the debugger: what rules.json says in the end, and under `stopped` why the training ended early."""
+    torch.set_num_threads(1)
+    network = case.build()
+    with torch.no_grad():
+        case.harm(network)
+    steps = case.epochs * case.points.steps
+    learner = Learner(network, rate=case.rate, weight_decay=0.01, steps=steps, device=CPU)
+    inputs, labels = Points().draw(600, torch.Generator().manual_seed(99))
+
+    def validate() -> dict[str, float]:
+        logits = learner.judge(inputs.split(100))
+        loss = float(nn.functional.cross_entropy(logits, labels))
+        return {"loss": loss, "score": float((logits.argmax(1) == labels).float().mean())}
+
+    stopped, progress = "", Progress()
+    debugger = make_debugger(folder, folder, **options) if watched else None
+    try:
+        fit(
+            learner,
+            case.points,
+            validate,
+            epochs=case.epochs,
+            patience=0,
+            objective="score",
+            seed=0,
+            progress=progress,
+            save=lambda _: None,
+            report=lambda _: None,
+            hooks=[*([debugger] if debugger else []), *hooks],
+        )
+    except Stopped as error:
+        stopped = str(error)
+    found = json.loads((folder / "rules.json").read_text())
+    rules = {rule["name"]: rule for rule in found["rules"]}
+    return {**found, "rules": rules, "stopped": stopped, "epochs": progress.epoch}

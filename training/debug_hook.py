@@ -1,0 +1,223 @@
+"""smdebug's hook on our training: what is saved, when, and under which names. Imports smdebug, so only debugging.py
+imports this module, and in a try.
+
+smdebug saves a step when its forward pass begins; each forward pass counts as a step of the mode that is set. What its
+reductions cannot tell is computed here on saving steps and saved as small tensors of its own, in collection `health`:
+`activity/M` (share of positive values of each unit of a ReLU), `variance/M` (of what enters it), `saturation/M` (share
+of saturated inputs of each unit of a tanh or sigmoid), `update/P` (mean |change| of a weight since the last saved step
+over its mean |value|).
+"""
+
+from __future__ import annotations
+
+import atexit
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from smdebug import SaveConfigMode, modes
+from smdebug.pytorch import Hook
+from torch import nn
+
+HEALTH = "health"
+RECTIFIERS = (nn.ReLU, nn.ReLU6)
+SATURABLE: dict[type[nn.Module], tuple[float, float]] = {nn.Tanh: (-9.4999, 9.4999), nn.Sigmoid: (-23.0, 16.99999)}
+ACTIVATIONS = (*RECTIFIERS, *SATURABLE, nn.SiLU, nn.GELU, nn.Hardswish)
+EPSILON = 1e-9
+VARIANCE_SAVES = 10  # PoorWeightInitialization looks at no more
+NEVER = 10**9
+
+
+def choose_interval(steps: int) -> int:
+    """Choose how many steps lie between two saves, for a training of so many."""
+    return max(10, steps // 50)
+
+
+def describe_hook(network: nn.Module, loss: str, interval: int, folder: Path) -> dict[str, Any]:
+    """Make the hook's configuration in the form of SageMaker's debughookconfig.json.
+
+    Of validation nothing is saved by intervals: a split may take one forward pass or hundreds. See Watcher.set_phase.
+    """
+    acting = [re.escape(name) for name, module in network.named_modules() if name and isinstance(module, ACTIVATIONS)]
+    collections: dict[str, dict[str, str]] = {
+        "losses": {},
+        "gradients": {"reductions": "abs_mean,std"},
+        "weights": {"reductions": "abs_mean,std"},
+        "biases": {"reductions": "abs_mean,abs_max"},
+        "predictions": {"include_regex": f"{loss}_input_0"},
+        "labels": {"include_regex": f"{loss}_input_1"},
+        HEALTH: {"include_regex": "^(activity|variance|saturation|update)/"},
+    }
+    if acting:
+        collections["activations"] = {
+            "include_regex": f"^({'|'.join(acting)})_output",
+            "reductions": "abs_mean,abs_max",
+        }
+    hook = {"train.save_interval": str(interval), "eval.start_step": str(NEVER), "predict.start_step": str(NEVER)}
+    described = [{"CollectionName": name, "CollectionParameters": own} for name, own in collections.items()]
+    return {"LocalPath": str(folder), "HookParameters": hook, "CollectionConfigurations": described}
+
+
+class Written(np.ndarray[Any, Any]):
+    """An array that smdebug can write: it calls a method that numpy 2.3 has no more."""
+
+    def tostring(self) -> bytes:
+        return self.tobytes()
+
+
+class Watch(Hook):  # type: ignore[misc]
+    """smdebug's hook, harmless: an error of its own is kept in `trouble` and ends the watching, not the training."""
+
+    trouble: Exception | None = None
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        # Closed by us; at the program's end its folder may be gone.
+        atexit.unregister(self._cleanup)
+
+    def forward_pre_hook(self, module: nn.Module, inputs: Any) -> None:
+        self.attempt(super().forward_pre_hook, module, inputs)
+
+    def forward_hook(self, module: nn.Module, inputs: Any, outputs: Any) -> None:
+        if self.trouble is None and self._get_collections_to_save_for_step():
+            self.attempt(super().forward_hook, module, inputs, outputs)
+            # It notes the time of each module for a profiler that is off; the notes would pile up.
+            self.reset_forward_module_profile_stats()
+
+    def backward_hook(self, name: str) -> Any:
+        save = super().backward_hook(name)
+        return lambda gradient: self.attempt(save, gradient)
+
+    def attempt(self, action: Any, *arguments: Any) -> None:
+        if self.trouble is None:
+            try:
+                action(*arguments)
+            except Exception as error:  # noqa: BLE001  whatever smdebug meets, the training goes on
+                self.trouble = error
+
+    def is_saving(self, collection: str) -> bool:
+        """Whether this step's tensors of a collection are saved."""
+        saved = self._get_collections_to_save_for_step() if self.trouble is None and self.prepared_collections else ()
+        return any(each.name == collection for each in saved)
+
+    def save_next(self, mode: Any, collection: str) -> None:
+        """Save a collection in the next forward pass of a mode, and in no later one unless asked again."""
+        once = SaveConfigMode(save_steps=[self.mode_steps.get(mode, -1) + 1], start_step=NEVER)
+        if self.prepared_collections and collection in self.collection_manager.collections:
+            self.get_collection(collection).save_config.set_save_config(mode, once)
+
+    def save_now(self, name: str, value: torch.Tensor) -> None:
+        """Save a tensor with the last forward pass, whether or not the pass itself was saved."""
+        self._initialize_writers(only_initialize_if_missing=True)
+        self._save_for_tensor(name, value, check_before_write=False)
+
+    @staticmethod
+    def _get_reduction_of_data(name: str, value: torch.Tensor, tensor_name: str, abs: bool) -> Any:
+        # Norms of half precision overflow; the deviation of a single value is not a number.
+        if name == "std" and value.numel() < 2:
+            return torch.zeros(())
+        return Hook._get_reduction_of_data(name, value.detach().float(), tensor_name, abs)
+
+    @staticmethod
+    def _make_numpy_array(value: Any) -> Any:
+        if isinstance(value, torch.Tensor) and value.dtype == torch.bfloat16:
+            value = value.detach().float()  # numpy has no such type
+        return np.asarray(Hook._make_numpy_array(value)).view(Written)
+
+
+class Watcher:
+    """Attaches a Watch to a network and its loss, and computes what smdebug does not."""
+
+    def __init__(self, watch: Watch, network: nn.Module, criterion: nn.Module, *, ours: bool) -> None:
+        self.watch, self.network, self.criterion, self.ours = watch, network, criterion, ours
+        self.before: dict[str, torch.Tensor] = {}
+        self.variances = 0
+        for name, module in network.named_modules():
+            self.observe(name or type(module).__name__, module)
+        criterion.register_forward_hook(lambda *_: watch.attempt(self.record_updates))
+        watch.register_module(network)
+        watch.register_loss(criterion)
+        watch.set_mode(modes.TRAIN)
+
+    def observe(self, name: str, module: nn.Module) -> None:
+        """Follow one module, if it is an activation."""
+        watch = self.watch
+        if isinstance(module, RECTIFIERS):
+            module.register_forward_pre_hook(lambda _, given: watch.attempt(self.record_variance, name, given[0]))
+            module.register_forward_hook(lambda _m, _i, given: watch.attempt(self.record_activity, name, given))
+        elif type(module) in SATURABLE:
+            ends = SATURABLE[type(module)]
+            module.register_forward_pre_hook(
+                lambda _, given: watch.attempt(self.record_saturation, name, given[0], ends)
+            )
+
+    def is_recording(self) -> bool:
+        return self.watch.mode == modes.TRAIN and self.watch.is_saving(HEALTH)
+
+    def record_variance(self, name: str, inputs: torch.Tensor) -> None:
+        """Save the variance of what enters a ReLU, before it may be overwritten in place."""
+        if self.is_recording() and self.variances < VARIANCE_SAVES:
+            self.watch.record_tensor_value(f"variance/{name}", inputs.detach().float().var().reshape(1))
+
+    def record_activity(self, name: str, outputs: torch.Tensor) -> None:
+        if self.is_recording():
+            rest = list_all_but_units(outputs)
+            count = torch.count_nonzero(outputs.detach(), dim=rest)
+            self.watch.record_tensor_value(f"activity/{name}", count * (count.numel() / outputs.numel()))
+
+    def record_saturation(self, name: str, inputs: torch.Tensor, ends: tuple[float, float]) -> None:
+        if self.is_recording():
+            beyond = (inputs.detach() < ends[0]) | (inputs.detach() > ends[1])
+            self.watch.record_tensor_value(f"saturation/{name}", beyond.float().mean(list_all_but_units(inputs)))
+
+    def record_updates(self) -> None:
+        """Save how far each trained weight moved since the last saved step; then remember where it is."""
+        if not self.is_recording():
+            return
+        self.variances += 1
+        for name, weight in self.trained_weights():
+            if name in self.before:
+                moved = (weight - self.before[name]).abs().mean() / (self.before[name].abs().mean() + EPSILON)
+                self.watch.record_tensor_value(f"update/{name}", moved.reshape(1))
+                self.before[name].copy_(weight)
+            else:
+                self.before[name] = weight.clone()
+
+    def trained_weights(self) -> Iterator[tuple[str, torch.Tensor]]:
+        for name, parameter in self.network.named_parameters():
+            if parameter.requires_grad and name.rpartition(".")[2] == "weight":
+                yield name, parameter.detach()
+
+    def set_phase(self, phase: str) -> None:
+        """phase: train; valid, of which the first forward pass is saved; or another, of which nothing is."""
+        self.watch.set_mode({"train": modes.TRAIN, "valid": modes.EVAL}.get(phase, modes.PREDICT))
+        if phase == "valid" and self.ours:
+            self.watch.attempt(self.watch.save_next, modes.EVAL, "activations")
+
+    def record_valid_loss(self, loss: float) -> None:
+        """Save a validation's loss, under the name that training losses have."""
+        self.watch.attempt(self.watch.save_now, f"{type(self.criterion).__name__}_output_0", torch.tensor(loss))
+
+    def close(self) -> None:
+        """Write out what is held back. What the network does afterwards is not saved."""
+        self.watch.attempt(self.watch.close)
+        self.set_phase("none")
+        self.before.clear()
+
+
+def list_all_but_units(values: torch.Tensor) -> list[int]:
+    """List the dimensions along which a layer's units repeat: (n, units, height, width), or (n, ..., units)."""
+    return [0, 2, 3] if values.ndim == 4 else list(range(values.ndim - 1))
+
+
+def attach(network: nn.Module, criterion: nn.Module, interval: int, folder: Path, given: Path | None) -> Watcher:
+    """Make the hook by the configuration file `given`, or by ours written below `folder`, and attach it."""
+    path = given or folder.with_suffix(".json")
+    if given is None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(describe_hook(network, type(criterion).__name__, interval, folder), indent=1))
+    return Watcher(Watch.create_from_json_file(str(path)), network, criterion, ours=given is None)

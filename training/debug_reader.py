@@ -1,0 +1,168 @@
+"""Reads what the hook saved while the training runs, and judges it by the rules. Imports smdebug, so only debugging.py
+imports this module, and in a try.
+
+It is a thread that rests after each pass so long that it takes no more than SHARE of the time.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from debug_loss_rules import RULES
+from debug_rules import HealthRule, Readings
+from smdebug import modes
+from smdebug.exceptions import (
+    RuleEvaluationConditionMet,
+    StepUnavailable,
+    TensorUnavailable,
+    TensorUnavailableForStep,
+)
+from smdebug.trials import create_trial
+
+SHARE = 0.03
+SHORTEST_REST = 0.5
+SHOWN_STEPS = 5
+
+
+class Verdict:
+    """What a rule has said so far: SageMaker's status, and the training steps at which it found something."""
+
+    def __init__(self, rule: HealthRule) -> None:
+        self.rule = rule
+        self.steps: list[int] = []
+        self.first = ""
+        self.error = ""
+
+    def judge(self, step: int) -> None:
+        """Invoke the rule at a global step. A rule that breaks says so, and is left alone from then on."""
+        if self.error:
+            return
+        try:
+            self.rule.invoke(step)
+        except (TensorUnavailable, TensorUnavailableForStep, StepUnavailable):
+            return
+        except RuleEvaluationConditionMet:
+            self.steps.append(self.number(step))
+            self.first = self.first or f"step {self.steps[0]}: {self.rule.finding}"
+        except Exception as error:  # noqa: BLE001  one broken rule must not silence the others
+            self.error = f"{type(error).__name__}: {error}"
+
+    def number(self, step: int) -> int:
+        """Turn smdebug's count of all forward passes into the training's count of steps."""
+        trial = self.rule.base_trial
+        if trial.mode(step) == modes.TRAIN:
+            return int(trial.mode_step(step))
+        return int(
+            max(
+                (
+                    trial.mode_step(other)
+                    for other in trial.steps()
+                    if other < step and trial.mode(other) == modes.TRAIN
+                ),
+                default=0,
+            )
+        )
+
+    @property
+    def status(self) -> str:
+        return "Error" if self.error else "IssuesFound" if self.steps else "NoIssuesFound"
+
+    def describe(self) -> dict[str, Any]:
+        """Make the rule's entry in rules.json."""
+        return {
+            "name": self.rule.rule_name,
+            "status": self.status,
+            "parameters": self.rule.parameters,
+            "details": self.error or self.explain(),
+            "steps": self.steps[:SHOWN_STEPS],
+        }
+
+    def explain(self) -> str:
+        """Say in a sentence what was found: the last finding, with how many there were, or why there is none."""
+        if self.steps:
+            return f"{self.first}; found at {len(self.steps)} of the saved steps"
+        if self.rule.judged:
+            return f"{len(self.rule.judged)} saved steps were looked at"
+        return f"nothing to judge: no {self.rule.NEEDS} were saved"
+
+
+class Reader(threading.Thread):
+    """Follows a trial. `on_pass` is told the verdicts after each pass that read something."""
+
+    def __init__(
+        self,
+        folder: Path,
+        parameters: Mapping[str, Mapping[str, Any]],
+        on_pass: Callable[[list[Verdict]], None],
+    ) -> None:
+        super().__init__(name="debugger rules", daemon=True)
+        self.folder, self.parameters, self.on_pass = folder, parameters, on_pass
+        self.ended = threading.Event()
+        self.readings: Readings | None = None
+        self.verdicts: list[Verdict] = []
+        self.newest = -1
+        self.seconds = 0.0
+        self.trouble = ""
+
+    def run(self) -> None:
+        rest = SHORTEST_REST
+        while not self.ended.wait(rest) and not self.trouble:
+            rest = max(SHORTEST_REST, self.read() / SHARE)
+
+    def finish(self) -> None:
+        """Stop the thread and read what is left."""
+        self.ended.set()
+        if self.ident is not None:
+            self.join()
+        self.read()
+
+    def read(self) -> float:
+        """Judge the steps that are new; the processor time it took, in seconds."""
+        begun = time.thread_time()
+        try:
+            self.read_new()
+        except Exception as error:  # noqa: BLE001  the training goes on whatever a file holds
+            self.trouble = f"the tensors cannot be read ({type(error).__name__}: {error})"
+        taken = time.thread_time() - begun
+        self.seconds += taken
+        return taken
+
+    def read_new(self) -> None:
+        trial = self.open()
+        if trial is None or self.readings is None:
+            return
+        # smdebug looks for new files at each question; one look a pass is enough.
+        trial.loaded_all_steps = False
+        trial.refresh_data()
+        trial.loaded_all_steps = True
+        new = [step for step in trial.steps() if step > self.newest]
+        for step in new:
+            for verdict in self.verdicts:
+                verdict.judge(step)
+            self.readings.forget()
+            self.newest = step
+        if new:
+            self.on_pass(self.verdicts)
+
+    def open(self) -> Any:
+        """Open the trial once it can be read: smdebug itself would wait for it without end."""
+        if self.readings is None and any(self.folder.glob("collections/*/*_collections.json")):
+            trial = create_trial(str(self.folder))
+            self.readings = Readings(trial)
+            self.verdicts = [
+                Verdict(rule(self.readings, **self.parameters.get(name, {}))) for name, rule in RULES.items()
+            ]
+        return self.readings.trial if self.readings else None
+
+
+def find_stop(verdicts: Iterable[Verdict], names: Iterable[str]) -> dict[str, Any] | None:
+    """Find the first rule of these that found something: what rule-stop.json says."""
+    wanted = set(names)
+    for verdict in verdicts:
+        if verdict.steps and verdict.rule.rule_name in wanted:
+            return {"rule": verdict.rule.rule_name, "step": verdict.steps[0], "reason": verdict.first}
+    return None

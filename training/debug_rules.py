@@ -1,0 +1,276 @@
+"""The 13 rules on smdebug's Rule, with the names and default parameters of AWS's built-in ones, which run only in AWS's
+rule container. Imports smdebug, so only debugging.py imports this module, and in a try.
+
+A step of a rule is a saved step: two saves lie at least ten training steps apart, so that patience and num_steps count
+saves (of validations, where validation is meant). Where AWS leaves open which tensors are looked at, a rule looks at
+what a healthy training does not break: not at gradients of biases, which a following normalisation makes vanish, nor at
+frozen weights.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+from smdebug import modes
+from smdebug.rules import Rule
+
+GRADIENTS = r"^gradient/.*weight$"
+LOSS = r"[Ll]oss_output_0$"
+SPREAD = 3.29  # 5th to 95th percentile of a normal distribution, in standard deviations
+CONFUSION_SAMPLES = 10  # fewer images of a class say nothing about it
+
+
+class Readings:
+    """A trial's tensors, each read once for all rules."""
+
+    def __init__(self, trial: Any) -> None:
+        self.trial = trial
+        self.known: dict[Any, Any] = {}
+
+    def names(self, step: int, pattern: str) -> list[str]:
+        """List the tensors of a step whose names match."""
+        names = self.once(("names", step), lambda: self.trial.tensor_names(step=step))
+        return self.once((pattern, step), lambda: [name for name in names if re.search(pattern, name)])
+
+    def value(self, name: str, step: int) -> np.ndarray[Any, Any]:
+        return self.once((name, step), lambda: np.asarray(self.trial.tensor(name).value(step)))
+
+    def reduction(self, name: str, step: int, kind: str) -> float:
+        """Read a reduction such as abs_mean; the tensor itself may not have been saved."""
+        plain, absolute = kind.removeprefix("abs_"), kind.startswith("abs_")
+        read = lambda: float(self.trial.tensor(name).reduction_value(step, plain, abs=absolute))  # noqa: E731
+        return self.once((name, step, kind), read)
+
+    def once(self, key: Any, read: Callable[[], Any]) -> Any:
+        if key not in self.known:
+            self.known[key] = read()
+        return self.known[key]
+
+    def forget(self) -> None:
+        """Let go of what was read: rules keep what they need of earlier steps."""
+        self.known.clear()
+
+
+class HealthRule(Rule):  # type: ignore[misc]
+    """A rule with parameters and a sentence for what it found last."""
+
+    DEFAULTS: ClassVar[Mapping[str, Any]] = {}
+    NEEDS = ""  # what is missing where nothing it looks at was saved
+
+    def __init__(self, readings: Readings, **parameters: Any) -> None:
+        super().__init__(readings.trial, action_str="")
+        self.readings = readings
+        self.parameters = {**self.DEFAULTS, **parameters}
+        self.finding = ""
+        self.judged: set[int] = set()
+
+    def invoke_at_step(self, step: int) -> bool:
+        found = self.judge(step)
+        self.finding = found or self.finding
+        return bool(found)
+
+    def judge(self, step: int) -> str:
+        """Look at one saved step, of training or of validation: what is wrong, or nothing."""
+        raise NotImplementedError
+
+    def is_training(self, step: int) -> bool:
+        return bool(self.base_trial.mode(step) == modes.TRAIN)
+
+    def each(self, step: int, pattern: str, kind: str) -> dict[str, float]:
+        """Read a reduction of every tensor that matches."""
+        found = {name: self.readings.reduction(name, step, kind) for name in self.readings.names(step, pattern)}
+        self.judged |= {step} if found else set()
+        return found
+
+    def vectors(self, step: int, pattern: str) -> dict[str, np.ndarray[Any, Any]]:
+        """Read every tensor that matches."""
+        found = {name: self.readings.value(name, step) for name in self.readings.names(step, pattern)}
+        self.judged |= {step} if found else set()
+        return found
+
+    def loss(self, step: int) -> float | None:
+        return next((float(np.mean(value)) for value in self.vectors(step, LOSS).values()), None)
+
+
+class VanishingGradient(HealthRule):
+    """The mean absolute gradient of a layer's weights falls below the threshold."""
+
+    DEFAULTS: ClassVar[Mapping[str, Any]] = {"threshold": 1e-7}
+    NEEDS = "gradients"
+
+    def judge(self, step: int) -> str:
+        low = [
+            name for name, mean in self.each(step, GRADIENTS, "abs_mean").items() if mean < self.parameters["threshold"]
+        ]
+        return f"the gradient of {tell(low)} vanishes" if low else ""
+
+
+class ExplodingTensor(HealthRule):
+    """A tensor holds infinity, or what is not a number."""
+
+    DEFAULTS: ClassVar[Mapping[str, Any]] = {"collection_names": None, "tensor_regex": None, "only_nan": False}
+    NEEDS = "tensors"
+
+    def judge(self, step: int) -> str:
+        pattern = self.parameters["tensor_regex"] or r"^gradient/|weight$|bias$"
+        means = {**self.each(step, pattern, "abs_mean"), "the loss": self.loss(step) or 0.0}
+        bad = math.isnan if self.parameters["only_nan"] else (lambda value: not math.isfinite(value))
+        exploded = [name for name, mean in means.items() if bad(mean)]
+        return f"{tell(exploded)} is no finite number" if exploded else ""
+
+
+class AllZero(HealthRule):
+    """Every value of a tensor is zero. From reductions, no threshold but 100 % can be judged."""
+
+    DEFAULTS: ClassVar[Mapping[str, Any]] = {
+        "collection_names": "weights, gradients, activations",
+        "tensor_regex": None,
+        "threshold": 100,
+    }
+    NEEDS = "weights, gradients and activations"
+
+    def judge(self, step: int) -> str:
+        pattern = (
+            self.parameters["tensor_regex"]
+            or r"weight$|^(?!activity|variance|saturation|update|.*[Ll]oss).*_output_\d+$"
+        )
+        zero = [name for name, mean in self.each(step, pattern, "abs_mean").items() if mean == 0]
+        return f"{tell(zero)} is zero throughout" if zero else ""
+
+
+class WeightUpdateRatio(HealthRule):
+    """From one saved step to the next, weights change by far too much, or by nothing."""
+
+    DEFAULTS: ClassVar[Mapping[str, Any]] = {
+        "num_steps": None,
+        "large_threshold": 10.0,
+        "small_threshold": 1e-8,
+        "epsilon": 1e-9,
+    }
+    NEEDS = "updates of weights"
+
+    def judge(self, step: int) -> str:
+        ratios = {name: float(value[0]) for name, value in self.vectors(step, "^update/").items()}
+        lowest, highest = self.parameters["small_threshold"], self.parameters["large_threshold"]
+        strange = [name for name, ratio in ratios.items() if not lowest <= ratio <= highest]
+        if not strange:
+            return ""
+        extreme = "little" if ratios[strange[0]] < lowest else "much"
+        return f"{tell(strange)} is {ratios[strange[0]]:.2g} of the weights, which is too {extreme}"
+
+
+class UnchangedTensor(HealthRule):
+    """A weight that is trained has not changed in num_steps saved steps, within the tolerance."""
+
+    DEFAULTS: ClassVar[Mapping[str, Any]] = {
+        "collection_names": "weights",
+        "tensor_regex": None,
+        "num_steps": 3,
+        "rtol": 1e-5,
+        "atol": 1e-8,
+    }
+    NEEDS = "updates of weights"
+
+    def __init__(self, readings: Readings, **parameters: Any) -> None:
+        super().__init__(readings, **parameters)
+        self.still: dict[str, int] = {}
+
+    def judge(self, step: int) -> str:
+        updates = self.vectors(step, "^update/")
+        for name, value in updates.items():
+            self.still[name] = self.still.get(name, 0) + 1 if float(value[0]) <= self.parameters["rtol"] else 0
+        unchanged = [name for name in updates if self.still[name] >= self.parameters["num_steps"]]
+        return f"{tell(unchanged)} has been zero for {self.parameters['num_steps']} saves" if unchanged else ""
+
+
+class DeadRelu(HealthRule):
+    """Most units of a ReLU layer are hardly ever active."""
+
+    DEFAULTS: ClassVar[Mapping[str, Any]] = {
+        "tensor_regex": "^activity/",
+        "threshold_inactivity": 1.0,
+        "threshold_layer": 50.0,
+    }
+    NEEDS = "ReLU activities (the network may have none)"
+
+    def judge(self, step: int) -> str:
+        limit = self.parameters["threshold_inactivity"] / 100
+        layers = self.vectors(step, self.parameters["tensor_regex"])
+        dead = {name: 100 * float((activity < limit).mean()) for name, activity in layers.items()}
+        worst = [name for name, share in dead.items() if share > self.parameters["threshold_layer"]]
+        return f"{dead[worst[0]]:.0f} % of the units are dead in {tell(worst)}" if worst else ""
+
+
+class SaturatedActivation(HealthRule):
+    """Most units of a tanh or sigmoid layer get inputs beyond where it still has a slope."""
+
+    DEFAULTS: ClassVar[Mapping[str, Any]] = {
+        "tensor_regex": "^saturation/",
+        "threshold_tanh_min": -9.4999,
+        "threshold_tanh_max": 9.4999,
+        "threshold_sigmoid_min": -23.0,
+        "threshold_sigmoid_max": 16.99999,
+        "threshold_inactivity": 1.0,
+        "threshold_layer": 50.0,
+    }
+    NEEDS = "inputs of tanh or sigmoid (the network may have none)"
+
+    def judge(self, step: int) -> str:
+        limit = 1 - self.parameters["threshold_inactivity"] / 100
+        layers = self.vectors(step, self.parameters["tensor_regex"])
+        stuck = {name: 100 * float((share > limit).mean()) for name, share in layers.items()}
+        worst = [name for name, share in stuck.items() if share > self.parameters["threshold_layer"]]
+        return f"{stuck[worst[0]]:.0f} % of the units are saturated in {tell(worst)}" if worst else ""
+
+
+class PoorWeightInitialization(HealthRule):
+    """In the first saved steps activations differ in scale, or gradients hardly differ, and the loss does not fall.
+
+    AWS's text names the three signs; here the loss must be one of them, since networks with normalisation and
+    pretrained ones break the others and learn well.
+    """
+
+    DEFAULTS: ClassVar[Mapping[str, Any]] = {
+        "activation_inputs_regex": "^variance/",
+        "threshold": 10.0,
+        "distribution_range": 0.001,
+        "patience": 5,
+        "steps": 10,
+    }
+    NEEDS = "losses"
+
+    def __init__(self, readings: Readings, **parameters: Any) -> None:
+        super().__init__(readings, **parameters)
+        self.losses: list[float] = []
+        self.signs: list[str] = []
+
+    def judge(self, step: int) -> str:
+        loss = self.loss(step) if self.is_training(step) and len(self.losses) < self.parameters["steps"] else None
+        if loss is None:
+            return ""
+        self.losses.append(loss)
+        self.signs += [sign for sign in (self.compare_variances(step), self.compare_gradients(step)) if sign]
+        waited = len(self.losses) - 1 - int(np.argmin(np.nan_to_num(self.losses, nan=np.inf)))
+        stuck = waited >= self.parameters["patience"] or not math.isfinite(loss)
+        return f"{self.signs[0]}, and the loss does not fall" if stuck and self.signs else ""
+
+    def compare_variances(self, step: int) -> str:
+        found = self.vectors(step, self.parameters["activation_inputs_regex"])
+        values = [float(value[0]) for value in found.values()]
+        differ = len(values) > 1 and not max(values) <= self.parameters["threshold"] * min(values)
+        return f"the variance of activation inputs goes from {min(values):.2g} to {max(values):.2g}" if differ else ""
+
+    def compare_gradients(self, step: int) -> str:
+        ranges = {name: SPREAD * deviation for name, deviation in self.each(step, GRADIENTS, "std").items()}
+        narrow = [name for name, value in ranges.items() if not value >= self.parameters["distribution_range"]]
+        return f"{tell(narrow)} hardly differs between weights" if narrow else ""
+
+
+def tell(names: list[str]) -> str:
+    """Name the first, and say how many others there are."""
+    shown = re.sub(r"(_output)?_\d+$", "", names[0])
+    return shown if len(names) == 1 else f"{shown} (and {len(names) - 1} more)"

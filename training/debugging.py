@@ -1,0 +1,155 @@
+"""The debugger of the profiled training: smdebug's hook saves, rules judge while the job trains and at its end.
+
+smdebug is imported here alone, and late, and in a try: where it cannot be had, the training goes on without it and says
+so. Results are in rules.json; a rule that was told to may end the training (rule-stop.json).
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from artifact import write_json
+from engine import Hook, Learner, Stopped
+from metrics import log
+
+FORMAT = 1
+# Towards the end of the training: until then a network that is learning well still takes classes for one another.
+LATE = 0.8
+QUIET = {
+    "PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION": "python",  # smdebug's messages are of an older protobuf
+    "SMDEBUG_LOG_LEVEL": "error",
+    "SMDEBUG_TRAINING_END_DELAY_REFRESH": "0",
+    # With SageMaker's file smdebug would walk the checkpoint folder at each step, and write its own state there.
+    "CHECKPOINT_CONFIG_FILE_PATH": os.devnull + "/none",
+}
+
+
+def make_debugger(
+    job_folder: Path, base: Path, *, stop_on_rules: Sequence[str] = (), say: Callable[[str], None] = log
+) -> Hook | None:
+    """Make the hook for the loop, or None, with a warning and the reason in rules.json, where smdebug is missing.
+
+    base: SageMaker's /opt/ml, where debughookconfig.json may lie.
+    """
+    os.environ.update(QUIET)
+    try:
+        for name in ("debug_hook", "debug_reader"):
+            importlib.import_module(name)
+    except Exception as error:  # noqa: BLE001  a package half installed raises anything
+        reason = f"smdebug cannot be imported ({type(error).__name__}: {error})"
+        say(f"WARNING: {reason}: no tensors are saved and no rules are run; the training goes on")
+        write_rules(job_folder, [], reason=reason)
+        return None
+    return Debugger(job_folder, find_configuration(base), stop_on_rules, say)
+
+
+def find_configuration(base: Path) -> Path | None:
+    """Find the hook's configuration where SageMaker puts it, or where smdebug's own variable says."""
+    path = Path(os.environ.get("SMDEBUG_CONFIG_FILE_PATH", base / "input/config/debughookconfig.json"))
+    return path if path.is_file() else None
+
+
+def write_rules(
+    folder: Path, rules: list[dict[str, Any]], *, reason: str | None = None, interval: int = 0, seconds: float = 0.0
+) -> None:
+    """Write rules.json; a reason says why there are no rules, or why they ended early."""
+    hook = {
+        "available": reason is None,
+        "reason": reason,
+        "save_interval": interval,
+        "reader_seconds": round(seconds, 3),
+    }
+    write_json(folder / "rules.json", {"format": FORMAT, "rules": rules, "hook": hook})
+
+
+class Debugger(Hook):
+    """Saves tensors of the loop it looks on, judges them in another thread, and ends the loop where a rule is to."""
+
+    def __init__(
+        self, job_folder: Path, given: Path | None, stop_on_rules: Sequence[str], say: Callable[[str], None]
+    ) -> None:
+        self.folder, self.given, self.stop_on_rules, self.say = job_folder, given, tuple(stop_on_rules), say
+        self.watcher: Any = None
+        self.reader: Any = None
+        self.interval = 0
+        self.epochs = 0
+        self.reason: str | None = None
+        self.stop: dict[str, Any] | None = None
+
+    def on_start(self, learner: Learner) -> None:
+        """Attach the hook. Tensors of an earlier life of this job are dropped: its steps would mix with these."""
+        try:
+            self.begin(learner)
+        except Exception as error:  # noqa: BLE001  whatever smdebug meets, the training goes on
+            self.give_up(error)
+
+    def begin(self, learner: Learner) -> None:
+        from debug_hook import attach, choose_interval
+        from debug_reader import Reader
+
+        steps = learner.schedule.total_steps
+        self.interval = choose_interval(steps)
+        folder = self.folder / "debug"
+        shutil.rmtree(folder, ignore_errors=True)
+        (self.folder / "rule-stop.json").unlink(missing_ok=True)
+        self.watcher = attach(learner.network, learner.criterion, self.interval, folder, self.given)
+        parameters = {"Confusion": {"start_step": int(LATE * steps)}}
+        self.reader = Reader(Path(self.watcher.watch.out_dir), parameters, self.take)
+        self.reader.start()
+
+    def on_phase(self, phase: str) -> None:
+        if self.watcher:
+            self.watcher.set_phase(phase)
+
+    def on_step(self, *_: Any) -> None:
+        self.check()
+        if self.epochs:
+            self.obey()
+
+    def on_epoch(self, record: dict[str, Any]) -> None:
+        self.epochs += 1
+        if self.watcher:
+            self.watcher.record_valid_loss(record["valid"]["loss"])
+        self.obey()
+
+    def on_end(self) -> None:
+        """Judge what is left and write rules.json."""
+        if self.watcher:
+            self.watcher.close()
+            self.check()
+        if self.reader:
+            self.reader.finish()
+            self.take(self.reader.verdicts)
+
+    def check(self) -> None:
+        """See whether smdebug failed in the step."""
+        if self.watcher and self.watcher.watch.trouble:
+            self.give_up(self.watcher.watch.trouble)
+
+    def take(self, verdicts: list[Any]) -> None:
+        """Note what the rules say, and whether one of them is to end the training."""
+        from debug_reader import find_stop
+
+        reason = self.reason or self.reader.trouble or None
+        described = [verdict.describe() for verdict in verdicts]
+        write_rules(self.folder, described, reason=reason, interval=self.interval, seconds=self.reader.seconds)
+        self.stop = self.stop or find_stop(verdicts, self.stop_on_rules)
+
+    def obey(self) -> None:
+        """End the training if a rule asks for it; never in the first epoch, before there is a model to keep."""
+        if self.stop:
+            write_json(self.folder / "rule-stop.json", self.stop)
+            raise Stopped(f"rule {self.stop['rule']} ended the training ({self.stop['reason']})")
+
+    def give_up(self, error: Exception) -> None:
+        """Go on without the debugger."""
+        self.reason = f"smdebug failed ({type(error).__name__}: {error})"
+        self.say(f"WARNING: {self.reason}: no more tensors are saved; the training goes on")
+        self.watcher = None
+        if self.reader is None:
+            write_rules(self.folder, [], reason=self.reason)

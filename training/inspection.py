@@ -1,0 +1,131 @@
+"""What only the profiled training does: the plan of its execution, profiler, debugger, baseline and report.
+
+None of it may fail the training: each part is imported late, in a try, and where it breaks the log says so. A package
+that a part wants and the container lacks is installed first, once, in bounded time; INSTALL=0 in the environment (of
+the variable below) forbids it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, TypeVar
+
+from engine import Hook
+from metrics import log
+from preparation import Course, Setup
+
+SWITCH = "WHIPPET_INSTALL"
+INSTALL_SECONDS = 180
+# smdebug's own pins do not go together with a container's packages (pyinstrument 3 does not work on Python 3.13), so
+# what it needs is named here.
+WANTED = {
+    "smdebug": "smdebug==1.0.34",
+    "pyinstrument": "pyinstrument==5.1.3",
+    "google.protobuf": "protobuf==3.20.3",
+    "psutil": "psutil>=7,<8",
+    "pandas": "pandas>=2.3,<3",
+    "requests": "requests>=2.32,<3",
+    "boto3": "boto3>=1.40",
+    "packaging": "packaging>=24",
+    "setuptools": "setuptools<85",
+    "matplotlib": "matplotlib>=3.10,<4",
+}
+Result = TypeVar("Result")
+
+
+class Inspection:
+    """The parts of one profiled training, in the order in which they are due."""
+
+    def __init__(self, setup: Setup, course: Course, *, begun: float, stop_asked: Callable[[], bool]) -> None:
+        self.setup, self.course, self.begun, self.stop_asked = setup, course, begun, stop_asked
+        self.folder = setup.job.places.checkpoints
+        self.early = setup.pretrained == "imagenet"
+
+    def open(self) -> list[Hook]:
+        """Do what comes before the first step; what looks on at the training."""
+        install_missing(WANTED, os.environ, self.setup.job.places.output / "scratch" / "packages")
+        self.attempt("execution plan", lambda: load("execution_plan").choose_plan(self.setup, self.folder, self.course))
+        if self.early:
+            self.measure_baseline()
+        made = (self.attempt("profiler", self.make_profiler), self.attempt("debugger", self.make_debugger))
+        return [hook for hook in made if hook is not None]
+
+    def close(self) -> None:
+        """Do what comes after the model was shipped."""
+        if not self.early:
+            self.measure_baseline()
+        self.attempt("report", self.write_report)
+
+    def write_report(self) -> Path:
+        pictures = load("predictions").show_pictures(self.setup.dataset)
+        about = load("records").describe_origin(self.setup)
+        path: Path = load("report").write_report(self.folder, self.folder.parent, pictures=pictures, about=about)
+        return path
+
+    def make_profiler(self) -> Hook | None:
+        hook: Hook | None = load("profiling").make_profiler(self.folder, self.setup, self.course, begun=self.begun)
+        return hook
+
+    def make_debugger(self) -> Hook | None:
+        base = self.folder.parent.parent
+        hook: Hook | None = load("debugging").make_debugger(
+            self.folder, base, stop_on_rules=self.setup.chosen.stop_on_rules
+        )
+        return hook
+
+    def measure_baseline(self) -> None:
+        """Measure it once: a resumed job has it of its earlier life, and its backbone is no longer as loaded."""
+        if not (self.folder / "baseline.json").exists():
+            baseline = lambda: load("baseline").measure_baseline(self.setup, self.folder, stop_asked=self.stop_asked)  # noqa: E731
+            self.attempt("baseline", baseline)
+
+    def attempt(self, what: str, act: Callable[[], Result]) -> Result | None:
+        """Do a part; where it breaks, say so and go on."""
+        begun = time.monotonic()
+        try:
+            result = act()
+        except Exception as error:  # noqa: BLE001  the training is worth more than what is told of it
+            log(f"WARNING: no {what}: {type(error).__name__}: {error}")
+            return None
+        log(f"{what}: {time.monotonic() - begun:.1f} s")
+        return result
+
+
+def load(name: str) -> Any:
+    """Import a module of this program late."""
+    return importlib.import_module(name)
+
+
+def install_missing(wanted: Mapping[str, str], environ: Mapping[str, str], folder: Path) -> None:
+    """Install the packages that are missing into `folder`, behind those that are there; go on without if that fails."""
+    missing = [requirement for module, requirement in wanted.items() if not is_there(module)]
+    if not missing or environ.get(SWITCH) == "0":
+        return
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input"]
+    try:
+        # These two pin what does not go together: they come without what they ask for.
+        pinned = ("smdebug", "pyinstrument")
+        plain = [requirement for requirement in missing if not requirement.startswith(pinned)]
+        bare = [requirement for requirement in missing if requirement not in plain]
+        for options, requirements in (([], plain), (["--no-deps"], bare)):
+            if requirements:
+                target = [*options, "--target", str(folder), *requirements]
+                subprocess.run([*command, *target], check=True, timeout=INSTALL_SECONDS, stdout=subprocess.DEVNULL)
+    except (OSError, subprocess.SubprocessError) as error:
+        log(f"WARNING: {', '.join(missing)} could not be installed ({type(error).__name__})")
+    sys.path.append(str(folder))
+    importlib.invalidate_caches()
+
+
+def is_there(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ImportError:
+        return False
