@@ -1,0 +1,106 @@
+"""How soon the page can be used, in a real browser on loopback, and how long a list of 1,000 runs takes.
+
+Measured within the browser, from the navigation's start to the moment at which the list stands there, with a new tab
+each time. The peer is the same list by the route alone, asked by an HTTP client.
+"""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from playwright.sync_api import Browser, sync_playwright
+
+from benchmarks.results import claim, write_result
+from chalicelib.aws import Bucket
+from chalicelib.pages import FOLDER
+from chalicelib.runs import Run, Runs
+from tests.support.local_cloud import LocalCloud, run_local_cloud
+from tests.web.browser import find_chromium
+
+ROUNDS = 7
+RUNS = 1000
+SHOWN = """() => new Promise((resolve) => {
+    const look = () => document.querySelector("main h1") ? resolve(performance.now()) : requestAnimationFrame(look);
+    look();
+})"""
+
+
+def index_runs(cloud: LocalCloud, count: int) -> None:
+    """Put that many runs of the last weeks into the list."""
+    runs, now = Runs(Bucket(cloud.s3, cloud.bucket)), datetime.now(UTC)
+
+    def index(number: int) -> None:
+        run = Run(
+            run_id=f"whippet-local-many-{number:08x}",
+            dataset=f"many-{number % 40}",
+            bucket=cloud.bucket,
+            key="datasets/many.zip",
+            version=None,
+            etag="",
+            size=0,
+            attempt=1,
+            created_at=(now - timedelta(minutes=10 * number)).isoformat(),
+            endpoint="",
+            code_uri="",
+            source={},
+        )
+        for status in ("checking", "tuning", "training", "deploying", "deployed"):  # as many keys as a run leaves
+            runs.index(run, status, None)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(index, range(count)))
+
+
+def time_page(browser: Browser, cloud: LocalCloud) -> float:
+    """Seconds from the navigation of a new tab, of somebody who has signed in, to the list of runs."""
+    context = browser.new_context()
+    context.add_init_script(f"sessionStorage.setItem('whippet.token', '{cloud.variables['API_TOKEN']}')")
+    page = context.new_page()
+    page.goto(f"{cloud.variables['API_URL']}/", wait_until="commit")
+    seconds = float(page.evaluate(SHOWN)) / 1000
+    context.close()
+    return seconds
+
+
+def time_route(cloud: LocalCloud) -> float:
+    """Seconds in which an HTTP client has every run, page by page."""
+    start, after, found = time.perf_counter(), "", 0
+    while after is not None:
+        page = cloud.api.get("/runs", params={"limit": 200, "after": after}).raise_for_status().json()
+        found, after = found + len(page["runs"]), page["next"]
+    assert found == RUNS
+    return time.perf_counter() - start
+
+
+def main() -> None:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        run_local_cloud(Path(folder) / "state") as cloud,
+        sync_playwright() as playwright,
+    ):
+        browser = playwright.chromium.launch(executable_path=find_chromium())
+        empty = [time_page(browser, cloud) for _ in range(ROUNDS + 1)][1:]
+        index_runs(cloud, RUNS)
+        full = [time_page(browser, cloud) for _ in range(ROUNDS + 1)][1:]
+        route = [time_route(cloud) for _ in range(ROUNDS)]
+        browser.close()
+    sizes = [path.stat().st_size for path in FOLDER.iterdir()]
+    write_result(
+        "page",
+        [
+            claim("the page, all files together", sum(sizes) / 1000, "kB", at_most=200),
+            claim("the page is interactive, empty system", statistics.median(empty), "s", at_most=1, all=empty),
+            claim("the page lists its runs, of 1,000", statistics.median(full), "s", at_most=1, all=full),
+            claim("the route lists all 1,000 runs", statistics.median(route), "s", at_most=1, all=route),
+        ],
+        packages=["playwright"],
+    )
+
+
+if __name__ == "__main__":
+    main()
