@@ -1,0 +1,39 @@
+"""Draw `docs/demo.svg`, the README's picture: the terminal at the end of a real `make demo`.
+
+    python -m benchmarks.draw_demo FOLDER     FOLDER holds the state of a local cloud in which the demo has run
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from rich.console import Console
+
+from localcloud.demo import connect, list_runs, take_snapshot, tell_answers, tell_result
+from localcloud.demo_pictures import choose_pictures
+from localcloud.digits import write_digits_zip
+from localcloud.view import render
+from tests.support.local_cloud import run_local_cloud
+
+TARGET = Path(__file__).parents[1] / "docs" / "demo.svg"
+WIDTH = 108
+
+
+def main(home: Path) -> None:
+    with run_local_cloud(home) as cloud, open(os.devnull, "w") as nowhere:
+        user = connect(cloud.variables)
+        run = list_runs(user, "digits")[0]
+        ended = user.api.get(f"/runs/{run['run_id']}").json()
+        snapshot = take_snapshot(user, run["run_id"], ended["seconds"], None)
+        console = Console(record=True, width=WIDTH, file=nowhere, force_terminal=True)
+        console.print("[bold]$ make demo[/]")
+        console.print(render(snapshot))
+        tell_result(snapshot.run, console)
+        tell_answers(user, "digits", choose_pictures(write_digits_zip(home / "demo")), console)
+        console.save_svg(str(TARGET), title="Whippet")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
