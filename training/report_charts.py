@@ -10,9 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator, PercentFormatter
 from report_choices import Importance
 from report_data import JobRecord
-from report_drawing import GOOD, INK, LINE, MUTED, SERIES, drawing, shorten, to_svg
+from report_drawing import GOOD, INK, LINE, MUTED, SERIES, WIDE, drawing, shorten, to_svg
 
-WIDE = 1000
 TYPICAL_CLASSES = 30
 
 

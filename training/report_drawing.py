@@ -21,6 +21,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 INK, MUTED, LINE, SURFACE, GOOD, BAD = "#010101", "#010102", "#010103", "#010104", "#010105", "#010106"
+WIDE = 1000  # pixels: a wider chart is not made smaller, but scrolls
 SERIES = tuple(f"#01020{number}" for number in range(1, 7))
 VARIABLES = {INK: "ink", MUTED: "muted", LINE: "line", SURFACE: "surface", GOOD: "good", BAD: "bad"}
 VARIABLES |= {colour: f"c{number}" for number, colour in enumerate(SERIES, 1)}
@@ -91,8 +92,12 @@ def to_svg(figure: Figure, label: str, *, tips: Sequence[str] = ()) -> str:
     body = NAMELESS.sub("<g", re.sub(r"<!--.*?-->", "", body, flags=re.DOTALL))
     body = PAINT.sub(lambda found: f"var(--{VARIABLES[found[0]]})", body)
     body = re.sub(r"\n\s*", "\n", add_tips(body, tips))
-    head = f'<svg xmlns:xlink="http://www.w3.org/1999/xlink" viewBox="{box[1] if box else "0 0 1 1"}"'
-    return f'{head} role="img" aria-label="{escape(label)}" style="width:{width}px">{body}'
+    big = " class=big" if width > WIDE else ""
+    head = f'<svg xmlns:xlink="http://www.w3.org/1999/xlink" viewBox="{box[1] if box else "0 0 1 1"}"{big}'
+    style = (
+        f"width:{width}px;min-width:min({width}px,46rem)"  # on a narrow screen a chart shrinks a little, then scrolls
+    )
+    return f'{head} role="img" aria-label="{escape(label)}" style="{style}">{body}'
 
 
 def settle(figure: Figure) -> None:

@@ -24,7 +24,7 @@ def draw_matrix(classes: Sequence[str], confusion: Matrix) -> str:
     side = choose_side(count)
     length = 22 if count <= NUMBERED else 28
     names = [shorten(name, length) for name in classes]
-    size = max(7, min(12, side * 0.82))
+    size = max(7, min(12, side * 0.85))
     margin = max(map(len, names)) * size * 0.62 + 30
     cells = list_cells(confusion)
     with drawing(round(count * side + margin), count * side + margin) as (figure, [axes]):
@@ -54,7 +54,7 @@ def choose_side(count: int) -> float:
     """Choose a cell's side in pixels: large enough for a number, or at least for a name beside it."""
     if count <= NUMBERED:
         return min(72.0, max(30.0, 700 / count))
-    return max(8.0, min(16.0, 1000 / count))
+    return max(9.0, min(16.0, 1000 / count))
 
 
 def list_cells(confusion: Matrix) -> list[tuple[int, int, int, float]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import re
 from collections.abc import Callable, Sequence
 from html import escape
 
@@ -38,13 +39,18 @@ def place(image: Judged, pictures: PictureSource | None) -> str:
         return ""
 
 
+def breakable(name: str) -> str:
+    """A class's name, which may be broken after each of its parts."""
+    return re.sub(r"([_.\-])", r"\1<wbr>", escape(name))
+
+
 def show_shots(images: Sequence[Judged], classes: Sequence[str], pictures: PictureSource | None) -> str:
     """Pictures with their label, the model's answer, and the file's name."""
     return f'<div class="shots">{"".join(show_shot(image, classes, pictures) for image in images)}</div>'
 
 
 def show_shot(image: Judged, classes: Sequence[str], pictures: PictureSource | None) -> str:
-    label, answer = escape(classes[image.label]), escape(classes[image.predicted])
+    label, answer = breakable(classes[image.label]), breakable(classes[image.predicted])
     name = escape(image.file.rsplit("/", 1)[-1])
     return (
         f'<figure class="shot" title="{escape(image.file)}">{place(image, pictures)}'
@@ -59,7 +65,7 @@ def show_pairs(pairs: Sequence[Pair], classes: Sequence[str], pictures: PictureS
 
 
 def show_pair(pair: Pair, classes: Sequence[str], pictures: PictureSource | None) -> str:
-    label, answer = escape(classes[pair.label]), escape(classes[pair.predicted])
+    label, answer = breakable(classes[pair.label]), breakable(classes[pair.predicted])
     times = f"{pair.count} time{'s' if pair.count != 1 else ''}"
     shots = [(each, f"{label}, called {answer}") for each in pair.examples]
     shots += [(pair.typical, f"a typical {answer}")] if pair.typical else []

@@ -40,8 +40,8 @@ dd small { display: block; font-size: .8rem; font-weight: 400; line-height: 1.4;
 figure { margin: 1.25rem 0; }
 figcaption { font-size: .875rem; max-width: 46rem; margin-top: .35rem; }
 .scroll { overflow-x: auto; }
-svg { display: block; height: auto; max-width: none; min-width: 30rem; }
-@media (min-width: 40rem) { svg:not(.big) { max-width: 100%; } }
+svg { display: block; height: auto; }
+svg:not(.big) { max-width: 100%; }
 svg text { font-family: inherit !important; }
 table { border-collapse: collapse; font-size: .9rem; margin: .5rem 0; min-width: min(100%, 26rem);
   font-variant-numeric: tabular-nums; }
@@ -64,19 +64,21 @@ img.tiny { image-rendering: pixelated; }
 .pairs { display: grid; grid-template-columns: repeat(auto-fill, minmax(19rem, 1fr)); gap: 1.25rem; margin: .75rem 0; }
 .pair { background: var(--surface); border-radius: .6rem; padding: .9rem; }
 .pair p { margin: 0 0 .6rem; font-size: .92rem; line-height: 1.4; }
-.pair div { display: grid; grid-template-columns: repeat(3, 1fr); gap: .5rem; }
-.pair figure { margin: 0; font-size: .75rem; line-height: 1.3; color: var(--muted); }
+.pair div { display: grid; grid-template-columns: repeat(3, minmax(0, 1fr)); gap: .5rem; }
+.pair figure { margin: 0; font-size: .75rem; line-height: 1.3; color: var(--muted); overflow-wrap: anywhere; }
 @media print {
   @page { margin: 14mm; }
   body { font-size: 10.5pt; } nav { display: none; } header { padding-top: 0; }
   header, main, footer { max-width: none; padding: 0; }
   h2 { margin-top: 1.6rem; } h2, h3, figcaption { break-after: avoid; } figcaption { break-before: avoid; }
   figure, .pair, .shot, tr, .tiles div { break-inside: avoid; }
-  svg, svg.big { min-width: 0; max-width: 100% !important; max-height: 235mm; }
+  svg, svg.big { min-width: 0 !important; max-width: 100% !important; max-height: 235mm; }
   .scroll { overflow: visible; } pre { white-space: pre-wrap; overflow-wrap: anywhere; }
   details::details-content { content-visibility: visible; display: block; height: auto; }
   details { display: block; } summary { list-style: none; color: var(--muted); }
-  .shots { grid-template-columns: repeat(6, 1fr); } .pairs { grid-template-columns: repeat(2, 1fr); }
+  .shots { grid-template-columns: repeat(6, 1fr); } .pairs { display: block; }
+  .pair { display: inline-block; width: 48%; margin: 0 1% 1rem 0; vertical-align: top; }
+  th, td { padding-top: .14rem; padding-bottom: .14rem; }
   * { print-color-adjust: exact; -webkit-print-color-adjust: exact; }
 }
 """

@@ -37,7 +37,7 @@ NASTY = ["<b>&amp;", "$x^2$ \\frac", "héllo 犬", "a" * 90]
 class Outline(HTMLParser):
     """The ids of sections, what is not closed, and every address that the page names."""
 
-    VOID = frozenset({"meta", "br", "img"})
+    VOID = frozenset({"meta", "br", "img", "wbr"})
 
     def __init__(self, page: str) -> None:
         super().__init__()
