@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-import os
+import io
 import sys
 from pathlib import Path
 
@@ -22,12 +22,12 @@ WIDTH = 108
 
 
 def main(home: Path) -> None:
-    with run_local_cloud(home) as cloud, open(os.devnull, "w") as nowhere:
+    with run_local_cloud(home) as cloud:
         user = connect(cloud.variables)
         run = list_runs(user, "digits")[0]
         ended = user.api.get(f"/runs/{run['run_id']}").json()
         snapshot = take_snapshot(user, run["run_id"], ended["seconds"], None)
-        console = Console(record=True, width=WIDTH, file=nowhere, force_terminal=True)
+        console = Console(record=True, width=WIDTH, file=io.StringIO(), force_terminal=True)
         console.print("[bold]$ make demo[/]")
         console.print(render(snapshot))
         tell_result(snapshot.run, console)
