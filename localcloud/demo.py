@@ -28,6 +28,7 @@ from rich.table import Table
 from localcloud import digits
 from localcloud.addresses import CannotStart, Place, read_env
 from localcloud.demo_pictures import Picture, choose_pictures
+from localcloud.demo_report import build_table, fetch_report, list_gains, make_reader, read_document
 from localcloud.up import PROJECT, is_up
 from localcloud.view import ENDED, Snapshot, format_time, format_value, list_changes, render
 
@@ -58,7 +59,7 @@ def run_demo(place: Place, dataset: Path | None) -> int:
     began = time.monotonic()
     try:
         with borrow_cloud(place, console) as variables:
-            show_demo(connect(variables), dataset or digits.write_digits_zip(place.home / "demo"), console)
+            show_demo(connect(variables), dataset or digits.write_digits_zip(place.home / "demo"), place.home, console)
     except StepFailed as failure:
         console.print(f"\n[bold red]The demo failed[/] {failure}")
         return 1
@@ -118,7 +119,7 @@ def connect(variables: Mapping[str, str]) -> User:
     return User(s3, httpx.Client(base_url=variables["API_URL"], headers=headers, timeout=60), variables["BUCKET"])
 
 
-def show_demo(user: User, dataset: Path, console: Console) -> None:
+def show_demo(user: User, dataset: Path, home: Path, console: Console) -> None:
     """Upload (the recipe beside the zip too, where there is one), watch, ask, tell."""
     name, recipe = dataset.stem, dataset.with_suffix(".json")
     with step("while uploading the dataset"):
@@ -134,6 +135,8 @@ def show_demo(user: User, dataset: Path, console: Console) -> None:
     if run["status"] != "deployed":
         raise StepFailed(f"in the run: it ended {run['status']}. {run.get('reason') or ''}")
     tell_result(run, console)
+    with step("while reading what the training left"):
+        tell_report(user, run, home / "reports" / f"{run_id}.html", console)
     with step("while asking the model"):
         tell_answers(user, name, choose_pictures(dataset), console)
     tell_next(user, name, run, console)
@@ -230,6 +233,20 @@ def tell_result(run: Mapping[str, Any], console: Console) -> None:
         table.add_row(f"[dim]test {title}[/]", f"[bold]{test[member]:.4f}[/]" if member in test else "not told")
     console.print()
     console.print(table)
+
+
+def tell_report(user: User, run: Mapping[str, Any], target: Path, console: Console) -> None:
+    """Before and after, as far as the training measured it, and the report's path."""
+    read, job = make_reader(user.s3, user.bucket, run["run_id"]), (run["training"] or {}).get("name")
+    baseline, plan = (read_document(read, f"jobs/{job}/{name}.json") for name in ("baseline", "execution_plan"))
+    rows = list_gains(baseline, (run.get("metrics") or {}).get("test") or {}, plan)
+    if rows:
+        console.print("\nBefore (untuned; first probe) and after (tuned; as trained):")
+        console.print(build_table(rows))
+    if plan.get("verdict"):
+        console.print(plan["verdict"], style="dim", markup=False, soft_wrap=True)
+    path = fetch_report(read, target)
+    console.print(f"\nThe report: [bold]{path or 'was not written'}[/]", soft_wrap=True)
 
 
 def tell_answers(user: User, name: str, pictures: list[Picture], console: Console) -> None:
