@@ -137,7 +137,7 @@ def try_out(setup: Setup, course: Course, known: Sequence[Candidate], gauge: Gau
     probed = max(2, min(PROBED, int(COST * budget.total) - 2 * WARM_UP))
     first = now = measure(probed, warm_up=2 * WARM_UP)
     budget.spend(2 * WARM_UP + probed)
-    rows, chosen = [], {}
+    rows, chosen, start = [], {}, first
     for candidate in known:
         cost = (2 * ROUNDS + candidate.fills) * (WARM_UP + STEPS)
         share = now.share(*candidate.phases)
@@ -153,6 +153,8 @@ def try_out(setup: Setup, course: Course, known: Sequence[Candidate], gauge: Gau
         rows.append(describe_candidate(candidate, before, after))
         if rows[-1]["taken"]:
             candidate.change()
+            # What was measured in turn with the first gain is a fairer start than what was measured long before it.
+            start = start if chosen else before
             chosen[candidate.setting], now = candidate.value, after
     recommendations = advise(setup, course, now, gauge, budget)
     return {
@@ -160,12 +162,12 @@ def try_out(setup: Setup, course: Course, known: Sequence[Candidate], gauge: Gau
         "chosen": chosen,
         "candidates": rows,
         "rules": judge_probe(setup, first),
-        "before": first.describe(),
+        "before": start.describe(),
         "after": now.describe(),
         "recommendations": recommendations,
         "probed_steps": budget.spent,
         "steps": budget.total,
-        "verdict": sum_up(chosen, first, now),
+        "verdict": sum_up(chosen, start, now),
     }
 
 
