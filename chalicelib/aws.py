@@ -146,10 +146,10 @@ class Bucket:
         with translated(f"Deleting s3://{self.name}/{key}"):
             self._client.delete_object(Bucket=self.name, Key=key)
 
-    def list_entries(self, prefix: str, *, after: str = "") -> Iterator[Entry]:
-        """The objects right below a prefix and deeper, by key."""
-        for page in self._pages(prefix, StartAfter=after):
-            for each in page.get("Contents", []):
+    def list_entries(self, prefix: str, *, after: str = "", page: int = 1000) -> Iterator[Entry]:
+        """The objects right below a prefix and deeper, by key; `page` many are asked for at a time."""
+        for found in self._pages(prefix, StartAfter=after, MaxKeys=page):
+            for each in found.get("Contents", []):
                 yield Entry(each["Key"], each["ETag"], each["Size"], each["LastModified"])
 
     def list_names(self, prefix: str) -> list[str]:
@@ -160,7 +160,7 @@ class Bucket:
             names += [each["Prefix"].removeprefix(prefix) for each in page.get("CommonPrefixes", [])]
         return names
 
-    def _pages(self, prefix: str, **options: str) -> Iterator[dict[str, Any]]:
+    def _pages(self, prefix: str, **options: str | int) -> Iterator[dict[str, Any]]:
         token: dict[str, str] = {}
         while True:
             with translated(f"Listing s3://{self.name}/{prefix}"):

@@ -25,6 +25,7 @@ MAX_RUN_ID = 32  # a tuning job's name
 MAX_ENDPOINT = 63
 ON_ITS_WAY = ("checking", "tuning", "training", "deploying")
 ENDED = ("deployed", "rejected", "failed", "stopped", "superseded")
+KEYS_OF_RUN = len(ON_ITS_WAY) + 1  # in the list: a key for each stage and one for the end
 LATEST = 10**13  # milliseconds; time counted down from here makes the newest run the first key
 MAX_INDEXED = 300  # bytes of a name or a reason within a key, of which S3 allows 1024
 
@@ -179,7 +180,8 @@ class Runs:
         """
         found: dict[str, dict[str, Any]] = {}
         last = ""
-        for entry in self.bucket.list_entries("index/", after=f"index/{after}0" if after else ""):
+        page = min(limit * KEYS_OF_RUN + 1, 1000)  # a listing costs what it brings, and one more key ends the last run
+        for entry in self.bucket.list_entries("index/", after=f"index/{after}0" if after else "", page=page):
             time, run_id, dataset, status, *reason = entry.key.split("/")[1:]
             if run_id not in found and len(found) == limit:
                 return list(found.values()), last

@@ -163,14 +163,20 @@ class FakeS3(Client):
         return self.store(Key, found.body)
 
     def do_list_objects_v2(
-        self, Bucket: str, Prefix: str, Delimiter: str = "", StartAfter: str = "", ContinuationToken: str = ""
+        self,
+        Bucket: str,
+        Prefix: str,
+        Delimiter: str = "",
+        StartAfter: str = "",
+        ContinuationToken: str = "",
+        MaxKeys: int = 1000,
     ) -> Any:
         keys = sorted(
             key for key in self.versions if key.startswith(Prefix) and key > (ContinuationToken or StartAfter)
         )
         folders = {cut_folder(key, Prefix) for key in keys} if Delimiter else {""}
         files = [key for key in keys if not (Delimiter and cut_folder(key, Prefix))]
-        page = files[: self.world.page]
+        page = files[: min(self.world.page, MaxKeys)]
         more = {"IsTruncated": True, "NextContinuationToken": page[-1]} if len(files) > len(page) else {}
         contents = [self.describe(key) for key in page]
         prefixes = [{"Prefix": folder} for folder in sorted(folders - {""})]
