@@ -129,6 +129,8 @@ class OperatorWindow:
         self.running = False
 
     def start(self) -> None:
+        # Its library reports the absence of a GPU as an error.
+        os.environ.setdefault("KINETO_LOG_LEVEL", "4" if self.on_gpu else "5")
         activities = [torch.profiler.ProfilerActivity.CPU]
         activities += [torch.profiler.ProfilerActivity.CUDA] if self.on_gpu else []
         self.profile = torch.profiler.profile(activities=activities, acc_events=True)
