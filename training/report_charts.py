@@ -124,7 +124,7 @@ def draw_curves(job: JobRecord, trials: Sequence[JobRecord]) -> str:
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
             axes.grid(False, axis="x")
         panels[1].yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-        panels[1].legend(loc="lower right")
+        panels[1].legend(loc="lower center", ncols=3)
         return to_svg(figure, "Loss and accuracy by epoch")
 
 

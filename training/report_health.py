@@ -7,7 +7,7 @@ from typing import Any
 
 from report_charts import draw_phases, draw_throughput, draw_timeline, draw_utilisation
 from report_data import Findings
-from report_page import figure, fold, note, paragraph, percent, pill, show, table, title
+from report_page import Html, figure, fold, note, paragraph, percent, pill, show, table, title
 
 STATUSES = {"NoIssuesFound": ("no issues", "good"), "IssuesFound": ("issues found", "bad"), "Error": ("error", "plain")}
 STEPS_TOLD, OPERATORS_TOLD = 6, 15
@@ -48,8 +48,9 @@ def tell_debugger(found: Findings) -> str:
 
 
 def tell_values(values: Any) -> str:
+    """Parameters in a line; AWS's files hold them as lines of text."""
     if not isinstance(values, Mapping):
-        return str(values or "")
+        return ", ".join(str(values or "").splitlines())
     return ", ".join(f"{name} {value}" for name, value in values.items())
 
 
@@ -67,10 +68,12 @@ def tell_plan(plan: Mapping[str, Any]) -> str:
         return ""
     parts = [title("Before and after"), paragraph(str(plan.get("verdict") or ""))]
     sides = {name: plan.get(name) or {} for name in ("before", "after")}
+    if sides["before"] == sides["after"]:
+        sides = {"as it is": sides["before"]}
     phases = {name: read_phases(side) for name, side in sides.items() if read_phases(side)}
     if phases:
         rows = [
-            [name, sum(phases[name].values()), sides[name].get("images_per_second"), *tell_use(sides[name])]
+            [name, sum(phases[name].values()), sides[name].get("images_per_second"), tell_use(sides[name])]
             for name in phases
         ]
         parts.append(table(["", "ms a step", "images/s", "utilisation"], rows))
@@ -93,9 +96,12 @@ def tell_plan(plan: Mapping[str, Any]) -> str:
     return "".join([*parts, *map(tell_recommendation, plan.get("recommendations") or [])])
 
 
-def tell_use(side: Mapping[str, Any]) -> list[Any]:
-    use = side.get("utilisation", side.get("utilization"))
-    return [tell_values(use) if isinstance(use, Mapping) else use]
+def tell_use(side: Mapping[str, Any]) -> str:
+    """How busy the devices were, in per cent."""
+    names = {"gpu_utilization": "GPU", "cpu_utilization": "CPU"}
+    return ", ".join(
+        f"{name} {side[key]:.0f} %" for key, name in names.items() if isinstance(side.get(key), int | float)
+    )
 
 
 def tell_gain(gain: Any) -> str:
@@ -157,7 +163,7 @@ def tell_rules(rules: Mapping[str, Mapping[str, Any]]) -> str:
     rows = [
         [
             name,
-            pill("issues found", "bad") if rule.get("RuleTriggered") else pill("no issues", "good"),
+            judge(rule),
             rule.get("Violations"),
             rule.get("Datapoints"),
             tell_values(rule.get("RuleParameters")),
@@ -168,6 +174,12 @@ def tell_rules(rules: Mapping[str, Mapping[str, Any]]) -> str:
     return title("Profiler rules") + table(heads, rows, numbers=0)
 
 
+def judge(rule: Mapping[str, Any]) -> Html:
+    if rule.get("RuleTriggered"):
+        return pill("issues found", "bad")
+    return pill("no issues", "good") if rule.get("Datapoints") else pill("nothing to judge", "plain")
+
+
 def tell_operators(operators: Mapping[str, Any]) -> str:
     """The operators that took most time, in whatever columns the profiler gave them."""
     listed: Sequence[Any] = operators.get("operators") or operators.get("items") or []
@@ -175,5 +187,5 @@ def tell_operators(operators: Mapping[str, Any]) -> str:
     if not rows:
         return ""
     heads = [name for name in rows[0] if not isinstance(rows[0][name], list | Mapping)]
-    body = [[each.get(name) for name in heads] for each in rows]
+    body = [[percent(each["share"]) if name == "share" else each.get(name) for name in heads] for each in rows]
     return title("Top operators") + table([name.replace("_", " ") for name in heads], body)

@@ -74,13 +74,16 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[Any]], *, numbers: int =
     """
     first = max(1, len(heads) - numbers)
     top = "".join(f"<th{' class=n' if place >= first else ''}>{escape(head)}</th>" for place, head in enumerate(heads))
+    words = "" if numbers else " class=words"
     body = []
     for number, row in enumerate(rows):
         cells = "".join(
             f"<td{' class=n' if place >= first else ''}>{show(cell)}</td>" for place, cell in enumerate(row)
         )
         body.append(f"<tr{' class=best' if number == marked else ''}>{cells}</tr>")
-    return f'<div class="scroll"><table><thead><tr>{top}</tr></thead><tbody>{"".join(body)}</tbody></table></div>'
+    return (
+        f'<div class="scroll"><table{words}><thead><tr>{top}</tr></thead><tbody>{"".join(body)}</tbody></table></div>'
+    )
 
 
 class Html(str):

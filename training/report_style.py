@@ -46,6 +46,7 @@ svg text { font-family: inherit !important; }
 table { border-collapse: collapse; font-size: .9rem; margin: .5rem 0; min-width: min(100%, 26rem);
   font-variant-numeric: tabular-nums; }
 th, td { text-align: left; padding: .36rem 1.1rem .36rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }
+table.words { min-width: min(40rem, 200%); }
 th { color: var(--muted); font-weight: 500; white-space: nowrap; }
 .n { text-align: right; white-space: nowrap; }
 tr.best td { font-weight: 600; color: var(--c2); }
@@ -78,6 +79,7 @@ img.tiny { image-rendering: pixelated; }
   details { display: block; } summary { list-style: none; color: var(--muted); }
   .shots { grid-template-columns: repeat(6, 1fr); } .pairs { display: block; }
   .pair { display: inline-block; width: 48%; margin: 0 1% 1rem 0; vertical-align: top; }
+  table.words { min-width: 0; }
   th, td { padding-top: .14rem; padding-bottom: .14rem; }
   * { print-color-adjust: exact; -webkit-print-color-adjust: exact; }
 }
