@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 
-NAMES = ("cold_import", "preflight", "local_cloud", "trial_start", "serving", "profiler", "page", "demo")
+NAMES = ("cold_import", "preflight", "local_cloud", "trial_start", "serving", "profiler", "report", "page", "demo")
 
 if __name__ == "__main__":
     for name in NAMES:

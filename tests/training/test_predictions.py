@@ -1,0 +1,117 @@
+"""What is kept of each image for people to look at, and what of it is chosen for their eyes."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+from data import read_dataset
+from hypothesis import given
+from hypothesis import strategies as st
+from predictions import describe_predictions, show_pictures
+from report_choices import (
+    Judged,
+    find_interval,
+    find_mistakes,
+    find_pairs,
+    find_suspects,
+    list_judged,
+    rank_importance,
+)
+from report_matrix import cut_matrix, list_cells, pick_confused
+
+from tests.training.tiny import SHAPES, Runner
+
+POWERS = np.linspace(-1, 1, 24)
+
+
+def make(number: int, label: int, predicted: int, probability: float, given: float) -> Judged:
+    return Judged("test", number, f"test/{label}/{number}.png", label, predicted, probability, given)
+
+
+def test_the_columns_tell_of_each_image(trained: Runner) -> None:
+    """File, label, prediction, and the probabilities of both at the temperature, in the order of the images."""
+    data = read_dataset(trained.channel / "dataset.zip", 16, threads=1, scratch=trained.base)
+    logits = torch.randn(len(data.test), 3, generator=torch.Generator().manual_seed(0))
+    told = json.loads(json.dumps(describe_predictions(data, {"test": logits}, temperature=2.0)))
+    assert told["classes"] == list(SHAPES)
+    assert told["train"]["counts"] == [16, 16, 16]
+    for image in list_judged(told):
+        assert image.file.split("/")[:2] == ["test", SHAPES[image.label]]
+        likely = (logits[image.number] / 2).softmax(0)
+        assert (image.predicted, image.label) == (int(likely.argmax()), int(data.test.labels[image.number]))
+        assert image.probability == pytest.approx(float(likely.max()), abs=1e-4)
+        assert image.given == pytest.approx(float(likely[image.label]), abs=1e-4)
+
+
+def test_the_pictures_are_those_of_the_cache(trained: Runner) -> None:
+    """Number by number, as the network was given them."""
+    data = read_dataset(trained.channel / "dataset.zip", 16, threads=1, scratch=trained.base)
+    picture = show_pictures(data)("test", 3)
+    assert picture.size == (16, 16)
+    assert (np.asarray(picture) == data.test.images(torch.tensor([3]))[0].permute(1, 2, 0).numpy()).all()
+
+
+def test_the_worst_mistakes_come_first() -> None:
+    """Those given with most confidence against a label thought least of; right answers are none."""
+    images = [make(0, 0, 0, 0.9, 0.9), make(1, 0, 1, 0.6, 0.3), make(2, 0, 1, 0.99, 0.01), make(3, 1, 0, 0.5, 0.4)]
+    assert [image.number for image in find_mistakes(images, 2)] == [2, 1]
+
+
+def test_a_label_looks_wrong_where_the_model_is_as_sure_as_it_is_of_right_ones() -> None:
+    """One unsure mistake is no reason to doubt a label; one as clear as the rest of its class is."""
+    right = [make(number, number % 2, number % 2, 0.9, 0.9) for number in range(20)]
+    unsure, clear = make(20, 0, 1, 0.55, 0.4), make(21, 0, 1, 0.97, 0.02)
+    assert find_suspects([*right, unsure, clear], 9) == [clear]
+
+
+def test_confused_pairs_come_with_examples() -> None:
+    """The most frequent first, with the images that were taken for another and a typical one of the other."""
+    images = [make(0, 0, 1, 0.6, 0.3), make(1, 0, 1, 0.9, 0.1), make(2, 1, 1, 0.8, 0.8), make(3, 1, 1, 0.99, 0.99)]
+    first, second = find_pairs([[0, 2, 0], [0, 2, 0], [1, 0, 5]], images, 9, 1)
+    assert (first.label, first.predicted, first.count) == (0, 1, 2)
+    assert [image.number for image in first.examples] == [1]
+    assert first.typical == images[3]
+    assert (second.label, second.predicted, second.examples, second.typical) == (2, 0, [], None)
+
+
+def test_the_hyperparameter_that_matters_is_found() -> None:
+    """On a logarithmic scale and with a best value inside; one that does nothing stays within chance."""
+    chosen = [{"rate": float(10**power), "size": 16 * (1 + number % 2)} for number, power in enumerate(POWERS)]
+    trials = [(each, 0.9 - 0.1 * float(np.log10(each["rate"])) ** 2) for each in chosen]
+    first, second = rank_importance(trials, ["size", "rate"])
+    assert (first.name, second.name) == ("rate", "size")
+    assert first.share > 0.95 > first.chance
+    assert second.share < second.chance
+
+
+@pytest.mark.parametrize("goals", [[0.5, 0.6], [0.5, 0.5, 0.5]])
+def test_nothing_is_said_of_importance_where_nothing_can_be(goals: list[float]) -> None:
+    """Two trials, or trials that all came out alike."""
+    assert rank_importance([({"rate": float(number)}, goal) for number, goal in enumerate(goals, 1)], ["rate"]) == []
+
+
+@given(st.integers(1, 10_000), st.floats(0, 1))
+def test_the_interval_holds_the_share(images: int, share: float) -> None:
+    """And stays within 0 and 1."""
+    low, high = find_interval(share, images)
+    assert 0 <= low <= share + 1e-9
+    assert share - 1e-9 <= high <= 1
+
+
+@given(st.integers(2, 12), st.data())
+def test_the_matrix_shows_every_count(count: int, data: st.DataObject) -> None:
+    """Each cell that is not zero stands in it once; the cut keeps every class that takes part in a confusion."""
+    row = st.lists(st.integers(0, 9), min_size=count, max_size=count)
+    confusion = data.draw(st.lists(row, min_size=count, max_size=count))
+    cells = list_cells(confusion)
+    assert Counter((y, x) for y, x, _, _ in cells) == Counter(
+        (y, x) for y, each in enumerate(confusion) for x, number in enumerate(each) if number
+    )
+    chosen = pick_confused(confusion, count)
+    mixed = {place for y, x, _, _ in cells if y != x for place in (y, x)}
+    assert set(chosen) == mixed
+    assert cut_matrix(confusion, chosen) == [[confusion[y][x] for x in chosen] for y in chosen]
