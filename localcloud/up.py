@@ -34,6 +34,7 @@ BANNER = """
 
     AWS API   {aws_url}   (every service: S3, SageMaker, SQS, …)
     App       {api_url}
+    Page      {api_url}/   (for a browser; it asks for $API_TOKEN once)
     State     {home}
 
   In another terminal:

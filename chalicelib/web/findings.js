@@ -55,13 +55,18 @@ function drawProfile({ timeline, execution_plan: plan, profiler_rules: reports }
     plan?.verdict && h("p", {}, plan.verdict),
     plan && drawBeforeAfter(plan),
     timeline?.phases && [h("h3", {}, "Where a step's time goes"), drawPhases(timeline.phases)],
-    judged.length > 0 && table("Rules of the profiler", ["Rule", "Result", "What it saw"], judged.map(([name, report]) => [name, verdict(report.RuleTriggered ? "IssuesFound" : "NoIssuesFound"), text(detail(report))])),
+    judged.length > 0 && table("Rules of the profiler", ["Rule", "Result", "What it saw"], judged.map(([name, report]) => [name, verdict(judge(report)), text(detail(report))])),
     (plan?.recommendations ?? []).length > 0 && [h("h3", {}, "Worth trying"), h("ul", {}, plan.recommendations.map((each) => h("li", {}, each.text)))]);
 }
 
-function detail(report) {
-  if (typeof report.Details === "string") return report.Details;
-  return report.RuleTriggered ? `${number(Number(report.RuleTriggered))} of ${number(Number(report.Datapoints))} data points` : "";
+function detail({ Violations: violations, Datapoints: datapoints }) {
+  if (!datapoints) return "Nothing of what it judges was measured.";
+  return violations ? `${number(violations)} of ${number(datapoints)} data points are beyond its bounds.` : `${number(datapoints)} data points, all within its bounds.`;
+}
+
+function judge(report) {
+  if (report.RuleTriggered) return "IssuesFound";
+  return report.Datapoints ? "NoIssuesFound" : "Error";
 }
 
 function drawPhases(phases) {

@@ -147,14 +147,12 @@ def make_findings() -> dict[str, Any]:
             },
             "images_per_second": 141.0,
         },
-        "profiler-reports/Dataloader.json": {
-            "RuleTriggered": 3,
-            "Datapoints": 40,
-            "Details": "Waiting for data took 46 % of a step.",
-        },
-        "profiler-reports/StepOutlier.json": {
+        "profiler-reports/Dataloader.json": {"RuleTriggered": 1, "Violations": 18, "Datapoints": 40, "Details": {}},
+        "profiler-reports/StepOutlier.json": {"RuleTriggered": 0, "Violations": 0, "Datapoints": 40, "Details": {}},
+        "profiler-reports/LowGPUUtilization.json": {
             "RuleTriggered": 0,
-            "Datapoints": 40,
-            "Details": "No step took three times the usual.",
+            "Violations": 0,
+            "Datapoints": 0,
+            "Details": {},
         },
     }

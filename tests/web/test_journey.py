@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+import httpx
+
 from tests.end_to_end.conftest import SMALL_RECIPE
 from tests.support.local_cloud import LocalCloud
 from tests.support.pictures import build_colour_zip, draw_test_picture
@@ -14,7 +16,7 @@ WITHIN = 240_000  # milliseconds
 
 def test_from_a_dropped_zip_to_a_prediction(cloud: LocalCloud, open_any: OpenTab) -> None:
     """The upload goes from the page straight to the bucket, the run is followed to its end, the model is asked."""
-    cloud.upload("dropped.json", json.dumps(SMALL_RECIPE | {"trials": 1, "parallel_trials": 1}).encode())
+    cloud.upload("dropped.json", json.dumps(SMALL_RECIPE | {"epochs": 3, "trials": 1, "parallel_trials": 1}).encode())
     tab = open_any(f"{cloud.variables['API_URL']}/")
     tab.sign_in(cloud.variables["API_TOKEN"])
     tab.go("datasets")
@@ -46,3 +48,15 @@ def test_a_rejected_zip_shows_its_problems_where_it_was_dropped(cloud: LocalClou
     tab.page.get_by_text("Rejected: mend this, and drop it again").wait_for()
     tab.keep("dataset-rejected")
     assert tab.find_barriers() == []
+
+
+def test_the_bucket_lets_the_page_in_by_its_own_rule(cloud: LocalCloud) -> None:
+    """The template's CORS rule is the bucket's: PUT from anywhere, since the signature is what lets an upload in."""
+    (rule,) = cloud.s3.get_bucket_cors(Bucket=cloud.bucket)["CORSRules"]
+    assert (rule["AllowedMethods"], rule["AllowedOrigins"]) == (["PUT"], ["*"])
+    place = cloud.api.post("/datasets/anything").json()
+    asked = {"Origin": "http://127.0.0.1:8000", "Access-Control-Request-Method": "PUT"}
+    answer = httpx.options(place["url"], headers=asked)
+    assert answer.status_code == 200
+    assert answer.headers["access-control-allow-origin"] in ("*", asked["Origin"])
+    assert "PUT" in answer.headers["access-control-allow-methods"]
