@@ -99,6 +99,7 @@ class Recipe:
     pretrained: Literal["auto", "imagenet", "none"] = "auto"
     epochs: int = 8
     patience: int = 0
+    stop_on_rules: tuple[str, ...] = ()
     seed: int = 0
     strategy: Literal["Bayesian", "Random", "Grid", "Hyperband"] = "Bayesian"
     objective: Literal["score", "accuracy", "macro_f1"] = "score"
@@ -117,6 +118,7 @@ class Recipe:
         document = {name: value for name, value in asdict(self).items() if value is not None}
         document["ranges"] = {name: _write_range(name, each) for name, each in self.ranges.by_name().items()}
         document["instance_types"] = {use: list(types) for use, types in document["instance_types"].items() if types}
+        document["stop_on_rules"] = list(self.stop_on_rules)
         foreign = OF_OTHER_KIND[self.endpoint.kind]
         document["endpoint"] = {name: value for name, value in document["endpoint"].items() if name not in foreign}
         return document
@@ -209,7 +211,9 @@ def _write_range(name: str, value: LogRange | Choices) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """Numbers as Python wants them: JSON Schema takes 4.0 for an integer."""
+    """Values as Python wants them: JSON Schema takes 4.0 for an integer; what is frozen holds tuples."""
+    if isinstance(value, list):
+        return tuple(value)
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 

@@ -208,6 +208,8 @@ def _build_hyperparameters(run: Run, recipe: Recipe, settings: Settings, *, prof
         "pretrained": recipe.pretrained,
         "profile": "true" if profile else "false",
     }
+    if profile and recipe.stop_on_rules:
+        ours["stop_on_rules"] = json.dumps(recipe.stop_on_rules)
     toolkit = {
         "sagemaker_program": json.dumps("train.py"),
         "sagemaker_submit_directory": json.dumps(run.code_uri),

@@ -51,8 +51,12 @@ def list_architectures() -> str:
     return ", ".join(recipe_schema()["properties"]["architecture"]["enum"])
 
 
+def list_rules() -> str:
+    return ", ".join(recipe_schema()["properties"]["stop_on_rules"]["items"]["enum"])
+
+
 def draw_generated_part() -> str:
-    return f"{BEGIN}{draw_table()}\nArchitectures: {list_architectures()}.\n{END}"
+    return f"{BEGIN}{draw_table()}\nArchitectures: {list_architectures()}.\n\nRules: {list_rules()}.\n{END}"
 
 
 def replace_generated_part(page: str) -> str:

@@ -208,6 +208,18 @@ def test_script_mode_is_told_in_json() -> None:
     assert asked["profile"] == "false"
 
 
+def test_only_the_last_training_is_told_which_rules_may_end_it() -> None:
+    """As JSON, which the program reads; a recipe that names none adds no hyperparameter."""
+    run, recipe = make_run(), resolve_recipe({"stop_on_rules": ["DeadRelu", "Overfit"]})
+    requests = build_all(run, recipe)
+    asked = requests["CreateTrainingJob"]["HyperParameters"]
+    assert json.loads(asked["stop_on_rules"]) == ["DeadRelu", "Overfit"]
+    assert (
+        "stop_on_rules" not in tuning({"stop_on_rules": ["Overfit"]})["TrainingJobDefinition"]["StaticHyperParameters"]
+    )
+    assert "stop_on_rules" not in build_all(run, resolve_recipe({}))["CreateTrainingJob"]["HyperParameters"]
+
+
 @given(st.text(max_size=400))
 def test_tags_hold_what_tags_may(name: str) -> None:
     """Letters, digits, spaces and a few signs, at most 256."""
