@@ -59,7 +59,7 @@ openapi: $(INSTALLED) ## write openapi.json anew from the app's routes
 
 lock: $(INSTALLED) ## compile the pinned requirements anew
 	@$(BIN)/uv pip compile --universal --python-version 3.11 --no-emit-index-url --quiet requirements.in -o requirements.txt
-	@$(BIN)/uv pip compile --universal --python-version 3.11 --no-emit-index-url --quiet requirements-dev.in -o requirements-dev.txt
+	@$(BIN)/uv pip compile --universal --python-version 3.11 --no-emit-index-url --quiet --override requirements-overrides.txt requirements-dev.in -o requirements-dev.txt
 
 bench: $(INSTALLED) ## measure every claim, into benchmarks/results/
 	@$(BIN)/python -m benchmarks
