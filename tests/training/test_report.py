@@ -16,6 +16,7 @@ from report_data import read_findings
 from report_page import BEGIN, END
 
 from tests.support.report_runs import JOB, RUN, draw_picture, write_json, write_run
+from tests.training.tiny import Runner
 
 ANCHORS = ["result", "dataset", "tuning", "curves", "evaluation", "debugger", "profiler", "reproduce"]
 # Each file, and the parts that are drawn from it.
@@ -200,3 +201,17 @@ def test_trials_without_an_evaluation_are_listed_as_such(jobs: Path) -> None:
     """A trial that failed or was cut off is part of the story."""
     (jobs / f"{RUN}-001-0123abcd" / "evaluation.json").unlink()
     assert "no evaluation" in draw_parts(jobs, ["tuning"])["tuning"]
+
+
+def test_a_profiled_training_leaves_its_report(runner: Runner) -> None:
+    """With the predictions that it is drawn from; a trial has neither."""
+    code, log = runner.run({"profile": "true", "epochs": "1"}, WHIPPET_INSTALL="0")
+    assert code == 0, log
+    page = (runner.folder / "report.html").read_text(encoding="utf-8")
+    outline = Outline(page)
+    assert outline.sections == ANCHORS
+    assert "could not be drawn" not in page
+    for text in ("Confusion matrix of 3 classes", "18 test images", "training images (hash)", "torch"):
+        assert text in page
+    predictions = json.loads((runner.folder / "predictions.json").read_text())
+    assert len(predictions["test"]["files"]) == runner.evaluation()["test"]["images"]
