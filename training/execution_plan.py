@@ -22,6 +22,7 @@ from typing import Any
 import torch
 from artifact import write_json
 from data import MEMORY_LIMIT, Batches
+from engine import Stopped
 from metrics import log
 from preparation import Course, Setup
 from probing import (
@@ -87,10 +88,12 @@ def choose_plan(
     *,
     candidates: Sequence[Candidate] | None = None,
     clock: Callable[[], float] = time.perf_counter,
-) -> dict[str, Any]:
+    stop_asked: Callable[[], bool] = lambda: False,
+) -> dict[str, Any] | None:
     """Probe the training, try what could help, keep what does, and write execution_plan.json: its content.
 
-    Call it before the first step, without any debugger hook. A resumed job takes the plan of its earlier life.
+    Call it before the first step, without any debugger hook. A resumed job takes the plan of its earlier life. None if
+    a stop was asked for meanwhile: the next life of the job makes its plan anew.
     """
     known = list_candidates(setup, course) if candidates is None else list(candidates)
     path = job_folder / NAME
@@ -98,7 +101,9 @@ def choose_plan(
         return repeat_plan(path, known)
     snapshot = Snapshot(course.learner)
     try:
-        plan = try_out(setup, course, known, Gauge(snapshot, setup.job.threads, clock))
+        plan = try_out(setup, course, known, Gauge(snapshot, setup.job.threads, clock, stop_asked))
+    except Stopped:
+        return None
     finally:
         snapshot.restore()
     write_json(path, plan)
@@ -123,8 +128,11 @@ class Gauge:
     snapshot: Snapshot
     threads: int
     clock: Callable[[], float]
+    stop_asked: Callable[[], bool]
 
     def __call__(self, batches: Batches, steps: int, *, warm_up: int = WARM_UP) -> Probe:
+        if self.stop_asked():
+            raise Stopped
         self.snapshot.restore()
         options = {"warm_up": warm_up, "threads": self.threads, "clock": self.clock}
         return make_steps(self.snapshot.learner, batches, steps, **options)
@@ -139,15 +147,13 @@ def try_out(setup: Setup, course: Course, known: Sequence[Candidate], gauge: Gau
     budget.spend(2 * WARM_UP + probed)
     rows, chosen, start = [], {}, first
     for candidate in known:
-        cost = (2 * ROUNDS + candidate.fills) * (WARM_UP + STEPS)
+        cost = 2 * (ROUNDS + candidate.fills) * (WARM_UP + STEPS)
         share = now.share(*candidate.phases)
         evidence = EVIDENCE * share if candidate.phases == ("data",) else 0.0
         if share <= LEAST_GAIN or not budget.allows(cost, evidence):
             continue
         if candidate.fills:
-            candidate.change()
-            measure(STEPS)
-            candidate.undo()
+            compare_interleaved(candidate.change, candidate.undo, partial(measure, STEPS), rounds=1)
         before, after = compare_interleaved(candidate.change, candidate.undo, partial(measure, STEPS))
         budget.spend(cost)
         rows.append(describe_candidate(candidate, before, after))

@@ -51,7 +51,7 @@ class Inspection:
     def open(self) -> list[Hook]:
         """Do what comes before the first step; what looks on at the training."""
         install_missing(WANTED, os.environ, self.setup.job.places.output / "scratch" / "packages")
-        self.attempt("execution plan", lambda: load("execution_plan").choose_plan(self.setup, self.folder, self.course))
+        self.attempt("execution plan", self.choose_plan)
         if self.early:
             self.measure_baseline()
         made = (self.attempt("profiler", self.make_profiler), self.attempt("debugger", self.make_debugger))
@@ -68,6 +68,9 @@ class Inspection:
         about = load("records").describe_origin(self.setup)
         path: Path = load("report").write_report(self.folder, self.folder.parent, pictures=pictures, about=about)
         return path
+
+    def choose_plan(self) -> None:
+        load("execution_plan").choose_plan(self.setup, self.folder, self.course, stop_asked=self.stop_asked)
 
     def make_profiler(self) -> Hook | None:
         hook: Hook | None = load("profiling").make_profiler(self.folder, self.setup, self.course, begun=self.begun)

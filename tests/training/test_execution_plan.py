@@ -136,6 +136,18 @@ def test_a_failing_probe_leaves_the_training_as_it_was(tmp_path: Path) -> None:
     assert not (tmp_path / "job").exists()
 
 
+def test_a_stop_ends_the_probe(tmp_path: Path) -> None:
+    """A job that is asked to stop is not held up: all is put back, nothing is kept, and no plan is written."""
+    setup, course = set_up(tmp_path, epochs=20)
+    clock, answers = Clock(course), iter([False, False, True])
+    loader, before = Sluggish(course, clock, 0.3), everything(setup, course)
+    options = {"candidates": [loader.candidate()], "clock": clock, "stop_asked": lambda: next(answers)}
+    assert choose_plan(setup, tmp_path / "job", course, **options) is None
+    assert everything(setup, course) == before
+    assert loader.hurries is False
+    assert not (tmp_path / "job").exists()
+
+
 def test_settings_are_compared_in_turn() -> None:
     """A B A B, so that what drifts falls on both; at the end the setting is as before."""
     seen: list[str] = []
