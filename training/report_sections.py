@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
@@ -192,7 +193,7 @@ def pick(record: Mapping[str, Any], split: str) -> list[Any]:
 
 def tell_reproduction(found: Findings, about: Mapping[str, Any]) -> str:
     """The hyperparameters, versions and commands that lead here again."""
-    threads = found.job.start.get("threads", 1)
+    threads, gpus = found.job.start.get("threads", 1), int(found.job.start.get("device") == "cuda")
     chosen = found.job.hyperparameters
     run_id = about.get("run_id") or found.job.name.removesuffix("-train")
     texts = {name: json.dumps(value) if isinstance(value, bool) else str(value) for name, value in chosen.items()}
@@ -200,8 +201,8 @@ def tell_reproduction(found: Findings, about: Mapping[str, Any]) -> str:
         [
             f"aws s3 cp s3://$BUCKET/runs/{run_id}/input/dataset.zip again/dataset/dataset.zip",
             f"mkdir -p again/job && SAGEMAKER_BASE_DIR=$PWD/again/job SM_CHANNEL_DATASET=$PWD/again/dataset \\\n"
-            f"  SM_MODEL_DIR=$PWD/again/model TRAINING_JOB_NAME=again SM_NUM_CPUS={threads} \\\n"
-            f"  SM_HPS='{json.dumps(texts | {'profile': 'false'})}' \\\n  python training/train.py",
+            f"  SM_MODEL_DIR=$PWD/again/model TRAINING_JOB_NAME=again SM_NUM_CPUS={threads} SM_NUM_GPUS={gpus} \\\n"
+            f"  SM_HPS={shlex.quote(json.dumps(texts | {'profile': 'false'}))} \\\n  python training/train.py",
         ]
     )
     parts = [
