@@ -96,17 +96,28 @@ def write_metrics(world: World, run_id: str, job: str, *, epochs: int, ends_at: 
     world.s3.store(f"runs/{run_id}/jobs/{job}/metrics.jsonl", text.encode())
 
 
-def make_findings() -> dict[str, Any]:
-    """What the training job of a whole run leaves: the forms are the training program's."""
-    dice = random.Random(1)
-    confusion = [[34 if i == j else int(dice.random() < 0.08) for j in range(10)] for i in range(10)]
-    rows = [{"class": name, "precision": 0.97, "recall": 0.96, "f1": 0.965, "support": 35} for name in CLASSES]
+def write_evaluation(world: World, run_id: str, classes: int) -> None:
+    """The evaluation of a run's training job, of that many classes with long names."""
+    names = [f"a breed of dogs with a long name, number {number}" for number in range(classes)]
+    job = f"{run_id}-train"
+    world.s3.store(f"runs/{run_id}/jobs/{job}/evaluation.json", json.dumps(make_evaluation(names)).encode())
+
+
+def make_evaluation(classes: list[str]) -> dict[str, Any]:
+    dice, count = random.Random(1), len(classes)
+    confusion = [[34 if i == j else int(dice.random() < 0.8 / count) for j in range(count)] for i in range(count)]
+    rows = [{"class": name, "precision": 0.97, "recall": 0.96, "f1": 0.965, "support": 35} for name in classes]
     measured = {"images": 350, "loss": 0.1, "accuracy": 0.964, "macro_precision": 0.966, "macro_recall": 0.963}
     test = measured | {"macro_f1": 0.9645, "classes": rows, "confusion": confusion}
-    phases = {"data": 0.46, "copy": 0.02, "forward": 0.2, "backward": 0.27, "optimizer": 0.04, "hook": 0.01}
     objective = {"name": "valid:score", "value": 0.95, "standard_error": 0.01, "images": 350}
+    return {"format": 1, "objective": objective, "valid": {"accuracy": 0.97}, "test": test}
+
+
+def make_findings() -> dict[str, Any]:
+    """What the training job of a whole run leaves: the forms are the training program's."""
+    phases = {"data": 0.46, "copy": 0.02, "forward": 0.2, "backward": 0.27, "optimizer": 0.04, "hook": 0.01}
     return {
-        "evaluation.json": {"format": 1, "objective": objective, "valid": {"accuracy": 0.97}, "test": test},
+        "evaluation.json": make_evaluation(CLASSES),
         "rules.json": {
             "format": 1,
             "hook": {"available": True, "reason": None, "save_interval": 10},

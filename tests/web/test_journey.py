@@ -28,6 +28,8 @@ def test_from_a_dropped_zip_to_a_prediction(cloud: LocalCloud, open_any: OpenTab
     tab.keep("journey-2-on-its-way")
     tab.page.get_by_role("link", name="Use the model").wait_for(timeout=WITHIN)
     tab.page.get_by_role("heading", name="Class by class").wait_for()
+    report = httpx.get(tab.page.get_by_role("link", name="Open the report").get_attribute("href") or "")
+    assert (report.status_code, report.headers["content-type"].partition(";")[0]) == (200, "text/html")
     tab.keep("journey-3-deployed")
     tab.page.get_by_role("link", name="Use the model").click()
     tab.drop(".drop", "green.png", "image/png", draw_test_picture("green"))

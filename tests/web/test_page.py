@@ -7,7 +7,14 @@ import pytest
 from tests.fakes import World
 from tests.web.browser import NARROW, WIDE, Tab
 from tests.web.conftest import OpenTab
-from tests.web.stories import advance, fill_with_runs, tell_of_a_failure, tell_of_a_model, tell_of_a_tuning
+from tests.web.stories import (
+    advance,
+    fill_with_runs,
+    tell_of_a_failure,
+    tell_of_a_model,
+    tell_of_a_tuning,
+    write_evaluation,
+)
 
 
 def test_a_wrong_token_opens_nothing(open_any: OpenTab, address: str) -> None:
@@ -74,6 +81,19 @@ def test_a_whole_run_can_be_read(world: World, open_any: OpenTab, address: str, 
     tab.keep("run-dark" if dark else "run")
     assert tab.find_barriers() == []
     tab.resize(NARROW)
+    assert tab.find_barriers() == []
+
+
+def test_a_run_of_many_classes_can_be_read(world: World, tab: Tab) -> None:
+    """With 133 classes the matrix is a picture with the worst pairs in words, and the long table is folded away."""
+    run_id = tell_of_a_model(world)
+    write_evaluation(world, run_id, 133)
+    tab.go(f"runs/{run_id}")
+    tab.page.locator("canvas.matrix").wait_for()
+    assert tab.page.locator(".pairs li").count() == 8
+    tab.page.get_by_text("All 133 classes").click()
+    assert tab.page.get_by_role("table", name="Quality by class").get_by_role("row").count() == 134
+    tab.keep("run-133-classes")
     assert tab.find_barriers() == []
 
 
