@@ -40,14 +40,15 @@ def choose_interval(steps: int) -> int:
 def describe_hook(network: nn.Module, loss: str, interval: int, folder: Path) -> dict[str, Any]:
     """Make the hook's configuration in the form of SageMaker's debughookconfig.json.
 
+    Few reductions, since each costs a write, and writes are most of what a saving step costs: those that rules read.
     Of validation nothing is saved by intervals: a split may take one forward pass or hundreds. See Watcher.set_phase.
     """
     acting = [re.escape(name) for name, module in network.named_modules() if name and isinstance(module, ACTIVATIONS)]
     collections: dict[str, dict[str, str]] = {
         "losses": {},
         "gradients": {"reductions": "abs_mean,std"},
-        "weights": {"reductions": "abs_mean,std"},
-        "biases": {"reductions": "abs_mean,abs_max"},
+        "weights": {"reductions": "abs_mean"},
+        "biases": {"reductions": "abs_mean"},
         "predictions": {"include_regex": f"{loss}_input_0"},
         "labels": {"include_regex": f"{loss}_input_1"},
         HEALTH: {"include_regex": "^(activity|variance|saturation|update)/"},
@@ -55,7 +56,7 @@ def describe_hook(network: nn.Module, loss: str, interval: int, folder: Path) ->
     if acting:
         collections["activations"] = {
             "include_regex": f"^({'|'.join(acting)})_output",
-            "reductions": "abs_mean,abs_max",
+            "reductions": "abs_mean",
         }
     hook = {"train.save_interval": str(interval), "eval.start_step": str(NEVER), "predict.start_step": str(NEVER)}
     described = [{"CollectionName": name, "CollectionParameters": own} for name, own in collections.items()]
@@ -189,7 +190,7 @@ class Watcher:
 
     def trained_weights(self) -> Iterator[tuple[str, torch.Tensor]]:
         for name, parameter in self.network.named_parameters():
-            if parameter.requires_grad and name.rpartition(".")[2] == "weight":
+            if parameter.requires_grad and parameter.ndim > 1:
                 yield name, parameter.detach()
 
     def set_phase(self, phase: str) -> None:
