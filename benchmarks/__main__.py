@@ -4,7 +4,18 @@ from __future__ import annotations
 
 import importlib
 
-NAMES = ("cold_import", "preflight", "local_cloud", "trial_start", "serving", "profiler", "report", "page", "demo")
+NAMES = (
+    "cold_import",
+    "preflight",
+    "local_cloud",
+    "trial_start",
+    "serving",
+    "debugger",
+    "profiler",
+    "report",
+    "page",
+    "demo",
+)
 
 if __name__ == "__main__":
     for name in NAMES:
