@@ -121,6 +121,8 @@ class Watch(Hook):  # type: ignore[misc]
         # Norms of half precision overflow; the deviation of a single value is not a number.
         if name == "std" and value.numel() < 2:
             return torch.zeros(())
+        if name == "mean" and abs:  # in one pass, and without a copy of the absolute values
+            return torch.linalg.vector_norm(value.detach().float(), 1) / max(value.numel(), 1)
         return Hook._get_reduction_of_data(name, value.detach().float(), tensor_name, abs)
 
     @staticmethod
@@ -182,7 +184,8 @@ class Watcher:
         self.variances += 1
         for name, weight in self.trained_weights():
             if name in self.before:
-                moved = (weight - self.before[name]).abs().mean() / (self.before[name].abs().mean() + EPSILON)
+                size = torch.linalg.vector_norm(self.before[name], 1) + EPSILON * weight.numel()
+                moved = torch.linalg.vector_norm(self.before[name].sub_(weight), 1) / size
                 self.watch.record_tensor_value(f"update/{name}", moved.reshape(1))
                 self.before[name].copy_(weight)
             else:
