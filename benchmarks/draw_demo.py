@@ -1,6 +1,6 @@
 """Draw `docs/demo.svg`, the README's picture: the terminal at the end of a real `make demo`.
 
-    python -m benchmarks.draw_demo FOLDER     FOLDER holds the state of a local cloud in which the demo has run
+python -m benchmarks.draw_demo FOLDER     FOLDER holds the state of a local cloud in which the demo has run
 """
 
 from __future__ import annotations
