@@ -6,7 +6,6 @@ from datetime import datetime
 from typing import Any
 
 from chalicelib import errors
-from chalicelib.aws import Kind
 from chalicelib.datasets import DatasetLimits, inspect_dataset
 from chalicelib.decisions import describe_trial, find_reached
 from chalicelib.observing import read_evaluation, see_trials
@@ -19,6 +18,7 @@ from chalicelib.requests import (
     build_training_request,
     build_tuning_request,
 )
+from chalicelib.sagemaker import Kind
 from chalicelib.services import Services
 from chalicelib.steps import (
     DeleteEndpoint,

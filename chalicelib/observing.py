@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from chalicelib.aws import Kind
 from chalicelib.decisions import UNDER_WAY
 from chalicelib.runs import Run
+from chalicelib.sagemaker import Kind
 from chalicelib.services import Services
 from chalicelib.steps import FOREIGN, Endpoint, Observation, Training, Trial, Tuning
 

@@ -15,7 +15,9 @@ from aws_lambda_powertools import Logger
 
 from chalicelib import aws
 from chalicelib.auth import Tokens
+from chalicelib.buckets import Bucket
 from chalicelib.runs import Runs
+from chalicelib.sagemaker import Runtime, SageMaker
 from chalicelib.settings import Settings, read_settings
 
 
@@ -45,8 +47,8 @@ class Services:
 
     settings: Settings
     runs: Runs
-    sagemaker: aws.SageMaker
-    runtime: aws.Runtime
+    sagemaker: SageMaker
+    runtime: Runtime
     publisher: aws.Publisher
     tokens: Tokens
     clock: Clock
@@ -54,7 +56,7 @@ class Services:
     make_id: Callable[[], str]
 
     @property
-    def bucket(self) -> aws.Bucket:
+    def bucket(self) -> Bucket:
         return self.runs.bucket
 
 
@@ -64,9 +66,9 @@ def connect_services(log: Logger) -> Services:
     clock = SystemClock()
     return Services(
         settings=settings,
-        runs=Runs(aws.Bucket(aws.connect("s3"), settings.bucket)),
-        sagemaker=aws.SageMaker(aws.connect("sagemaker")),
-        runtime=aws.Runtime(aws.connect("sagemaker-runtime", read_timeout=27, tries=2)),
+        runs=Runs(Bucket(aws.connect("s3"), settings.bucket)),
+        sagemaker=SageMaker(aws.connect("sagemaker")),
+        runtime=Runtime(aws.connect("sagemaker-runtime", read_timeout=27, tries=2)),
         publisher=aws.Publisher(aws.connect("events"), aws.connect("sns"), settings.topic_arn),
         tokens=Tokens(aws.Secrets(aws.connect("secretsmanager")), settings.tokens_secret_id, clock),
         clock=clock,

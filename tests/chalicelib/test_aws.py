@@ -19,20 +19,24 @@ from moto import mock_aws
 
 from chalicelib import aws, errors
 from chalicelib.aws_errors import ERRORS, translate
+from chalicelib.buckets import Bucket
 from chalicelib.errors import ServiceError
+from chalicelib.sagemaker import Kind
 from tests.fakes import BUCKET, World, fail
 
 SOURCES = Path(aws.__file__).parent
 SERVICES = ("s3", "sagemaker", "sagemaker-runtime", "events", "sns", "secretsmanager")
 TABLE_DRIVEN = ["update_endpoint"]
-TABLE_DRIVEN += [f"{verb}_{kind.method}" for verb in ("create", "describe", "stop", "delete") for kind in aws.Kind]
-TABLE_DRIVEN += [f"list_{kind.method}s" for kind in (aws.Kind.MODEL, aws.Kind.ENDPOINT, aws.Kind.ENDPOINT_CONFIG)]
+TABLE_DRIVEN += [f"{verb}_{kind.method}" for verb in ("create", "describe", "stop", "delete") for kind in Kind]
+TABLE_DRIVEN += [f"list_{kind.method}s" for kind in (Kind.MODEL, Kind.ENDPOINT, Kind.ENDPOINT_CONFIG)]
 
 
 def find_called_methods() -> set[str]:
-    """The names of the client methods that aws.py writes out; SageMaker's come from its table of kinds too."""
-    tree = ast.parse((SOURCES / "aws.py").read_text(encoding="utf-8"))
-    return {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    """The names of the client methods that are written out; SageMaker's come from its table of kinds too."""
+    trees = [
+        ast.parse((SOURCES / name).read_text(encoding="utf-8")) for name in ("aws.py", "buckets.py", "sagemaker.py")
+    ]
+    return {node.attr for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
 
 
 @cache
@@ -41,7 +45,7 @@ def load_model(service: str) -> ServiceModel:
 
 
 def list_operations() -> Iterator[tuple[str, str]]:
-    """(service, operation) of every call that aws.py makes."""
+    """(service, operation) of every call that the three modules make."""
     for service in SERVICES:
         called = find_called_methods() | set(TABLE_DRIVEN if service == "sagemaker" else ())
         for operation in load_model(service).operation_names:
@@ -118,12 +122,12 @@ def test_only_one_module_imports_boto3() -> None:
 
 
 @pytest.fixture
-def bucket(world: World) -> aws.Bucket:
-    return aws.Bucket(world.s3, BUCKET)
+def bucket(world: World) -> Bucket:
+    return Bucket(world.s3, BUCKET)
 
 
 @pytest.fixture(params=["fake", "moto"])
-def any_bucket(request: pytest.FixtureRequest, bucket: aws.Bucket) -> Iterator[aws.Bucket]:
+def any_bucket(request: pytest.FixtureRequest, bucket: Bucket) -> Iterator[Bucket]:
     """The fake bucket and moto's: what holds for one must hold for the other."""
     if request.param == "fake":
         yield bucket
@@ -132,10 +136,10 @@ def any_bucket(request: pytest.FixtureRequest, bucket: aws.Bucket) -> Iterator[a
         client = boto3.client("s3", "us-east-1", aws_access_key_id="none", aws_secret_access_key="none")
         client.create_bucket(Bucket=BUCKET)
         client.put_bucket_versioning(Bucket=BUCKET, VersioningConfiguration={"Status": "Enabled"})
-        yield aws.Bucket(client, BUCKET)
+        yield Bucket(client, BUCKET)
 
 
-def test_what_is_created_once_is_not_created_again(any_bucket: aws.Bucket) -> None:
+def test_what_is_created_once_is_not_created_again(any_bucket: Bucket) -> None:
     """The first writer wins, and the second learns that there was one."""
     bucket = any_bucket
     assert bucket.create("a", b"1")
@@ -145,7 +149,7 @@ def test_what_is_created_once_is_not_created_again(any_bucket: aws.Bucket) -> No
     assert stored.body == b"1"
 
 
-def test_what_changed_meanwhile_is_not_replaced(any_bucket: aws.Bucket) -> None:
+def test_what_changed_meanwhile_is_not_replaced(any_bucket: Bucket) -> None:
     """Replacing needs the etag that was read; a deleted object is not replaced either."""
     bucket = any_bucket
     first = bucket.create("a", b"1") or ""
@@ -156,7 +160,7 @@ def test_what_changed_meanwhile_is_not_replaced(any_bucket: aws.Bucket) -> None:
     assert bucket.replace("a", b"3", second) is None
 
 
-def test_a_conflict_is_tried_again(world: World, bucket: aws.Bucket) -> None:
+def test_a_conflict_is_tried_again(world: World, bucket: Bucket) -> None:
     """S3's 409 says that neither writer has won yet; many of them in a row are given up."""
     world.s3.conflicts = 3
     assert bucket.create("a", b"1")
@@ -165,14 +169,14 @@ def test_a_conflict_is_tried_again(world: World, bucket: aws.Bucket) -> None:
         bucket.create("b", b"1")
 
 
-def test_a_missing_object_is_none(any_bucket: aws.Bucket) -> None:
+def test_a_missing_object_is_none(any_bucket: Bucket) -> None:
     """Reading and describing tell of nothing with None."""
     bucket = any_bucket
     assert bucket.read("a") is None
     assert bucket.describe("a") is None
 
 
-def test_a_listing_goes_over_all_pages(world: World, bucket: aws.Bucket) -> None:
+def test_a_listing_goes_over_all_pages(world: World, bucket: Bucket) -> None:
     """Of two keys a page, every key and folder comes once, in order."""
     world.page = 2
     keys = [f"x/{name}" for name in ("a", "b", "c", "d", "e")]
@@ -183,7 +187,7 @@ def test_a_listing_goes_over_all_pages(world: World, bucket: aws.Bucket) -> None
     assert sorted(bucket.list_names("x/")) == ["a", "b", "c", "d", "e", "sub/"]
 
 
-def test_a_copy_is_of_the_version_that_was_seen(any_bucket: aws.Bucket) -> None:
+def test_a_copy_is_of_the_version_that_was_seen(any_bucket: Bucket) -> None:
     """A later upload is not what is copied; what is gone cannot be."""
     bucket = any_bucket
     bucket.write("a+b 100%.zip", b"old")
@@ -198,7 +202,7 @@ def test_a_copy_is_of_the_version_that_was_seen(any_bucket: aws.Bucket) -> None:
         bucket.copy("nothing", "copy", etag=seen.etag, size=3)
 
 
-def test_a_copy_without_versions_notices_another_upload(bucket: aws.Bucket) -> None:
+def test_a_copy_without_versions_notices_another_upload(bucket: Bucket) -> None:
     """By its etag. (moto leaves that condition out.)"""
     bucket.write("a.zip", b"old")
     seen = bucket.describe("a.zip")
@@ -208,7 +212,7 @@ def test_a_copy_without_versions_notices_another_upload(bucket: aws.Bucket) -> N
         bucket.copy(seen.key, "copy", etag=seen.etag, size=3)
 
 
-def test_an_object_is_read_by_ranges(world: World, any_bucket: aws.Bucket) -> None:
+def test_an_object_is_read_by_ranges(world: World, any_bucket: Bucket) -> None:
     """A file over an object seeks and reads, and asks S3 for a part at a time."""
     body = bytes(range(256)) * 40_000
     any_bucket.write("large", body)
@@ -221,7 +225,7 @@ def test_an_object_is_read_by_ranges(world: World, any_bucket: aws.Bucket) -> No
     assert world.trouble.calls.count("get_object") <= 6
 
 
-def test_a_failure_while_reading_is_ours(world: World, bucket: aws.Bucket) -> None:
+def test_a_failure_while_reading_is_ours(world: World, bucket: Bucket) -> None:
     """It is no OSError, which zipfile would take for a broken archive."""
     bucket.write("large", b"x" * 3_000_000)
     with bucket.open("large") as file:

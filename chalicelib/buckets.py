@@ -1,0 +1,188 @@
+"""S3, in our words: one bucket, its objects and versions, conditional writes, files read by ranges, signed URLs."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, BinaryIO, cast
+
+from chalicelib import errors
+from chalicelib.aws import translated
+
+COPY_LIMIT = 5 * 1024**3  # CopyObject takes objects up to 5 GiB; larger ones are copied in parts
+READ_BUFFER = 1024 * 1024
+RANGE = 8 * 1024 * 1024
+CONFLICT_TRIES = 5
+
+
+@dataclass(frozen=True)
+class Stored:
+    """An object as it was read, and the etag under which it may be replaced."""
+
+    body: bytes
+    etag: str
+
+    def as_json(self) -> dict[str, Any]:
+        return cast(dict[str, Any], json.loads(self.body))
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An object's description. `version` is None in a bucket without versions, and in a listing."""
+
+    key: str
+    etag: str
+    size: int
+    modified: datetime
+    version: str | None = None
+
+
+class _ObjectFile(io.RawIOBase):
+    """A file that raises our errors: zipfile takes an OSError, which smart_open's are, for a broken archive."""
+
+    def __init__(self, file: Any, doing: str) -> None:
+        super().__init__()
+        self._file = file
+        self._doing = doing
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        with translated(self._doing):
+            return cast(bytes, self._file.read(size))
+
+    def seek(self, offset: int, whence: int = 0, /) -> int:
+        with translated(self._doing):
+            return int(self._file.seek(offset, whence))
+
+    def tell(self) -> int:
+        return int(self._file.tell())
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+
+class Bucket:
+    """One S3 bucket."""
+
+    def __init__(self, client: Any, name: str) -> None:
+        self._client = client
+        self.name = name
+
+    def read(self, key: str) -> Stored | None:
+        """An object's body, or None where there is none."""
+        try:
+            with translated(f"Reading s3://{self.name}/{key}"):
+                answer = self._client.get_object(Bucket=self.name, Key=key)
+                return Stored(answer["Body"].read(), answer["ETag"])
+        except errors.ServiceNotFound:
+            return None
+
+    def describe(self, key: str) -> Entry | None:
+        """An object's current version, or None where there is none."""
+        try:
+            with translated(f"Looking at s3://{self.name}/{key}"):
+                answer = self._client.head_object(Bucket=self.name, Key=key)
+        except errors.ServiceNotFound:
+            return None
+        version = {"null": None}.get(answer.get("VersionId"), answer.get("VersionId"))  # "null": before versioning
+        return Entry(key, answer["ETag"], answer["ContentLength"], answer["LastModified"], version)
+
+    def create(self, key: str, body: bytes, content_type: str = "application/json") -> str | None:
+        """Write an object that must not exist yet. Returns its etag, or None where there is one already."""
+        return self._put_if(key, body, IfNoneMatch="*", ContentType=content_type)
+
+    def replace(self, key: str, body: bytes, etag: str) -> str | None:
+        """Write an object over the one with this etag. Returns its new etag, or None where it is another or gone."""
+        try:
+            return self._put_if(key, body, IfMatch=etag)
+        except errors.ServiceNotFound:
+            return None
+
+    def _put_if(self, key: str, body: bytes, **condition: str) -> str | None:
+        for attempt in range(CONFLICT_TRIES):
+            try:
+                with translated(f"Writing s3://{self.name}/{key}"):
+                    return str(self._client.put_object(Bucket=self.name, Key=key, Body=body, **condition)["ETag"])
+            except errors.PreconditionFailed:
+                return None
+            except errors.Busy:  # S3's 409: another conditional put is under way, and neither has won yet
+                if attempt == CONFLICT_TRIES - 1:
+                    raise
+        return None
+
+    def write(self, key: str, body: bytes = b"") -> None:
+        """Write an object, whatever was there."""
+        with translated(f"Writing s3://{self.name}/{key}"):
+            self._client.put_object(Bucket=self.name, Key=key, Body=body)
+
+    def delete(self, key: str) -> None:
+        with translated(f"Deleting s3://{self.name}/{key}"):
+            self._client.delete_object(Bucket=self.name, Key=key)
+
+    def list_entries(self, prefix: str, *, after: str = "", page: int = 1000) -> Iterator[Entry]:
+        """The objects right below a prefix and deeper, by key; `page` many are asked for at a time."""
+        for found in self._pages(prefix, StartAfter=after, MaxKeys=page):
+            for each in found.get("Contents", []):
+                yield Entry(each["Key"], each["ETag"], each["Size"], each["LastModified"])
+
+    def list_names(self, prefix: str) -> list[str]:
+        """What lies right below a prefix that ends in `/`: names of files, and of folders with a `/` at their end."""
+        names: list[str] = []
+        for page in self._pages(prefix, Delimiter="/"):
+            names += [each["Key"].removeprefix(prefix) for each in page.get("Contents", [])]
+            names += [each["Prefix"].removeprefix(prefix) for each in page.get("CommonPrefixes", [])]
+        return names
+
+    def _pages(self, prefix: str, **options: str | int) -> Iterator[dict[str, Any]]:
+        token: dict[str, str] = {}
+        while True:
+            with translated(f"Listing s3://{self.name}/{prefix}"):
+                page = self._client.list_objects_v2(Bucket=self.name, Prefix=prefix, **options, **token)
+            yield page
+            if not page.get("IsTruncated"):
+                return
+            token = {"ContinuationToken": page["NextContinuationToken"]}
+
+    def copy(self, source: str, target: str, *, etag: str, size: int, version: str | None = None) -> None:
+        """Copy one version of an object on the server side.
+
+        Raises PreconditionFailed where the source is another by now, and ServiceNotFound where it is gone. Above 5 GiB
+        the copy is made in parts, which can take longer than a function may run: that limit is the dataset's.
+        """
+        origin = {"Bucket": self.name, "Key": source} | ({"VersionId": version} if version else {})
+        with translated(f"Copying s3://{self.name}/{source} to {target}"):
+            if size > COPY_LIMIT:
+                self._client.copy(origin, self.name, target, ExtraArgs={"CopySourceIfMatch": etag})
+            else:
+                self._client.copy_object(Bucket=self.name, Key=target, CopySource=origin, CopySourceIfMatch=etag)
+
+    @contextmanager
+    def open(self, key: str) -> Iterator[BinaryIO]:
+        """A seekable file over an object, read by ranged GETs. Raises our errors on opening, and while it is read."""
+        from smart_open import s3
+
+        doing = f"Reading s3://{self.name}/{key}"
+        options = {"buffer_size": READ_BUFFER, "range_chunk_size": RANGE, "client": self._client}
+        with translated(doing):
+            file = s3.open(self.name, key, "rb", **options)
+        with file:
+            yield cast(BinaryIO, _ObjectFile(file, doing))
+
+    def sign_upload(self, key: str, seconds: int) -> str:
+        """A URL that lets its holder PUT this one object for that long."""
+        return self._sign("put_object", key, seconds)
+
+    def sign_download(self, key: str, seconds: int) -> str:
+        """A URL that lets its holder GET this one object for that long."""
+        return self._sign("get_object", key, seconds)
+
+    def _sign(self, operation: str, key: str, seconds: int) -> str:
+        with translated(f"Signing {operation} of s3://{self.name}/{key}"):
+            parameters = {"Bucket": self.name, "Key": key}
+            return str(self._client.generate_presigned_url(operation, Params=parameters, ExpiresIn=seconds))

@@ -1,0 +1,102 @@
+"""SageMaker, in our words: its jobs, models and endpoints, and what answers at an endpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import Enum
+from typing import Any, cast
+
+from chalicelib import errors
+from chalicelib.aws import translated
+
+
+class Kind(Enum):
+    """What SageMaker keeps, by the names of its operations: (CreateX, XName), (create_x)."""
+
+    TUNING_JOB = ("HyperParameterTuningJob", "hyper_parameter_tuning_job")
+    TRAINING_JOB = ("TrainingJob", "training_job")
+    MODEL = ("Model", "model")
+    ENDPOINT_CONFIG = ("EndpointConfig", "endpoint_config")
+    ENDPOINT = ("Endpoint", "endpoint")
+
+    def __init__(self, title: str, method: str) -> None:
+        self.title = title
+        self.method = method
+
+
+class SageMaker:
+    """SageMaker's control plane. Requests and answers are its own dictionaries."""
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+
+    def _call(self, verb: str, kind: Kind, request: dict[str, Any]) -> dict[str, Any]:
+        name = request.get(f"{kind.title}Name", "")
+        with translated(f"{verb.title()}{kind.title} {name}".rstrip()):
+            return cast(dict[str, Any], getattr(self._client, f"{verb}_{kind.method}")(**request))
+
+    def describe(self, kind: Kind, name: str) -> dict[str, Any] | None:
+        """What SageMaker says of a thing, or None where it has none of this name."""
+        try:
+            return self._call("describe", kind, {f"{kind.title}Name": name})
+        except errors.ServiceNotFound:
+            return None
+
+    def create(self, kind: Kind, request: dict[str, Any]) -> None:
+        """Create a thing. Raises AlreadyExists where the name is taken."""
+        self._call("create", kind, request)
+
+    def stop(self, kind: Kind, name: str) -> None:
+        self._call("stop", kind, {f"{kind.title}Name": name})
+
+    def delete(self, kind: Kind, name: str) -> bool:
+        """Delete a thing. Returns False where there is none. Raises Busy while it is changing."""
+        try:
+            self._call("delete", kind, {f"{kind.title}Name": name})
+        except errors.ServiceNotFound:
+            return False
+        return True
+
+    def update_endpoint(self, name: str, config: str) -> None:
+        self._call("update", Kind.ENDPOINT, {"EndpointName": name, "EndpointConfigName": config})
+
+    def list_trials(self, tuning_job: str) -> list[dict[str, Any]]:
+        """The training jobs of a tuning job, oldest first."""
+        call = self._client.list_training_jobs_for_hyper_parameter_tuning_job
+        request = {"HyperParameterTuningJobName": tuning_job, "SortBy": "CreationTime", "SortOrder": "Ascending"}
+        return self._list(call, "TrainingJobSummaries", request)
+
+    def list_all(self, kind: Kind, containing: str) -> list[dict[str, Any]]:
+        """The models, endpoint configs or endpoints whose names contain a text."""
+        call = getattr(self._client, f"list_{kind.method}s")
+        return self._list(call, f"{kind.title}s", {"NameContains": containing})
+
+    def _list(self, call: Callable[..., Any], member: str, request: dict[str, Any]) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = []
+        token: dict[str, str] = {}
+        while True:
+            with translated(f"Listing {member} of {request}"):
+                page = call(MaxResults=100, **request, **token)
+            found += page[member]
+            if not page.get("NextToken"):
+                return found
+            token = {"NextToken": page["NextToken"]}
+
+    def list_tags(self, arn: str) -> dict[str, str]:
+        with translated(f"ListTags {arn}"):
+            return {tag["Key"]: tag["Value"] for tag in self._client.list_tags(ResourceArn=arn)["Tags"]}
+
+
+class Runtime:
+    """What answers at an endpoint."""
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+
+    def invoke(self, endpoint: str, body: bytes, content_type: str) -> bytes:
+        """The endpoint's answer. Raises ModelError with what the container said where it refused."""
+        with translated(f"InvokeEndpoint {endpoint}"):
+            answer = self._client.invoke_endpoint(
+                EndpointName=endpoint, Body=body, ContentType=content_type, Accept="application/json"
+            )
+            return cast(bytes, answer["Body"].read())

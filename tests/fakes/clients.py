@@ -1,0 +1,75 @@
+"""What every fake client stands on: a clock, and the trouble that may befall a call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import ClientError
+
+if TYPE_CHECKING:
+    from tests.fakes.world import World
+
+
+class Killed(BaseException):
+    """The function was ended between two calls, as Lambda does; no `except Exception` sees it."""
+
+
+class FakeClock:
+    """A clock that moves when it is told to, and a millisecond at each look."""
+
+    def __init__(self) -> None:
+        self.time = datetime(2026, 11, 22, tzinfo=UTC)
+
+    def now(self) -> datetime:
+        self.time += timedelta(milliseconds=1)
+        return self.time
+
+    def sleep(self, seconds: float) -> None:
+        self.time += timedelta(seconds=seconds)
+
+
+@dataclass
+class Trouble:
+    """What goes wrong at a call, by its number counted from 0.
+
+    `throttle` refuses it, `before` and `after` kill the caller there, and `meanwhile` lets another function run whole
+    before it: that one is `other`. Two of them may go together, as in `meanwhile after`.
+    """
+
+    plan: dict[int, str] = field(default_factory=dict)
+    calls: list[str] = field(default_factory=list)
+    other: Callable[[], None] = lambda: None
+
+    def around(self, operation: str, work: Callable[[], Any]) -> Any:
+        what = self.plan.get(len(self.calls), "").split()
+        self.calls.append(operation)
+        if "meanwhile" in what:
+            self.other()
+        if "throttle" in what:
+            raise fail("ThrottlingException", "Rate exceeded", operation)
+        if "before" in what:
+            raise Killed(operation)
+        answer = work()
+        if "after" in what:
+            raise Killed(operation)
+        return answer
+
+
+def fail(code: str, message: str, operation: str, **more: Any) -> ClientError:
+    return ClientError({"Error": {"Code": code, "Message": message}, **more}, operation)
+
+
+class Client:
+    """A boto3 client: every call of an operation goes through the world's trouble."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        work = getattr(type(self), f"do_{name}", None)
+        if work is None:
+            raise AttributeError(name)
+        return lambda **request: self.world.trouble.around(name, lambda: work(self, **request))

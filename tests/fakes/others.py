@@ -1,0 +1,75 @@
+"""The other services in memory: EventBridge, SNS, Secrets Manager, and what answers at endpoints."""
+
+from __future__ import annotations
+
+import io
+import json
+from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import ClientError
+
+from tests.fakes.clients import Client, fail
+
+if TYPE_CHECKING:
+    from tests.fakes.world import World
+
+
+class FakeEvents(Client):
+    """The default bus. `refuses` makes it take the call and fail the entry."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__(world)
+        self.sent: list[tuple[str, dict[str, Any]]] = []
+        self.refuses = False
+
+    def do_put_events(self, Entries: list[dict[str, str]]) -> Any:
+        if self.refuses:
+            failed = {"ErrorCode": "InternalFailure", "ErrorMessage": "try again"}
+            return {"FailedEntryCount": 1, "Entries": [failed]}
+        self.sent += [(entry["DetailType"], json.loads(entry["Detail"])) for entry in Entries]
+        return {"FailedEntryCount": 0, "Entries": [{"EventId": "1"}]}
+
+
+class FakeSns(Client):
+    """One topic."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__(world)
+        self.sent: list[dict[str, str]] = []
+
+    def do_publish(self, **message: str) -> Any:
+        self.sent.append(message)
+        return {}
+
+
+class FakeSecrets(Client):
+    """The secret with the tokens. `reads` counts how often it was asked for."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__(world)
+        self.text = json.dumps({"tokens": {"ann": "ann-token", "bob": "bob-token"}})
+        self.reads = 0
+
+    def do_get_secret_value(self, SecretId: str) -> Any:
+        self.reads += 1
+        return {"SecretString": self.text}
+
+
+class FakeRuntime(Client):
+    """What answers at endpoints: `answer` is a body, or an error to raise."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__(world)
+        predictions = [{"class": str(digit), "probability": 0.1} for digit in range(10)]
+        self.answer: dict[str, Any] | bytes | ClientError = {"results": [{"predictions": predictions}], "run_id": "r"}
+        self.asked: list[dict[str, Any]] = []
+
+    def do_invoke_endpoint(self, **request: Any) -> Any:
+        self.asked.append(request)
+        if request["EndpointName"] not in self.world.sagemaker.kept["Endpoint"]:
+            text = f"Endpoint {request['EndpointName']} of account 123456789012 not found."
+            raise fail("ValidationError", text, "InvokeEndpoint")
+        if isinstance(self.answer, ClientError):
+            raise self.answer
+        body = self.answer if isinstance(self.answer, bytes) else json.dumps(self.answer).encode()
+        return {"Body": io.BytesIO(body)}

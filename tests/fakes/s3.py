@@ -1,0 +1,123 @@
+"""S3 in memory: one bucket with versions and conditional puts."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from tests.fakes.clients import Client, fail
+
+if TYPE_CHECKING:
+    from tests.fakes.world import World
+
+
+@dataclass
+class FakeObject:
+    body: bytes
+    etag: str
+    modified: datetime
+    version: str
+
+
+class FakeS3(Client):
+    """One bucket with versions and conditional puts. `conflicts` many of the next ones are answered with 409."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__(world)
+        self.versions: dict[str, list[FakeObject]] = {}
+        self.conflicts = 0
+
+    def find(self, key: str, operation: str, version: str | None = None) -> FakeObject:
+        found = [each for each in self.versions.get(key, []) if version in (None, each.version)]
+        if not found:
+            code = "NoSuchKey" if operation == "GetObject" else "404"
+            raise fail(code, "The specified key does not exist.", operation)
+        return found[-1]
+
+    def do_put_object(
+        self, Bucket: str, Key: str, Body: bytes, IfNoneMatch: str = "", IfMatch: str = "", ContentType: str = ""
+    ) -> Any:
+        if (IfNoneMatch or IfMatch) and self.conflicts:
+            self.conflicts -= 1
+            raise fail("ConditionalRequestConflict", "The conditional request cannot succeed.", "PutObject")
+        if IfNoneMatch and Key in self.versions:
+            raise fail("PreconditionFailed", "At least one of the pre-conditions did not hold", "PutObject")
+        if IfMatch and self.find(Key, "GetObject").etag != IfMatch:
+            raise fail("PreconditionFailed", "At least one of the pre-conditions did not hold", "PutObject")
+        return self.store(Key, Body)
+
+    def store(self, key: str, body: bytes) -> dict[str, str]:
+        earlier = self.versions.setdefault(key, [])
+        etag = f'"{hashlib.md5(body).hexdigest()}"'
+        made = FakeObject(body, etag, self.world.clock.now(), f"v{len(earlier) + 1}")
+        earlier.append(made)
+        return {"ETag": etag, "VersionId": made.version}
+
+    def do_get_object(self, Bucket: str, Key: str, Range: str = "", VersionId: str | None = None) -> Any:
+        found = self.find(Key, "GetObject", VersionId)
+        metadata = {"RetryAttempts": 0, "HTTPStatusCode": 206 if Range else 200}
+        body, answer = found.body, {"ETag": found.etag, "ResponseMetadata": metadata}
+        if Range:
+            body, answer["ContentRange"] = cut_range(body, Range)
+        return answer | {"Body": io.BytesIO(body), "ContentLength": len(body)}
+
+    def do_head_object(self, Bucket: str, Key: str) -> Any:
+        found = self.find(Key, "HeadObject")
+        described = {"ETag": found.etag, "ContentLength": len(found.body), "LastModified": found.modified}
+        return described | {"VersionId": found.version}
+
+    def do_delete_object(self, Bucket: str, Key: str) -> Any:
+        self.versions.pop(Key, None)
+        return {}
+
+    def do_copy_object(self, Bucket: str, Key: str, CopySource: dict[str, str], CopySourceIfMatch: str) -> Any:
+        found = self.find(CopySource["Key"], "CopyObject", CopySource.get("VersionId"))
+        if found.etag != CopySourceIfMatch:
+            raise fail("PreconditionFailed", "At least one of the pre-conditions did not hold", "CopyObject")
+        return self.store(Key, found.body)
+
+    def do_list_objects_v2(
+        self,
+        Bucket: str,
+        Prefix: str,
+        Delimiter: str = "",
+        StartAfter: str = "",
+        ContinuationToken: str = "",
+        MaxKeys: int = 1000,
+    ) -> Any:
+        keys = sorted(
+            key for key in self.versions if key.startswith(Prefix) and key > (ContinuationToken or StartAfter)
+        )
+        folders = {cut_folder(key, Prefix) for key in keys} if Delimiter else {""}
+        files = [key for key in keys if not (Delimiter and cut_folder(key, Prefix))]
+        page = files[: min(self.world.page, MaxKeys)]
+        more = {"IsTruncated": True, "NextContinuationToken": page[-1]} if len(files) > len(page) else {}
+        contents = [self.describe(key) for key in page]
+        prefixes = [{"Prefix": folder} for folder in sorted(folders - {""})]
+        return {"Contents": contents, "CommonPrefixes": prefixes if not ContinuationToken else [], **more}
+
+    def describe(self, key: str) -> dict[str, Any]:
+        found = self.versions[key][-1]
+        return {"Key": key, "ETag": found.etag, "Size": len(found.body), "LastModified": found.modified}
+
+    def generate_presigned_url(self, operation: str, Params: dict[str, str], ExpiresIn: int) -> str:
+        return f"https://{Params['Bucket']}.s3.example/{Params['Key']}?for={ExpiresIn}"
+
+
+def cut_range(body: bytes, header: str) -> tuple[bytes, str]:
+    """The bytes of `bytes=FIRST-LAST`, `bytes=FIRST-` or `bytes=-COUNT`, and the answer's header."""
+    first, _, last = header.removeprefix("bytes=").partition("-")
+    start = int(first) if first else max(0, len(body) - int(last))
+    end = min(int(last) + 1, len(body)) if first and last else len(body)
+    if start >= len(body):
+        message = "The requested range is not satisfiable"
+        raise fail("InvalidRange", message, "GetObject", ActualObjectSize=str(len(body)))
+    return body[start:end], f"bytes {start}-{end - 1}/{len(body)}"
+
+
+def cut_folder(key: str, prefix: str) -> str:
+    folder, slash, _ = key.removeprefix(prefix).partition("/")
+    return f"{prefix}{folder}/" if slash else ""

@@ -1,0 +1,115 @@
+"""SageMaker in memory: jobs, models and endpoints, which move when the world says so."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from chalicelib.sagemaker import Kind
+from tests.fakes.clients import Client, fail
+
+if TYPE_CHECKING:
+    from tests.fakes.world import World
+
+ACCOUNT = "arn:aws:sagemaker:us-east-1:123456789012:"
+
+
+class FakeSageMaker(Client):
+    """Tuning jobs, training jobs, models, configs and endpoints. Nothing moves until the world's `run_jobs` is called.
+
+    `requests` keeps what was asked, by operation; `limits` names kinds of which the account may have no more.
+    """
+
+    NOT_FOUND = ("HyperParameterTuningJob", "TrainingJob")
+
+    def __init__(self, world: World) -> None:
+        super().__init__(world)
+        self.kept: dict[str, dict[str, dict[str, Any]]] = {kind.title: {} for kind in Kind}
+        self.trials: dict[str, list[dict[str, Any]]] = {}
+        self.tags: dict[str, dict[str, str]] = {}
+        self.requests: list[tuple[str, dict[str, Any]]] = []
+        self.limits: set[str] = set()
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        verb, _, method = name.partition("_")
+        kind = next((each.title for each in Kind if each.method == method), None)
+        work = getattr(type(self), f"_{verb}", None) if kind else None
+        if work is None:
+            return super().__getattr__(name)
+        return lambda **request: self.world.trouble.around(name, lambda: work(self, kind, request))
+
+    def find(self, kind: str, name: str) -> dict[str, Any]:
+        if name not in self.kept[kind]:
+            text = f'Could not find {kind.lower()} "{ACCOUNT}{kind.lower()}/{name}".'
+            code = "ResourceNotFound" if kind in self.NOT_FOUND else "ValidationException"
+            raise fail(code, text, f"Describe{kind}")
+        return self.kept[kind][name]
+
+    def _create(self, kind: str, request: dict[str, Any]) -> dict[str, Any]:
+        name, arn = request[f"{kind}Name"], f"{ACCOUNT}{kind.lower()}/{request[f'{kind}Name']}"
+        self.requests.append((f"Create{kind}", request))
+        if kind in self.limits:
+            raise fail("ResourceLimitExceeded", "The account-level service limit is 0", f"Create{kind}")
+        if name in self.kept[kind]:
+            code, text = "ValidationException", f'Cannot create already existing {kind.lower()} "{arn}".'
+            if kind in self.NOT_FOUND:
+                code, text = "ResourceInUse", f"{kind} names must be unique within an account and region"
+            raise fail(code, text, f"Create{kind}")
+        now = self.world.clock.now()
+        self.tags[arn] = {tag["Key"]: tag["Value"] for tag in request.get("Tags", [])}
+        self.kept[kind][name] = {**request, f"{kind}Arn": arn, "CreationTime": now, "LastModifiedTime": now}
+        status = {"Endpoint": "Creating"}.get(kind, "InProgress")
+        self.kept[kind][name][f"{kind}Status"] = status
+        return {f"{kind}Arn": arn}
+
+    def _describe(self, kind: str, request: dict[str, Any]) -> dict[str, Any]:
+        return dict(self.find(kind, request[f"{kind}Name"]))
+
+    def _stop(self, kind: str, request: dict[str, Any]) -> dict[str, Any]:
+        job = self.find(kind, request[f"{kind}Name"])
+        self.requests.append((f"Stop{kind}", request))
+        if job[f"{kind}Status"] == "InProgress":
+            job[f"{kind}Status"] = "Stopping"
+        return {}
+
+    def _delete(self, kind: str, request: dict[str, Any]) -> dict[str, Any]:
+        name = request[f"{kind}Name"]
+        found = self.find(kind, name)
+        self.requests.append((f"Delete{kind}", request))
+        if found.get("EndpointStatus") in ("Creating", "Updating"):
+            raise fail("ValidationException", f'Cannot update in-progress endpoint "{name}".', "DeleteEndpoint")
+        del self.kept[kind][name]
+        return {}
+
+    def do_update_endpoint(self, EndpointName: str, EndpointConfigName: str) -> dict[str, Any]:
+        endpoint = self.find("Endpoint", EndpointName)
+        self.find("EndpointConfig", EndpointConfigName)
+        if endpoint["EndpointStatus"] != "InService":
+            text = f'Cannot update in-progress endpoint "{EndpointName}".'
+            raise fail("ValidationException", text, "UpdateEndpoint")
+        self.requests.append(("UpdateEndpoint", {"EndpointName": EndpointName, "config": EndpointConfigName}))
+        endpoint["EndpointStatus"] = "Updating"
+        endpoint["PendingDeploymentSummary"] = {"EndpointConfigName": EndpointConfigName}
+        return {}
+
+    def do_list_training_jobs_for_hyper_parameter_tuning_job(self, HyperParameterTuningJobName: str, **_: Any) -> Any:
+        self.find("HyperParameterTuningJob", HyperParameterTuningJobName)
+        return {"TrainingJobSummaries": self.trials.get(HyperParameterTuningJobName, [])}
+
+    def _list_kind(self, kind: str, containing: str) -> dict[str, Any]:
+        return {f"{kind}s": [each for name, each in self.kept[kind].items() if containing in name]}
+
+    def do_list_endpoints(self, NameContains: str, MaxResults: int) -> Any:
+        return self._list_kind("Endpoint", NameContains)
+
+    def do_list_endpoint_configs(self, NameContains: str, MaxResults: int) -> Any:
+        return self._list_kind("EndpointConfig", NameContains)
+
+    def do_list_models(self, NameContains: str, MaxResults: int) -> Any:
+        return self._list_kind("Model", NameContains)
+
+    def do_list_tags(self, ResourceArn: str) -> Any:
+        return {"Tags": [{"Key": key, "Value": value} for key, value in self.tags[ResourceArn].items()]}
+
+    def count(self, operation: str) -> int:
+        return sum(asked == operation for asked, _ in self.requests)

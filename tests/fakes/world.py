@@ -1,0 +1,143 @@
+"""An account in memory, with all that the control plane meets in it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from aws_lambda_powertools import Logger
+
+from chalicelib import aws
+from chalicelib.auth import Tokens
+from chalicelib.buckets import Bucket
+from chalicelib.runs import Runs
+from chalicelib.sagemaker import Runtime, SageMaker
+from chalicelib.services import Services
+from chalicelib.settings import Settings
+from tests.fakes.clients import FakeClock, Trouble
+from tests.fakes.others import FakeEvents, FakeRuntime, FakeSecrets, FakeSns
+from tests.fakes.s3 import FakeS3
+from tests.fakes.sagemaker import FakeSageMaker
+
+BUCKET = "pictures"
+SETTINGS = Settings(
+    bucket=BUCKET,
+    execution_role_arn="arn:aws:iam::123456789012:role/whippet",
+    tokens_secret_id="whippet/tokens",
+    training_image="123456789012.dkr.ecr.us-east-1.amazonaws.com/training:1",
+    inference_image="123456789012.dkr.ecr.us-east-1.amazonaws.com/inference:1",
+    code_uri=f"s3://{BUCKET}/code/sourcedir-0.tar.gz",
+    topic_arn="arn:aws:sns:us-east-1:123456789012:whippet",
+)
+
+
+OBJECTIVE = "FinalHyperParameterTuningJobObjectiveMetric"
+LOG = Logger(service="tests", level="CRITICAL")
+
+
+class World:
+    """An account. `score` is what the profiled training reaches, and `trial_scores` what the trials do."""
+
+    def __init__(self, settings: Settings = SETTINGS) -> None:
+        self.settings = settings
+        self.clock, self.trouble, self.page = FakeClock(), Trouble(), 1000
+        self.s3, self.sagemaker = FakeS3(self), FakeSageMaker(self)
+        self.events, self.sns = FakeEvents(self), FakeSns(self)
+        self.secrets, self.runtime = FakeSecrets(self), FakeRuntime(self)
+        self.score: float | None = 0.95
+        self.trial_scores: list[float | None] = [0.80, 0.93]
+        self.ids = 0
+
+    def services(self) -> Services:
+        """What a fresh function is handed."""
+        return Services(
+            settings=self.settings,
+            runs=Runs(Bucket(self.s3, self.settings.bucket)),
+            sagemaker=SageMaker(self.sagemaker),
+            runtime=Runtime(self.runtime),
+            publisher=aws.Publisher(self.events, self.sns, self.settings.topic_arn),
+            tokens=Tokens(aws.Secrets(self.secrets), self.settings.tokens_secret_id, self.clock),
+            clock=self.clock,
+            log=LOG,
+            make_id=self.make_id,
+        )
+
+    def make_id(self) -> str:
+        self.ids += 1
+        return f"id-{self.ids}"
+
+    def upload(self, name: str, body: bytes) -> None:
+        self.s3.store(f"datasets/{name}", body)
+
+    def read(self, key: str) -> Any:
+        return json.loads(self.s3.versions[key][-1].body)
+
+    def list_keys(self, prefix: str) -> list[str]:
+        return sorted(key for key in self.s3.versions if key.startswith(prefix))
+
+    def end_tuning(self, run_id: str, status: str = "Completed", reason: str | None = None) -> None:
+        """The trials end, with what `trial_scores` says; None is a trial that failed."""
+        job = self.sagemaker.kept["HyperParameterTuningJob"][run_id]
+        trials = [self._make_trial(run_id, number, score) for number, score in enumerate(self.trial_scores, 1)]
+        self.sagemaker.trials[run_id] = trials
+        measured = [trial for trial in trials if trial["TrainingJobStatus"] == "Completed"]
+        job["HyperParameterTuningJobStatus"] = status
+        if measured:
+            job["BestTrainingJob"] = max(measured, key=lambda trial: trial[OBJECTIVE]["Value"])
+        if reason:
+            job["FailureReason"] = reason
+
+    def _make_trial(self, run_id: str, number: int, score: float | None) -> dict[str, Any]:
+        name = f"{run_id}-{number:03d}-0123abcd"
+        trial: dict[str, Any] = {
+            "TrainingJobName": name,
+            "TrainingJobStatus": "Failed" if score is None else "Completed",
+            "TunedHyperParameters": {"learning_rate": f"0.{number}", "_tuning_objective_metric": "valid:score"},
+            "TrainingStartTime": self.clock.now(),
+            "TrainingEndTime": self.clock.now(),
+        }
+        if score is None:
+            return trial | {"FailureReason": f"AlgorithmError: trial {number} broke"}
+        self.write_evaluation(run_id, name, score)
+        return trial | {OBJECTIVE: {"MetricName": "valid:score", "Value": score}}
+
+    def write_evaluation(self, run_id: str, job: str, score: float) -> None:
+        objective = {"name": "valid:score", "value": score, "standard_error": 0.02, "images": 100}
+        evaluation = {"format": 1, "objective": objective, "valid": {"accuracy": score}, "test": {"accuracy": score}}
+        self.s3.store(f"runs/{run_id}/jobs/{job}/evaluation.json", json.dumps(evaluation).encode())
+
+    def end_training(self, run_id: str, status: str = "Completed", reason: str | None = None) -> None:
+        job = self.sagemaker.kept["TrainingJob"][f"{run_id}-train"]
+        job["TrainingJobStatus"] = status
+        if reason:
+            job["FailureReason"] = reason
+        if self.score is not None and status != "Failed":
+            self.write_evaluation(run_id, f"{run_id}-train", self.score)
+
+    def end_deployment(self, name: str, status: str = "InService", reason: str | None = None) -> None:
+        """The endpoint serves what it was asked to; with a reason it goes back to what it served."""
+        endpoint = self.sagemaker.kept["Endpoint"][name]
+        pending = endpoint.pop("PendingDeploymentSummary", None)
+        if pending and status == "InService" and not reason:
+            endpoint["EndpointConfigName"] = pending["EndpointConfigName"]
+        endpoint["EndpointStatus"] = status
+        if reason:
+            endpoint["FailureReason"] = reason
+
+    def end_everything(self) -> list[tuple[str, str]]:
+        """Whatever runs ends well (or stops, where it was told to). Returns (kind, name) of each change."""
+        changed = []
+        for title, end in (("HyperParameterTuningJob", self.end_tuning), ("TrainingJob", self._end_train)):
+            for name, job in self.sagemaker.kept[title].items():
+                status = job[f"{title}Status"]
+                if status in ("InProgress", "Stopping"):
+                    end(name, "Completed" if status == "InProgress" else "Stopped")
+                    changed.append((title, name))
+        for name, endpoint in self.sagemaker.kept["Endpoint"].items():
+            if endpoint["EndpointStatus"] in ("Creating", "Updating"):
+                self.end_deployment(name)
+                changed.append(("Endpoint", name))
+        return changed
+
+    def _end_train(self, job: str, status: str) -> None:
+        self.end_training(job.removesuffix("-train"), status)
