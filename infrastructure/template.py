@@ -1,4 +1,4 @@
-"""The CloudFormation (SAM) template of the whole app: what Chalice makes of `app.py`, merged with `resources.json`.
+"""The CloudFormation (SAM) template of the whole app: what Chalice makes of `app.py`, merged with `resources/*.json`.
 
 Chalice's own `package` command would first build the Lambda's zip with pip, which takes a minute; the template does not
 depend on it. So the same builders are run here without that step: a template is there in a second, or at once from a
@@ -20,7 +20,7 @@ from typing import Any
 
 Template = dict[str, Any]
 PROJECT = Path(__file__).resolve().parent.parent
-RESOURCES = Path(__file__).with_name("resources.json")
+RESOURCES = Path(__file__).with_name("resources")
 FUNCTION = "AWS::Serverless::Function"
 RETRIES = 2
 
@@ -32,7 +32,17 @@ def build_template(project: Path, stage: str, resources: Path = RESOURCES) -> Te
     """
     generated = _generate(project, stage)
     _add_dead_letters(generated)
-    return _merge(json.loads(resources.read_text()), generated)
+    return _merge([read_resources(resources), generated])
+
+
+def list_resources(folder: Path) -> list[Path]:
+    """The files of our part of the template, one a subject, in the order in which they are merged."""
+    return sorted(folder.glob("*.json"))
+
+
+def read_resources(folder: Path) -> Template:
+    """Our part of the template, from all of its files."""
+    return _merge([json.loads(path.read_text()) for path in list_resources(folder)])
 
 
 def _generate(project: Path, stage: str) -> Template:
@@ -97,10 +107,13 @@ def _add_dead_letters(template: Template) -> None:
         }
 
 
-def _merge(ours: Template, generated: Template) -> Template:
+def _merge(parts: list[Template]) -> Template:
+    """One template of several; of what two have, the earlier wins."""
     from chalice.package import TemplateDeepMerger
 
-    merged: Template = TemplateDeepMerger().merge(ours, generated)
+    merged: Template = {}
+    for part in parts:
+        merged = TemplateDeepMerger().merge(merged, part)
     return merged
 
 
@@ -112,7 +125,7 @@ def key_template(project: Path, stage: str, resources: Path = RESOURCES) -> str:
         *sorted((project / "chalicelib").rglob("*")),
         *sorted((project / ".chalice").glob("*")),
     ]
-    for path in [*sources, resources, Path(__file__)]:
+    for path in [*sources, *list_resources(resources), Path(__file__)]:
         if path.is_file() and path.suffix != ".pyc":
             digest.update(f"\0{path.name}\0".encode() + path.read_bytes())
     return digest.hexdigest()[:16]

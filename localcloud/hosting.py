@@ -163,7 +163,7 @@ class Hosting:
         run.start()
 
     def _provision(self, template: dict[str, Any], source: Path) -> Stack:
-        parameters = {"StageName": STAGE, "CodeName": source.name}
+        parameters = {"StageName": STAGE, "CodeName": source.name, "MonthlyCapUsd": "0"}
         if name := os.environ.get("APP_NAME"):
             parameters["AppName"] = name
         stack = provision(template, parameters, self._clients, REGION)

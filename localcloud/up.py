@@ -27,7 +27,7 @@ from localcloud.environments import FunctionHost
 from localcloud.provision import TemplateError
 
 PROJECT = Path(__file__).resolve().parent.parent
-RESOURCES = PROJECT / "infrastructure" / "resources.json"
+RESOURCES = PROJECT / "infrastructure" / "resources" / "functions.json"
 M_MMAP_THRESHOLD, M_ARENA_MAX = -3, -8  # malloc.h
 BANNER = """
   Whippet is up, on this machine alone.

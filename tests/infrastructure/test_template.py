@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from infrastructure.template import PROJECT, key_template
+from infrastructure.template import PROJECT, key_template, read_resources
 from tests.localcloud.tiny_app import write_tiny_app
 
 
@@ -76,6 +76,18 @@ def test_every_source_of_the_template_counts(tmp_path: Path, changed: str) -> No
     (project / changed).write_text("# changed")
     assert key_template(project, "local") != before
     assert key_template(project, "dev") != key_template(project, "local")
+
+
+def test_every_file_of_resources_counts(tmp_path: Path) -> None:
+    """Our part is read from all files of its folder, and a change to any of them gives another key."""
+    project, resources = write_tiny_app(tmp_path / "tiny"), tmp_path / "resources"
+    resources.mkdir()
+    keys = [key_template(project, "local", resources)]
+    for name in ("one", "two"):
+        (resources / f"{name}.json").write_text(json.dumps({"Resources": {name: {"Type": "AWS::SNS::Topic"}}}))
+        keys.append(key_template(project, "local", resources))
+    assert len(set(keys)) == 3
+    assert sorted(read_resources(resources)["Resources"]) == ["one", "two"]
 
 
 def test_a_broken_app_is_reported(tmp_path: Path) -> None:

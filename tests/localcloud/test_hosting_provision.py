@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from infrastructure.template import RESOURCES, read_resources
 from localcloud.provision import Clients, TemplateError, provision
 from tests.localcloud.hosting import aws, client
 
@@ -103,7 +103,6 @@ def test_a_functions_variables_are_resolved(clients: Clients) -> None:
 
 
 def test_the_projects_own_resources_are_known(clients: Clients) -> None:
-    """Each type in resources.json is one that the local cloud builds."""
-    path = Path(__file__).resolve().parents[2] / "infrastructure" / "resources.json"
-    stack = provision(json.loads(path.read_text()), {"StageName": "local"}, clients)
+    """Each type in infrastructure/resources is one that the local cloud builds."""
+    stack = provision(read_resources(RESOURCES), {"StageName": "local"}, clients)
     assert stack.outputs["BucketName"] == "whippet-local-123456789012-us-east-1"
