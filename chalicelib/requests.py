@@ -11,6 +11,7 @@ import re
 from decimal import Decimal
 from typing import Any
 
+from chalicelib.aws_debugger import build_debugger_blocks
 from chalicelib.recipes import Choices, LogRange, Recipe
 from chalicelib.runs import Run
 from chalicelib.settings import Settings
@@ -83,12 +84,17 @@ def build_training_request(run: Run, recipe: Recipe, settings: Settings, best: d
     fixed, _ = split_ranges(recipe)
     tuned = {name: value for name, value in best.items() if name != OURS_TO_DROP}
     instance_type = _first(recipe.instance_types.training, settings.training_instance_type)
-    return _describe_job(run, settings, instance_type, recipe.max_runtime_seconds.training) | {
-        "TrainingJobName": run.training_job,
-        "HyperParameters": _build_hyperparameters(run, recipe, settings, profile=True) | fixed | tuned,
-        "RetryStrategy": {"MaximumRetryAttempts": RETRIES},
-        "Tags": build_tags(run, settings),
-    }
+    job = _describe_job(run, settings, instance_type, recipe.max_runtime_seconds.training)
+    return (
+        job
+        | build_debugger_blocks(run, settings)
+        | {
+            "TrainingJobName": run.training_job,
+            "HyperParameters": _build_hyperparameters(run, recipe, settings, profile=True) | fixed | tuned,
+            "RetryStrategy": {"MaximumRetryAttempts": RETRIES},
+            "Tags": build_tags(run, settings),
+        }
+    )
 
 
 def build_model_request(run: Run, settings: Settings, model_data: str) -> Request:

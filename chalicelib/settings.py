@@ -8,6 +8,7 @@ from dataclasses import MISSING, dataclass, fields
 
 from chalicelib.errors import InvalidSettings
 
+DEBUGGER_MODES = ("off", "monitoring", "full")
 MAX_PREFIX = 32 - len("-x-12345678")  # a tuning job's name has 32 characters, and a slug has one at least
 NAME_PART = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 
@@ -34,6 +35,8 @@ class Settings:
     trial_instance_type: str = "ml.m5.xlarge"
     training_instance_type: str = "ml.m5.xlarge"
     endpoint_instance_type: str = "ml.m5.large"
+    debugger_mode: str = "off"
+    debugger_rules_image: str = ""
     volume_gb: int = 30
     dataset_max_bytes: int = 20_000_000_000
     dataset_max_images: int = 500_000
@@ -62,7 +65,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
             values[field.name] = _convert(text, variable, field.type, problems)
         elif field.default is MISSING:
             problems.append(f"{variable} is not set")
-    problems += _check_names(environ)
+    problems += _check_names(environ) + _check_debugger(environ)
     if problems:
         raise InvalidSettings(f"The function's environment cannot be used: {'; '.join(problems)}.")
     return Settings(**values)  # type: ignore[arg-type]
@@ -88,3 +91,8 @@ def _check_names(environ: Mapping[str, str]) -> list[str]:
         length = len(app + stage)
         problems.append(f"APP_NAME and STAGE have {length} characters together, and may have {MAX_PREFIX - 1}")
     return problems
+
+
+def _check_debugger(environ: Mapping[str, str]) -> list[str]:
+    mode = environ.get("DEBUGGER_MODE", "").strip() or Settings.debugger_mode
+    return [] if mode in DEBUGGER_MODES else [f"DEBUGGER_MODE is {mode!r}, and must be one of {DEBUGGER_MODES}"]
