@@ -18,6 +18,7 @@ from localcloud.function_host import PRIME, PRIMED, receive_frame, send_frame
 
 PACKAGE = Path(__file__).resolve().parent.parent
 START_SECONDS = 30.0
+CREDENTIALS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 Lines = Callable[[str], None]
 
 
@@ -51,12 +52,14 @@ class Environment:
 class FunctionHost:
     """The process that has imported the app's module. `log` takes what it prints before any environment is forked.
 
-    `variables` are what the module may read when it is imported; each environment gets its own on top.
+    `variables` are what the module may read when it is imported; each environment gets its own on top, and with them
+    its credentials: the host has none, or boto3's session, which it shares with all of them, would keep those.
     """
 
     def __init__(self, project: Path, module: str, variables: Mapping[str, str], log: Lines) -> None:
         self._project, self._module, self._log = project, module, log
         self._variables = os.environ | dict(variables)
+        self._credentials = {name: self._variables.pop(name) for name in CREDENTIALS if name in self._variables}
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
@@ -70,7 +73,7 @@ class FunctionHost:
         """A new environment for a handler. Raises HostError."""
         ours, theirs = socket.socketpair()
         reader, writer = os.pipe()
-        order = {"handler": handler, "environment": dict(variables)}
+        order = {"handler": handler, "environment": self._credentials | dict(variables)}
         with self._lock:  # one order at a time: the host reads each as one message
             socket.send_fds(self._open(), [json.dumps(order).encode()], [theirs.fileno(), writer])
             theirs.close()  # so that the environment's end is seen as the end of the stream

@@ -11,7 +11,7 @@ import json
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -23,6 +23,12 @@ PAYLOAD_BYTES = 6 * 1024 * 1024
 CONCURRENCY = 10  # what a new account has
 IDLE_SECONDS = 60.0
 Log = Callable[[str, str], None]
+Assume = Callable[[str, str], Mapping[str, str]]
+
+
+def stay(_role: str, _session: str) -> Mapping[str, str]:
+    """No credentials of a role: whoever asks stays who it is."""
+    return {}
 
 
 class FunctionError(Exception):
@@ -45,11 +51,14 @@ class _Pool:
 
 
 class Functions:
-    """All functions of one app. `log(function, line)` takes what they print."""
+    """All functions of one app. `log(function, line)` takes what they print; `assume(role, session)` gives the
+    variables with a role's credentials."""
 
-    def __init__(self, functions: Iterable[Function], host: FunctionHost, *, region: str, log: Log) -> None:
+    def __init__(
+        self, functions: Iterable[Function], host: FunctionHost, *, region: str, log: Log, assume: Assume = stay
+    ) -> None:
         self._pools = {function.name: _Pool(function, threading.Semaphore(CONCURRENCY)) for function in functions}
-        self._host, self._region, self._log = host, region, log
+        self._host, self._region, self._log, self._assume = host, region, log, assume
         self._lock = threading.Lock()
         self._closed = threading.Event()
         threading.Thread(target=self._retire, daemon=True, name="retire-environments").start()
@@ -152,6 +161,7 @@ class Functions:
         for the promise that a daemon listens."""
         return {
             **function.environment,
+            **self._assume(function.role, function.name),
             "AWS_LAMBDA_FUNCTION_NAME": function.name,
             "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(function.memory),
             "AWS_LAMBDA_FUNCTION_VERSION": "$LATEST",

@@ -13,6 +13,7 @@ import logging
 import os
 import socket
 import threading
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
@@ -22,7 +23,9 @@ import boto3
 import uvicorn
 from botocore.config import Config
 
+from localcloud.access import Accesses
 from localcloud.addresses import REGION, Place, keep_tokens
+from localcloud.call_log import CallLog
 from localcloud.clock import SystemClock
 from localcloud.environments import FunctionHost
 from localcloud.event_bus import EventBus
@@ -31,6 +34,8 @@ from localcloud.forkserver import ForkServer
 from localcloud.function_log import FunctionLog
 from localcloud.functions import Functions
 from localcloud.gateway import Gateway
+from localcloud.guard import Guard
+from localcloud.identity import Identities
 from localcloud.job_run import Tools
 from localcloud.jobs import ProcessJobRunner, choose_inherited
 from localcloud.provision import Stack, provision
@@ -58,9 +63,11 @@ class Hosting:
         moto = make_moto()
         self._bus = EventBus(REGION, self._wake)
         self._keeper = S3Keeper(moto, self._home / "s3", self._bus.emit, REGION)
+        self._identities = Identities(REGION)
         self._processes = ForkServer()
         self.cloud = self._build_cloud()
-        self._origin = Origin(Router(moto, self._keeper, self._wake), create_app(self.cloud))
+        guard = Guard(self._identities, CallLog(self._home / "calls.jsonl"), REGION)
+        self._origin = Origin(Router(moto, self._keeper, self._wake), create_app(self.cloud), guard)
         self._pool = ThreadPoolExecutor(API_THREADS, thread_name_prefix="api")
         self._servers: list[uvicorn.Server] = []
         self._threads: list[threading.Thread] = []
@@ -76,7 +83,9 @@ class Hosting:
         self._serve(self._origin, sockets[0])
         stack = self._provision(json.loads(template.read_text()), source)
         self._log = FunctionLog(self._home / "functions.log", self._clients("logs"))
-        self._functions = Functions(stack.functions, self._host, region=REGION, log=self._log)
+        self._functions = Functions(
+            stack.functions, self._host, region=REGION, log=self._log, assume=self._identities.assume
+        )
         self._delivery = Delivery(stack.functions, self._functions.invoke, region=REGION, lost=self._keep_lost)
         gateway = Gateway(
             stack.api_body,
@@ -124,7 +133,9 @@ class Hosting:
     def _build_cloud(self) -> Cloud:
         clock = SystemClock()
         environment = choose_inherited(os.environ)
-        tools = Tools(self._clients("s3"), self._clients("logs"), self._processes, clock, environment)
+        clients = self._clients("s3"), self._clients("logs")
+        accesses = Accesses(self._identities, self._connect_as)
+        tools = Tools(*clients, self._processes, clock, environment, assume=accesses.of_role)
         self._jobs = ProcessJobRunner(self._home / "jobs", tools)
         self._endpoints = ProcessEndpointRunner(self._home / "endpoints", tools)
         return Cloud(
@@ -138,8 +149,18 @@ class Hosting:
         )
 
     def _connect(self, service: str) -> Any:
-        config = Config(max_pool_connections=32, connect_timeout=5, read_timeout=120)
-        return boto3.client(service, endpoint_url=self._place.aws_url, region_name=REGION, config=config)
+        return self._connect_as(service, os.environ)
+
+    def _connect_as(self, service: str, variables: Mapping[str, str]) -> Any:
+        return boto3.client(
+            service,
+            endpoint_url=self._place.aws_url,
+            region_name=REGION,
+            config=Config(max_pool_connections=32, connect_timeout=5, read_timeout=120),
+            aws_access_key_id=variables.get("AWS_ACCESS_KEY_ID"),
+            aws_secret_access_key=variables.get("AWS_SECRET_ACCESS_KEY"),
+            aws_session_token=variables.get("AWS_SESSION_TOKEN"),
+        )
 
     def _wake(self) -> None:
         if self._delivery is not None:

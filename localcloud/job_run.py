@@ -7,11 +7,12 @@ import logging
 import shutil
 import threading
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from localcloud.access import Access
 from localcloud.checkpoints import CheckpointMirror
 from localcloud.clock import Clock
 from localcloud.forkserver import Command, ForkServer, Launch, Process, Script
@@ -38,7 +39,7 @@ LONGEST_FAILURE = 1024
 @dataclass(frozen=True)
 class Tools:
     """What a job is carried out with. `s3` and `logs` are boto3 clients; `environment` is what programs inherit;
-    `grace` is the time between SIGTERM and SIGKILL, in seconds (SageMaker's is 120)."""
+    `grace` is the time between SIGTERM and SIGKILL, in seconds (SageMaker's is 120); `assume` gives what a role has."""
 
     s3: Any
     logs: Any
@@ -46,6 +47,15 @@ class Tools:
     clock: Clock
     environment: Mapping[str, str]
     grace: float = 120.0
+    assume: Callable[[str], Access | None] = lambda _arn: None
+
+    def of_role(self, arn: str) -> Tools:
+        """The tools with which a job or an endpoint works in its role's name."""
+        access = self.assume(arn)
+        if access is None:
+            return self
+        environment = {**self.environment, **access.variables}
+        return replace(self, s3=access.s3, logs=access.logs, environment=environment)
 
 
 class JobFailed(Exception):
@@ -60,7 +70,7 @@ class JobRun:
         self._report = report
         self._directory = directory
         self._cores = cores
-        self._tools = tools
+        self._tools = tools = tools.of_role(job["RoleArn"])
         self._stop_reason: Outcome | None = None
         self._abandoned = False
         self._woken = threading.Event()

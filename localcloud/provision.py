@@ -13,6 +13,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from localcloud.intrinsics import NO_VALUE, Conditions, drop_absent
+
 ACCOUNT = "123456789012"
 Clients = Callable[[str], Any]
 Properties = dict[str, Any]
@@ -56,6 +58,7 @@ class Function:
     schedules: Mapping[str, str] = field(default_factory=dict)
     retries: int = 2
     dead_letters: str = ""
+    role: str = ""
 
 
 @dataclass(frozen=True)
@@ -88,12 +91,12 @@ class _Builder:
         pseudo = {"AWS::AccountId": ACCOUNT, "AWS::Region": region, "AWS::Partition": "aws"}
         self._values = defaults | dict(parameters) | pseudo | {"AWS::URLSuffix": "amazonaws.com"}
         self._prefix = f"{self._values.get('AppName', 'app')}-{self._values.get('StageName', 'local')}"
+        self._conditions = Conditions(template.get("Conditions", {}), self.resolve)
         self._made: dict[str, Made] = {}
 
     def build(self) -> Stack:
-        for name, body in self._resources.items():
-            if body["Type"] != ROLE:  # only where something refers to it: nobody is refused here
-                self._make(name)
+        for name in self._resources:
+            self._make(name)
         functions = {name: self._function(name) for name, body in self._resources.items() if body["Type"] == FUNCTION}
         apis = [body["Properties"] for body in self._resources.values() if body["Type"] == API]
         outputs = {name: str(self.resolve(body["Value"])) for name, body in self._outputs.items()}
@@ -105,9 +108,9 @@ class _Builder:
         )
 
     def resolve(self, value: Any) -> Any:
-        """A value with its intrinsic functions replaced: Ref, Fn::GetAtt, Fn::Sub and Fn::Join."""
+        """A value with its intrinsic functions replaced: Ref, Fn::GetAtt, Fn::If, Fn::Sub and Fn::Join."""
         if isinstance(value, list):
-            return [self.resolve(item) for item in value]
+            return drop_absent([self.resolve(item) for item in value])
         if not isinstance(value, dict):
             return value
         if len(value) == 1:
@@ -120,11 +123,15 @@ class _Builder:
                 return self._substitute(argument)
             if word == "Fn::Join":
                 return argument[0].join(str(self.resolve(item)) for item in argument[1])
+            if word == "Fn::If":
+                return self._conditions.choose(argument)
             if word.startswith("Fn::"):
                 raise TemplateError(f"The local cloud does not know {word}, which the template uses.")
-        return {name: self.resolve(item) for name, item in value.items()}
+        return drop_absent({name: self.resolve(item) for name, item in value.items()})
 
-    def _ref(self, name: str) -> str:
+    def _ref(self, name: str) -> Any:
+        if name == "AWS::NoValue":
+            return NO_VALUE
         if name in self._values:
             return self._values[name]
         return self._make(name).ref
@@ -142,7 +149,7 @@ class _Builder:
             name = match[1]
             if name in local:
                 return str(self.resolve(local[name]))
-            return self._attribute(*name.split(".", 1)) if "." in name else self._ref(name)
+            return self._attribute(*name.split(".", 1)) if "." in name else str(self._ref(name))
 
         return re.sub(r"\$\{([^!}]+)\}", replace, text)
 
@@ -186,6 +193,7 @@ class _Builder:
             },
             retries=properties.get("EventInvokeConfig", {}).get("MaximumRetryAttempts", 2),
             dead_letters=self.resolve(properties.get("DeadLetterQueue", {}).get("TargetArn", "")),
+            role=self.resolve(properties.get("Role", "")),
         )
 
 
@@ -232,8 +240,13 @@ def make_secret(clients: Clients, unnamed: str, properties: Properties) -> Made:
 
 
 def make_role(clients: Clients, unnamed: str, properties: Properties) -> Made:
-    name, trust = properties.get("RoleName", unnamed)[:64], json.dumps(properties["AssumeRolePolicyDocument"])
-    role = clients("iam").create_role(RoleName=name, AssumeRolePolicyDocument=trust)["Role"]
+    iam, name = clients("iam"), properties.get("RoleName", unnamed)[:64]
+    role = iam.create_role(RoleName=name, AssumeRolePolicyDocument=json.dumps(properties["AssumeRolePolicyDocument"]))[
+        "Role"
+    ]
+    for policy in properties.get("Policies", []):
+        document = json.dumps(policy["PolicyDocument"])
+        iam.put_role_policy(RoleName=name, PolicyName=policy["PolicyName"], PolicyDocument=document)
     return Made(name, {"Arn": role["Arn"], "RoleId": role["RoleId"]})
 
 

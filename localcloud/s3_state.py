@@ -61,7 +61,7 @@ class S3Keeper:
     def __call__(self, environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
         bucket, key = split_path(environ)
         if environ["REQUEST_METHOD"] in ("GET", "HEAD", "OPTIONS"):
-            status, headers, body = self._hide_missing(bucket, key, *call(self._app, environ))
+            status, headers, body = self._hide_missing(environ, *call(self._app, environ))
         elif key and "partNumber=" in environ["QUERY_STRING"]:  # a part is no object yet, and parts come in parallel
             status, headers, body = call(self._app, environ)
         elif key:
@@ -134,12 +134,14 @@ class S3Keeper:
             detail_type, detail = describe_change(change, bucket=bucket, account=ACCOUNT, reason=reason)
             self._emit("aws.s3", detail_type, detail, [f"arn:aws:s3:::{bucket}"])
 
-    def _hide_missing(self, bucket: str, key: str, status: str, headers: Headers, body: Iterable[bytes]) -> Answer:
-        """S3 answers 403, not 404, for a missing key to who may not list the bucket: here, by its bucket policy."""
+    def _hide_missing(self, environ: Environ, status: str, headers: Headers, body: Iterable[bytes]) -> Answer:
+        """S3 answers 403, not 404, for a missing key to who may not list the bucket, by its role or by the bucket."""
+        bucket, key = split_path(environ)
         held = self._backend.buckets.get(bucket)
         if not key or held is None or not status.startswith("404"):
             return status, headers, body
-        if held.get_permission("s3:ListBucket", held.arn) != PermissionResult.DENIED:
+        denied = held.get_permission("s3:ListBucket", held.arn) == PermissionResult.DENIED
+        if environ.get("localcloud.may_list", True) and not denied:
             return status, headers, body
         return refuse("403 Forbidden", "AccessDenied", "Access Denied")
 

@@ -17,6 +17,7 @@ from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_ba
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from localcloud.guard import Guard, Passed
 from localcloud.s3_state import S3Keeper
 from localcloud.wsgi import Environ, WsgiApp, WsgiBridge
 
@@ -64,10 +65,11 @@ class Router:
 
 
 class Origin:
-    """The ASGI application behind AWS_PORT. `sagemaker` answers SageMaker and SageMaker Runtime."""
+    """The ASGI application behind AWS_PORT. `sagemaker` answers SageMaker and SageMaker Runtime; without a guard
+    everybody may do everything."""
 
-    def __init__(self, router: WsgiApp, sagemaker: ASGIApp) -> None:
-        self._router, self._sagemaker = router, sagemaker
+    def __init__(self, router: WsgiApp, sagemaker: ASGIApp, guard: Guard | None = None) -> None:
+        self._router, self._sagemaker, self._guard = router, sagemaker, guard
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="aws")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -78,10 +80,14 @@ class Origin:
             return
         headers = {name.decode("latin1"): value.decode("latin1") for name, value in scope["headers"]}
         service = find_service(scope["path"], scope["query_string"].decode("latin1"), headers)
-        if service == "sagemaker":
-            await self._sagemaker(scope, receive, send)
+        passed = await self._guard.check(scope, receive, service, headers) if self._guard else Passed(receive)
+        if passed.refusal:
+            await passed.refusal(scope, passed.receive, send)
+        elif service == "sagemaker":
+            await self._sagemaker(scope, passed.receive, send)
         else:
-            await WsgiBridge(self._router, self._pool, {"localcloud.service": service})(scope, receive, send)
+            told = {"localcloud.service": service, "localcloud.may_list": passed.may_list}
+            await WsgiBridge(self._router, self._pool, told)(scope, passed.receive, send)
 
     def close(self) -> None:
         self._pool.shutdown(wait=False, cancel_futures=True)

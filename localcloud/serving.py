@@ -23,7 +23,7 @@ from localcloud.job_run import Tools
 from localcloud.jobs import count_cores
 from localcloud.logs import LogStream
 from localcloud.model_process import ModelProcess, StartError
-from localcloud.sagemaker.deployments import Answer, Deployment, DeploymentReport, Invocation
+from localcloud.sagemaker.deployments import Answer, Deployment, DeploymentReport, Invocation, Variant
 
 log = logging.getLogger(__name__)
 LOG_GROUP = "/aws/sagemaker/Endpoints"
@@ -144,18 +144,14 @@ class ProcessEndpointRunner:
     def _make_fleet(self, deployment: Deployment) -> Fleet:
         stamp = secrets.token_hex(4)
         folder = self._folder / deployment.endpoint / f"{deployment.number}-{stamp}"
-        group = f"{LOG_GROUP}/{deployment.endpoint}"
-        servers = [
-            ModelProcess(
-                variant,
-                folder / variant.name,
-                LogStream(self._tools.logs, group, f"{variant.name}/i-{stamp}"),
-                self._tools,
-                self._threads,
-            )
-            for variant in deployment.variants
-        ]
+        servers = [self._make_server(deployment, variant, folder, stamp) for variant in deployment.variants]
         return Fleet(deployment.number, servers)
+
+    def _make_server(self, deployment: Deployment, variant: Variant, folder: Path, stamp: str) -> ModelProcess:
+        """A variant's server, which reaches AWS in the name of its model's role."""
+        tools = self._tools.of_role(variant.role)
+        stream = LogStream(tools.logs, f"{LOG_GROUP}/{deployment.endpoint}", f"{variant.name}/i-{stamp}")
+        return ModelProcess(variant, folder / variant.name, stream, tools, self._threads)
 
     def _deploy(self, endpoint: str, fleet: Fleet, report: DeploymentReport) -> None:
         if (reason := self._start(endpoint, fleet)) is not None:

@@ -15,7 +15,8 @@ DEFAULT_STARTUP_S = 300
 
 @dataclass(frozen=True)
 class Variant:
-    """One model behind an endpoint. `archive` is an S3 URI; `environment` is what its container would get."""
+    """One model behind an endpoint. `archive` is an S3 URI, `environment` what its container would get, `role` the ARN
+    of the model's execution role."""
 
     name: str
     model: str
@@ -23,6 +24,7 @@ class Variant:
     environment: Mapping[str, str]
     weight: float = 1.0
     startup_seconds: int = DEFAULT_STARTUP_S
+    role: str = ""
 
 
 @dataclass(frozen=True)

@@ -280,6 +280,7 @@ def _resolve_variant(cloud: Cloud, variant: Record) -> Record:
         environment=model["PrimaryContainer"].get("Environment", {}),
         weight=variant["InitialVariantWeight"],
         startup_seconds=variant.get("ContainerStartupHealthCheckTimeoutInSeconds", DEFAULT_STARTUP_S),
+        role=model.get("ExecutionRoleArn", ""),
     )
     return dataclasses.asdict(resolved)
 

@@ -53,7 +53,7 @@ CONFIG = (
     '{"version": "2.0", "app_name": "tiny", "autogen_policy": false, "lambda_timeout": 30,'
     ' "stages": {"local": {"api_gateway_stage": "api", "lambda_functions": {"on_test": {"lambda_timeout": 1}}}}}'
 )
-POLICY = '{"Version": "2012-10-17", "Statement": []}'
+POLICY = '{"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "logs:PutLogEvents", "Resource": "*"}]}'
 
 
 def write_tiny_app(folder):  # type: ignore[no-untyped-def]

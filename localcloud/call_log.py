@@ -1,0 +1,77 @@
+"""What the roles have called, each kind of call once: HOME/calls.jsonl, from which a test proves the policies.
+
+A line is {at, role, service, operation, allowed, needs: [{action, resource, context}]}. The same call again is no new
+line: an idle cloud writes nothing. At `LIMIT` bytes the file becomes `calls.1.jsonl`, in place of the one before.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from localcloud.policies import Need
+
+LIMIT = 16 << 20
+KEPT_KEYS = 200_000
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A call that a role made, and what it had to be allowed for it."""
+
+    role: str
+    service: str
+    operation: str
+    needs: tuple[Need, ...]
+    allowed: bool = True
+
+
+class CallLog:
+    """The file, open for writing. Thread-safe."""
+
+    def __init__(self, path: Path, limit: int = LIMIT) -> None:
+        self._path, self._limit = path, limit
+        self._lock = threading.Lock()
+        self._seen: set[tuple[Any, ...]] = set()
+
+    def add(self, call: Recorded) -> None:
+        """Write a call that has not been written since the start."""
+        key = (call.role, call.service, call.operation, call.allowed, call.needs)
+        with self._lock:
+            if key in self._seen:
+                return
+            if len(self._seen) >= KEPT_KEYS:
+                self._seen.clear()
+            self._seen.add(key)
+            if self._path.exists() and self._path.stat().st_size >= self._limit:
+                self._path.replace(self._path.with_suffix(f".1{self._path.suffix}"))
+            with self._path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(describe(call)) + "\n")
+
+
+def describe(call: Recorded) -> dict[str, Any]:
+    """A call as its line tells it."""
+    return {
+        "at": datetime.now(UTC).isoformat(timespec="milliseconds"),
+        "role": call.role,
+        "service": call.service,
+        "operation": call.operation,
+        "allowed": call.allowed,
+        "needs": [
+            {"action": need.action, "resource": need.resource, "context": dict(need.context)} for need in call.needs
+        ],
+    }
+
+
+def read_calls(paths: Sequence[Path]) -> Iterator[Recorded]:
+    """The calls in the files; one that is not there is passed over."""
+    for path in paths:
+        for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+            told = json.loads(line)
+            needs = tuple(Need(**need) for need in told["needs"])
+            yield Recorded(told["role"], told["service"], told["operation"], needs, told["allowed"])

@@ -1,0 +1,91 @@
+"""Who calls: sessions of roles, in moto's STS, so that GetCallerIdentity tells them too.
+
+A function's session has the function's name, a job's and an endpoint's is called SageMaker, as on AWS. A key that is of
+no session is the administrator's: it may do everything, and is the one in the file `env`.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+
+from moto.iam.models import iam_backends
+from moto.sts.models import sts_backends
+
+from localcloud.policies import Document
+
+ACCOUNT, PARTITION = "123456789012", "aws"
+SESSION_SECONDS = 43_200
+
+
+@dataclass(frozen=True)
+class Principal:
+    """A session of a role."""
+
+    role: str
+    session: str
+
+    @property
+    def arn(self) -> str:
+        return f"arn:aws:sts::{ACCOUNT}:assumed-role/{self.role}/{self.session}"
+
+
+class Identities:
+    """The sessions and the roles of the account. Thread-safe."""
+
+    def __init__(self, region: str) -> None:
+        self._region = region
+        self._sessions: dict[str, Principal] = {}
+        self._credentials: dict[tuple[str, str], Mapping[str, str]] = {}
+        self._lock = threading.Lock()
+
+    def assume(self, role_arn: str, session: str) -> Mapping[str, str]:
+        """The variables with a role's credentials; the same at each call. Empty where the account has no such role."""
+        if not self._has_role(role_arn):
+            return {}
+        with self._lock:
+            if (role_arn, session) not in self._credentials:
+                made = sts_backends[ACCOUNT][PARTITION].assume_role(
+                    region_name=self._region,
+                    role_session_name=session,
+                    role_arn=role_arn,
+                    policy="",
+                    duration=SESSION_SECONDS,
+                    external_id="",
+                )
+                self._credentials[role_arn, session] = {
+                    "AWS_ACCESS_KEY_ID": made.access_key_id,
+                    "AWS_SECRET_ACCESS_KEY": made.secret_access_key,
+                    "AWS_SESSION_TOKEN": made.session_token,
+                }
+            return self._credentials[role_arn, session]
+
+    def find(self, key_id: str) -> Principal | None:
+        """Whose key this is; None where it is the administrator's."""
+        if key_id not in self._sessions and key_id.startswith("ASIA"):
+            made = sts_backends[ACCOUNT][PARTITION].get_assumed_role_from_access_key(key_id)
+            if made is not None:
+                self._sessions[key_id] = Principal(made.role_arn.rpartition("/")[2], made.session_name)
+        return self._sessions.get(key_id)
+
+    def list_policies(self, role: str) -> list[Document]:
+        """The policies of a role as they are now, its own and those attached; none for a role that is gone."""
+        found = iam_backends[ACCOUNT][PARTITION].roles
+        held = next((each for each in found.values() if each.name == role), None)
+        if held is None:
+            return []
+        versions = (version for policy in held.managed_policies.values() for version in policy.versions)
+        attached = (version.document for version in versions if version.is_default)
+        return [_parse(text) for text in (*held.policies.values(), *attached)]
+
+    def _has_role(self, arn: str) -> bool:
+        return any(role.arn == arn for role in iam_backends[ACCOUNT][PARTITION].roles.values())
+
+
+@lru_cache(256)
+def _parse(text: str) -> Document:
+    read: Document = json.loads(text)
+    return read
