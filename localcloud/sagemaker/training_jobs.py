@@ -19,6 +19,7 @@ from localcloud.sagemaker import unsupported
 from localcloud.sagemaker.cloud import Cloud, Outcome, Request, Response, operation
 from localcloud.sagemaker.events import TRAINING_JOB, emit_change
 from localcloud.sagemaker.listing import list_page
+from localcloud.sagemaker.rule_statuses import describe_rules
 from localcloud.sagemaker.tags import drop_tags, put_tags
 from localcloud.service_model import find_operation
 from localcloud.store import Record
@@ -81,7 +82,7 @@ def create_training_job(cloud: Cloud, request: Request) -> Response:
 def describe_training_job(cloud: Cloud, request: Request) -> Response:
     """All that is known of a job."""
     job = require_job(cloud, request["TrainingJobName"])
-    return {**show(job), **count_time(job, cloud.clock.now())}
+    return {**show(job), **count_time(job, cloud.clock.now()), **describe_rules(cloud, job)}
 
 
 @operation
