@@ -7,6 +7,7 @@ so. Results are in rules.json; a rule that was told to may end the training (rul
 from __future__ import annotations
 
 import importlib
+import json
 import os
 import shutil
 from collections.abc import Callable, Sequence
@@ -54,6 +55,11 @@ def find_configuration(base: Path) -> Path | None:
     return path if path.is_file() else None
 
 
+def find_tensors(given: Path | None) -> str | None:
+    """Find the folder that SageMaker's file names for tensors: smdebug writes into none that is there already."""
+    return json.loads(given.read_text()).get("LocalPath") if given else None
+
+
 def write_rules(
     folder: Path, rules: list[dict[str, Any]], *, reason: str | None = None, interval: int = 0, seconds: float = 0.0
 ) -> None:
@@ -95,7 +101,7 @@ class Debugger(Hook):
         steps = learner.schedule.total_steps
         self.interval = choose_interval(steps)
         folder = self.folder / "debug"
-        shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(find_tensors(self.given) or folder, ignore_errors=True)
         (self.folder / "rule-stop.json").unlink(missing_ok=True)
         self.watcher = attach(learner.network, learner.criterion, self.interval, folder, self.given)
         parameters = {"Confusion": {"start_step": int(LATE * steps)}}

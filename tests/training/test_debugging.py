@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 import time
@@ -16,6 +17,9 @@ from settings import RULES as NAMES
 from settings import TrainingError, read_hyperparameters
 from smdebug_rulesconfig.debugger_rules import builtin_rules
 
+from chalicelib.aws_debugger import build_debugger_blocks
+from tests.chalicelib.test_requests import make_run
+from tests.fakes import SETTINGS
 from tests.training.tiny import ROOT, Runner
 from tests.training.watched import EPOCHS, STEPS, Case, Memorised, Points, build_deep, run_case
 
@@ -145,6 +149,21 @@ def test_the_hook_is_configured_by_sagemakers_file(tmp_path: Path) -> None:
     assert rules["DeadRelu"]["details"].startswith("nothing to judge")
     assert any(target.iterdir())
     assert not (tmp_path / "debug").exists()
+
+
+def test_our_rules_judge_by_the_hook_that_we_ask_aws_for(tmp_path: Path) -> None:
+    """With AWS's Debugger in full, SageMaker's file holds our request's hook: every rule finds what it looks at."""
+    asked = dataclasses.replace(SETTINGS, debugger_mode="full")
+    hook = build_debugger_blocks(make_run(), asked)["DebugHookConfig"] | {"LocalPath": str(tmp_path / "tensors")}
+    hook["HookParameters"] |= {"train.save_interval": "10"}  # the training has 200 steps
+    config = tmp_path / "input/config/debughookconfig.json"
+    config.parent.mkdir(parents=True)
+    config.write_text(json.dumps(hook))
+    rules = run_case(Case(), tmp_path)["rules"]
+    assert set(rules) == set(NAMES)
+    assert [rule for rule in rules.values() if "looked at" not in rule["details"]] == []
+    again = run_case(ILL["DeadRelu"], tmp_path)["rules"]  # a second life of the job, in the same container
+    assert again["DeadRelu"]["status"] == "IssuesFound"
 
 
 class Breaker(Hook):
