@@ -29,7 +29,11 @@ from chalicelib.runs import parse_dataset_key
 from chalicelib.services import ServiceProvider, Services, connect_services
 from chalicelib.settings import Settings
 
-APP_NAME = os.environ.get("APP_NAME", Settings.app_name)  # the rules are made when the app is packaged
+# The rules are made when the app is packaged: then these are placeholders, which CloudFormation fills in.
+APP_NAME = os.environ.get("APP_NAME", Settings.app_name)
+STAGE = os.environ.get("STAGE", Settings.stage)
+BUCKET = os.environ.get("BUCKET", APP_NAME)
+PREFIX = f"{APP_NAME}-{STAGE}-"
 VERSION = "0.1.0"
 JSON: dict[str, str | list[str]] = {"Content-Type": "application/json"}
 RETRY_SECONDS = 5
@@ -70,7 +74,7 @@ def get_metrics() -> Any:
     """The metrics; made on first use."""
     from aws_lambda_powertools import Metrics
 
-    return Metrics(namespace="Whippet", service=APP_NAME)
+    return Metrics(namespace="Whippet", service=PREFIX.removesuffix("-"))
 
 
 @app.middleware("all")
@@ -273,7 +277,11 @@ def of_ours(detail_type: str, member: str, name: dict[str, str]) -> dict[str, An
 
 
 @app.on_cw_event(
-    {"source": ["aws.s3"], "detail-type": ["Object Created"], "detail": {"object": {"key": [{"prefix": "datasets/"}]}}}
+    {
+        "source": ["aws.s3"],
+        "detail-type": ["Object Created"],
+        "detail": {"bucket": {"name": [BUCKET]}, "object": {"key": [{"prefix": "datasets/"}]}},
+    }
 )
 def on_dataset_uploaded(event: CloudWatchEvent) -> None:
     """A dataset or a recipe was uploaded. EventBridge's key is raw: a plus is a plus."""
@@ -283,16 +291,16 @@ def on_dataset_uploaded(event: CloudWatchEvent) -> None:
 
 
 @app.on_cw_event(
-    of_ours(
-        "SageMaker HyperParameter Tuning Job State Change", "HyperParameterTuningJobName", {"prefix": f"{APP_NAME}-"}
-    )
+    of_ours("SageMaker HyperParameter Tuning Job State Change", "HyperParameterTuningJobName", {"prefix": PREFIX})
 )
 def on_tuning_job_changed(event: CloudWatchEvent) -> None:
-    """A tuning job changed its state: its name is the run's."""
+    """A tuning job changed its state: its name is the run's. That it failed is counted, for an alarm."""
+    if event.detail.get("HyperParameterTuningJobStatus") == "Failed":
+        count("TuningFailures")
     advance_ours(event.detail["HyperParameterTuningJobName"], "tuning job")
 
 
-@app.on_cw_event(of_ours("SageMaker Training Job State Change", "TrainingJobName", {"wildcard": f"{APP_NAME}-*-train"}))
+@app.on_cw_event(of_ours("SageMaker Training Job State Change", "TrainingJobName", {"wildcard": f"{PREFIX}*-train"}))
 def on_training_job_changed(event: CloudWatchEvent) -> None:
     """A run's training job changed its state. No trial's name ends as its does."""
     name = event.detail["TrainingJobName"]
@@ -300,7 +308,7 @@ def on_training_job_changed(event: CloudWatchEvent) -> None:
         advance_ours(name.removesuffix("-train"), "training job")
 
 
-@app.on_cw_event(of_ours("SageMaker Endpoint State Change", "EndpointName", {"prefix": f"{APP_NAME}-"}))
+@app.on_cw_event(of_ours("SageMaker Endpoint State Change", "EndpointName", {"prefix": PREFIX}))
 def on_endpoint_changed(event: CloudWatchEvent) -> None:
     """An endpoint changed its state: every run that waits for it is looked at."""
     name = event.detail["EndpointName"]

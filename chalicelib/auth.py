@@ -1,7 +1,9 @@
 """Who may come in: bearer tokens, several at a time, each with a name and each to be withdrawn by itself.
 
-They are one secret, {"tokens": {NAME: TOKEN, …}}. It is read on first use and kept for a minute at most, so a withdrawn
-token opens the door for a minute longer.
+They are one secret, {"tokens": {NAME: TOKEN, …}, "default_token": TOKEN}. The second is the one that was generated when
+the stack was made (Secrets Manager puts what it generates at the top), and is the token of the name `default`. Each of
+the two may be missing. The secret is read on first use and kept for a minute at most, so a withdrawn token opens the
+door for a minute longer.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from typing import Protocol
 from chalicelib.errors import InvalidSettings, Unauthorized
 
 KEPT_FOR = timedelta(seconds=60)
+DEFAULT = "default"
 BEARER = re.compile(r"bearer +(\S+) *", re.IGNORECASE)
 
 
@@ -67,9 +70,12 @@ class Tokens:
 def _parse(text: str, secret_id: str) -> dict[str, str]:
     """The tokens in a secret's text. Nothing of the text is in the error: it goes to a log."""
     try:
-        tokens = json.loads(text)["tokens"]
-        if not isinstance(tokens, dict) or not all(isinstance(token, str) and token for token in tokens.values()):
+        secret = json.loads(text)
+        tokens: dict[str, str] = secret.get("tokens", {}) if "default_token" in secret else secret["tokens"]
+        if "default_token" in secret:
+            tokens = tokens | {DEFAULT: secret["default_token"]}
+        if not all(isinstance(token, str) and token for token in tokens.values()):
             raise TypeError
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         raise InvalidSettings(f'The secret {secret_id} must be JSON: {{"tokens": {{"NAME": "TOKEN"}}}}.') from None
     return tokens

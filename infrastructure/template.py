@@ -18,11 +18,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from infrastructure.functions import finish_functions
+
 Template = dict[str, Any]
 PROJECT = Path(__file__).resolve().parent.parent
 RESOURCES = Path(__file__).with_name("resources")
-FUNCTION = "AWS::Serverless::Function"
-RETRIES = 2
+# The app reads these when it is imported, for its event rules: one template serves every app, stage and bucket.
+PLACEHOLDERS = {"APP_NAME": "${AppName}", "STAGE": "${StageName}", "BUCKET": "${Bucket}"}
 
 
 def build_template(project: Path, stage: str, resources: Path = RESOURCES) -> Template:
@@ -30,9 +32,12 @@ def build_template(project: Path, stage: str, resources: Path = RESOURCES) -> Te
 
     It imports the project's `app` module into this process, so call it once in a process of its own.
     """
+    os.environ |= PLACEHOLDERS
     generated = _generate(project, stage)
-    _add_dead_letters(generated)
-    return _merge([read_resources(resources), generated])
+    finish_functions(generated)
+    template = _merge([read_resources(resources), generated])
+    _serialise_dashboards(template)
+    return template
 
 
 def list_resources(folder: Path) -> list[Path]:
@@ -83,28 +88,11 @@ class _Offline:
         return f"{service}.amazonaws.com"
 
 
-def _add_dead_letters(template: Template) -> None:
-    """Give every function that events invoke two retries and a queue of its own for what still fails.
-
-    A rule's dead-letter queue never sees a function's errors: those of asynchronous invocations go to the function's.
-    """
-    functions = {name: body for name, body in template["Resources"].items() if body["Type"] == FUNCTION}
-    for name, function in functions.items():
-        if not function["Properties"].get("Events"):
-            continue
-        queue, python_name = f"{name}DeadLetters", function["Properties"]["Handler"].rpartition(".")[2]
-        template["Resources"][queue] = {
-            "Type": "AWS::SQS::Queue",
-            "Properties": {
-                "QueueName": {"Fn::Sub": f"${{AppName}}-${{StageName}}-{python_name}-dead-letters"},
-                "MessageRetentionPeriod": 1_209_600,
-                "SqsManagedSseEnabled": True,
-            },
-        }
-        function["Properties"] |= {
-            "DeadLetterQueue": {"Type": "SQS", "TargetArn": {"Fn::GetAtt": [queue, "Arn"]}},
-            "EventInvokeConfig": {"MaximumRetryAttempts": RETRIES, "MaximumEventAgeInSeconds": 21_600},
-        }
+def _serialise_dashboards(template: Template) -> None:
+    """CloudFormation wants a dashboard's body as text; in `resources/` it is written as what it is."""
+    for body in template["Resources"].values():
+        if body["Type"] == "AWS::CloudWatch::Dashboard":
+            body["Properties"]["DashboardBody"] = {"Fn::Sub": json.dumps(body["Properties"]["DashboardBody"])}
 
 
 def _merge(parts: list[Template]) -> Template:
@@ -125,7 +113,7 @@ def key_template(project: Path, stage: str, resources: Path = RESOURCES) -> str:
         *sorted((project / "chalicelib").rglob("*")),
         *sorted((project / ".chalice").glob("*")),
     ]
-    for path in [*sources, *list_resources(resources), Path(__file__)]:
+    for path in [*sources, *list_resources(resources), *sorted(Path(__file__).parent.glob("*.py"))]:
         if path.is_file() and path.suffix != ".pyc":
             digest.update(f"\0{path.name}\0".encode() + path.read_bytes())
     return digest.hexdigest()[:16]

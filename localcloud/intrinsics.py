@@ -1,50 +1,109 @@
-"""CloudFormation's conditions and Fn::If, as far as the template uses them."""
+"""CloudFormation's intrinsic functions and conditions, over a template whose resources somebody else makes. Pure."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-NO_VALUE = object()
-"""What `Ref: AWS::NoValue` gives: whatever holds it is as if it were not there."""
-Resolve = Callable[[Any], Any]
+Properties = dict[str, Any]
 
 
-class Conditions:
-    """A template's conditions. `resolve` gives a value with its other intrinsic functions replaced."""
-
-    def __init__(self, conditions: Mapping[str, Any], resolve: Resolve) -> None:
-        self._conditions, self._resolve = conditions, resolve
-
-    def hold(self, name: str) -> bool:
-        """Whether a condition holds. Raises KeyError for one that the template has not."""
-        return self._evaluate(self._conditions[name])
-
-    def choose(self, argument: list[Any]) -> Any:
-        """The value of Fn::If: [condition, where it holds, where not]."""
-        name, held, otherwise = argument
-        return self._resolve(held if self.hold(name) else otherwise)
-
-    def _evaluate(self, expression: Mapping[str, Any]) -> bool:
-        (word, argument), *_ = expression.items()
-        if word == "Condition":
-            return self.hold(argument)
-        if word == "Fn::Equals":
-            first, second = (str(self._resolve(side)) for side in argument)
-            return first == second
-        if word == "Fn::Not":
-            return not self._evaluate(argument[0])
-        if word == "Fn::And":
-            return all(self._evaluate(each) for each in argument)
-        if word == "Fn::Or":
-            return any(self._evaluate(each) for each in argument)
-        raise ValueError(f"{word} is no condition")
+class TemplateError(ValueError):
+    """The template asks for something that the local cloud cannot build."""
 
 
-def drop_absent(value: Any) -> Any:
-    """A list or an object without the members that have no value."""
-    if isinstance(value, list):
-        return [item for item in value if item is not NO_VALUE]
-    if isinstance(value, dict):
-        return {name: item for name, item in value.items() if item is not NO_VALUE}
-    return value
+class _NoValue:
+    """What `Ref: AWS::NoValue` gives: a property that is not there."""
+
+
+NO_VALUE = _NoValue()
+
+
+class Resolver:
+    """Replaces intrinsic functions. `refer(name)` and `get(name, attribute)` tell of resources, made or not yet made.
+
+    `values` are the parameters and AWS's pseudo-parameters, all of them text."""
+
+    def __init__(
+        self,
+        values: Mapping[str, str],
+        conditions: Mapping[str, Any],
+        refer: Callable[[str], str],
+        get: Callable[[str, str], str],
+    ) -> None:
+        self._values, self._conditions, self._refer, self._get = values, conditions, refer, get
+        self._words: dict[str, Callable[[Any], Any]] = {
+            "Ref": self._ref,
+            "Fn::GetAtt": self._attribute,
+            "Fn::Sub": self._substitute,
+            "Fn::Join": self._join,
+            "Fn::Split": lambda told: str(self.resolve(told[1])).split(told[0]),
+            "Fn::Select": self._select,
+            "Fn::If": self._choose,
+            "Fn::Equals": lambda told: self._text(told[0]) == self._text(told[1]),
+            "Fn::Not": lambda told: not self.resolve(told[0]),
+            "Fn::And": lambda told: all(self.resolve(each) for each in told),
+            "Fn::Or": lambda told: any(self.resolve(each) for each in told),
+            "Condition": self.holds,
+        }
+
+    def resolve(self, value: Any) -> Any:
+        """A value with its intrinsic functions replaced. Raises TemplateError, naming what is not known."""
+        if isinstance(value, list):
+            return [item for item in map(self.resolve, value) if item is not NO_VALUE]
+        if not isinstance(value, dict):
+            return value
+        if len(value) == 1:
+            (word, argument), *_ = value.items()
+            # "Condition" alone is also a member of a policy's statement, where it is no text
+            if word in self._words and (word != "Condition" or isinstance(argument, str)):
+                return self._words[word](argument)
+            if word.startswith("Fn::"):
+                raise TemplateError(f"The local cloud does not know {word}, which the template uses.")
+        resolved = {name: self.resolve(item) for name, item in value.items()}
+        return {name: item for name, item in resolved.items() if item is not NO_VALUE}
+
+    def holds(self, condition: str) -> bool:
+        """Whether a condition of the template is true."""
+        if condition not in self._conditions:
+            raise TemplateError(f"The template has no condition {condition!r}.")
+        return bool(self.resolve(self._conditions[condition]))
+
+    def _ref(self, name: str) -> Any:
+        if name == "AWS::NoValue":
+            return NO_VALUE
+        return self._values[name] if name in self._values else self._refer(name)
+
+    def _attribute(self, argument: Any) -> str:
+        name, attribute = argument if isinstance(argument, list) else argument.split(".", 1)
+        return self._get(name, attribute)
+
+    def _substitute(self, argument: Any) -> str:
+        text, local = (argument, {}) if isinstance(argument, str) else argument
+
+        def replace(match: re.Match[str]) -> str:
+            name = match[1]
+            if name in local:
+                return str(self.resolve(local[name]))
+            return self._get(*name.split(".", 1)) if "." in name else str(self._ref(name))
+
+        return re.sub(r"\$\{([^!}]+)\}", replace, text)
+
+    def _join(self, argument: Any) -> str:
+        between, items = argument
+        return str(between).join(str(item) for item in self.resolve(items))
+
+    def _select(self, argument: Any) -> Any:
+        index, items = int(self.resolve(argument[0])), self.resolve(argument[1])
+        if not 0 <= index < len(items):
+            raise TemplateError(f"Fn::Select asks for item {index} of {len(items)}: {items}.")
+        return items[index]
+
+    def _choose(self, argument: Any) -> Any:
+        condition, then, otherwise = argument
+        return self.resolve(then if self.holds(condition) else otherwise)
+
+    def _text(self, value: Any) -> str:
+        """A value as CloudFormation compares it: a number equals its digits."""
+        return str(self.resolve(value))

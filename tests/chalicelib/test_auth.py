@@ -50,8 +50,28 @@ def test_the_secret_is_read_once_a_minute(world: World) -> None:
     assert tokens.check("Bearer ann-token") == "ann"
 
 
+@pytest.mark.parametrize("others", [{}, {"tokens": {}}, {"tokens": {"ann": "ann-token"}}])
+def test_the_generated_token_is_the_one_named_default(world: World, others: dict[str, object]) -> None:
+    """Secrets Manager puts what it generates at the top of the secret; it opens the door beside the named ones."""
+    world.secrets.text = json.dumps({**others, "default_token": "generated"})
+    tokens = world.services().tokens
+    assert tokens.check("Bearer generated") == "default"
+    if others.get("tokens"):
+        assert tokens.check("Bearer ann-token") == "ann"
+
+
 @pytest.mark.parametrize(
-    "text", ["", "[]", "{}", '{"tokens": []}', '{"tokens": {"ann": ""}}', '{"tokens": {"ann": 1}}']
+    "text",
+    [
+        "",
+        "[]",
+        "{}",
+        '{"tokens": []}',
+        '{"tokens": {"ann": ""}}',
+        '{"tokens": {"ann": 1}}',
+        '{"tokens": {}, "default_token": ""}',
+        '{"tokens": [], "default_token": "generated"}',
+    ],
 )
 def test_a_secret_that_cannot_be_used_opens_nothing(world: World, text: str) -> None:
     """The error names the secret, and shows nothing of it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -9,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from infrastructure.template import RESOURCES, read_resources
 from localcloud.provision import Clients, TemplateError, provision
 from tests.localcloud.hosting import aws, client
+from tests.support.template import build_app_template
 
 
 @pytest.fixture
@@ -20,8 +21,18 @@ def clients(tmp_path: Path) -> Iterator[Clients]:
         yield cache(lambda service: client(service, url))
 
 
+CONDITIONS = {
+    "IsGiven": {"Fn::Equals": [{"Ref": "Name"}, "given"]},
+    "IsEmpty": {"Fn::Not": [{"Condition": "IsGiven"}]},
+    "Both": {"Fn::And": [{"Condition": "IsGiven"}, {"Condition": "IsEmpty"}]},
+    "Either": {"Fn::Or": [{"Condition": "IsGiven"}, {"Condition": "IsEmpty"}]},
+    "NoNumber": {"Fn::Equals": [{"Ref": "Number"}, "0"]},
+}
+
+
 def make_template(**resources: Any) -> dict[str, Any]:
-    return {"Parameters": {"Name": {"Type": "String", "Default": "given"}}, "Resources": resources}
+    parameters = {"Name": {"Type": "String", "Default": "given"}, "Number": {"Type": "Number", "Default": 0}}
+    return {"Parameters": parameters, "Conditions": CONDITIONS, "Resources": resources}
 
 
 def resolve(clients: Clients, value: Any) -> Any:
@@ -42,6 +53,13 @@ def resolve(clients: Clients, value: Any) -> Any:
         ({"Fn::Sub": "${Name}-${Topic.TopicName}-${AWS::AccountId}"}, "given-news-123456789012"),
         ({"Fn::Sub": ["${Here}-${Name}", {"Here": {"Ref": "Name"}}]}, "given-given"),
         ({"Fn::Join": ["/", ["a", {"Ref": "Name"}]]}, "a/given"),
+        ({"Fn::Join": ["+", {"Fn::Split": [",", "a,b"]}]}, "a+b"),
+        ({"Fn::Select": [1, {"Fn::Split": ["e", {"Ref": "Name"}]}]}, "n"),
+        ({"Fn::If": ["IsGiven", {"Ref": "Name"}, "else"]}, "given"),
+        ({"Fn::If": ["IsEmpty", "then", "else"]}, "else"),
+        ({"Fn::If": ["Both", "then", "else"]}, "else"),
+        ({"Fn::If": ["Either", "then", "else"]}, "then"),
+        ({"Fn::Join": ["", ["a", {"Fn::If": ["IsEmpty", "b", {"Ref": "AWS::NoValue"}]}]]}, "a"),
     ],
 )
 def test_intrinsic_functions(clients: Clients, value: Any, resolved: str) -> None:
@@ -54,7 +72,9 @@ def test_intrinsic_functions(clients: Clients, value: Any, resolved: str) -> Non
     [
         ({"Ref": "Missing"}, "Missing"),
         ({"Fn::GetAtt": ["Topic", "Colour"]}, "Colour"),
-        ({"Fn::Select": [0, ["a"]]}, "Fn::Select"),
+        ({"Fn::Select": [1, ["a"]]}, "Fn::Select"),
+        ({"Fn::Cidr": ["10.0.0.0/16", 1]}, "Fn::Cidr"),
+        ({"Fn::If": ["Unheard", 1, 2]}, "Unheard"),
     ],
 )
 def test_what_cannot_be_resolved_is_named(clients: Clients, value: Any, complaint: str) -> None:
@@ -85,6 +105,70 @@ def test_a_bucket_that_is_there_is_kept(clients: Clients) -> None:
     assert clients("s3").get_object(Bucket="kept", Key="k")["Body"].read() == b"1"
 
 
+def test_a_resource_is_made_only_where_its_condition_holds(clients: Clients) -> None:
+    """And a property without a value is as if it were not there: the topic gets a name of its own."""
+    name = {"Fn::If": ["NoNumber", {"Ref": "AWS::NoValue"}, "numbered"]}
+    template = make_template(
+        Topic={"Type": "AWS::SNS::Topic", "Condition": "IsGiven", "Properties": {"TopicName": name}},
+        Other={"Type": "AWS::SNS::Topic", "Condition": "IsEmpty"},
+    )
+    provision(template, {}, clients)
+    made = {topic["TopicArn"].rpartition(":")[2] for topic in clients("sns").list_topics()["Topics"]}
+    assert "app-local-Topic" in made
+    assert made & {"app-local-Other", "numbered"} == set()
+
+
+def test_what_is_not_made_cannot_be_referred_to(clients: Clients) -> None:
+    """The message names the resource and its condition."""
+    template = make_template(Other={"Type": "AWS::SNS::Topic", "Condition": "IsEmpty"})
+    with pytest.raises(TemplateError, match=r"Other, whose condition IsEmpty"):
+        provision(template | {"Outputs": {"It": {"Value": {"Ref": "Other"}}}}, {}, clients)
+
+
+def test_a_role_has_the_policies_of_the_template(clients: Clients) -> None:
+    """Resolved, statements without a value left out; and the function that has it knows its ARN."""
+    arn = {"Fn::Sub": "arn:aws:s3:::${Name}"}
+    statements = [{"Effect": "Allow", "Action": "s3:*", "Resource": arn}, {"Ref": "AWS::NoValue"}]
+    policy = {"PolicyName": "p", "PolicyDocument": {"Version": "2012-10-17", "Statement": statements}}
+    role = {"RoleName": "r", "AssumeRolePolicyDocument": {}, "Policies": [policy]}
+    function = {"Handler": "app.f", "Role": {"Fn::GetAtt": ["Role", "Arn"]}}
+    template = make_template(
+        Role={"Type": "AWS::IAM::Role", "Properties": role},
+        F={"Type": "AWS::Serverless::Function", "Properties": function},
+    )
+    (made,) = provision(template, {}, clients).functions
+    kept = clients("iam").get_role_policy(RoleName="r", PolicyName="p")["PolicyDocument"]
+    assert made.role.endswith(":role/r")
+    assert kept["Statement"] == [{"Effect": "Allow", "Action": "s3:*", "Resource": "arn:aws:s3:::given"}]
+
+
+def test_a_secret_is_generated_where_it_is_asked_for(clients: Clients) -> None:
+    """Under its key in the given JSON, as long as asked for."""
+    told = {"SecretStringTemplate": '{"tokens": {}}', "GenerateStringKey": "default_token", "PasswordLength": 43}
+    secret = {"Name": "tokens", "GenerateSecretString": told}
+    provision(make_template(S={"Type": "AWS::SecretsManager::Secret", "Properties": secret}), {}, clients)
+    made = json.loads(clients("secretsmanager").get_secret_value(SecretId="tokens")["SecretString"])
+    assert made["tokens"] == {}
+    assert len(made["default_token"]) == 43
+
+
+def test_rules_have_the_names_and_patterns_of_the_template(clients: Clients) -> None:
+    """Both resolved: what is deployed is what is subscribed here."""
+    events = {
+        "Rule": {
+            "Type": "CloudWatchEvent",
+            "Properties": {"RuleName": {"Fn::Sub": "${Name}-rule"}, "Pattern": {"source": [{"Ref": "Name"}]}},
+        },
+        "Daily": {"Type": "Schedule", "Properties": {"Name": "daily", "Schedule": "rate(1 day)"}},
+    }
+    function = {"Handler": "app.f", "Events": events, "FunctionName": {"Fn::Sub": "${Name}-f"}}
+    template = make_template(F={"Type": "AWS::Serverless::Function", "Properties": function})
+    (made,) = provision(template, {}, clients).functions
+    assert made.name == "given-f"
+    assert made.patterns == {"given-rule": {"source": ["given"]}}
+    assert made.schedules == {"daily": "rate(1 day)"}
+
+
 def test_a_functions_variables_are_resolved(clients: Clients) -> None:
     """The common ones and its own, which win; numbers become text."""
     function = {
@@ -103,6 +187,8 @@ def test_a_functions_variables_are_resolved(clients: Clients) -> None:
 
 
 def test_the_projects_own_resources_are_known(clients: Clients) -> None:
-    """Each type in infrastructure/resources is one that the local cloud builds."""
-    stack = provision(read_resources(RESOURCES), {"StageName": "local"}, clients)
+    """Each type in the app's template is one that the local cloud builds, or passes over by name."""
+    stack = provision(build_app_template(), {"StageName": "local"}, clients)
+    roles = {role["Arn"] for role in clients("iam").list_roles()["Roles"]}
+    assert {function.role for function in stack.functions} <= roles
     assert stack.outputs["BucketName"] == "whippet-local-123456789012-us-east-1"

@@ -1,0 +1,125 @@
+"""One function for each resource type of a template: it makes the resource through its service's API.
+
+What has no meaning on one machine is passed over by name (`NOT_HERE`). A function or an API is no resource of a service
+here: the cloud hosts both itself.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from localcloud.intrinsics import Properties
+
+ACCOUNT = "123456789012"
+Clients = Callable[[str], Any]
+NOT_HERE = {
+    "AWS::Lambda::Permission",  # the cloud calls the functions itself
+    "AWS::CloudWatch::Alarm",  # moto never evaluates one
+    "AWS::CloudWatch::Dashboard",  # nothing would draw it
+    "AWS::Logs::LogGroup",  # made when the first line is written
+    "AWS::ApiGateway::Account",  # the gateway writes no access log
+    "AWS::Budgets::Budget",  # nothing costs anything
+    "AWS::EC2::SecurityGroup",  # no network stands between two processes
+    "AWS::EC2::VPCEndpoint",
+    "AWS::SNS::Subscription",  # nobody is mailed
+    "AWS::Events::EventBusPolicy",  # these ask for TLS, and let services in that are within this process
+    "AWS::SNS::TopicPolicy",
+    "AWS::S3::BucketPolicy",
+    "AWS::SQS::QueuePolicy",
+}
+
+
+@dataclass(frozen=True)
+class Made:
+    """A resource that exists: what `Ref` gives, and what `Fn::GetAtt` gives by attribute."""
+
+    ref: str
+    attributes: Mapping[str, str] = field(default_factory=dict)
+
+
+def make_bucket(clients: Clients, unnamed: str, properties: Properties) -> Made:
+    s3, name = clients("s3"), properties.get("BucketName", unnamed.lower())
+    if name not in {bucket["Name"] for bucket in s3.list_buckets()["Buckets"]}:
+        s3.create_bucket(Bucket=name)
+        status = properties.get("VersioningConfiguration", {}).get("Status")
+        if status:
+            s3.put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": status})
+        if "EventBridgeConfiguration" in properties.get("NotificationConfiguration", {}):
+            configuration: Properties = {"EventBridgeConfiguration": {}}
+            s3.put_bucket_notification_configuration(Bucket=name, NotificationConfiguration=configuration)
+    rules = properties.get("CorsConfiguration", {}).get("CorsRules", [])
+    if rules:  # also where the bucket was made before it had rules
+        s3.put_bucket_cors(Bucket=name, CORSConfiguration={"CORSRules": [read_cors_rule(rule) for rule in rules]})
+    return Made(name, {"Arn": f"arn:aws:s3:::{name}"})
+
+
+def read_cors_rule(rule: Properties) -> Properties:
+    """A rule of CloudFormation's, as S3's API spells it."""
+    names = {"Id": "ID", "MaxAge": "MaxAgeSeconds", "ExposedHeaders": "ExposeHeaders"}
+    return {names.get(name, name): value for name, value in rule.items()}
+
+
+def make_topic(clients: Clients, unnamed: str, properties: Properties) -> Made:
+    arn = clients("sns").create_topic(Name=properties.get("TopicName", unnamed))["TopicArn"]
+    return Made(arn, {"TopicArn": arn, "TopicName": arn.rpartition(":")[2]})
+
+
+def make_queue(clients: Clients, unnamed: str, properties: Properties) -> Made:
+    sqs, name = clients("sqs"), properties.get("QueueName", unnamed)
+    retention = str(properties.get("MessageRetentionPeriod", 345_600))
+    url = sqs.create_queue(QueueName=name, Attributes={"MessageRetentionPeriod": retention})["QueueUrl"]
+    return Made(url, {"Arn": f"arn:aws:sqs:{sqs.meta.region_name}:{ACCOUNT}:{name}", "QueueName": name})
+
+
+def make_secret(clients: Clients, unnamed: str, properties: Properties) -> Made:
+    text = generate_secret(properties.get("GenerateSecretString")) or properties.get("SecretString", "{}")
+    answer = clients("secretsmanager").create_secret(Name=properties.get("Name", unnamed), SecretString=text)
+    return Made(answer["ARN"], {"Id": answer["ARN"]})
+
+
+def generate_secret(told: Properties | None) -> str:
+    """The secret that is asked for by `GenerateSecretString`: a new one at each call, empty where none is asked for."""
+    if told is None:
+        return ""
+    new = secrets.token_hex(told.get("PasswordLength", 32))[: told.get("PasswordLength", 32)]
+    if "GenerateStringKey" not in told:
+        return new
+    return json.dumps(json.loads(told["SecretStringTemplate"]) | {told["GenerateStringKey"]: new})
+
+
+def make_role(clients: Clients, unnamed: str, properties: Properties) -> Made:
+    """With its inline policies, so that what is signed as the role can be judged by them."""
+    iam, name = clients("iam"), properties.get("RoleName", unnamed)[:64]
+    trust = json.dumps(properties["AssumeRolePolicyDocument"])
+    role = iam.create_role(RoleName=name, AssumeRolePolicyDocument=trust)["Role"]
+    for policy in properties.get("Policies", []):
+        document = json.dumps(policy["PolicyDocument"])
+        iam.put_role_policy(RoleName=name, PolicyName=policy["PolicyName"], PolicyDocument=document)
+    return Made(name, {"Arn": role["Arn"], "RoleId": role["RoleId"]})
+
+
+def make_function(_clients: Clients, unnamed: str, properties: Properties) -> Made:
+    """Named after the Python function, as `chalice deploy` does; the one behind the API is Chalice's `app` itself."""
+    python_name = properties["Handler"].rpartition(".")[2]
+    own_name = f"{unnamed.rpartition('-')[0]}-{'api' if python_name == 'app' else python_name}"
+    name = properties.get("FunctionName", own_name)
+    return Made(name, {"Arn": f"arn:aws:lambda:us-east-1:{ACCOUNT}:function:{name}"})
+
+
+def make_api(_clients: Clients, _unnamed: str, _properties: Properties) -> Made:
+    return Made("local", {"RootResourceId": "root"})
+
+
+MAKERS: dict[str, Callable[[Clients, str, Properties], Made]] = {
+    "AWS::S3::Bucket": make_bucket,
+    "AWS::SNS::Topic": make_topic,
+    "AWS::SQS::Queue": make_queue,
+    "AWS::SecretsManager::Secret": make_secret,
+    "AWS::IAM::Role": make_role,
+    "AWS::Serverless::Function": make_function,
+    "AWS::Serverless::Api": make_api,
+}

@@ -1,0 +1,54 @@
+"""The app's template as it is deployed, built once for all the tests that look at it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from infrastructure.template import PROJECT
+
+Template = dict[str, Any]
+
+
+@cache
+def _build() -> str:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "template.json"
+        command = [sys.executable, "-m", "infrastructure.template", "--stage", "dev", "--to", str(path)]
+        subprocess.run(command, cwd=PROJECT, check=True)
+        return path.read_text()
+
+
+@cache
+def _translate() -> str:
+    from samtranslator.parser.parser import Parser
+    from samtranslator.translator.translator import Translator
+
+    os.environ.setdefault("AWS_DEFAULT_REGION", "us-east-1")  # the translator asks for a region, and does nothing there
+    template = build_app_template()
+    for body in list_resources(template, "AWS::Serverless::Function").values():
+        body["Properties"]["CodeUri"] = {"Bucket": "code-bucket", "Key": "code.zip"}
+    return json.dumps(Translator({}, Parser()).translate(template, {}))
+
+
+def build_app_template() -> Template:
+    """Chalice's part and ours, as SAM: built in a process of its own, as it always is. A copy for each caller."""
+    template: Template = json.loads(_build())
+    return template
+
+
+def translate_app_template() -> Template:
+    """The same as CloudFormation makes it of SAM, its code in a bucket that somebody else names."""
+    template: Template = json.loads(_translate())
+    return template
+
+
+def list_resources(template: Template, kind: str) -> dict[str, dict[str, Any]]:
+    """The resources of a type, by logical name."""
+    return {name: body for name, body in template["Resources"].items() if body["Type"] == kind}
