@@ -184,7 +184,7 @@ class Hosting:
         run.start()
 
     def _provision(self, template: dict[str, Any], source: Path) -> Stack:
-        parameters = {"StageName": STAGE, "CodeName": source.name, "MonthlyCapUsd": "0"}
+        parameters = {"StageName": STAGE, "CodeName": source.name, "MonthlyCapUsd": "0", "CreateApiLogsRole": "false"}
         if name := os.environ.get("APP_NAME"):
             parameters["AppName"] = name
         stack = provision(template, parameters, self._clients, REGION)

@@ -77,7 +77,11 @@ def make_queue(clients: Clients, unnamed: str, properties: Properties) -> Made:
 
 def make_secret(clients: Clients, unnamed: str, properties: Properties) -> Made:
     text = generate_secret(properties.get("GenerateSecretString")) or properties.get("SecretString", "{}")
-    answer = clients("secretsmanager").create_secret(Name=properties.get("Name", unnamed), SecretString=text)
+    client, name = clients("secretsmanager"), properties.get("Name", unnamed)
+    try:
+        answer = client.create_secret(Name=name, SecretString=text)
+    except client.exceptions.ResourceExistsException:
+        answer = client.describe_secret(SecretId=name)
     return Made(answer["ARN"], {"Id": answer["ARN"]})
 
 
@@ -95,7 +99,10 @@ def make_role(clients: Clients, unnamed: str, properties: Properties) -> Made:
     """With its inline policies, so that what is signed as the role can be judged by them."""
     iam, name = clients("iam"), properties.get("RoleName", unnamed)[:64]
     trust = json.dumps(properties["AssumeRolePolicyDocument"])
-    role = iam.create_role(RoleName=name, AssumeRolePolicyDocument=trust)["Role"]
+    try:
+        role = iam.create_role(RoleName=name, AssumeRolePolicyDocument=trust)["Role"]
+    except iam.exceptions.EntityAlreadyExistsException:
+        role = iam.get_role(RoleName=name)["Role"]
     for policy in properties.get("Policies", []):
         document = json.dumps(policy["PolicyDocument"])
         iam.put_role_policy(RoleName=name, PolicyName=policy["PolicyName"], PolicyDocument=document)
