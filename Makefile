@@ -3,10 +3,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+STAGE ?= dev
 export CHROMIUM ?= /usr/bin/chromium
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo up test test-contracts check format lint types lock openapi bench clean
+.PHONY: help install demo up package deploy destroy test test-contracts check format lint types lock openapi bench clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,6 +28,9 @@ demo: $(INSTALLED) ## run the whole pipeline on scanned digits, or on DATASET=pa
 
 up: $(INSTALLED) ## start the local cloud and the app, until Ctrl-C (AWS_PORT, PORT change the ports)
 	@$(BIN)/python -m localcloud up
+
+package: $(INSTALLED) ## pack the app for AWS into dist/, without AWS (STAGE=dev)
+	@$(BIN)/python -m infrastructure.package --stage "$(STAGE)"
 
 test: $(INSTALLED) $(CHROMIUM) ## run every test, the fast ones first
 	@$(BIN)/python -m pytest tests

@@ -14,6 +14,7 @@ NAMES = (
     "profiler",
     "report",
     "page",
+    "package",
     "demo",
 )
 
