@@ -1,0 +1,297 @@
+"""The stack as CloudFormation makes it: what each function, queue and bucket has, and names that nobody else has."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from localcloud.intrinsics import Resolver
+from tests.support.template import Template, build_app_template, list_resources, translate_app_template
+
+LONGEST_REGION = "ap-southeast-1"
+EVENT_FUNCTIONS = ["OnDatasetUploaded", "OnEndpointChanged", "OnTrainingJobChanged", "OnTuningJobChanged", "Sweep"]
+# The members in which a resource says its own name; elsewhere `FunctionName` and the like name others.
+NAMES = {
+    "AWS::ApiGateway::RestApi": "Name",
+    "AWS::Budgets::Budget": "Budget.BudgetName",
+    "AWS::CloudWatch::Alarm": "AlarmName",
+    "AWS::CloudWatch::Dashboard": "DashboardName",
+    "AWS::EC2::SecurityGroup": "GroupName",
+    "AWS::Events::Rule": "Name",
+    "AWS::IAM::Role": "RoleName",
+    "AWS::Lambda::Function": "FunctionName",
+    "AWS::Logs::LogGroup": "LogGroupName",
+    "AWS::S3::Bucket": "BucketName",
+    "AWS::SNS::Topic": "TopicName",
+    "AWS::SQS::Queue": "QueueName",
+    "AWS::SecretsManager::Secret": "Name",
+}
+GIVEN = {
+    "KmsKeyArn": "arn:aws:kms:us-east-1:123456789012:key/k",
+    "SubnetIds": "subnet-1,subnet-2",
+    "SecurityGroupIds": "sg-1,sg-2",
+    "VpcId": "vpc-1",
+    "RouteTableIds": "rtb-1,rtb-2",
+    "CreateVpcEndpoints": "true",
+    "PermissionsBoundaryArn": "arn:aws:iam::123456789012:policy/boundary",
+    "AlarmEmail": "a@example.org",
+    "ReservedConcurrency": "2",
+}
+
+
+def settle(template: Template, **parameters: str) -> Template:
+    """The resources that these parameters give, resolved; a reference to a resource is its logical name in brackets."""
+    defaults = {name: str(told.get("Default", "")) for name, told in template["Parameters"].items()}
+    pseudo = {"AWS::AccountId": "123456789012", "AWS::Region": LONGEST_REGION, "AWS::Partition": "aws"}
+    resolver = Resolver(
+        {**defaults, **pseudo, "AWS::URLSuffix": "amazonaws.com", **parameters},
+        template["Conditions"],
+        lambda name: f"<{name}>",
+        lambda name, attribute: f"<{name}.{attribute}>",
+    )
+    resources: Template = {
+        logical: {**body, "Properties": resolver.resolve(body.get("Properties", {}))}
+        for logical, body in template["Resources"].items()
+        if "Condition" not in body or resolver.holds(body["Condition"])
+    }
+    return resources
+
+
+def collect_names(resources: Template) -> set[tuple[str, str]]:
+    """(type, name) of every resource that has a name of its own."""
+    found = set()
+    for body in resources.values():
+        value: Any = body["Properties"]
+        for member in NAMES.get(body["Type"], "").split("."):
+            value = value.get(member) if isinstance(value, dict) and member else None
+        if isinstance(value, str):
+            found.add((body["Type"], value))
+    return found
+
+
+@pytest.fixture(scope="module")
+def plain() -> Template:
+    """The resources of a stack with nothing but defaults."""
+    return settle(translate_app_template())
+
+
+@pytest.fixture(scope="module")
+def full() -> Template:
+    """The resources of a stack with all that may be given."""
+    return settle(translate_app_template(), **GIVEN)
+
+
+def of_type(resources: Template, kind: str) -> dict[str, dict[str, Any]]:
+    return {name: body["Properties"] for name, body in resources.items() if body["Type"] == kind}
+
+
+def test_the_linter_of_cloudformation_finds_nothing(tmp_path: Path) -> None:
+    """Neither error nor warning, in the template as it is published."""
+    (tmp_path / "template.json").write_text(json.dumps(build_app_template()))
+    linter = Path(sys.executable).with_name("cfn-lint")
+    result = subprocess.run([linter, str(tmp_path / "template.json")], capture_output=True, text=True)
+    assert (result.returncode, result.stdout) == (0, "")
+
+
+def test_stages_and_apps_live_beside_each_other() -> None:
+    """No name of one stack is one of another's, in the same account and region; each says its app and stage."""
+    template = translate_app_template()
+    stacks = [("whippet", "dev"), ("whippet", "prod"), ("greyhound", "dev")]
+    names = [collect_names(settle(template, AppName=app, StageName=stage, **GIVEN)) for app, stage in stacks]
+    assert {kind for kind, _ in names[0]} == set(NAMES)
+    assert len(set.union(*names)) == sum(map(len, names))
+    for (app, stage), found in zip(stacks, names, strict=True):
+        assert [name for _, name in found if f"{app}-{stage}" not in name] == []
+
+
+def test_names_are_not_too_long() -> None:
+    """Where app and stage have the twenty characters that they may have, and the region's name is long."""
+    names = collect_names(settle(translate_app_template(), AppName="a" * 15, StageName="b" * 5, **GIVEN))
+    limits = {"AWS::IAM::Role": 64, "AWS::Lambda::Function": 64, "AWS::Events::Rule": 64, "AWS::S3::Bucket": 63}
+    assert [(kind, name) for kind, name in names if len(name) > limits.get(kind, 80)] == []
+
+
+def test_rules_try_again_and_keep_what_they_cannot_deliver(plain: Template) -> None:
+    """Each in a queue of its own, which takes events from its rule alone, and whose letters set off an alarm."""
+    rules = of_type(plain, "AWS::Events::Rule")
+    targets = {rule["Name"]: rule["Targets"][0] for rule in rules.values()}
+    queues = [target["DeadLetterConfig"]["Arn"] for target in targets.values()]
+    assert len(rules) == len(set(queues)) == 5
+    assert all(target["RetryPolicy"]["MaximumRetryAttempts"] > 0 for target in targets.values())
+    policies = {policy["Queues"][0]: policy for policy in of_type(plain, "AWS::SQS::QueuePolicy").values()}
+    for name, target in targets.items():
+        queue = target["DeadLetterConfig"]["Arn"].partition(".")[0] + ">"
+        allowed = [each for each in policies[queue]["PolicyDocument"]["Statement"] if each["Effect"] == "Allow"]
+        assert [each["Condition"]["ArnEquals"]["aws:SourceArn"].rpartition("/")[2] for each in allowed] == [name]
+
+
+def test_rules_hear_of_their_own_stage_alone(plain: Template) -> None:
+    """By the names of SageMaker's jobs, which begin with app and stage, and by the bucket."""
+    patterns = [rule["EventPattern"] for rule in of_type(plain, "AWS::Events::Rule").values() if "EventPattern" in rule]
+    details = [json.dumps(pattern["detail"]) for pattern in patterns]
+    assert len(details) == 4
+    assert all("whippet-dev-" in detail or '"name": ["<Bucket>"]' in detail for detail in details)
+
+
+def test_every_queue_of_lost_events_and_every_function_has_an_alarm(plain: Template) -> None:
+    """Each alarm tells the alarms' topic."""
+    alarms = list(of_type(plain, "AWS::CloudWatch::Alarm").values())
+    watched = {each["Dimensions"][0]["Value"] for each in alarms if each.get("Namespace") in ("AWS/SQS", "AWS/Lambda")}
+    functions = {f"<{name}>" for name in of_type(plain, "AWS::Lambda::Function")}
+    queues = {f"<{name}.QueueName>" for name in of_type(plain, "AWS::SQS::Queue")}
+    assert watched == functions | queues
+    assert all(alarm["AlarmActions"] == ["<Alarms>"] for alarm in alarms)
+
+
+def test_what_the_stack_watches_beside_its_functions(plain: Template) -> None:
+    """Endpoints whose names nobody knows at deploy time are asked for by their variant, which has the stage's name."""
+    alarms = of_type(plain, "AWS::CloudWatch::Alarm")
+    asked = [alarms[name]["Metrics"][0]["Expression"] for name in ("EndpointServerErrors", "EndpointLatency")]
+    assert all("WHERE VariantName = 'whippet-dev'" in expression for expression in asked)
+    assert alarms["TuningFailures"]["Dimensions"] == [{"Name": "service", "Value": "whippet-dev"}]
+
+
+def test_every_function_has_a_log_that_ends(plain: Template) -> None:
+    """And the API's access log does too."""
+    logs = of_type(plain, "AWS::Logs::LogGroup")
+    used = {f["LoggingConfig"]["LogGroup"] for f in of_type(plain, "AWS::Lambda::Function").values()}
+    assert used == {f"<{name}>" for name in logs if name != "ApiLog"}
+    assert {log["RetentionInDays"] for log in logs.values()} == {"30"}
+
+
+def test_every_function_has_a_role_of_its_own(plain: Template) -> None:
+    """Which no other function has, the API's included."""
+    roles = [function["Role"] for function in of_type(plain, "AWS::Lambda::Function").values()]
+    assert len(set(roles)) == len(roles) == 6
+
+
+def test_the_api_is_throttled_traced_and_logged(plain: Template) -> None:
+    """In its one stage."""
+    (stage,) = of_type(plain, "AWS::ApiGateway::Stage").values()
+    (method,) = stage["MethodSettings"]
+    assert {"ThrottlingRateLimit", "ThrottlingBurstLimit"} <= set(method)
+    assert stage["TracingEnabled"] is True
+    assert stage["AccessLogSetting"]["DestinationArn"] == "<ApiLog.Arn>"
+
+
+def test_the_token_is_generated_in_the_form_that_the_app_reads(plain: Template) -> None:
+    """Nobody chooses it, and nothing of it stands in the template."""
+    (secret,) = of_type(plain, "AWS::SecretsManager::Secret").values()
+    told = secret["GenerateSecretString"]
+    assert json.loads(told["SecretStringTemplate"]) == {"tokens": {}}
+    assert told["GenerateStringKey"] == "default_token"
+    assert "SecretString" not in secret
+
+
+def test_the_bucket_is_closed_kept_and_swept(plain: Template) -> None:
+    """Versioned, encrypted, TLS only, no public access, its events on; old versions of run folders go."""
+    bucket, policy = plain["Bucket"]["Properties"], plain["BucketPolicy"]["Properties"]
+    assert plain["Bucket"]["DeletionPolicy"] == "RetainExceptOnCreate"
+    assert bucket["VersioningConfiguration"] == {"Status": "Enabled"}
+    assert all(bucket["PublicAccessBlockConfiguration"].values())
+    assert bucket["NotificationConfiguration"]["EventBridgeConfiguration"] == {"EventBridgeEnabled": True}
+    assert policy["PolicyDocument"]["Statement"][0]["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
+    days = {
+        rule["Prefix"]: rule["NoncurrentVersionExpiration"]["NoncurrentDays"]
+        for rule in bucket["LifecycleConfiguration"]["Rules"]
+        if "NoncurrentVersionExpiration" in rule
+    }
+    assert days["runs/"] == 7
+    assert "datasets/" not in days
+
+
+def test_nothing_is_made_that_was_not_asked_for(plain: Template) -> None:
+    """No network, nobody mailed, no boundary, nothing reserved, AWS's own keys."""
+    kinds = {body["Type"] for body in plain.values()}
+    assert kinds & {"AWS::EC2::VPCEndpoint", "AWS::EC2::SecurityGroup", "AWS::SNS::Subscription"} == set()
+    functions = of_type(plain, "AWS::Lambda::Function").values()
+    assert {"VpcConfig", "ReservedConcurrentExecutions", "KmsKeyArn"} & {
+        key for each in functions for key in each
+    } == set()
+    assert not any("PermissionsBoundary" in role for role in of_type(plain, "AWS::IAM::Role").values())
+
+
+def test_without_a_cap_there_is_no_budget() -> None:
+    """A budget of no dollars would alarm at once."""
+    template = translate_app_template()
+    assert "Budget" in settle(template)
+    assert "Budget" not in settle(template, MonthlyCapUsd="0")
+
+
+def test_a_key_encrypts_all_that_rests(full: Template) -> None:
+    """Bucket, topics, queues, secret, logs, the functions' variables."""
+    key = GIVEN["KmsKeyArn"]
+    members = {"Topic": "KmsMasterKeyId", "Queue": "KmsMasterKeyId", "Secret": "KmsKeyId", "LogGroup": "KmsKeyId"}
+    for kind, member in {**members, "Function": "KmsKeyArn"}.items():
+        found = [body["Properties"].get(member) for body in full.values() if body["Type"].endswith(f"::{kind}")]
+        assert set(found) == {key}, kind
+    rules = full["Bucket"]["Properties"]["BucketEncryption"]["ServerSideEncryptionConfiguration"]
+    assert [rule["ServerSideEncryptionByDefault"]["KMSMasterKeyID"] for rule in rules] == [key]
+
+
+def test_a_vpc_holds_the_functions_and_leads_to_every_service(full: Template) -> None:
+    """S3 by the route tables, the others by interfaces in the subnets, which the functions' group may enter."""
+    endpoints = of_type(full, "AWS::EC2::VPCEndpoint").values()
+    services = {one["ServiceName"].partition(f"{LONGEST_REGION}.")[2]: one for one in endpoints}
+    assert {"s3", "sagemaker.api", "sagemaker.runtime", "logs", "events", "sns", "secretsmanager"} <= set(services)
+    assert services["s3"]["RouteTableIds"] == ["rtb-1", "rtb-2"]
+    assert services["sns"]["SubnetIds"] == ["subnet-1", "subnet-2"]
+    for function in of_type(full, "AWS::Lambda::Function").values():
+        assert function["VpcConfig"]["SubnetIds"] == ["subnet-1", "subnet-2"]
+        assert function["VpcConfig"]["SecurityGroupIds"] == ["sg-1", "sg-2"]
+
+
+def test_a_boundary_bounds_every_role(full: Template) -> None:
+    """Chalice's and ours."""
+    roles = of_type(full, "AWS::IAM::Role")
+    assert len(roles) == 8
+    assert {role.get("PermissionsBoundary") for role in roles.values()} == {GIVEN["PermissionsBoundaryArn"]}
+
+
+def test_concurrency_is_reserved_for_the_functions_of_events_alone(full: Template) -> None:
+    """The API's calls are limited at its door."""
+    functions = of_type(full, "AWS::Lambda::Function")
+    assert sorted(name for name, one in functions.items() if "ReservedConcurrentExecutions" in one) == EVENT_FUNCTIONS
+
+
+def test_topics_take_nothing_unencrypted(full: Template) -> None:
+    """And who gave an address is mailed by both."""
+    policies = of_type(full, "AWS::SNS::TopicPolicy").values()
+    closed = {
+        policy["Topics"][0]
+        for policy in policies
+        for each in policy["PolicyDocument"]["Statement"]
+        if each["Effect"] == "Deny"
+    }
+    assert closed == {"<Topic>", "<Alarms>"}
+    assert {mail["Endpoint"] for mail in of_type(full, "AWS::SNS::Subscription").values()} == {GIVEN["AlarmEmail"]}
+
+
+def test_the_dashboard_is_one_that_cloudwatch_reads(plain: Template) -> None:
+    """Its body is JSON, with every placeholder filled in, and each widget on the grid of 24 columns."""
+    body = json.loads(plain["Dashboard"]["Properties"]["DashboardBody"])
+    assert "${" not in json.dumps(body)
+    assert all(widget["x"] + widget["width"] <= 24 for widget in body["widgets"])
+
+
+def test_every_suppression_has_its_reason() -> None:
+    """In the metadata of what it excuses."""
+    template = build_app_template()
+    metadata = [body.get("Metadata", {}) for body in [template, *template["Resources"].values()]]
+    skipped = [each for one in metadata for each in one.get("checkov", {}).get("skip", [])]
+    assert skipped
+    assert all(len(each["comment"]) > 30 for each in skipped)
+    for one in metadata:
+        ignored = one.get("cfn-lint", {}).get("config", {}).get("ignore_checks", [])
+        assert set(ignored) == {code for codes in one.get("reasons", {}) for code in codes.split(", ")}
+
+
+def test_a_function_has_one_rule() -> None:
+    """The rule has the function's name, and so there is no second."""
+    functions = list_resources(build_app_template(), "AWS::Serverless::Function").values()
+    assert all(len(one["Properties"].get("Events", {})) <= 1 for one in functions)
