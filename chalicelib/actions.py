@@ -120,10 +120,10 @@ def create_own(kind: Kind, run_id: str, request: Request, services: Services) ->
 
 def deploy(seen: Observation, update: bool, services: Services) -> None:
     """Create model and config, and have the endpoint serve them. The caller holds the lease."""
-    run, settings = seen.run, services.settings
+    run, recipe, settings = seen.run, read_recipe(seen), services.settings
     decision = services.runs.read_file(run.run_id, "decision.json") or {}
-    create_own(Kind.MODEL, run.run_id, build_model_request(run, settings, decision["model_data"]), services)
-    create_own(Kind.ENDPOINT_CONFIG, run.run_id, build_config_request(run, read_recipe(seen), settings), services)
+    create_own(Kind.MODEL, run.run_id, build_model_request(run, recipe, settings, decision["model_data"]), services)
+    create_own(Kind.ENDPOINT_CONFIG, run.run_id, build_config_request(run, recipe, settings), services)
     if update:
         update_own_endpoint(seen, services)
     else:

@@ -79,11 +79,11 @@ def begin_run(dataset: str, upload: Entry, attempt: int, services: Services, sou
 
 def pin_recipe(run: Run, services: Services) -> Run:
     """The run with the recipe that lies beside the dataset, every default filled in, or with what is wrong with it."""
-    stored = services.bucket.read(f"{DATASETS}{run.dataset}.json")
+    stored, in_vpc = services.bucket.read(f"{DATASETS}{run.dataset}.json"), services.settings.in_vpc
     if stored is None:
-        return replace(run, recipe=resolve_recipe(None).as_dict())
+        return replace(run, recipe=resolve_recipe(None, in_vpc=in_vpc).as_dict())
     try:
-        return replace(run, recipe=parse_recipe(stored.body).as_dict(), recipe_etag=stored.etag)
+        return replace(run, recipe=parse_recipe(stored.body, in_vpc=in_vpc).as_dict(), recipe_etag=stored.etag)
     except errors.InvalidRecipe as error:
         return replace(run, recipe_error=error.message, recipe_etag=stored.etag)
 

@@ -150,9 +150,8 @@ def _join(path: str, name: str) -> str:
 
 
 def _name_rule(rule: str) -> str:
-    return {"object": "an object", "array": "a list", "integer": "a whole number", "string": "a text"}.get(
-        rule, f"a {rule}"
-    )
+    names = {"object": "an object", "array": "a list", "integer": "a whole number", "string": "a text"}
+    return {**names, "boolean": "true or false"}.get(rule, f"a {rule}")
 
 
 def _name_type(value: Any) -> str:

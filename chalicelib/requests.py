@@ -12,6 +12,7 @@ from decimal import Decimal
 from typing import Any
 
 from chalicelib.aws_debugger import build_debugger_blocks
+from chalicelib.instances import has_gpu
 from chalicelib.recipes import Choices, LogRange, Recipe
 from chalicelib.runs import Run
 from chalicelib.settings import Settings
@@ -66,7 +67,7 @@ def build_tuning_request(run: Run, recipe: Recipe, settings: Settings) -> Reques
     if recipe.strategy == "Hyperband":
         resource = {"MinResource": 1, "MaxResource": recipe.epochs}
         config["StrategyConfig"] = {"HyperbandStrategyConfig": resource}
-    instance_type = _first(recipe.instance_types.trial, settings.trial_instance_type)
+    instance_type = (recipe.instance_types.trial or settings.trial_instance_types)[0]
     definition = _describe_job(run, settings, instance_type, recipe.max_runtime_seconds.trial) | {
         "StaticHyperParameters": _build_hyperparameters(run, recipe, settings, profile=False) | fixed,
         "RetryStrategy": {"MaximumRetryAttempts": RETRIES},
@@ -83,7 +84,7 @@ def build_training_request(run: Run, recipe: Recipe, settings: Settings, best: d
     """CreateTrainingJob for the profiled training, with the hyperparameters of the best trial."""
     fixed, _ = split_ranges(recipe)
     tuned = {name: value for name, value in best.items() if name != OURS_TO_DROP}
-    instance_type = _first(recipe.instance_types.training, settings.training_instance_type)
+    instance_type = (recipe.instance_types.training or settings.training_instance_types)[0]
     job = _describe_job(run, settings, instance_type, recipe.max_runtime_seconds.training)
     return (
         job
@@ -97,9 +98,12 @@ def build_training_request(run: Run, recipe: Recipe, settings: Settings, best: d
     )
 
 
-def build_model_request(run: Run, settings: Settings, model_data: str) -> Request:
+def build_model_request(run: Run, recipe: Recipe, settings: Settings, model_data: str) -> Request:
     """CreateModel for the archive at `model_data`, an S3 URI."""
-    container = {"Image": settings.inference_image, "ModelDataUrl": model_data, "Environment": dict(SERVER)}
+    types = recipe.instance_types.endpoint or settings.endpoint_instance_types
+    on_gpu = recipe.endpoint.kind == "instance" and has_gpu(types[0])
+    image = settings.inference_image_gpu if on_gpu else settings.inference_image_cpu
+    container = {"Image": image, "ModelDataUrl": model_data, "Environment": dict(SERVER)}
     return {
         "ModelName": run.run_id,
         "PrimaryContainer": container,
@@ -115,8 +119,8 @@ def build_config_request(run: Run, recipe: Recipe, settings: Settings) -> Reques
     if plan.kind == "serverless":
         variant["ServerlessConfig"] = {"MemorySizeInMB": plan.memory_mb, "MaxConcurrency": plan.max_concurrency}
     else:
-        variant["InitialInstanceCount"] = plan.instance_count
-        variant["InstanceType"] = _first(recipe.instance_types.endpoint, settings.endpoint_instance_type)
+        variant["InitialInstanceCount"] = plan.min_instances
+        variant["InstanceType"] = (recipe.instance_types.endpoint or settings.endpoint_instance_types)[0]
         variant["ContainerStartupHealthCheckTimeoutInSeconds"] = HEALTH_CHECK_SECONDS
     return {
         "EndpointConfigName": run.run_id,
@@ -164,7 +168,7 @@ def _describe_job(run: Run, settings: Settings, instance_type: str, max_seconds:
     ]
     return {
         "AlgorithmSpecification": {
-            "TrainingImage": settings.training_image,
+            "TrainingImage": settings.training_image_gpu if has_gpu(instance_type) else settings.training_image_cpu,
             "TrainingInputMode": "File",
             "MetricDefinitions": metrics,
         },
@@ -229,7 +233,3 @@ def _build_hyperparameters(run: Run, recipe: Recipe, settings: Settings, *, prof
 def _write_value(value: float | int | str) -> str:
     """A value as SageMaker's ranges hold it: text, and numbers without an exponent."""
     return value if isinstance(value, str) else f"{Decimal(repr(value)):f}"
-
-
-def _first(preferred: tuple[str, ...], otherwise: str) -> str:
-    return preferred[0] if preferred else otherwise

@@ -37,6 +37,8 @@ def say_values(member: Mapping[str, Any]) -> str:
         return "one of the names below"
     if "enum" in member:
         return ", ".join(f"`{value}`" for value in member["enum"])
+    if member["type"] == "boolean":
+        return "`true`, `false`"
     return {"integer": "whole number, ", "number": "number, ", "string": "text"}[member["type"]] + say_limits(member)
 
 

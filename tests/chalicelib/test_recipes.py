@@ -17,6 +17,7 @@ from jsonschema import Draft202012Validator
 
 from chalicelib.errors import InvalidRecipe
 from chalicelib.recipe_documents import MAX_BYTES, recipe_schema
+from chalicelib.recipe_values import EndpointPlan
 from chalicelib.recipes import OF_OTHER_KIND, Choices, LogRange, Ranges, Recipe, parse_recipe, resolve_recipe
 from tests.recipe_table import PAGE, draw_generated_part
 
@@ -57,7 +58,7 @@ def test_schema_and_recipe_have_the_same_defaults() -> None:
 
     stated = defaults(recipe_schema()["properties"])
     assert stated["endpoint"] == asdict(Recipe().endpoint)
-    for name in OF_OTHER_KIND["instance"]:
+    for name in OF_OTHER_KIND["serverless"]:
         del stated["endpoint"][name]
     assert resolve_recipe(stated) == Recipe()
     assert {"$schema", *asdict(Recipe())} == {"budget_usd", "$schema", *stated}
@@ -113,6 +114,10 @@ def test_members_replace_defaults() -> None:
     ("document", "member", "expected"),
     [
         ({"trials": 1}, "parallel_trials", 1),
+        ({"architecture": "vit_l_16"}, "endpoint", EndpointPlan(memory_mb=5120)),
+        ({"image_size": 1024}, "endpoint", EndpointPlan(memory_mb=3072)),
+        ({"architecture": "vit_h_14"}, "endpoint", EndpointPlan(kind="instance")),
+        ({"endpoint": {"kind": "instance", "min_instances": 4}}, "endpoint", EndpointPlan("instance", 4, 4)),
         ({"strategy": "Grid"}, "trials", 6),
         ({"strategy": "Grid", "ranges": {"batch_size": [8]}, "pretrained": "none"}, "parallel_trials", 1),
         ({"pretrained": "none"}, "ranges", Ranges(fine_tune=Choices(("all",)))),
@@ -175,9 +180,21 @@ def test_defaults_that_depend_on_other_members(document: dict[str, Any], member:
             "6 different trials",
         ),
         ({"pretrained": "none", "ranges": {"fine_tune": ["head", "all"]}}, "$.ranges.fine_tune", "['head']"),
-        ({"endpoint": {"memory_mb": 2048}}, "$.endpoint.memory_mb", "'instance' endpoint"),
+        ({"endpoint": {"kind": "instance", "memory_mb": 2048}}, "$.endpoint.memory_mb", "'instance' endpoint"),
         ({"endpoint": {"memory_mb": 2000}}, "$.endpoint.memory_mb", "choose from 1024"),
-        ({"endpoint": {"kind": "serverless", "instance_count": 2}}, "$.endpoint.instance_count", "'serverless'"),
+        ({"endpoint": {"kind": "serverless", "min_instances": 2}}, "$.endpoint.min_instances", "'serverless'"),
+        (
+            {"endpoint": {"kind": "instance", "min_instances": 3, "max_instances": 2}},
+            "$.endpoint.max_instances",
+            "fewer than",
+        ),
+        ({"architecture": "vit_l_16", "endpoint": {"memory_mb": 3072}}, "$.endpoint.memory_mb", "needs about 4356 MB"),
+        ({"architecture": "vit_h_14", "endpoint": {"kind": "serverless"}}, "$.endpoint.kind", "take 'instance'"),
+        ({"instance_types": {"trial": ["ml.g5.xlarge", "ml.m5.xlarge"]}}, "$.instance_types.trial", "one kind"),
+        ({"instance_types": {"training": ["ml.p3.2xlarge"]}}, "$.instance_types.training", "CUDA does not know"),
+        ({"instance_types": {"trial": ["ml.m6g.large"]}}, "$.instance_types.trial", "ARM"),
+        ({"instance_types": {"trial": ["ml.trn1.2xlarge"]}}, "$.instance_types.trial", "accelerator"),
+        ({"spot": "yes"}, "$.spot", "must be true or false"),
         (
             {"endpoint": {"kind": "serverless"}, "instance_types": {"endpoint": ["ml.m5.large"]}},
             "$.instance_types.endpoint",
@@ -202,7 +219,7 @@ def test_all_problems_are_told_at_once() -> None:
         "early_stopping": "Auto",
         "epochs": 1,
         "ranges": {"learning_rate": {"min": 3, "max": 1}, "weight_decay": {"values": []}},
-        "endpoint": {"kind": "serverless", "instance_count": 2},
+        "endpoint": {"kind": "serverless", "min_instances": 2},
     }
     assert set(problems_of(document)) == {
         "$.epoch",
@@ -211,7 +228,7 @@ def test_all_problems_are_told_at_once() -> None:
         "$.epochs",
         "$.ranges.learning_rate",
         "$.ranges.weight_decay.values",
-        "$.endpoint.instance_count",
+        "$.endpoint.min_instances",
     }
 
 
@@ -272,6 +289,8 @@ def valid_or_any(schema: Mapping[str, Any]) -> st.SearchStrategy[Any]:
 
 
 def valid(schema: Mapping[str, Any]) -> st.SearchStrategy[Any]:
+    if schema["type"] == "boolean":
+        return st.booleans()
     if "enum" in schema:
         return st.sampled_from(schema["enum"])
     if "properties" in schema:

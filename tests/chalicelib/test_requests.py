@@ -80,7 +80,7 @@ def build_all(run: Run, recipe: Recipe) -> dict[str, dict[str, Any]]:
     return {
         "CreateHyperParameterTuningJob": build_tuning_request(run, recipe, SETTINGS),
         "CreateTrainingJob": build_training_request(run, recipe, SETTINGS, best),
-        "CreateModel": build_model_request(run, SETTINGS, f"{run.uri}output/x/output/model.tar.gz"),
+        "CreateModel": build_model_request(run, recipe, SETTINGS, f"{run.uri}output/x/output/model.tar.gz"),
         "CreateEndpointConfig": build_config_request(run, recipe, SETTINGS),
         "CreateEndpoint": build_endpoint_request(run, SETTINGS),
     }
@@ -120,7 +120,9 @@ RECIPES = st.fixed_dictionaries(
         "trials": st.integers(1, 750),
         "parallel_trials": st.integers(1, 100),
         "ranges": RANGES,
-        "endpoint": st.sampled_from([{"kind": "serverless", "memory_mb": 2048}, {"instance_count": 2}, {}]),
+        "endpoint": st.sampled_from(
+            [{"kind": "serverless", "memory_mb": 2048}, {"kind": "instance", "min_instances": 2}, {}]
+        ),
     },
 )
 

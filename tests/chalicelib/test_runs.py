@@ -25,8 +25,10 @@ ENVIRONMENT = {
     "BUCKET": "b",
     "EXECUTION_ROLE_ARN": "arn",
     "TOKENS_SECRET_ID": "s",
-    "TRAINING_IMAGE": "t",
-    "INFERENCE_IMAGE": "i",
+    "TRAINING_IMAGE_CPU": "t",
+    "TRAINING_IMAGE_GPU": "u",
+    "INFERENCE_IMAGE_CPU": "i",
+    "INFERENCE_IMAGE_GPU": "j",
     "CODE_URI": "s3://b/code.tar.gz",
 }
 NAME = re.compile(r"[a-z0-9](-*[a-z0-9])*")

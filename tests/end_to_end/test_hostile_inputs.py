@@ -64,7 +64,7 @@ def deploy_program(cloud: LocalCloud, model: str, program: str) -> None:
     key = f"tests/{model}/model.tar.gz"
     cloud.s3.put_object(Bucket=cloud.bucket, Key=key, Body=buffer.getvalue())
     settings = replace(SETTINGS, bucket=cloud.bucket, stage="local")
-    endpoint, image = make_endpoint_name(settings, model), SETTINGS.inference_image
+    endpoint, image = make_endpoint_name(settings, model), SETTINGS.inference_image_cpu
     container = {"Image": image, "ModelDataUrl": f"s3://{cloud.bucket}/{key}"}
     cloud.sagemaker.create_model(ModelName=endpoint, PrimaryContainer=container, ExecutionRoleArn=ROLE)
     variant = {"VariantName": "main", "ModelName": endpoint, "InitialInstanceCount": 1, "InstanceType": "ml.m5.large"}

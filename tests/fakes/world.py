@@ -24,8 +24,10 @@ SETTINGS = Settings(
     bucket=BUCKET,
     execution_role_arn="arn:aws:iam::123456789012:role/whippet",
     tokens_secret_id="whippet/tokens",
-    training_image="123456789012.dkr.ecr.us-east-1.amazonaws.com/training:1",
-    inference_image="123456789012.dkr.ecr.us-east-1.amazonaws.com/inference:1",
+    training_image_cpu="123456789012.dkr.ecr.us-east-1.amazonaws.com/training:1-cpu",
+    training_image_gpu="123456789012.dkr.ecr.us-east-1.amazonaws.com/training:1-gpu",
+    inference_image_cpu="123456789012.dkr.ecr.us-east-1.amazonaws.com/inference:1-cpu",
+    inference_image_gpu="123456789012.dkr.ecr.us-east-1.amazonaws.com/inference:1-gpu",
     code_uri=f"s3://{BUCKET}/code/sourcedir-0.tar.gz",
     topic_arn="arn:aws:sns:us-east-1:123456789012:whippet",
 )

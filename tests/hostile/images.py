@@ -18,7 +18,7 @@ from PIL import Image
 
 Token = Literal["good", "none", "wrong", "withdrawn", "malformed"]
 State = Literal["served", "unknown", "creating", "failed"]
-LARGEST = 4_400_000  # bytes of a picture that fit into Lambda's 6 MB once they are base64
+LARGEST = 4_000_000  # bytes of a picture that a serverless endpoint takes; Lambda would take 4.4 MB
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,122 @@
+"""A recipe's values: what a run is told, every default filled in. `recipes.resolve_recipe` makes one of a document."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, fields
+from math import prod
+from typing import Any, Literal
+
+OF_OTHER_KIND = {"serverless": ("min_instances", "max_instances"), "instance": ("memory_mb", "max_concurrency")}
+GRID_FIXED = {"learning_rate": 1.0, "weight_decay": 0.01}
+
+
+@dataclass(frozen=True)
+class LogRange:
+    """Every value between two ends, searched on a logarithmic scale."""
+
+    min: float
+    max: float
+
+
+@dataclass(frozen=True)
+class Choices:
+    """A few values; one of them is a fixed value."""
+
+    values: tuple[float | int | str, ...]
+
+
+@dataclass(frozen=True)
+class Ranges:
+    """What the tuning job searches, by the hyperparameter's name."""
+
+    learning_rate: LogRange | Choices = LogRange(0.1, 10.0)
+    batch_size: Choices = Choices((16, 32, 64))
+    weight_decay: LogRange | Choices = LogRange(1e-5, 0.1)
+    fine_tune: Choices = Choices(("last_block", "all"))
+
+    def by_name(self) -> dict[str, LogRange | Choices]:
+        return {each.name: getattr(self, each.name) for each in fields(self)}
+
+    def combinations(self) -> int | None:
+        """How many different trials there are; None where a range has no end of them."""
+        ranges = self.by_name().values()
+        if any(isinstance(each, LogRange) for each in ranges):
+            return None
+        return prod(len(each.values) for each in ranges if isinstance(each, Choices))
+
+
+@dataclass(frozen=True)
+class InstanceTypes:
+    """Machines in order of preference; an empty tuple leaves the choice to the settings."""
+
+    trial: tuple[str, ...] = ()
+    training: tuple[str, ...] = ()
+    endpoint: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class EndpointPlan:
+    """What serves the model: memory and concurrency are a serverless endpoint's, the counts are an instance one's."""
+
+    kind: Literal["instance", "serverless"] = "serverless"
+    min_instances: int = 1
+    max_instances: int = 2
+    memory_mb: int = 3072
+    max_concurrency: int = 5
+
+
+@dataclass(frozen=True)
+class Gate:
+    """What a model must reach on the validation split to be deployed; 0 lets every model through."""
+
+    min_accuracy: float = 0.0
+
+
+@dataclass(frozen=True)
+class MaxRuntimeSeconds:
+    """Limits of a trial, of the last training, and of the whole tuning job."""
+
+    trial: int = 3600
+    training: int = 14400
+    tuning: int = 86400
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A recipe with every default filled in. The members are those of `recipe.schema.json`."""
+
+    architecture: str = "resnet18"
+    image_size: int = 224
+    pretrained: Literal["auto", "imagenet", "none"] = "auto"
+    epochs: int = 8
+    patience: int = 0
+    stop_on_rules: tuple[str, ...] = ()
+    seed: int = 0
+    strategy: Literal["Bayesian", "Random", "Grid", "Hyperband"] = "Bayesian"
+    objective: Literal["score", "accuracy", "macro_f1"] = "score"
+    early_stopping: Literal["Off", "Auto"] = "Off"
+    trials: int = 6
+    parallel_trials: int = 2
+    spot: bool = True
+    ranges: Ranges = field(default_factory=Ranges)
+    budget_usd: float | None = None
+    instance_types: InstanceTypes = field(default_factory=InstanceTypes)
+    endpoint: EndpointPlan = field(default_factory=EndpointPlan)
+    gate: Gate = field(default_factory=Gate)
+    max_runtime_seconds: MaxRuntimeSeconds = field(default_factory=MaxRuntimeSeconds)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The recipe as a document that resolves to this same recipe: what `run.json` pins."""
+        document = {name: value for name, value in asdict(self).items() if value is not None}
+        document["ranges"] = {name: _write_range(name, each) for name, each in self.ranges.by_name().items()}
+        document["instance_types"] = {use: list(types) for use, types in document["instance_types"].items() if types}
+        document["stop_on_rules"] = list(self.stop_on_rules)
+        foreign = OF_OTHER_KIND[self.endpoint.kind]
+        document["endpoint"] = {name: value for name, value in document["endpoint"].items() if name not in foreign}
+        return document
+
+
+def _write_range(name: str, value: LogRange | Choices) -> Any:
+    if isinstance(value, LogRange):
+        return asdict(value)
+    return {"values": list(value.values)} if name in GRID_FIXED else list(value.values)
