@@ -16,6 +16,7 @@ NAMES = (
     "page",
     "package",
     "demo",
+    "suite",
 )
 
 if __name__ == "__main__":

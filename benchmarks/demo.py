@@ -20,6 +20,7 @@ from typing import Any
 from benchmarks.results import claim, write_result
 from tests.support.local_cloud import LocalCloud, run_local_cloud
 
+BEFORE_AND_AFTER = ("test accuracy", "step", "images a second")
 Span = tuple[float, float]
 
 
@@ -70,24 +71,33 @@ def read_run(cloud: LocalCloud) -> dict[str, Any]:
     return files
 
 
+def count_reports(printed: str) -> int:
+    """How many reports, that are there, the demo gives the path of."""
+    paths = re.findall(r"^The report: (.*\.html)$", printed, re.MULTILINE)
+    return sum(Path(path).is_file() for path in paths)
+
+
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder, run_local_cloud(Path(folder) / "state") as cloud:
         start_seconds = cloud.start_seconds
         printed, whole = run_demo(cloud)
         idle = measure_idle(find_work(cloud), whole)
-        run = read_run(cloud)
+        run, reports = read_run(cloud), count_reports(printed)
     seconds = whole[1] - whole[0] + start_seconds
     trials = run["tuning"]["trials"]
     tuned = {name for trial in trials for name in trial["hyperparameters"]}
     right = len(re.findall(r"✓", printed))
+    rows = [row for row in BEFORE_AND_AFTER if re.search(rf"^{row} .*\d", printed, re.MULTILINE)]
     write_result(
         "demo",
         [
-            claim("make demo, once installed", seconds, "s", at_most=240),
+            claim("make demo, once installed", seconds, "s", at_most=300),
             claim("trials", len(trials), "trials", at_least=4),
             claim("hyperparameters tuned", len(tuned), "hyperparameters", at_least=3, names=sorted(tuned)),
             claim("test accuracy", run["result"]["metrics"]["test"]["accuracy"], "share", at_least=0.96),
             claim("right answers of the route to three test images", right, "answers", at_least=3),
+            claim("rows of its table of before and after", len(rows), "rows", at_least=3, names=rows),
+            claim("reports whose path it prints", reports, "files", at_least=1),
             claim("time in which nothing trains or serves", idle / (whole[1] - whole[0]), "share", at_most=0.10),
         ],
         packages=["torch", "torchvision", "optuna", "moto"],
