@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import io
 import sys
+import time
 from pathlib import Path
 
+from botocore.exceptions import ClientError
 from rich.console import Console
 
 from localcloud.demo import connect, list_runs, take_snapshot, tell_answers, tell_result
 from localcloud.demo_pictures import choose_pictures
 from localcloud.digits import write_digits_zip
 from localcloud.view import render
-from tests.support.local_cloud import run_local_cloud
+from tests.support.local_cloud import LocalCloud, run_local_cloud
 
 TARGET = Path(__file__).parents[1] / "docs" / "demo.svg"
 WIDTH = 108
@@ -31,8 +33,24 @@ def main(home: Path) -> None:
         console.print("[bold]$ make demo[/]")
         console.print(render(snapshot))
         tell_result(snapshot.run, console)
+        wait_until_it_serves(cloud)
         tell_answers(user, "digits", choose_pictures(write_digits_zip(home / "demo")), console)
         console.save_svg(str(TARGET), title="Whippet")
+
+
+def wait_until_it_serves(cloud: LocalCloud, seconds: float = 60) -> None:
+    """After a restart an endpoint is in service before its process has loaded the model."""
+    endpoint = cloud.sagemaker.list_endpoints()["Endpoints"][0]["EndpointName"]
+    runtime = cloud.client("sagemaker-runtime")
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        try:
+            runtime.invoke_endpoint(EndpointName=endpoint, Body=b"", ContentType="image/png")
+        except runtime.exceptions.ModelError:
+            return  # it has looked at the picture, and there is none
+        except ClientError:
+            time.sleep(0.5)
+    raise SystemExit(f"The endpoint {endpoint} does not answer within {seconds:.0f} s of the local cloud's start.")
 
 
 if __name__ == "__main__":
