@@ -85,6 +85,7 @@ class ProcessEndpointRunner:
         self._lock = threading.Lock()
         self._wanted: dict[str, list[Fleet]] = {}  # those that were asked for, and not superseded or removed since
         self._serving: dict[str, Fleet] = {}
+        self._closed = False
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=64, keepalive_expiry=IDLE_SECONDS)
         # Its servers speak plain HTTP on loopback, so the certificates are left unread.
         self._client = httpx.AsyncClient(timeout=INVOCATION_SECONDS, limits=limits, trust_env=False, verify=False)  # noqa: S501
@@ -106,8 +107,12 @@ class ProcessEndpointRunner:
             threading.Thread(target=fleet.drain_and_stop, name=f"stop-{endpoint}", daemon=True).start()
 
     def close(self) -> None:
-        """End all servers; what is under way gets the servers' own seconds of grace."""
+        """End all servers; what is under way gets the servers' own seconds of grace.
+
+        A deployment that is cut short has not failed: the next cloud goes on with it.
+        """
         with self._lock:
+            self._closed = True
             fleets = [fleet for fleets in self._wanted.values() for fleet in fleets]
             self._wanted.clear()
             self._serving.clear()
@@ -157,7 +162,8 @@ class ProcessEndpointRunner:
         if (reason := self._start(endpoint, fleet)) is not None:
             self._drop(endpoint, fleet)
             fleet.stop()
-            report.fail(reason)
+            if not self._closed:
+                report.fail(reason)
             return
         loser = self._shift(endpoint, fleet)
         if loser is not fleet:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from localcloud.sagemaker.endpoints import resume_endpoints
 from localcloud.sagemaker.training_jobs import resume_training_jobs
 from localcloud.sagemaker.tuning_jobs import resume_tuning_jobs
+from tests.localcloud.endpoint_support import NAMED_MODEL, serve_endpoints
 from tests.localcloud.sagemaker_support import local_sagemaker, name_job, pack, wait_until
 from tests.localcloud.simulation import build_tuning_request
 from tests.localcloud.test_tuning_jobs import describe, finish, is_training
@@ -41,3 +43,16 @@ time.sleep(60)
         assert tuning["BestTrainingJob"]["TrainingJobName"] == child
         assert tuning["BestTrainingJob"]["FinalHyperParameterTuningJobObjectiveMetric"]["Value"] == 0.9
         assert "resumed" in local.log(child)
+
+
+def test_a_cloud_that_is_closed_while_an_endpoint_starts_has_not_failed_it(tmp_path: Path) -> None:
+    """Its server is ended, it stays Creating, and the cloud that is opened next brings it into service."""
+    slow = f"import os, time\ntime.sleep(0 if os.path.exists({str(tmp_path / 'quick')!r}) else 20)\n{NAMED_MODEL}"
+    with local_sagemaker(tmp_path) as local, serve_endpoints(local) as hosting:
+        endpoint = hosting.create_endpoint(hosting.create_config(hosting.create_model(slow)), wait=False)
+        wait_until(lambda: list(local.home.rglob("inference.py")))
+    (tmp_path / "quick").touch()
+    with local_sagemaker(tmp_path) as local, serve_endpoints(local) as hosting:
+        assert hosting.describe(endpoint)["EndpointStatus"] == "Creating"
+        resume_endpoints(local.cloud)
+        assert hosting.wait(endpoint)["EndpointStatus"] == "InService"
