@@ -1,6 +1,7 @@
 """The `/opt/ml` tree of a training job in a folder of its own, and the environment of SageMaker's script mode.
 
-    BASE/input/config/{hyperparameters,inputdataconfig,resourceconfig}.json    BASE/input/data/CHANNEL/
+    BASE/input/config/{hyperparameters,inputdataconfig,resourceconfig,debughookconfig,profilerconfig}.json
+    BASE/input/data/CHANNEL/
     BASE/model/    BASE/output/{data/,intermediate/,failure}    BASE/checkpoints/    BASE/code/    BASE/tmp/
 
 Variables and command line are those of AWS's toolkit (`sagemaker-training`, environment.py and mapping.py);
@@ -88,11 +89,13 @@ class JobDirectory:
         self.output_data.mkdir()
         (self.output / "intermediate").mkdir()
         self.config.mkdir(parents=True, exist_ok=True)
-        for name, content in (
-            ("hyperparameters", job.get("HyperParameters", {})),
-            ("inputdataconfig", describe_channels(job)),
-            ("resourceconfig", describe_resources(job, cores)),
-        ):
+        contents = {
+            "hyperparameters": job.get("HyperParameters", {}),
+            "inputdataconfig": describe_channels(job),
+            "resourceconfig": describe_resources(job, cores),
+            **describe_debugging(job, self.base),
+        }
+        for name, content in contents.items():
             (self.config / f"{name}.json").write_text(json.dumps(content), encoding="utf-8")
 
     def discard(self) -> None:
@@ -127,6 +130,19 @@ def describe_resources(job: Record, cores: int) -> dict[str, Any]:
         "network_interface_name": "eth0",
         "local_cores": cores,
     }
+
+
+def describe_debugging(job: Record, base: Path) -> dict[str, Any]:
+    """The contents of debughookconfig.json and profilerconfig.json, where the request asks for them; the hook's
+    folder is the one below `base` that stands for its place below /opt/ml."""
+    found: dict[str, Any] = {}
+    if hook := job.get("DebugHookConfig"):
+        inside = Path(hook["LocalPath"]).relative_to("/opt/ml")
+        found["debughookconfig"] = hook | {"LocalPath": str(base / inside)}
+    profiler = job.get("ProfilerConfig", {"DisableProfiler": True})
+    if not profiler.get("DisableProfiler", False):
+        found["profilerconfig"] = profiler
+    return found
 
 
 def decode_hyperparameters(job: Record) -> dict[str, Any]:

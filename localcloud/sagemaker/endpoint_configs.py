@@ -15,7 +15,6 @@ KIND = "endpoint-config"
 SORT_KEYS = {"Name": "EndpointConfigName", "CreationTime": "CreationTime"}
 RULES: Rules = {
     "DataCaptureConfig": ({"EnableCapture": False},),
-    "KmsKeyId": ("",),
     "AsyncInferenceConfig": (),
     "ExplainerConfig": (),
     "ShadowProductionVariants": ([],),
@@ -41,6 +40,7 @@ def create_endpoint_config(cloud: Cloud, request: Request) -> Response:
     """Record a configuration. Raises ValidationException for a name that is taken or a model that is not there."""
     refuse_unsupported(request, RULES)
     _check_variants(cloud, request["ProductionVariants"])
+    _check_key(request)
     name = request["EndpointConfigName"]
     with cloud.lock:
         refuse_taken(cloud, KIND, name)
@@ -103,6 +103,7 @@ def _check_variants(cloud: Cloud, variants: list[Record]) -> None:
             raise ValidationException(f"ModelName is required for production variant {variant['VariantName']}.")
         require_record(cloud, models.KIND, variant["ModelName"])
         _check_capacity(variant)
+        _check_network(cloud, variant)
     if len({"ServerlessConfig" in variant for variant in variants}) > 1 or (is_serverless(variants) and len(names) > 1):
         raise ValidationException("A serverless endpoint has exactly one production variant.")
 
@@ -119,3 +120,17 @@ def _check_capacity(variant: Record) -> None:
         raise ValidationException(
             f"MemorySizeInMB is {memory}; valid values are 1024, 2048, 3072, 4096, 5120 and 6144 MB."
         )
+
+
+def _check_network(cloud: Cloud, variant: Record) -> None:
+    model = require_record(cloud, models.KIND, variant["ModelName"])
+    if "ServerlessConfig" in variant and "VpcConfig" in model:
+        raise ValidationException(
+            f"A serverless endpoint cannot be in a VPC: the model {model['ModelName']} of production variant "
+            f"{variant['VariantName']} has a VpcConfig."
+        )
+
+
+def _check_key(request: Request) -> None:
+    if request.get("KmsKeyId") and is_serverless(request["ProductionVariants"]):
+        raise ValidationException("KmsKeyId cannot be specified for serverless production variants.")

@@ -9,6 +9,7 @@ import botocore.exceptions
 from localcloud.errors import Unsupported, ValidationException
 from localcloud.sagemaker.cloud import Cloud, Request, Response, operation
 from localcloud.sagemaker.listing import list_page
+from localcloud.sagemaker.network import check_network
 from localcloud.sagemaker.records import refuse_taken, require_record, show_record
 from localcloud.sagemaker.tags import drop_tags, put_tags
 from localcloud.sagemaker.unsupported import Rules, refuse_unsupported
@@ -30,7 +31,6 @@ _CONTAINER: Rules = {
     "ModelDataSource.S3DataSource.ManifestS3Uri": (),
 }
 RULES: Rules = {f"PrimaryContainer.{path}": values for path, values in _CONTAINER.items()} | {
-    "VpcConfig": (),
     "EnableNetworkIsolation": (False,),
     "InferenceExecutionConfig": (),
 }
@@ -41,6 +41,7 @@ def create_model(cloud: Cloud, request: Request) -> Response:
     """Record a model. Raises ValidationException for a name that is taken or an archive that is not in S3."""
     request = _name_primary(request)
     refuse_unsupported(request, RULES)
+    check_network(request)
     name = request["ModelName"]
     refuse_taken(cloud, KIND, name)
     _require_archive(cloud, find_archive(request))

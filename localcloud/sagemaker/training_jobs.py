@@ -14,19 +14,24 @@ from datetime import datetime
 from typing import Any
 
 from localcloud.errors import ResourceInUse, Unsupported, ValidationException
-from localcloud.metrics import compile_metrics
 from localcloud.sagemaker import unsupported
 from localcloud.sagemaker.cloud import Cloud, Outcome, Request, Response, operation
 from localcloud.sagemaker.events import TRAINING_JOB, emit_change
 from localcloud.sagemaker.listing import list_page
 from localcloud.sagemaker.rule_statuses import describe_rules
 from localcloud.sagemaker.tags import drop_tags, put_tags
+from localcloud.sagemaker.training_requests import (
+    DEFAULT_MAX_RUNTIME,
+    check_definition,
+    check_resources,
+    complete_debugging,
+)
 from localcloud.service_model import find_operation
 from localcloud.store import Record
 
 KIND = "training-job"
 ENDED = ("Completed", "Failed", "Stopped")
-DEFAULT_MAX_RUNTIME = 86400
+ON_INSTANCES = ("Downloading", "Training", "Uploading", "Stopping")
 OBJECTIVE_PARAMETER = "_tuning_objective_metric"
 MESSAGES = {
     "Starting": "Starting the training job",
@@ -74,6 +79,7 @@ def listen(listener: Listener) -> Listener:
 def create_training_job(cloud: Cloud, request: Request) -> Response:
     """Begin a training job in script mode. Raises ResourceInUse for a name that is taken."""
     unsupported.refuse_unsupported(request, unsupported.TRAINING_JOB)
+    check_resources(request)
     check_definition(request, request.get("HyperParameters", {}))
     return {"TrainingJobArn": begin_training_job(cloud, request)["TrainingJobArn"]}
 
@@ -182,50 +188,6 @@ def require_job(cloud: Cloud, name: str) -> Record:
     return job
 
 
-def check_definition(definition: Record, hyperparameters: dict[str, str]) -> None:
-    """What the service model cannot say of a training job's definition. Raises ValidationException or Unsupported."""
-    if not definition["AlgorithmSpecification"].get("TrainingImage"):
-        raise ValidationException("You must specify either TrainingImage or AlgorithmName in AlgorithmSpecification.")
-    if definition.get("ResourceConfig", {}).get("InstanceType") is None:
-        raise ValidationException("ResourceConfig must have an InstanceType, an InstanceCount and a VolumeSizeInGB.")
-    channels = [channel["ChannelName"] for channel in definition.get("InputDataConfig", [])]
-    if len(set(channels)) < len(channels):
-        raise ValidationException(f"Channel names must be unique; found {channels}.")
-    _check_spot(definition)
-    _check_places(definition)
-    try:
-        compile_metrics(definition["AlgorithmSpecification"].get("MetricDefinitions", []))
-    except ValueError as error:
-        raise ValidationException(f"Invalid metric definition: {error}") from error
-    for name in ("sagemaker_program", "sagemaker_submit_directory"):
-        if name not in hyperparameters:
-            raise Unsupported(
-                f"The local cloud runs no image, only programs in script mode: the hyperparameters need {name!r}"
-            )
-
-
-def _check_places(definition: Record) -> None:
-    checkpoints = definition.get("CheckpointConfig", {})
-    path = checkpoints.get("LocalPath", "/opt/ml/checkpoints")
-    if not path.startswith("/opt/ml/") or ".." in path:
-        raise Unsupported(f"The local cloud has checkpoint folders below /opt/ml/ alone, not at {path!r}")
-    for uri in (definition["OutputDataConfig"]["S3OutputPath"], checkpoints.get("S3Uri", "s3://")):
-        if not uri.startswith("s3://"):
-            raise Unsupported(f"The local cloud writes to s3:// URIs alone, not to {uri!r}")
-
-
-def _check_spot(definition: Record) -> None:
-    stopping = definition.get("StoppingCondition", {})
-    longest, wait = stopping.get("MaxRuntimeInSeconds", DEFAULT_MAX_RUNTIME), stopping.get("MaxWaitTimeInSeconds")
-    if definition.get("EnableManagedSpotTraining", False):
-        if wait is None or wait < longest:
-            raise ValidationException(
-                "Invalid MaxWaitTimeInSeconds. It must be present and be greater than or equal to MaxRuntimeInSeconds"
-            )
-    elif wait is not None:
-        raise ValidationException("Max wait time must not be set if EnableManagedSpotTraining is false.")
-
-
 def build_record(request: Request, arn: str, now: datetime) -> Record:
     """A new job: InProgress, Starting."""
     output = request["OutputDataConfig"]["S3OutputPath"].rstrip("/")
@@ -233,7 +195,7 @@ def build_record(request: Request, arn: str, now: datetime) -> Record:
         "EnableNetworkIsolation": False,
         "EnableInterContainerTrafficEncryption": False,
         "EnableManagedSpotTraining": False,
-        **{key: value for key, value in request.items() if key != "Tags"},
+        **complete_debugging({key: value for key, value in request.items() if key != "Tags"}),
         "StoppingCondition": {"MaxRuntimeInSeconds": DEFAULT_MAX_RUNTIME} | request.get("StoppingCondition", {}),
         "TrainingJobArn": arn,
         "ModelArtifacts": {"S3ModelArtifacts": f"{output}/{request['TrainingJobName']}/output/model.tar.gz"},
@@ -293,11 +255,20 @@ def finish(job: Record, outcome: Outcome, now: datetime) -> Record | None:
 
 
 def count_time(job: Record, now: datetime) -> Record:
-    """TrainingTimeInSeconds and BillableTimeInSeconds, once training has begun; whole seconds, rounded up."""
+    """TrainingTimeInSeconds and BillableTimeInSeconds, once training has begun; whole seconds, rounded up.
+
+    Of a spot job only the stages count as billable in which it had an instance.
+    """
     if "TrainingStartTime" not in job:
         return {}
     seconds = math.ceil((job.get("TrainingEndTime", now) - job["TrainingStartTime"]).total_seconds())
-    return {"TrainingTimeInSeconds": max(1, seconds), "BillableTimeInSeconds": max(1, seconds)}
+    billable = math.ceil(_count_running(job, now)) if job["EnableManagedSpotTraining"] else seconds
+    return {"TrainingTimeInSeconds": max(1, seconds), "BillableTimeInSeconds": max(1, billable)}
+
+
+def _count_running(job: Record, now: datetime) -> float:
+    stages = [stage for stage in job["SecondaryStatusTransitions"] if stage["Status"] in ON_INSTANCES]
+    return sum((stage.get("EndTime", now) - stage["StartTime"]).total_seconds() for stage in stages)
 
 
 def show(record: Record) -> Record:

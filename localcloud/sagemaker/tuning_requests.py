@@ -5,18 +5,28 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections.abc import Collection
 from typing import Any
 
 from localcloud.errors import Unsupported, ValidationException
 from localcloud.sagemaker import unsupported
 from localcloud.sagemaker.cloud import Request
-from localcloud.sagemaker.training_jobs import OBJECTIVE_PARAMETER, check_definition
+from localcloud.sagemaker.training_jobs import OBJECTIVE_PARAMETER
+from localcloud.sagemaker.training_requests import check_definition
+from localcloud.sagemaker.tuning_resources import check_tuning_resources, choose_resources
 from localcloud.store import Record
 from localcloud.tuner import Range, Search, count_grid, make_seed
 
 # Where a Hyperband without MaxResource looks for the number of epochs, in AWS's order.
 EPOCH_PARAMETERS = ("epochs", "numepochs", "n-epochs", "n_epochs", "num_epochs")
 MOST_CHILDREN = 750
+NOT_FOR_CHILDREN = (
+    "StaticHyperParameters",
+    "HyperParameterRanges",
+    "TuningObjective",
+    "DefinitionName",
+    "HyperParameterTuningResourceConfig",
+)
 
 
 def check_tuning_request(request: Request) -> None:
@@ -28,6 +38,7 @@ def check_tuning_request(request: Request) -> None:
     definition, config = request.get("TrainingJobDefinition"), request["HyperParameterTuningJobConfig"]
     if definition is None:
         raise ValidationException("Either TrainingJobDefinition or TrainingJobDefinitions must be specified.")
+    check_tuning_resources(definition)
     check_definition(definition, definition.get("StaticHyperParameters", {}))
     _check_objective(request)
     ranges = read_ranges(request)
@@ -89,23 +100,23 @@ def count_most_children(tuning: Record) -> int:
     return int(limit) if limit is not None else MOST_CHILDREN
 
 
-def build_child_request(tuning: Record, number: int, tuned: dict[str, str], tags: dict[str, str]) -> Request:
-    """The request of the tuning job's training job of this number, counted from 1."""
+def build_child_request(
+    tuning: Record, number: int, tuned: dict[str, str], tags: dict[str, str], lacking: Collection[str] = ()
+) -> Request:
+    """The request of the tuning job's training job of this number, counted from 1. Of the instance types `lacking`
+    there are none to be had: the next of its preferences is taken."""
     definition = tuning["TrainingJobDefinition"]
     hyperparameters = {
         **definition.get("StaticHyperParameters", {}),
         **tuned,
         OBJECTIVE_PARAMETER: read_objective(tuning)["MetricName"],
     }
-    kept = {
-        key: value
-        for key, value in definition.items()
-        if key not in ("StaticHyperParameters", "HyperParameterRanges", "TuningObjective", "DefinitionName")
-    }
+    kept = {key: value for key, value in definition.items() if key not in NOT_FOR_CHILDREN}
     return {
         **kept,
         "TrainingJobName": name_child(tuning, number),
         "HyperParameters": hyperparameters,
+        "ResourceConfig": choose_resources(definition, lacking),
         "Tags": [{"Key": key, "Value": value} for key, value in tags.items()],
     }
 

@@ -113,12 +113,9 @@ def test_pages_hold_every_record_once(values: list[tuple[int, int]], size: int, 
 @pytest.mark.parametrize(
     ("path", "value"),
     [
-        ("VpcConfig", {"SecurityGroupIds": ["sg"], "Subnets": ["s"]}),
         ("EnableNetworkIsolation", True),
         ("ResourceConfig.InstanceCount", 2),
-        ("OutputDataConfig.KmsKeyId", "key"),
         ("AlgorithmSpecification.ContainerEntrypoint", ["sh"]),
-        ("DebugHookConfig", {"S3OutputPath": "s3://b/c"}),
         ("ExperimentConfig", {"TrialName": "t"}),
     ],
 )

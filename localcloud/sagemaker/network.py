@@ -1,0 +1,17 @@
+"""VpcConfig of jobs and models: its form is checked as AWS checks it; there is no VPC here, so it has no effect."""
+
+from __future__ import annotations
+
+from localcloud.errors import ValidationException
+from localcloud.store import Record
+
+
+def check_network(request: Record) -> None:
+    """Raise ValidationException for subnets and security groups that cannot be any."""
+    config = request.get("VpcConfig", {})
+    for member, prefix, word in (("Subnets", "subnet-", "subnet"), ("SecurityGroupIds", "sg-", "security group")):
+        ids = config.get(member, [])
+        if wrong := [one for one in ids if not one.startswith(prefix)]:
+            raise ValidationException(f"The {word} IDs {wrong} do not exist: each begins with {prefix!r}.")
+        if len(set(ids)) < len(ids):
+            raise ValidationException(f"The {word} IDs of a VpcConfig must be unique; found {ids}.")

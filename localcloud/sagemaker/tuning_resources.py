@@ -1,0 +1,62 @@
+"""The instances of a tuning job's trainings: one kind of them, or several in order of preference.
+
+HyperParameterTuningResourceConfig stands in place of ResourceConfig. Of its InstanceConfigs, Prioritized (AWS's only
+strategy) takes the first that there is capacity for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+from localcloud.errors import ValidationException
+from localcloud.store import Record
+
+SINGLE = ("InstanceType", "InstanceCount", "VolumeSizeInGB")
+
+
+def check_tuning_resources(definition: Record) -> None:
+    """Raise ValidationException unless the definition has exactly one way of saying which instances it wants."""
+    config = definition.get("HyperParameterTuningResourceConfig")
+    if (config is None) == ("ResourceConfig" not in definition):
+        raise ValidationException(
+            "You must specify either ResourceConfig or HyperParameterTuningResourceConfig in TrainingJobDefinition, "
+            "and not both."
+        )
+    if config is None:
+        _require_type(definition["ResourceConfig"], "ResourceConfig")
+    elif "InstanceConfigs" not in config:
+        _require_type(config, "HyperParameterTuningResourceConfig")
+    else:
+        _check_choices(config)
+
+
+def list_resources(definition: Record) -> list[dict[str, Any]]:
+    """The ResourceConfigs that a training may get, the preferred first."""
+    config = definition.get("HyperParameterTuningResourceConfig")
+    if config is None:
+        return [definition["ResourceConfig"]]
+    shared = {key: config[key] for key in ("VolumeKmsKeyId",) if key in config}
+    choices = config.get("InstanceConfigs", [config])
+    return [{key: choice[key] for key in SINGLE if key in choice} | shared for choice in choices]
+
+
+def choose_resources(definition: Record, lacking: Collection[str]) -> dict[str, Any]:
+    """The first of the definition's resources that is not lacking; the first of all where every one is."""
+    choices = list_resources(definition)
+    return next((choice for choice in choices if choice["InstanceType"] not in lacking), choices[0])
+
+
+def _require_type(config: Record, member: str) -> None:
+    if "InstanceType" not in config:
+        raise ValidationException(f"{member} must have an InstanceType, an InstanceCount and a VolumeSizeInGB.")
+
+
+def _check_choices(config: Record) -> None:
+    if both := [name for name in SINGLE if name in config]:
+        raise ValidationException(
+            f"HyperParameterTuningResourceConfig has InstanceConfigs, so it must not have {', '.join(both)}."
+        )
+    types = [choice["InstanceType"] for choice in config["InstanceConfigs"]]
+    if len(set(types)) < len(types):
+        raise ValidationException(f"The instance types of InstanceConfigs must be unique; found {types}.")
