@@ -17,7 +17,6 @@ from chalicelib.recipes import Choices, LogRange, Recipe
 from chalicelib.runs import Run
 from chalicelib.settings import Settings
 
-VARIANT = "main"
 SPLIT_METRICS = {
     "train": ("loss", "accuracy"),
     "valid": ("loss", "accuracy", "macro_f1", "score"),
@@ -112,9 +111,14 @@ def build_model_request(run: Run, recipe: Recipe, settings: Settings, model_data
     }
 
 
+def name_variant(settings: Settings) -> str:
+    """The name of every endpoint's one variant: the stage's, so that one alarm hears of all its endpoints' metrics."""
+    return f"{settings.app_name}-{settings.stage}"
+
+
 def build_config_request(run: Run, recipe: Recipe, settings: Settings) -> Request:
     """CreateEndpointConfig for the run's model."""
-    variant: Request = {"VariantName": VARIANT, "ModelName": run.run_id, "InitialVariantWeight": 1.0}
+    variant: Request = {"VariantName": name_variant(settings), "ModelName": run.run_id, "InitialVariantWeight": 1.0}
     plan = recipe.endpoint
     if plan.kind == "serverless":
         variant["ServerlessConfig"] = {"MemorySizeInMB": plan.memory_mb, "MaxConcurrency": plan.max_concurrency}

@@ -202,6 +202,12 @@ def test_every_prefix_ends_in_a_slash() -> None:
         assert [*uris, job["CheckpointConfig"]["S3Uri"]] == [f"{run.uri}input/", f"{run.uri}jobs/"]
 
 
+def test_every_endpoints_variant_has_the_stages_name() -> None:
+    """One alarm asks for the metrics of all of them by it."""
+    (variant,) = build_all(make_run(), resolve_recipe({}))["CreateEndpointConfig"]["ProductionVariants"]
+    assert variant["VariantName"] == f"{SETTINGS.app_name}-{SETTINGS.stage}"
+
+
 def test_script_mode_is_told_in_json() -> None:
     """The toolkit decodes its own hyperparameters as JSON; ours are plain texts."""
     asked = tuning({})["TrainingJobDefinition"]["StaticHyperParameters"]
