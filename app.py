@@ -25,7 +25,7 @@ from chalice.app import CloudWatchEvent, ConvertToMiddleware, MultiDict, Request
 
 from chalicelib import errors, intake, job_files, models, pages, predictions, progress
 from chalicelib.advance import advance
-from chalicelib.runs import parse_dataset_key
+from chalicelib.runs import find_run_of_training, parse_dataset_key
 from chalicelib.services import ServiceProvider, Services, connect_services
 from chalicelib.settings import Settings
 
@@ -304,8 +304,8 @@ def on_tuning_job_changed(event: CloudWatchEvent) -> None:
 def on_training_job_changed(event: CloudWatchEvent) -> None:
     """A run's training job changed its state. No trial's name ends as its does."""
     name = event.detail["TrainingJobName"]
-    if name.endswith("-train"):
-        advance_ours(name.removesuffix("-train"), "training job")
+    if run_id := find_run_of_training(name):
+        advance_ours(run_id, "training job")
 
 
 @app.on_cw_event(of_ours("SageMaker Endpoint State Change", "EndpointName", {"prefix": PREFIX}))

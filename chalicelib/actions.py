@@ -6,9 +6,11 @@ from datetime import datetime
 from typing import Any
 
 from chalicelib import errors
+from chalicelib.billing import count_spent, estimate_run, tell_training
 from chalicelib.datasets import DatasetLimits, inspect_dataset
 from chalicelib.decisions import describe_trial, find_reached
-from chalicelib.observing import read_evaluation, see_trials
+from chalicelib.ledgers import join_queue, make_reservation, release
+from chalicelib.observing import read_evaluation, see_trainings, see_trials
 from chalicelib.recipes import Recipe, resolve_recipe
 from chalicelib.requests import (
     Request,
@@ -18,23 +20,29 @@ from chalicelib.requests import (
     build_training_request,
     build_tuning_request,
 )
+from chalicelib.runs import to_json
 from chalicelib.sagemaker import Kind
 from chalicelib.services import Services
 from chalicelib.steps import (
     DeleteEndpoint,
     Deploy,
+    EstimateCost,
     Finish,
+    Hold,
     Inspect,
     Observation,
     Pin,
     RecordDeployment,
     RecordTuning,
+    Reserve,
     Select,
+    Settle,
     StartTraining,
     StartTuning,
     Step,
     StopTraining,
     StopTuning,
+    Training,
     WriteReport,
 )
 from chalicelib.verdicts import Story, fill_report
@@ -50,6 +58,12 @@ def act(step: Step, seen: Observation, services: Services) -> None:
             pin_input(seen, services)
         case Inspect():
             inspect(seen, services)
+        case EstimateCost():
+            services.runs.add_cost(run.run_id, estimate_run(run, seen.dataset or {}, services))
+        case Reserve():
+            make_reservation(run, services)
+        case Hold():
+            join_queue(run, services)
         case StartTuning():
             request = build_tuning_request(run, read_recipe(seen), services.settings)
             create_own(Kind.TUNING_JOB, run.run_id, request, services)
@@ -57,11 +71,10 @@ def act(step: Step, seen: Observation, services: Services) -> None:
             sagemaker.stop(Kind.TUNING_JOB, run.run_id)
         case RecordTuning(document):
             services.runs.write_file(run.run_id, "tuning.json", document)
-        case StartTraining(best):
-            request = build_training_request(run, read_recipe(seen), services.settings, best)
-            create_own(Kind.TRAINING_JOB, run.run_id, request, services)
+        case StartTraining():
+            start_training(step, seen, services)
         case StopTraining():
-            sagemaker.stop(Kind.TRAINING_JOB, run.training_job)
+            sagemaker.stop(Kind.TRAINING_JOB, seen.training.name if seen.training else run.training_job)
         case Select(document):
             services.runs.write_file(run.run_id, "decision.json", document)
         case Deploy(update):
@@ -72,8 +85,42 @@ def act(step: Step, seen: Observation, services: Services) -> None:
             record_deployment(seen, services)
         case Finish(status, reason):
             finish(seen, status, reason, services)
+        case Settle():
+            settle(seen, services)
         case WriteReport():
             write_report(seen, services)
+
+
+def hold(seen: Observation, reason: str, services: Services) -> bool:
+    """Write down what a run waits for. Returns False where that stands there already.
+
+    It is the one file of a run that is written anew, since the reason may change; a later launch makes it void.
+    """
+    document = {"format": 1, "for": seen.next_launch, "reason": reason, "since": services.clock.now()}
+    known = seen.waiting or {}
+    if all(known.get(name) == document[name] for name in ("for", "reason")):
+        return False
+    services.bucket.write(f"{seen.run.folder}waiting.json", to_json(document))
+    return True
+
+
+def start_training(step: StartTraining, seen: Observation, services: Services) -> None:
+    """Create the training job on the first instance type of which the account may have one more.
+
+    Raises QuotaExceeded where there is none.
+    """
+    run, types = seen.run, step.types or (None,)
+    for instance_type in types:
+        request = build_training_request(
+            run, read_recipe(seen), services.settings, step.best, number=step.number, instance_type=instance_type
+        )
+        try:
+            create_own(Kind.TRAINING_JOB, run.run_id, request, services)
+        except errors.QuotaExceeded:
+            if instance_type == types[-1]:
+                raise
+        else:
+            return
 
 
 def read_recipe(seen: Observation) -> Recipe:
@@ -189,9 +236,29 @@ def build_result(seen: Observation, status: str, reason: str | None, services: S
         result["training_job_name"] = decision["training_job_name"]
         result["model_data"] = decision["model_data"]
         result["metrics"] = {split: evaluation[split] for split in ("valid", "test") if split in evaluation}
+    if run.cost:
+        result["cost"] = {name: run.cost[name] for name in ("expected_usd", "worst_usd")} | {
+            "spent_usd": count_run_spent(seen, list(find_reached(seen)), services)
+        }
     if status == "deployed":
         result |= {"model": run.run_id, "endpoint": run.endpoint}
     return result
+
+
+def count_run_spent(seen: Observation, reached: list[str], services: Services) -> float | None:
+    """The dollars that the run's jobs have cost until now."""
+    run = seen.run
+    trials = list_trials(seen, reached, services)
+    trainings = [tell_training(each) for each in see_trainings(run, services)] if "training" in reached else []
+    return count_spent(run, trials, trainings, services.clock.now(), services.settings.aws_region)
+
+
+def settle(seen: Observation, services: Services) -> None:
+    """Write settlement.json, and let the ledger know. Every job of the run has ended."""
+    usd = count_run_spent(seen, (seen.result or {}).get("reached", []), services)
+    release(seen.run, usd, services)
+    document = {"format": 1, "spent_usd": usd, "worst_usd": (seen.run.cost or {}).get("worst_usd")}
+    services.runs.write_file(seen.run.run_id, "settlement.json", document | {"at": services.clock.now()})
 
 
 def write_report(seen: Observation, services: Services) -> None:
@@ -199,31 +266,31 @@ def write_report(seen: Observation, services: Services) -> None:
     run, runs = seen.run, services.runs
     result = seen.result or {}
     job = result.get("training_job_name")
+    trainings = see_trainings(run, services) if "training" in result.get("reached", []) else []
     story = Story(
         result=result,
         recipe=run.recipe or {},
-        trials=list_trials(seen, services),
+        trials=list_trials(seen, result.get("reached", []), services),
         best=result.get("hyperparameters") or {},
         decision=runs.read_file(run.run_id, "decision.json"),
         evaluation=read_evaluation(run, job, services) if job else None,
-        training_seconds=count_training_seconds(seen, services),
+        training_seconds=count_training_seconds(trainings),
+        cost=result.get("cost"),
     )
-    drawn = services.bucket.read(f"{run.folder}jobs/{run.training_job}/report.html")
+    drawn = services.bucket.read(f"{run.folder}jobs/{trainings[-1].name if trainings else ''}/report.html")
     page = fill_report(drawn.body if drawn else None, story)
     services.bucket.create(f"{run.folder}report.html", page, "text/html; charset=utf-8")
 
 
-def list_trials(seen: Observation, services: Services) -> list[dict[str, Any]]:
+def list_trials(seen: Observation, reached: list[str], services: Services) -> list[dict[str, Any]]:
     """The run's trials, also those of a tuning that was stopped or failed."""
     tuned = services.runs.read_file(seen.run.run_id, "tuning.json")
-    if tuned or "tuning" not in (seen.result or {}).get("reached", []):
+    if tuned or "tuning" not in reached:
         return tuned["trials"] if tuned else []
     return [describe_trial(trial) for trial in see_trials(seen.run, services)]
 
 
-def count_training_seconds(seen: Observation, services: Services) -> int | None:
+def count_training_seconds(trainings: list[Training]) -> int | None:
     """What SageMaker bills for the final training; None where there was none, or it did not begin."""
-    if "training" not in (seen.result or {}).get("reached", []):
-        return None
-    job = services.sagemaker.describe(Kind.TRAINING_JOB, seen.run.training_job) or {}
-    return job.get("BillableTimeInSeconds")
+    billed = [each.billable_seconds for each in trainings if each.billable_seconds is not None]
+    return round(sum(billed)) if billed else None

@@ -9,18 +9,18 @@ from __future__ import annotations
 from dataclasses import replace
 
 from chalicelib import errors
-from chalicelib.actions import act, finish
+from chalicelib.actions import act, finish, hold
 from chalicelib.claims import release_claim, take_claim
 from chalicelib.decisions import decide, find_due_notices, name_notice
 from chalicelib.notifications import send_notice
 from chalicelib.observing import observe
 from chalicelib.runs import Run
 from chalicelib.services import Services
-from chalicelib.steps import Close, DeleteEndpoint, Deploy, Finish, Observation, Step, Wait
+from chalicelib.steps import Close, DeleteEndpoint, Deploy, Finish, Hold, Observation, Step, Wait
 
-MAX_STEPS = 30  # twice as many as the longest way has
+MAX_STEPS = 40  # twice as many as the longest way has
 LEASE_TRIES = 3
-FOR_EVER = (errors.InvalidRequest, errors.AccessDenied, errors.AlreadyExists, errors.QuotaExceeded)
+FOR_EVER = (errors.InvalidRequest, errors.AccessDenied, errors.AlreadyExists)
 
 
 def advance(run_id: str, services: Services) -> str:
@@ -30,15 +30,22 @@ def advance(run_id: str, services: Services) -> str:
         indexed = None
         for _ in range(MAX_STEPS):
             seen = observe(run, services)
-            if seen.status != indexed:
-                services.runs.index(run, seen.status, (seen.result or {}).get("reason"))
-                indexed = seen.status
+            if (told := (seen.status, seen.wait_reason)) != indexed:
+                _index(seen, services)
+                indexed = told
             seen = replace(seen, files=seen.files | _send_due_notices(seen, services))
             step = decide(seen)
             services.log.info("decided", extra={"stage": seen.status, "step": repr(step)[:300]})
             if not _take(step, seen, services):
                 break
         return seen.status
+
+
+def _index(seen: Observation, services: Services) -> None:
+    """Make the run appear in the list as it is now. A wait that is over, or has another reason, is taken out of it."""
+    if seen.waiting:
+        services.runs.clear_waiting(seen.run, seen.wait_reason)
+    services.runs.index(seen.run, seen.status, (seen.result or {}).get("reason") or seen.wait_reason)
 
 
 def _take(step: Step, seen: Observation, services: Services) -> bool:
@@ -49,9 +56,15 @@ def _take(step: Step, seen: Observation, services: Services) -> bool:
         services.runs.close(seen.run.run_id)
         return False
     try:
+        if isinstance(step, Hold):
+            act(step, seen, services)
+            return hold(seen, step.reason, services)
         if _needs_lease(step, seen):
             return _act_under_lease(seen.run, services)
         act(step, seen, services)
+    except errors.QuotaExceeded as error:  # other runs of the account have what this one needs: it waits its turn
+        services.log.warning("a quota of the account is used up", extra={"why": error.message})
+        return hold(seen, error.message, services)
     except FOR_EVER as error:  # the same call would fail again, so the run ends here, and says why
         services.log.exception("a step cannot be taken")
         finish(seen, "failed", error.message, services)

@@ -1,7 +1,8 @@
 """What the next step of a run is. Pure: an observation goes in, one step comes out.
 
-observation ──▶ decide ──▶ Pin, Inspect, StartTuning, StopTuning, RecordTuning, StartTraining, StopTraining,
-                           Select, Deploy, DeleteEndpoint, RecordDeployment, Finish, WriteReport, Close, or Wait
+observation ──▶ decide ──▶ Pin, Inspect, EstimateCost, Reserve, Hold, StartTuning, StopTuning, RecordTuning,
+                           StartTraining, StopTraining, Select, Deploy, DeleteEndpoint, RecordDeployment, Finish,
+                           WriteReport, Settle, Close, or Wait
 """
 
 from __future__ import annotations
@@ -17,13 +18,18 @@ from chalicelib.steps import (
     DeleteEndpoint,
     Deploy,
     Endpoint,
+    EstimateCost,
     Finish,
+    Hold,
     Inspect,
     Observation,
     Pin,
     RecordDeployment,
     RecordTuning,
+    Reserve,
+    Room,
     Select,
+    Settle,
     StartTraining,
     StartTuning,
     Step,
@@ -99,9 +105,17 @@ def _decide_ended(seen: Observation, result: dict[str, Any]) -> Step:
     ended_ago = seen.now - datetime.fromisoformat(result["ended_at"])
     if result["status"] == "stopped" and ended_ago < timedelta(seconds=CLAIM_SECONDS):
         return Wait("a look that began before the stop may still be under way")
+    if (seen.tuning or seen.training) and _is_under_way(seen):
+        return Wait("a job of the stopped run is still stopping")
+    if seen.run.cost and "settlement.json" not in seen.files:
+        return Settle()
     if find_due_notices(seen) and ended_ago < NOTICE_LIMIT:
         return Wait("a notification could not be sent yet")
     return Close()
+
+
+def _is_under_way(seen: Observation) -> bool:
+    return any(job is not None and job.status in UNDER_WAY for job in (seen.tuning, seen.training))
 
 
 def _decide_stop(seen: Observation) -> Step:
@@ -110,7 +124,7 @@ def _decide_stop(seen: Observation) -> Step:
     if seen.stage == "training" and seen.training and seen.training.status in UNDER_WAY:
         return StopTraining() if seen.training.status == "InProgress" else Wait("the training job is stopping")
     by = (seen.stop or {}).get("by") or "a person"
-    return _finish(seen, "stopped", f"Stopped by {by} while {seen.stage}.")
+    return _finish(seen, "stopped", f"Stopped by {by} while {seen.status}.")
 
 
 def _decide_checks(seen: Observation) -> Step:
@@ -121,7 +135,21 @@ def _decide_checks(seen: Observation) -> Step:
             return _finish(seen, "failed", f"The dataset could not be checked within {CHECK_LIMIT}: is it too large?")
         return Inspect() if "input/" in seen.files else Pin()
     problems = seen.dataset["problems"]
-    return _finish(seen, "rejected", explain_problems(problems)) if problems else StartTuning()
+    return _finish(seen, "rejected", explain_problems(problems)) if problems else _decide_start(seen)
+
+
+def _decide_start(seen: Observation) -> Step:
+    """The run begins once its cost is known, within its budget, and reserved within the month's cap."""
+    if seen.run.cost is None:
+        return EstimateCost()
+    if seen.run.cost.get("problem"):
+        return _finish(seen, "rejected", seen.run.cost["problem"])
+    room = seen.room or Room(granted=True)
+    if room.granted:
+        return StartTuning()
+    if room.refused:
+        return _finish(seen, "rejected", room.refused)
+    return Hold(room.obstacle) if room.obstacle else Reserve()
 
 
 def explain_problems(problems: list[Any]) -> str:
@@ -165,6 +193,8 @@ def describe_trial(trial: Trial) -> dict[str, Any]:
         "reason": trial.reason,
         "started_at": trial.started_at.isoformat() if trial.started_at else None,
         "ended_at": trial.ended_at.isoformat() if trial.ended_at else None,
+        "billable_seconds": trial.billable_seconds,
+        "instance_type": trial.instance_type,
     }
 
 
@@ -172,15 +202,18 @@ def _decide_training(seen: Observation) -> Step:
     assert seen.tuned is not None
     training = seen.training
     if training is None:
-        return StartTraining(seen.tuned["best"]["hyperparameters"])
+        return StartTraining(seen.tuned["best"]["hyperparameters"], types=seen.training_types)
     if training.status == FOREIGN:
-        return _finish(seen, "failed", _explain_foreign("training", seen.run.training_job))
+        return _finish(seen, "failed", _explain_foreign("training", training.name))
+    if training.is_out_of_capacity and seen.training_types:
+        return StartTraining(seen.tuned["best"]["hyperparameters"], training.number + 1, seen.training_types)
     if training.status in UNDER_WAY:
         return Wait("the training job is running")
     if training.status in ("Completed", "Stopped"):
-        return Select(select_model(seen.run, seen.tuned["best"], seen.trial_evaluation, training.evaluation))
+        of_both = (seen.trial_evaluation, training.evaluation)
+        return Select(select_model(seen.run, seen.tuned["best"], *of_both, training.name))
     why = training.reason or "SageMaker gives no reason"
-    return _finish(seen, "failed", f"The training job {seen.run.training_job} is {training.status}: {why}")
+    return _finish(seen, "failed", f"The training job {training.name} is {training.status}: {why}")
 
 
 def _explain_foreign(kind: str, name: str) -> str:
@@ -188,7 +221,11 @@ def _explain_foreign(kind: str, name: str) -> str:
 
 
 def select_model(
-    run: Run, best: dict[str, Any], of_trial: dict[str, Any] | None, of_training: dict[str, Any] | None
+    run: Run,
+    best: dict[str, Any],
+    of_trial: dict[str, Any] | None,
+    of_training: dict[str, Any] | None,
+    training: str | None = None,
 ) -> dict[str, Any]:
     """decision.json: the training's model ships, unless it is worse than the best trial's by over one standard error.
 
@@ -205,7 +242,7 @@ def select_model(
         why = f"The training reached {value:.4f}, the best trial {trial_value:.4f}: worse by more than {error:.4f}."
     else:
         ships, why = "training", f"The training reached {value:.4f}, within one standard error or better."
-    job = run.training_job if ships == "training" else best["name"]
+    job = (training or run.training_job) if ships == "training" else best["name"]
     return {
         "format": 1,
         "ships": ships,

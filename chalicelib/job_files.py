@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from chalicelib.runs import Run
+from chalicelib.runs import Run, find_run_of_training
 from chalicelib.services import Services
 
 # By the name under which each is told.
@@ -52,7 +52,8 @@ def describe_jobs(run_id: str, services: Services) -> dict[str, Any]:
     """
     run = services.runs.get(run_id)
     decision = services.runs.read_file(run_id, "decision.json") or {}
-    evaluated = decision.get("training_job_name") or run.training_job
+    training = _find_training(run, services)
+    evaluated = decision.get("training_job_name") or training
 
     def read(job: str, name: str) -> dict[str, Any] | None:
         return services.runs.read_file(run_id, f"jobs/{job}/{name}")
@@ -60,13 +61,19 @@ def describe_jobs(run_id: str, services: Services) -> dict[str, Any]:
     return {
         "job": evaluated,
         "evaluation": read(evaluated, "evaluation.json"),
-        **{told: read(run.training_job, name) for told, name in DOCUMENTS.items()},
-        "profiler_rules": _read_profiler_reports(run, services),
+        **{told: read(training, name) for told, name in DOCUMENTS.items()},
+        "profiler_rules": _read_profiler_reports(run, training, services),
     }
 
 
-def _read_profiler_reports(run: Run, services: Services) -> dict[str, Any]:
+def _find_training(run: Run, services: Services) -> str:
+    """The last training's job, whichever try it is: one for which AWS had no machine has written nothing."""
+    names = (name.rstrip("/") for name in services.bucket.list_names(f"{run.folder}jobs/"))
+    return next((name for name in names if find_run_of_training(name) == run.run_id), run.training_job)
+
+
+def _read_profiler_reports(run: Run, training: str, services: Services) -> dict[str, Any]:
     """The profiler's reports by rule."""
-    inner = f"jobs/{run.training_job}/{PROFILER_REPORTS}"
+    inner = f"jobs/{training}/{PROFILER_REPORTS}"
     names = [name for name in services.bucket.list_names(f"{run.folder}{inner}") if name.endswith(".json")]
     return {name.removesuffix(".json"): services.runs.read_file(run.run_id, f"{inner}{name}") for name in names}

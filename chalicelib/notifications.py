@@ -55,13 +55,22 @@ def build_detail(notice: str, seen: Observation) -> dict[str, Any]:
         detail["problems"] = [
             each if isinstance(each, dict) else {"message": str(each)} for each in seen.dataset["problems"]
         ]
+    if cost := describe_cost(seen):
+        detail["cost"] = cost
     names = {
         "Tuning Started": {"tuning_job": run.run_id},
-        "Training Started": {"training_job": run.training_job},
+        "Training Started": {"training_job": seen.training.name if seen.training else run.training_job},
         "Deployment Started": {"model": run.run_id, "endpoint": run.endpoint},
         "Model Deployed": {"model": run.run_id, "endpoint": run.endpoint},
     }
     return detail | names.get(notice, {})
+
+
+def describe_cost(seen: Observation) -> dict[str, Any]:
+    """What is known of the run's cost: expected and worst, and what was spent once it has ended."""
+    cost = (seen.result or {}).get("cost") or seen.run.cost or {}
+    told = {name: cost.get(name) for name in ("expected_usd", "worst_usd", "spent_usd")}
+    return {name: value for name, value in told.items() if value is not None}
 
 
 def build_subject(notice: str, run: Run) -> str:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from chalicelib.decisions import UNDER_WAY
+from chalicelib.ledgers import see_room
 from chalicelib.runs import Run
 from chalicelib.sagemaker import Kind
 from chalicelib.services import Services
@@ -19,10 +21,15 @@ def observe(run: Run, services: Services) -> Observation:
         return services.runs.read_file(run.run_id, name) if name in files else None
 
     seen: dict[str, Any] = {"dataset": read("dataset.json"), "stop": read("stop.json"), "result": read("result.json")}
+    if run.cost is None and seen["dataset"]:
+        run = services.runs.get(run.run_id)  # the cost is added to it once the dataset was checked
+    seen["waiting"] = None if seen["result"] else read("waiting.json")
     # A run that a person stopped is looked at for a while longer: a job may have been launched at the same moment.
     is_over = bool(seen["result"]) and seen["result"]["status"] != "stopped"
     if not is_over and "dataset.json" in files and "tuning.json" not in files:
         seen["tuning"] = see_tuning(run, services)
+        if seen["tuning"] is None and not seen["result"] and run.cost and not run.cost.get("problem"):
+            seen["room"] = see_room(run, services)
     if not is_over and "tuning.json" in files and "decision.json" not in files:
         seen["tuned"] = read("tuning.json")
         seen["training"] = see_training(run, services)
@@ -54,13 +61,21 @@ def _is_of(run: Run, job: dict[str, Any]) -> bool:
     return bool(job.get("OutputDataConfig", {}).get("S3OutputPath", "").startswith(run.uri))
 
 
-def see_trials(run: Run, services: Services) -> tuple[Trial, ...]:
-    """The tuning job's own children, oldest first."""
-    return tuple(_read_trial(each) for each in services.sagemaker.list_trials(run.run_id))
+def see_trials(run: Run, services: Services, *, most: int | None = None) -> tuple[Trial, ...]:
+    """The tuning job's own children, oldest first. What is billed for each only its own description tells.
+
+    That is a call for each trial that has begun: no more than `most` of them are made, for the newest ones last.
+    """
+    listed = services.sagemaker.list_trials(run.run_id)
+    begun = [each["TrainingJobName"] for each in listed if each.get("TrainingStartTime")][:most]
+    details = {name: services.sagemaker.describe(Kind.TRAINING_JOB, name) or {} for name in begun}
+    return tuple(_read_trial(each, details.get(each["TrainingJobName"], {})) for each in listed)
 
 
-def _read_trial(job: dict[str, Any]) -> Trial:
+def _read_trial(job: dict[str, Any], detail: dict[str, Any]) -> Trial:
     return Trial(
+        billable_seconds=detail.get("BillableTimeInSeconds"),
+        instance_type=detail.get("ResourceConfig", {}).get("InstanceType"),
         name=job["TrainingJobName"],
         status=job["TrainingJobStatus"],
         hyperparameters=dict(job["TunedHyperParameters"]),
@@ -72,16 +87,44 @@ def _read_trial(job: dict[str, Any]) -> Trial:
 
 
 def see_training(run: Run, services: Services) -> Training | None:
-    """The run's training job, with its evaluation once it has ended; None where there is none yet."""
-    job = services.sagemaker.describe(Kind.TRAINING_JOB, run.training_job)
-    if job is None:
+    """The run's training job, with its evaluation once it has ended; None where there is none yet.
+
+    Where AWS had no machine for a try, and another was made on the next instance type, that one counts.
+    """
+    tries = see_trainings(run, services)
+    if not tries:
         return None
+    last = tries[-1]
+    is_over = last.status not in (*UNDER_WAY, FOREIGN)
+    return replace(last, evaluation=read_evaluation(run, last.name, services) if is_over else None)
+
+
+def see_trainings(run: Run, services: Services) -> list[Training]:
+    """Every try of the last training: one more than those for which AWS had no machine."""
+    tries: list[Training] = []
+    while not tries or tries[-1].is_out_of_capacity:
+        number = len(tries) + 1
+        job = services.sagemaker.describe(Kind.TRAINING_JOB, run.name_training(number))
+        if job is None:
+            break
+        tries.append(_read_training(run, job, number))
+    return tries
+
+
+def _read_training(run: Run, job: dict[str, Any], number: int) -> Training:
+    name = run.name_training(number)
     if not _is_of(run, job):
-        return Training(FOREIGN)
-    status = job["TrainingJobStatus"]
-    evaluation = None if status in UNDER_WAY else read_evaluation(run, run.training_job, services)
-    times = (job.get("TrainingStartTime"), job.get("TrainingEndTime"))
-    return Training(status, job.get("FailureReason"), evaluation, *times)
+        return Training(FOREIGN, name=name, number=number)
+    return Training(
+        status=job["TrainingJobStatus"],
+        reason=job.get("FailureReason"),
+        started_at=job.get("TrainingStartTime"),
+        ended_at=job.get("TrainingEndTime"),
+        name=name,
+        number=number,
+        billable_seconds=job.get("BillableTimeInSeconds"),
+        instance_type=job.get("ResourceConfig", {}).get("InstanceType"),
+    )
 
 
 def read_evaluation(run: Run, job: str, services: Services) -> dict[str, Any] | None:

@@ -43,7 +43,9 @@ WHOLE: Schema = {"type": "integer"}
 TIME: Schema = {"type": "string", "format": "date-time"}
 ANY_OBJECT: Schema = {"type": "object"}
 STATUS: Schema = {"type": "string", "enum": [*ON_ITS_WAY, *ENDED]}
-REASON = _or_null(TEXT) | {"description": "Why the run is not on its way; null while it is, and where it is deployed."}
+REASON = _or_null(TEXT) | {
+    "description": "Why the run is not on its way, or what it waits for; null while it goes on, and once deployed."
+}
 PREDICTION = _object("class probability", **{"class": TEXT, "probability": NUMBER})
 TRIAL = _object(
     "name status hyperparameters objective",
@@ -54,6 +56,23 @@ TRIAL = _object(
     reason=_or_null(TEXT),
     started_at=_or_null(TIME),
     ended_at=_or_null(TIME),
+    billable_seconds=_or_null(NUMBER),
+    instance_type=_or_null(TEXT),
+)
+COST = _object(
+    "expected_usd worst_usd spent_usd",
+    expected_usd=_or_null(NUMBER) | {"description": "Before the run began; null where a price is missing."},
+    worst_usd=_or_null(NUMBER) | {"description": "What its time limits let it cost at most."},
+    spent_usd=_or_null(NUMBER) | {"description": "So far, by the billable seconds of its jobs."},
+    refined_usd=_or_null(NUMBER) | {"description": "What it is expected to cost by the trials that have ended."},
+    budget_usd=_or_null(NUMBER),
+    prices_date=_or_null(TEXT),
+    region=TEXT,
+    spot={"type": "boolean"},
+    unknown=_or_null(TEXT) | {"description": "Why nothing is known of its cost."},
+    jobs=ANY_OBJECT,
+    limits=ANY_OBJECT,
+    endpoint=ANY_OBJECT | {"description": "What the endpoint costs, as a rate: it is in none of the sums."},
 )
 LISTED_RUN = _object(
     "run_id dataset status reason created_at",
@@ -108,6 +127,7 @@ ANSWERS: Mapping[str, tuple[Schema, tuple[int, ...]]] = {
             ended_at=_or_null(TIME),
             seconds=NUMBER,
             billable_seconds=NUMBER,
+            cost=_or_null(COST),
             recipe=ANY_OBJECT,
             dataset_report=_or_null(ANY_OBJECT),
             trials=_list(TRIAL),

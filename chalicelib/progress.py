@@ -6,16 +6,18 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from chalicelib.billing import meter, tell_training
 from chalicelib.decisions import describe_trial
 from chalicelib.errors import BadRequest
-from chalicelib.observing import observe, see_training, see_trials
+from chalicelib.observing import observe, see_trainings, see_trials
 from chalicelib.runs import Run
 from chalicelib.services import Services
-from chalicelib.steps import Observation
+from chalicelib.steps import Observation, Training
 
 PAGE = 50
 MAX_PAGE = 200
 REPORT_SECONDS = 3600
+MAX_LOOKED_AT = 20  # trials of a running tuning whose own descriptions are read at each look
 
 
 def list_runs(limit: str | None, after: str | None, services: Services) -> dict[str, Any]:
@@ -28,22 +30,24 @@ def list_runs(limit: str | None, after: str | None, services: Services) -> dict[
 
 def describe_run(run_id: str, services: Services) -> dict[str, Any]:
     """A run's status, its trials so far, the best one, metrics when it is done, and times. Raises RunNotFound."""
-    run = services.runs.get(run_id)
-    seen = observe(run, services)
+    seen = observe(services.runs.get(run_id), services)
+    run = seen.run
     tuned = seen.tuned or services.runs.read_file(run_id, "tuning.json")
     trials = tuned["trials"] if tuned else _list_trials(run, seen, services)
     result = seen.result or {}
-    training = _describe_training(seen, services)
+    tries = see_trainings(run, services) if "tuning.json" in seen.files else []
+    training = _describe_training(tries)
     return {
         "run_id": run.run_id,
         "dataset": run.dataset,
         "status": seen.status,
-        "reason": result.get("reason"),
+        "reason": result.get("reason") or seen.wait_reason,
         "attempt": run.attempt,
         "created_at": run.created_at,
         "ended_at": result.get("ended_at"),
         "seconds": result.get("seconds") or _count_seconds(seen),
         "billable_seconds": count_billable_seconds([*trials, *([training] if training else [])], seen.now),
+        "cost": meter(run, seen.dataset, trials, [tell_training(each) for each in tries], services),
         "recipe": run.recipe or {},
         "dataset_report": seen.dataset,
         "trials": trials,
@@ -59,7 +63,7 @@ def describe_run(run_id: str, services: Services) -> dict[str, Any]:
 def _list_trials(run: Run, seen: Observation, services: Services) -> list[dict[str, Any]]:
     """The trials of a tuning job that is running, or that ended without a best one."""
     began = seen.tuning is not None or "tuning" in (seen.result or {}).get("reached", [])
-    return [describe_trial(trial) for trial in see_trials(run, services)] if began else []
+    return [describe_trial(trial) for trial in see_trials(run, services, most=MAX_LOOKED_AT)] if began else []
 
 
 def _find_best(trials: list[dict[str, Any]]) -> dict[str, Any] | None:
@@ -68,18 +72,11 @@ def _find_best(trials: list[dict[str, Any]]) -> dict[str, Any] | None:
     return {name: best[name] for name in ("name", "objective", "hyperparameters")} if best else None
 
 
-def _describe_training(seen: Observation, services: Services) -> dict[str, Any] | None:
-    began = "tuning.json" in seen.files
-    training = seen.training or (see_training(seen.run, services) if began else None)
-    if training is None:
+def _describe_training(tries: Sequence[Training]) -> dict[str, Any] | None:
+    """The last try of the final training; None where there was none yet."""
+    if not tries:
         return None
-    return {
-        "name": seen.run.training_job,
-        "status": training.status,
-        "reason": training.reason,
-        "started_at": training.started_at.isoformat() if training.started_at else None,
-        "ended_at": training.ended_at.isoformat() if training.ended_at else None,
-    }
+    return {"status": tries[-1].status, "reason": tries[-1].reason, **tell_training(tries[-1])}
 
 
 def _describe_endpoint(run: Run, seen: Observation) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from typing import Any
 
 from chalicelib.aws_debugger import build_debugger_blocks
 from chalicelib.instances import has_gpu
+from chalicelib.plans import RETRIES, read_limits
 from chalicelib.recipes import Choices, LogRange, Recipe
 from chalicelib.runs import Run
 from chalicelib.settings import Settings
@@ -25,7 +26,6 @@ SPLIT_METRICS = {
 NUMBER = "([-+0-9.eE]+)"
 NOT_IN_TAG = re.compile(r"[^\w .:/=+\-@]")
 OURS_TO_DROP = "_tuning_objective_metric"  # SageMaker adds it to each trial's hyperparameters
-RETRIES = 2
 HEALTH_CHECK_SECONDS = 600
 SERVER = {"SAGEMAKER_PROGRAM": "inference.py", "SAGEMAKER_SUBMIT_DIRECTORY": "/opt/ml/model/code"}
 
@@ -52,7 +52,7 @@ def build_tuning_request(run: Run, recipe: Recipe, settings: Settings) -> Reques
     limits = {
         "MaxNumberOfTrainingJobs": recipe.trials,
         "MaxParallelTrainingJobs": recipe.parallel_trials,
-        "MaxRuntimeInSeconds": recipe.max_runtime_seconds.tuning,
+        "MaxRuntimeInSeconds": read_limits(run, recipe).tuning,
     }
     fixed, ranges = split_ranges(recipe)
     config: Request = {
@@ -67,7 +67,7 @@ def build_tuning_request(run: Run, recipe: Recipe, settings: Settings) -> Reques
         resource = {"MinResource": 1, "MaxResource": recipe.epochs}
         config["StrategyConfig"] = {"HyperbandStrategyConfig": resource}
     instance_type = (recipe.instance_types.trial or settings.trial_instance_types)[0]
-    definition = _describe_job(run, settings, instance_type, recipe.max_runtime_seconds.trial) | {
+    definition = _describe_job(run, settings, instance_type, read_limits(run, recipe).trial) | {
         "StaticHyperParameters": _build_hyperparameters(run, recipe, settings, profile=False) | fixed,
         "RetryStrategy": {"MaximumRetryAttempts": RETRIES},
     }
@@ -79,17 +79,28 @@ def build_tuning_request(run: Run, recipe: Recipe, settings: Settings) -> Reques
     }
 
 
-def build_training_request(run: Run, recipe: Recipe, settings: Settings, best: dict[str, str]) -> Request:
-    """CreateTrainingJob for the profiled training, with the hyperparameters of the best trial."""
+def build_training_request(
+    run: Run,
+    recipe: Recipe,
+    settings: Settings,
+    best: dict[str, str],
+    *,
+    number: int = 1,
+    instance_type: str | None = None,
+) -> Request:
+    """CreateTrainingJob for the profiled training, with the hyperparameters of the best trial.
+
+    `number` is that of the try, and `instance_type` its machine: where AWS had none, the next try is on another.
+    """
     fixed, _ = split_ranges(recipe)
     tuned = {name: value for name, value in best.items() if name != OURS_TO_DROP}
-    instance_type = (recipe.instance_types.training or settings.training_instance_types)[0]
-    job = _describe_job(run, settings, instance_type, recipe.max_runtime_seconds.training)
+    instance_type = instance_type or (recipe.instance_types.training or settings.training_instance_types)[0]
+    job = _describe_job(run, settings, instance_type, read_limits(run, recipe).training)
     return (
         job
         | build_debugger_blocks(run, settings)
         | {
-            "TrainingJobName": run.training_job,
+            "TrainingJobName": run.name_training(number),
             "HyperParameters": _build_hyperparameters(run, recipe, settings, profile=True) | fixed | tuned,
             "RetryStrategy": {"MaximumRetryAttempts": RETRIES},
             "Tags": build_tags(run, settings),

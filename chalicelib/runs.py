@@ -23,7 +23,8 @@ from chalicelib.settings import Settings
 DATASETS = "datasets/"
 MAX_RUN_ID = 32  # a tuning job's name
 MAX_ENDPOINT = 63
-ON_ITS_WAY = ("checking", "tuning", "training", "deploying")
+ON_ITS_WAY = ("checking", "waiting", "tuning", "training", "deploying")
+WAITING = "waiting"
 ENDED = ("deployed", "rejected", "failed", "stopped", "superseded")
 KEYS_OF_RUN = len(ON_ITS_WAY) + 1  # in the list: a key for each stage and one for the end
 LATEST = 10**13  # milliseconds; time counted down from here makes the newest run the first key
@@ -36,7 +37,7 @@ class Run:
 
     `recipe` is the recipe as it was when the attempt began, every default filled in; it is None where the file was
     wrong, and `recipe_error` says how. `source` is the object that is copied to the run's input: {key, version,
-    etag}. Times are ISO 8601, UTC.
+    etag}. `cost` is added once, when the dataset was checked: what `costs.estimate` says. Times are ISO 8601, UTC.
     """
 
     run_id: str
@@ -54,11 +55,16 @@ class Run:
     recipe: dict[str, Any] | None = None
     recipe_etag: str | None = None
     recipe_error: str | None = None
+    cost: dict[str, Any] | None = None
     format: int = 1
 
     @property
     def training_job(self) -> str:
-        return f"{self.run_id}-train"
+        return self.name_training(1)
+
+    def name_training(self, number: int) -> str:
+        """The name of the last training's job, or of its second, third try on the next instance type."""
+        return f"{self.run_id}-train" if number == 1 else f"{self.run_id}-{number}-train"
 
     @property
     def folder(self) -> str:
@@ -73,6 +79,12 @@ class Run:
     def order(self) -> tuple[str, str]:
         """Of two runs of a dataset, the newer one has the greater order."""
         return (self.created_at, self.run_id)
+
+
+def find_run_of_training(job: str) -> str | None:
+    """The run whose last training has this name, whichever try it is; None for another job's name."""
+    found = re.fullmatch(r"(.+?)(?:-[2-9])?-train", job)
+    return found[1] if found else None
 
 
 def slugify(name: str, length: int) -> str:
@@ -139,6 +151,13 @@ class Runs:
         self.bucket.write(f"active/{run.run_id}", to_json({"dataset": run.dataset}))
         return self.write_file(run.run_id, "run.json", asdict(run))
 
+    def add_cost(self, run_id: str, cost: dict[str, Any]) -> None:
+        """Add to run.json what the run will cost. The first one stands: its limits are those of the run's requests."""
+        stored = self.bucket.read(f"runs/{run_id}/run.json")
+        document = stored.as_json() if stored else {}
+        if stored and document.get("cost") is None:
+            self.bucket.replace(f"runs/{run_id}/run.json", to_json(document | {"cost": cost}), stored.etag)
+
     def list_files(self, run_id: str) -> set[str]:
         """The names of the files right in the run's folder, and of its notices as `notices/NAME`."""
         folder = f"runs/{run_id}/"
@@ -172,6 +191,14 @@ class Runs:
         """Make the run appear in the list with this status. Doing it again changes nothing."""
         parts = [_count_down(run.created_at), run.run_id, _fit(run.dataset), f"{_rank(status)}-{status}"]
         self.bucket.write("/".join(["index", *parts, *([_fit(reason)] if reason else [])]))
+
+    def clear_waiting(self, run: Run, reason: str | None) -> None:
+        """Take a wait that is over out of the list, other than the one with this reason."""
+        prefix = "/".join(["index", _count_down(run.created_at), run.run_id, _fit(run.dataset), f"{_rank(WAITING)}-"])
+        current = f"{prefix}{WAITING}/{_fit(reason)}" if reason else ""
+        for entry in self.bucket.list_entries(prefix):
+            if entry.key != current:
+                self.bucket.delete(entry.key)
 
     def list_all(self, limit: int, after: str = "") -> tuple[list[dict[str, Any]], str | None]:
         """The runs, newest first, as {run_id, dataset, status, reason, created_at}, and where the next page begins.
@@ -209,6 +236,11 @@ def _count_down(created_at: str) -> str:
 
 
 def _rank(status: str) -> int:
+    """The later one of two statuses has the greater rank. A run may wait before each launch: while it does, it ranks
+    above all that is on its way, and the key is taken away once it goes on.
+    """
+    if status == WAITING:
+        return 8
     return ON_ITS_WAY.index(status) if status in ON_ITS_WAY else 9
 
 

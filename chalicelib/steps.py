@@ -8,12 +8,16 @@ from typing import Any
 
 from chalicelib.runs import Run
 
+CAPACITY_ERROR = "CapacityError"  # in the reason of a job for which AWS had no machine of its type
 FOREIGN = "Foreign"  # the status of a job that has this run's name and is not of this run
 
 
 @dataclass(frozen=True)
 class Trial:
-    """A training job of the tuning job. `objective` is None where none was measured."""
+    """A training job of the tuning job. `objective` is None where none was measured.
+
+    `billable_seconds` and `instance_type` are None of a job that was not looked at by itself.
+    """
 
     name: str
     status: str
@@ -22,6 +26,8 @@ class Trial:
     reason: str | None = None
     started_at: datetime | None = None
     ended_at: datetime | None = None
+    billable_seconds: float | None = None
+    instance_type: str | None = None
 
 
 @dataclass(frozen=True)
@@ -36,13 +42,34 @@ class Tuning:
 
 @dataclass(frozen=True)
 class Training:
-    """The profiled training job, and what it wrote of itself."""
+    """The profiled training job, and what it wrote of itself. `number` is that of the try: one an instance type."""
 
     status: str
     reason: str | None = None
     evaluation: dict[str, Any] | None = None
     started_at: datetime | None = None
     ended_at: datetime | None = None
+    name: str = ""
+    number: int = 1
+    billable_seconds: float | None = None
+    instance_type: str | None = None
+
+    @property
+    def is_out_of_capacity(self) -> bool:
+        """Whether it never ran, since AWS had no machine of its type."""
+        return self.status == "Failed" and CAPACITY_ERROR in (self.reason or "")
+
+
+@dataclass(frozen=True)
+class Room:
+    """Whether the stage's monthly cap leaves room for a run: `granted` where it has its reservation already.
+
+    `obstacle` is what it waits for, and `refused` why no month will ever have room for it.
+    """
+
+    granted: bool = False
+    obstacle: str | None = None
+    refused: str | None = None
 
 
 @dataclass(frozen=True)
@@ -60,7 +87,7 @@ class Observation:
     """All that decides a run's next step. What a stage does not need is not looked at, and stays None.
 
     `files` are the names in the run's folder. `tuned` is tuning.json and `trial_evaluation` what its best trial wrote.
-    `rival` is a newer run of the dataset that the endpoint is on, or on its way to.
+    `rival` is a newer run of the dataset that the endpoint is on, or on its way to. `room` is told before the tuning.
     """
 
     run: Run
@@ -73,6 +100,8 @@ class Observation:
     trial_evaluation: dict[str, Any] | None = None
     endpoint: Endpoint | None = None
     rival: str | None = None
+    room: Room | None = None
+    waiting: dict[str, Any] | None = None
     stop: dict[str, Any] | None = None
     result: dict[str, Any] | None = None
 
@@ -87,7 +116,31 @@ class Observation:
 
     @property
     def status(self) -> str:
-        return str(self.result["status"]) if self.result else self.stage
+        if self.result:
+            return str(self.result["status"])
+        return "waiting" if self.wait_reason else self.stage
+
+    @property
+    def next_launch(self) -> str | None:
+        """What is to be launched next on AWS's side; None while something runs."""
+        if "decision.json" in self.files:
+            return None if self.requested else "deploying"
+        if "tuning.json" in self.files:
+            return "training" if self.training is None or self.training.is_out_of_capacity else None
+        return None if self.tuning else "tuning"
+
+    @property
+    def wait_reason(self) -> str | None:
+        """What a run waits for: the month's cap, or a quota of the account. An earlier launch's wait is over."""
+        waiting = self.waiting or {}
+        return waiting.get("reason") if not self.result and waiting.get("for") == self.next_launch else None
+
+    @property
+    def training_types(self) -> tuple[str, ...]:
+        """The instance types of the last training that are left to try; empty where the run pinned none."""
+        pinned = tuple((self.run.cost or {}).get("instance_types", {}).get("training", ()))
+        used = self.training.instance_type if self.training else None
+        return pinned[pinned.index(used) + 1 :] if used in pinned else pinned
 
     @property
     def requested(self) -> bool:
@@ -110,6 +163,23 @@ class Inspect:
 
 
 @dataclass(frozen=True)
+class EstimateCost:
+    """Write down what the run will cost, and the time limits that keep it within its budget."""
+
+
+@dataclass(frozen=True)
+class Reserve:
+    """Reserve the run's worst case in the month's ledger."""
+
+
+@dataclass(frozen=True)
+class Hold:
+    """Write down what the run waits for; the sweep looks again."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
 class StartTuning:
     """Create the tuning job."""
 
@@ -128,9 +198,14 @@ class RecordTuning:
 
 @dataclass(frozen=True)
 class StartTraining:
-    """Create the training job with the best trial's hyperparameters."""
+    """Create the training job with the best trial's hyperparameters, on the first of `types` that can be had.
+
+    `number` is that of the try. Without types the settings' hold.
+    """
 
     best: dict[str, str]
+    number: int = 1
+    types: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -172,6 +247,11 @@ class Finish:
 
 
 @dataclass(frozen=True)
+class Settle:
+    """Write down what the run has cost, and give back what it had reserved beyond that."""
+
+
+@dataclass(frozen=True)
 class WriteReport:
     """Write the run's report: the job's own, with the verdict filled in."""
 
@@ -191,6 +271,9 @@ class Wait:
 Step = (
     Pin
     | Inspect
+    | EstimateCost
+    | Reserve
+    | Hold
     | StartTuning
     | StopTuning
     | RecordTuning
@@ -201,6 +284,7 @@ Step = (
     | DeleteEndpoint
     | RecordDeployment
     | Finish
+    | Settle
     | WriteReport
     | Close
     | Wait

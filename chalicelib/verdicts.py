@@ -26,7 +26,7 @@ PAGE = """<!doctype html>
 class Story:
     """What a run's folder tells of it; None is a file that is not there. `trials` are told as the routes tell them.
 
-    `best` are the hyperparameters that won, `evaluation` is the shipped model's; times are in seconds.
+    `best` are the hyperparameters that won, `evaluation` is the shipped model's, `cost` the run's; times are seconds.
     """
 
     result: Mapping[str, Any]
@@ -36,6 +36,7 @@ class Story:
     decision: Mapping[str, Any] | None = None
     evaluation: Mapping[str, Any] | None = None
     training_seconds: int | None = None
+    cost: Mapping[str, Any] | None = None
 
 
 def find_interval(accuracy: float, images: int) -> tuple[float, float]:
@@ -93,7 +94,16 @@ def _tell_cost(story: Story) -> list[str]:
         return []
     jobs = f"{len(story.trials)} trial{'s' if len(story.trials) != 1 else ''}"
     jobs += " and the final training" if story.training_seconds else ""
-    return [f"It took {jobs}: {seconds:,} billable seconds."]
+    return [f"It took {jobs}: {seconds:,} billable seconds{_tell_dollars(story.cost or {})}."]
+
+
+def _tell_dollars(cost: Mapping[str, Any]) -> str:
+    if cost.get("spent_usd") is None:
+        return ""
+    told = f", ${cost['spent_usd']:,.2f}"
+    if cost.get("expected_usd") is None:
+        return told
+    return f"{told} (${cost['expected_usd']:,.2f} were expected, ${cost['worst_usd']:,.2f} the most it could cost)"
 
 
 def _tell_end(story: Story) -> str:

@@ -90,6 +90,8 @@ export function moment(iso) {
 }
 
 export const ON_ITS_WAY = ["checking", "tuning", "training", "deploying"];
+/** Whether a run has not ended: one that waits for room or for a quota goes on by itself. */
+export const isOnItsWay = (status) => status === "waiting" || ON_ITS_WAY.includes(status);
 
 export function pill(status) {
   return h("span", { class: `pill ${status}` }, status);

@@ -2,7 +2,7 @@
 
 import { ask, part, poll } from "./api.js";
 import { lines, spark } from "./charts.js";
-import { callout, duration, findings, h, live, moment, ON_ITS_WAY, percent, pill, say, section, short, table, tiles } from "./dom.js";
+import { callout, duration, findings, h, isOnItsWay, live, moment, ON_ITS_WAY, percent, pill, say, section, short, table, tiles } from "./dom.js";
 import { showFindings } from "./findings.js";
 
 const MEASURES = [
@@ -19,10 +19,11 @@ const ENDING = {
   superseded: "A newer upload took this run's place",
 };
 
-const isOver = (run) => !ON_ITS_WAY.includes(run.status);
+const isOver = (run) => !isOnItsWay(run.status);
 
 /** How far a run came: the index in ON_ITS_WAY of the stage it is in, or ended in. */
 function reach(run) {
+  if (run.status === "waiting") return run.decision ? 3 : run.trials.length ? 2 : 1;
   if (!isOver(run)) return ON_ITS_WAY.indexOf(run.status);
   if (run.status === "deployed") return ON_ITS_WAY.length;
   if (run.decision) return 3;
@@ -40,6 +41,13 @@ function stages(run) {
   }));
 }
 
+/** The meter: what was spent, beside what was expected and what the time limits allow at most. */
+function cost({ spent_usd: spent, expected_usd: first, refined_usd: refined, worst_usd: worst }, over) {
+  if (first === null) return ["Cost", "unknown"];
+  const told = over ? `expected $${first.toFixed(2)}` : `of $${(refined ?? first).toFixed(2)} expected, $${worst.toFixed(2)} at most`;
+  return ["Cost", spent === null ? "unknown" : `$${spent.toFixed(2)}`, told];
+}
+
 function progress(run) {
   const wanted = run.recipe.trials;
   const done = run.trials.filter((trial) => trial.ended_at).length;
@@ -49,6 +57,7 @@ function progress(run) {
     run.metrics?.test && ["Test accuracy", percent(run.metrics.test.accuracy), run.metrics.test.images && `${run.metrics.test.images} images`],
     ["Time", duration(run.seconds)],
     ["Billable", duration(run.billable_seconds), isOver(run) ? null : "so far"],
+    run.cost && cost(run.cost, isOver(run)),
   ]);
 }
 
@@ -147,6 +156,7 @@ export function confirmBox(title, text, yes) {
 }
 
 function drawReason(run) {
+  if (run.status === "waiting") return callout("info", "This run waits its turn", h("p", {}, run.reason));
   if (!isOver(run) || run.status === "deployed") return null;
   const problems = run.dataset_report?.problems ?? [];
   return callout(KIND[run.status], ENDING[run.status], run.reason && h("p", {}, run.reason), problems.length > 0 && findings(problems));

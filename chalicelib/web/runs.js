@@ -1,7 +1,7 @@
 /** The runs: those on their way with what they are doing, then all, newest first. */
 
 import { ask, part, poll } from "./api.js";
-import { callout, h, live, moment, ON_ITS_WAY, pill } from "./dom.js";
+import { callout, h, live, moment, isOnItsWay, pill } from "./dom.js";
 import { RunHead } from "./run.js";
 
 const PAGE = 100;
@@ -58,7 +58,7 @@ export async function showRuns(main, { signal }) {
   let older = null;
 
   async function showLive(runs) {
-    const active = runs.filter((run) => ON_ITS_WAY.includes(run.status)).slice(0, SHOWN_LIVE);
+    const active = runs.filter((run) => isOnItsWay(run.status)).slice(0, SHOWN_LIVE);
     const wanted = new Set([...active.map((run) => run.run_id), ...heads.keys()]);
     const told = await Promise.all([...wanted].map(async (id) => {
       if (!heads.has(id)) {

@@ -9,6 +9,7 @@ import pytest
 from chalicelib.advance import advance
 from chalicelib.errors import Conflict, WhippetError
 from chalicelib.intake import look_at_dataset, retry_run, stop_run, sweep
+from chalicelib.progress import describe_run, list_runs
 from tests.fakes import World
 from tests.support.pictures import build_colour_zip
 
@@ -265,15 +266,19 @@ def test_an_upload_that_was_deleted_before_it_was_copied(world: World) -> None:
 
 
 @pytest.mark.parametrize("kind", ["HyperParameterTuningJob", "TrainingJob", "Model", "Endpoint"])
-def test_a_quota_in_the_way_is_a_reason(world: World, kind: str) -> None:
-    """What AWS refuses for good ends the run, in AWS's words."""
+def test_a_quota_in_the_way_is_waited_for(world: World, kind: str) -> None:
+    """What the account has no more of lets the run wait, in AWS's words, until another run gives it back."""
     world.sagemaker.limits = {kind}
     run_id = start(world)
-    for _ in range(2):
-        if (status := advance(run_id, world.services())) != "failed":
-            status = go_on(world, run_id)
-    assert status == "failed"
-    assert "ResourceLimitExceeded" in read_result(world, run_id)[1]
+    statuses = [go_on(world, run_id) for _ in range(3)]
+    assert statuses[-1] == "waiting"
+    [listed] = list_runs(None, None, world.services())["runs"]
+    assert (listed["status"], describe_run(run_id, world.services())["status"]) == ("waiting", "waiting")
+    assert "service limit" in listed["reason"]
+    world.sagemaker.limits = set()
+    sweep(world.services())
+    assert list_runs(None, None, world.services())["runs"][0]["status"] not in ("waiting", "failed")
+    assert go_to_the_end(world, run_id) == "deployed"
 
 
 def test_a_strangers_thing_of_our_name_is_not_taken_for_ours(world: World) -> None:

@@ -15,12 +15,16 @@ from chalicelib.steps import (
     DeleteEndpoint,
     Deploy,
     Endpoint,
+    EstimateCost,
     Finish,
+    Hold,
     Inspect,
     Observation,
     Pin,
     RecordDeployment,
     RecordTuning,
+    Reserve,
+    Room,
     Select,
     StartTraining,
     StartTuning,
@@ -36,6 +40,7 @@ from tests.chalicelib.test_requests import make_run
 
 RUN = make_run()
 OWN, OLD = RUN.run_id, "whippet-dev-dogs-00000000"
+PRICED, DEAR = replace(RUN, cost={"worst_usd": 2.0}), replace(RUN, cost={"problem": "x"})
 NOW = datetime(2026, 11, 22, 0, 10, tzinfo=UTC)
 CHECKED: dict[str, Any] = {"dataset": {"problems": []}}
 TUNED = {"tuned": {"best": {"name": "t-001", "objective": 0.9, "hyperparameters": {"learning_rate": "1"}}}}
@@ -48,7 +53,7 @@ BROKEN = Trial("t-002", "Failed", {}, None, "AlgorithmError: no space")
 
 
 def see(*files: str, **seen: Any) -> Observation:
-    return Observation(run=RUN, now=NOW, files=frozenset(files), **seen)
+    return Observation(**{"run": RUN, "now": NOW, "files": frozenset(files), **seen})
 
 
 def evaluate(value: float, error: float = 0.02) -> dict[str, Any]:
@@ -59,7 +64,13 @@ STEPS: list[tuple[str, Observation, type | tuple[type, str]]] = [
     ("nothing was done", see(), Pin),
     ("the input is there", see(IN), Inspect),
     ("the checks never end", replace(see(IN), now=NOW + timedelta(hours=3)), (Finish, "failed")),
-    ("the dataset is sound", see(IN, "dataset.json", **CHECKED), StartTuning),
+    ("the dataset is sound", see(IN, "dataset.json", **CHECKED), EstimateCost),
+    ("the cost is known", see(IN, "dataset.json", **CHECKED, run=PRICED), StartTuning),
+    ("the month has room", see(IN, "dataset.json", **CHECKED, run=PRICED, room=Room()), Reserve),
+    ("it is reserved", see(IN, "dataset.json", **CHECKED, run=PRICED, room=Room(granted=True)), StartTuning),
+    ("the month is full", see(IN, "dataset.json", **CHECKED, run=PRICED, room=Room(obstacle="x")), Hold),
+    ("no month has room", see(IN, "dataset.json", **CHECKED, run=PRICED, room=Room(refused="x")), (Finish, "rejected")),
+    ("the budget cannot be kept", see(IN, "dataset.json", **CHECKED, run=DEAR), (Finish, "rejected")),
     (
         "the dataset has problems",
         see(IN, "dataset.json", dataset={"problems": [{"message": "x"}]}),

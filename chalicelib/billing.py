@@ -1,0 +1,96 @@
+"""What a run will cost and has cost: its plan before it starts, and its jobs' billable seconds from then on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from chalicelib.costs import estimate, price_job, refine
+from chalicelib.plans import Plan, make_plan, read_limits
+from chalicelib.prices import find_prices
+from chalicelib.recipes import resolve_recipe
+from chalicelib.runs import Run
+from chalicelib.services import Services
+from chalicelib.steps import Training
+
+Job = Mapping[str, Any]
+TOLD = ("expected_usd", "worst_usd", "budget_usd", "prices_date", "region", "spot", "unknown", "limits", "endpoint")
+
+
+def plan_run(run: Run, dataset: Mapping[str, Any], services: Services) -> Plan:
+    return make_plan(resolve_recipe(run.recipe), services.settings, run.size, dataset)
+
+
+def estimate_run(run: Run, dataset: Mapping[str, Any], services: Services) -> dict[str, Any]:
+    """What the run will cost and can cost at most: `cost` of its run.json."""
+    region = services.settings.aws_region
+    return estimate(plan_run(run, dataset, services), find_prices(region), region)
+
+
+def tell_training(training: Training) -> dict[str, Any]:
+    """A try of the last training, as what is billed for it is counted."""
+    return {
+        "name": training.name,
+        "started_at": training.started_at.isoformat() if training.started_at else None,
+        "ended_at": training.ended_at.isoformat() if training.ended_at else None,
+        "billable_seconds": training.billable_seconds,
+        "instance_type": training.instance_type,
+    }
+
+
+def count_spent(run: Run, trials: Sequence[Job], trainings: Sequence[Job], now: datetime, region: str) -> float | None:
+    """The dollars that jobs have cost until now, by what the routes tell of them; None where a price is missing."""
+    prices = find_prices(region)
+    if prices is None or run.cost is None:
+        return None
+    volume = int(run.cost.get("volume_gb", 0))
+    pairs = ((trials, "trial"), (trainings, "training"))
+    costs = [price_job(_measure(job, use, run, now), prices, volume) for jobs, use in pairs for job in jobs]
+    known = [cost for cost in costs if cost is not None]
+    return round(sum(known), 4) if len(known) == len(costs) else None
+
+
+def _measure(job: Job, use: str, run: Run, now: datetime) -> dict[str, Any]:
+    """A job with its seconds and its machine, also where its own description was not looked at."""
+    seconds = count_seconds(job, now)
+    pinned = (run.cost or {}).get("instance_types", {}).get(use) or [None]
+    billable = job.get("billable_seconds")
+    return {
+        "instance_type": job.get("instance_type") or pinned[0],
+        "billable_seconds": seconds if billable is None else billable,
+        "seconds": max(seconds, billable or 0),
+    }
+
+
+def count_seconds(job: Job, now: datetime) -> float:
+    """The whole seconds from a job's start to its end, or to now."""
+    if not job.get("started_at"):
+        return 0.0
+    ended = datetime.fromisoformat(job.get("ended_at") or now.isoformat())
+    return float(max(0, math.ceil((ended - datetime.fromisoformat(job["started_at"])).total_seconds())))
+
+
+def meter(
+    run: Run, dataset: Job | None, trials: Sequence[Job], trainings: Sequence[Job], services: Services
+) -> dict[str, Any] | None:
+    """`cost` of a run as the routes tell it: what was expected, what is expected now, and what was spent so far."""
+    if run.cost is None:
+        return None
+    now, region = services.clock.now(), services.settings.aws_region
+    told = {name: run.cost.get(name) for name in TOLD} | {"jobs": run.cost.get("jobs", {})}
+    return told | {
+        "spent_usd": count_spent(run, trials, trainings, now, region),
+        "refined_usd": _refine(run, dataset, trials, now, services),
+    }
+
+
+def _refine(run: Run, dataset: Job | None, trials: Sequence[Job], now: datetime, services: Services) -> float | None:
+    """What the run is expected to cost, by its trials that have ended; None where none has."""
+    prices = find_prices(services.settings.aws_region)
+    ended = [_measure(trial, "trial", run, now) for trial in trials if trial.get("ended_at")]
+    if prices is None or not ended or not dataset or not run.cost or run.cost.get("unknown"):
+        return None
+    plan = plan_run(run, dataset, services)
+    return round(refine(plan, read_limits(run, plan.recipe), prices, ended), 4)

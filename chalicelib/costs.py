@@ -1,0 +1,229 @@
+"""What a run will cost, and can cost at most: dollars from its plan and the region's prices. Pure.
+
+`estimate` is written in run.json before the tuning job is asked for; `fit_limits` tightens the requests' own time
+limits until the worst case is within the recipe's budget; `refine` puts measured trials in place of the model's.
+What is not in the sums: the endpoint, which is stated beside them as a rate; logs, requests and the functions, which
+are cents; the bucket's storage after the first month.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import ceil
+from typing import Any
+
+from chalicelib.plans import Limits, Plan, bound_job, bound_trials, write_limits
+from chalicelib.prices import SECONDS_AN_HOUR, Prices, explain_missing, price_volume
+from chalicelib.throughput import model_training, model_trial, read_throughput
+
+FORMAT = 1
+SPOT_SHARE = 0.4  # of the on-demand price, that spot is expected to cost
+SPOT_REPEATS = 1.05  # what interruptions are expected to repeat
+MIN_TUNING, MIN_JOB, MIN_WAIT = 120, 60, 600  # seconds; below these no limit is tightened
+SLACK = 1.5  # a limit is not tightened below so many times what a job is expected to take
+STEPS = 1000
+BOUND_ON_STORED = 0.5e9  # bytes that a job leaves in the bucket, beside its archive
+
+
+@dataclass(frozen=True)
+class Sum:
+    """An expected and a worst amount, of dollars or seconds."""
+
+    expected: float
+    worst: float
+
+    def __add__(self, other: Sum) -> Sum:
+        return Sum(self.expected + other.expected, self.worst + other.worst)
+
+
+def estimate(plan: Plan, prices: Prices | None, region: str) -> dict[str, Any]:
+    """`cost` of run.json: what the run will cost and can cost at most, job by job, and the limits that hold it there.
+
+    `problem` says why the run is refused, `unknown` why nothing is known of its cost.
+    """
+    budget = plan.recipe.budget_usd
+    missing = explain_missing(prices, region, (*plan.trial_types, *plan.training_types))
+    told: dict[str, Any] = {
+        "format": FORMAT,
+        "region": region,
+        "prices_date": prices.date if prices else None,
+        "spot": plan.spot,
+        "budget_usd": budget,
+        "volume_gb": plan.volume_gb,
+        "instance_types": {"trial": list(plan.trial_types), "training": list(plan.training_types)},
+        "expected_usd": None,
+        "worst_usd": None,
+        "jobs": {},
+        "limits": write_limits(plan.limits),
+        "endpoint": describe_endpoint(plan, prices),
+        "unknown": missing,
+        "problem": f"The budget of ${budget:,.2f} cannot be kept: {missing}" if missing and budget else None,
+    }
+    if prices is None or missing:
+        return told
+    limits, problem = fit_limits(plan, prices)
+    jobs = {
+        "trials": _describe(price_trials(plan, limits, prices), time_trials(plan, limits)),
+        "training": _describe(price_training(plan, limits, prices), time_training(plan, limits)),
+        "storage": _describe(price_storage(plan, prices)),
+    }
+    return told | {
+        "expected_usd": round(sum(job["expected_usd"] for job in jobs.values()), 4),
+        "worst_usd": round(sum(job["worst_usd"] for job in jobs.values()), 4),
+        "jobs": jobs,
+        "limits": write_limits(limits),
+        "problem": problem,
+    }
+
+
+def _describe(dollars: Sum, seconds: Sum | None = None) -> dict[str, float]:
+    told = {"expected_usd": round(dollars.expected, 4), "worst_usd": ceil(dollars.worst * 1e4) / 1e4}
+    if seconds:
+        told |= {"expected_seconds": round(seconds.expected), "worst_seconds": ceil(seconds.worst)}
+    return told
+
+
+def fit_limits(plan: Plan, prices: Prices) -> tuple[Limits, str | None]:
+    """The limits under which the worst case is within the budget, or why there are none.
+
+    Between what the recipe asks for and the least under which the jobs are expected to end, the longest that fit.
+    """
+    widest, least = plan.limits, _find_least(plan)
+    budget = plan.recipe.budget_usd
+    if budget is None or price_worst(plan, widest, prices) <= budget:
+        return widest, None
+    at_least = price_worst(plan, least, prices)
+    if at_least > budget:
+        return least, (
+            f"The run may cost ${at_least:,.2f} even under the shortest time limits under which it is expected to end, "
+            f"and its budget is ${budget:,.2f} (expected: ${price_expected(plan, least, prices):,.2f}, "
+            f"prices of {prices.date}). Raise budget_usd, or lower trials, epochs or image_size."
+        )
+    low, high = 0, STEPS
+    while high - low > 1:
+        middle = (low + high) // 2
+        fits = price_worst(plan, _between(least, widest, middle), prices) <= budget
+        low, high = (middle, high) if fits else (low, middle)
+    return _between(least, widest, low), None
+
+
+def _between(least: Limits, widest: Limits, step: int) -> Limits:
+    def mix(low: int, high: int) -> int:
+        return low + (high - low) * step // STEPS
+
+    return Limits(
+        mix(least.trial, widest.trial),
+        mix(least.training, widest.training),
+        mix(least.tuning, widest.tuning),
+        mix(least.wait, widest.wait),
+    )
+
+
+def _find_least(plan: Plan) -> Limits:
+    """The shortest limits under which every job is expected to end, never longer than what the recipe asks for."""
+    asked = plan.limits
+    slowest = max(model_trial(plan, each) for each in plan.trial_types)
+    last = max(model_training(plan, each) for each in plan.training_types)
+    rounds = ceil(plan.recipe.trials / plan.recipe.parallel_trials)
+    trial = min(asked.trial, max(MIN_JOB, ceil(SLACK * slowest)))
+    return Limits(
+        trial,
+        min(asked.training, max(MIN_JOB, ceil(SLACK * last))),
+        min(asked.tuning, max(MIN_TUNING, ceil(SLACK * slowest * rounds))),
+        min(asked.wait, MIN_WAIT),
+    )
+
+
+def price_worst(plan: Plan, limits: Limits, prices: Prices) -> float:
+    """The most that a run can cost under these limits."""
+    parts = (price_trials(plan, limits, prices), price_training(plan, limits, prices), price_storage(plan, prices))
+    return sum(_describe(part)["worst_usd"] for part in parts)
+
+
+def price_expected(plan: Plan, limits: Limits, prices: Prices) -> float:
+    """What a run will cost under these limits."""
+    parts = (price_trials(plan, limits, prices), price_training(plan, limits, prices), price_storage(plan, prices))
+    return sum(part.expected for part in parts)
+
+
+def time_trials(plan: Plan, limits: Limits) -> Sum:
+    """The seconds of all trials. A trial that is expected to overrun its limit is expected to be ended there."""
+    each = min(model_trial(plan, plan.trial_types[0]), limits.trial)
+    all_of_them = min(each * plan.recipe.trials, plan.recipe.parallel_trials * limits.tuning)
+    return Sum(all_of_them, bound_trials(plan, limits))
+
+
+def time_training(plan: Plan, limits: Limits) -> Sum:
+    each = min(model_training(plan, plan.training_types[0]), limits.training)
+    return Sum(each, bound_job(plan, limits.training, limits.wait))
+
+
+def price_trials(plan: Plan, limits: Limits, prices: Prices) -> Sum:
+    return _price_seconds(plan, plan.trial_types, time_trials(plan, limits), prices)
+
+
+def price_training(plan: Plan, limits: Limits, prices: Prices) -> Sum:
+    return _price_seconds(plan, plan.training_types, time_training(plan, limits), prices)
+
+
+def _price_seconds(plan: Plan, types: Sequence[str], seconds: Sum, prices: Prices) -> Sum:
+    """Expected on the first instance type, at worst on the dearest; a spot instance never costs more than another."""
+    dearest = max(prices.training[each] for each in types)
+    share = SPOT_SHARE * SPOT_REPEATS if plan.spot else 1.0
+    return Sum(
+        seconds.expected * prices.training[types[0]] / SECONDS_AN_HOUR * share
+        + price_volume(prices, plan.volume_gb, seconds.expected),
+        seconds.worst * dearest / SECONDS_AN_HOUR + price_volume(prices, plan.volume_gb, seconds.worst),
+    )
+
+
+def price_storage(plan: Plan, prices: Prices) -> Sum:
+    """A month of the run's folder in the bucket: the pinned dataset, and what each job leaves."""
+    jobs = plan.recipe.trials + 1
+    archive = read_throughput()["architectures"][plan.recipe.architecture][2] * 1e6 * 4
+    expected, worst = plan.zip_bytes + jobs * archive, plan.zip_bytes + jobs * (4 * archive + BOUND_ON_STORED)
+    return Sum(expected / 1e9 * prices.s3_gb_month, worst / 1e9 * prices.s3_gb_month)
+
+
+def describe_endpoint(plan: Plan, prices: Prices | None) -> dict[str, Any]:
+    """What the endpoint costs, as a rate, since nobody knows how long it will serve. A rate is None where unknown."""
+    chosen = plan.recipe.endpoint
+    if chosen.kind == "serverless":
+        rate = prices.serverless_gb_second * chosen.memory_mb / 1024 if prices else None
+        return {"kind": "serverless", "usd_per_second_of_work": rate, "usd_per_hour_idle": 0.0}
+    each = prices.hosting.get(plan.endpoint_types[0]) if prices else None
+    count = getattr(chosen, "min_instances", None) or chosen.instance_count
+    return {
+        "kind": "instance",
+        "instance_type": plan.endpoint_types[0],
+        "instances": count,
+        "usd_per_hour": round(each * count, 4) if each is not None else None,
+    }
+
+
+def price_job(job: Mapping[str, Any], prices: Prices, volume_gb: int) -> float | None:
+    """What a job has cost by its billable seconds; None where its instance type has no price.
+
+    Spot's saving is in the billable seconds: SageMaker counts fewer of them, at the price on demand.
+    """
+    rate = prices.training.get(str(job.get("instance_type")))
+    if rate is None:
+        return None
+    seconds = float(job.get("billable_seconds") or 0)
+    held = float(job.get("seconds") or seconds)  # the volume was there all the time
+    return seconds * rate / SECONDS_AN_HOUR + price_volume(prices, volume_gb, held)
+
+
+def refine(plan: Plan, limits: Limits, prices: Prices, trials: Sequence[Mapping[str, Any]]) -> float:
+    """What the run will cost, once trials have ended: their own mean in place of the model's.
+
+    The last training is expected to be slower or faster than modelled as the trials were, on its own machine.
+    """
+    spent = [cost for trial in trials if (cost := price_job(trial, prices, plan.volume_gb)) is not None]
+    if not spent:
+        return price_expected(plan, limits, prices)
+    to_come = max(plan.recipe.trials - len(spent), 0) * sum(spent) / len(spent)
+    factor = sum(spent) / len(spent) * plan.recipe.trials / max(price_trials(plan, limits, prices).expected, 1e-9)
+    training = min(price_training(plan, limits, prices).expected * factor, price_training(plan, limits, prices).worst)
+    return sum(spent) + to_come + training + price_storage(plan, prices).expected

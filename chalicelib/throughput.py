@@ -1,0 +1,83 @@
+"""How long a job of a run will take, before anything was measured: a model with published constants. Pure.
+
+What it counts: the start, the download, decoding each image once, the features of the frozen backbone, the epochs, the
+last evaluation. Its constants are in `throughput.json`; docs/costs.md says where they come from and how far they hold.
+Once trials were measured, `costs.refine` puts their times in its place.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from chalicelib.plans import Plan
+from chalicelib.recipes import Recipe
+
+START_SECONDS = 75.0  # billed before the training program begins: image, volume, toolkit, imports
+BYTES_A_SECOND = 60e6  # from S3 to the volume
+DECODED_A_SECOND = 150.0  # images that one vCPU decodes and resizes
+DECODED_BYTES = 15e6  # of pictures, that one vCPU decodes in a second, where they are large
+IMAGE_SECONDS = {"gpu": 1 / 3000, "cpu": 1 / 400}  # what an image costs beside its multiplications
+BACKWARD = {"head": 0.0, "last_block": 1.5, "all": 3.0}  # forward passes that one image of an epoch costs
+SHORTER = {"Hyperband": 0.4, "Auto": 0.8, "patience": 0.8}  # epochs that a trial has, where something may end it early
+PROFILED = 1.25  # the last training's epochs, with hooks and samplers
+PROFILED_SECONDS = 120.0  # installing what it needs, the baseline's evaluation, drawing the report
+UPLOAD_SECONDS = 10.0
+
+
+@cache
+def read_throughput() -> dict[str, Any]:
+    """The constants as they are shipped."""
+    return dict(json.loads(Path(__file__).with_name("throughput.json").read_text(encoding="utf-8")))
+
+
+def model_trial(plan: Plan, instance_type: str) -> float:
+    """The seconds that one trial is billed for, on the mean over the depths that the tuning job tries."""
+    depths = [str(each) for each in plan.recipe.ranges.fine_tune.values]
+    seconds = [_model_job(plan, instance_type, depth, _shorten(plan.recipe)) for depth in depths]
+    return sum(seconds) / len(seconds)
+
+
+def model_training(plan: Plan, instance_type: str) -> float:
+    """The seconds that the last training is billed for: every epoch, as deep as the deepest half of the trials."""
+    depths = [str(each) for each in plan.recipe.ranges.fine_tune.values]
+    epochs = PROFILED * (SHORTER["patience"] if plan.recipe.patience else 1.0)
+    seconds = [_model_job(plan, instance_type, depth, epochs) for depth in depths]
+    return sum(seconds) / len(seconds) + PROFILED_SECONDS
+
+
+def _shorten(recipe: Recipe) -> float:
+    share = SHORTER["Hyperband"] if recipe.strategy == "Hyperband" else 1.0
+    share *= SHORTER["Auto"] if recipe.early_stopping == "Auto" else 1.0
+    return share * (SHORTER["patience"] if recipe.patience else 1.0)
+
+
+def _model_job(plan: Plan, instance_type: str, depth: str, epochs_share: float) -> float:
+    images, epochs = plan.images, max(1.0, plan.recipe.epochs * epochs_share)
+    pass_seconds = _model_pass(plan.recipe, instance_type)
+    passes = images.total + epochs * (images.train * BACKWARD[depth] + images.valid)
+    download = plan.zip_bytes / BYTES_A_SECOND
+    return START_SECONDS + download + _model_decoding(plan, instance_type) + passes * pass_seconds + UPLOAD_SECONDS
+
+
+def _model_pass(recipe: Recipe, instance_type: str) -> float:
+    """The seconds of one image's way forward through the network."""
+    known = read_throughput()
+    billions, size, _ = known["architectures"][recipe.architecture]
+    work = billions * (recipe.image_size / size) ** 2
+    family = instance_type.split(".")[1]
+    rate = known["devices"].get(family) or known["vcpu"] * count_vcpus(instance_type)
+    kind = "gpu" if family in known["devices"] else "cpu"
+    return float(work / rate) + IMAGE_SECONDS[kind] / 3
+
+
+def _model_decoding(plan: Plan, instance_type: str) -> float:
+    by_count, by_bytes = plan.images.total / DECODED_A_SECOND, plan.zip_bytes / DECODED_BYTES
+    return max(by_count, by_bytes) / count_vcpus(instance_type)
+
+
+def count_vcpus(instance_type: str) -> int:
+    """The virtual processors of an instance type, by its size; 4 where the size is unknown."""
+    return int(read_throughput()["vcpus"].get(instance_type.rpartition(".")[2], 4))

@@ -1,0 +1,196 @@
+"""What a run's cost does to its way: estimates, budgets, the monthly cap, waiting, machines that cannot be had."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from chalicelib.advance import advance
+from chalicelib.intake import look_at_dataset, stop_run, sweep
+from chalicelib.progress import describe_run, list_runs
+from tests.fakes import SETTINGS, World
+from tests.support.pictures import build_colour_zip
+
+ZIP = build_colour_zip(counts={"red": 3, "green": 3})
+MONTH = 31 * 86_400
+NO_MACHINE = "CapacityError: Unable to provision requested ML compute capacity. Please retry using a different type."
+
+
+def start(world: World, name: str = "dogs", recipe: object = None) -> str:
+    """Upload a dataset, and let its event come."""
+    if recipe is not None:
+        world.upload(f"{name}.json", json.dumps(recipe).encode())
+    world.upload(f"{name}.zip", ZIP)
+    return look_at_dataset(name, world.services()) or ""
+
+
+def make_world(cap: int) -> World:
+    """An account whose stage may spend so many dollars a month."""
+    return World(replace(SETTINGS, monthly_cap_usd=cap))
+
+
+def go_on(world: World, run_id: str) -> str:
+    world.end_everything()
+    return advance(run_id, world.services())
+
+
+def finish(world: World, run_id: str) -> str:
+    return [go_on(world, run_id) for _ in range(3)][-1]
+
+
+def read_ledger(world: World) -> Any:
+    return world.read(world.list_keys("ledger/")[-1])
+
+
+def test_a_run_knows_what_it_will_cost_before_it_starts(world: World) -> None:
+    """run.json, the route and the first notification say the same."""
+    run_id = start(world)
+    cost = world.read(f"runs/{run_id}/run.json")["cost"]
+    assert 0 < cost["expected_usd"] < cost["worst_usd"]
+    assert cost["prices_date"] == "2026-11-25"
+    told = describe_run(run_id, world.services())["cost"]
+    assert (told["worst_usd"], told["spent_usd"]) == (cost["worst_usd"], 0.0)
+    assert world.events.sent[0][1]["cost"] == {name: cost[name] for name in ("expected_usd", "worst_usd")}
+
+
+def test_the_meter_counts_billable_seconds(world: World) -> None:
+    """Not the wall clock: spot's saving is in them."""
+    run_id = start(world)
+    go_on(world, run_id)
+    job = world.sagemaker.kept["TrainingJob"][f"{run_id}-train"]
+    job |= {"TrainingStartTime": world.clock.now(), "BillableTimeInSeconds": 3600, "TrainingTimeInSeconds": 9000}
+    spent = describe_run(run_id, world.services())["cost"]["spent_usd"]
+    assert spent == pytest.approx(0.23, abs=0.03)
+    assert finish(world, run_id) == "deployed"
+    assert world.read(f"runs/{run_id}/settlement.json")["spent_usd"] == pytest.approx(0.23, abs=0.03)
+    assert world.events.sent[-1][1]["cost"]["spent_usd"] == pytest.approx(0.23, abs=0.03)
+    assert b"the most it could cost" in world.s3.versions[f"runs/{run_id}/report.html"][-1].body
+
+
+def test_a_budget_tightens_the_requests_own_limits(world: World) -> None:
+    """A dollar buys shorter jobs than the recipe would allow; the worst case stays below it."""
+    run_id = start(world, recipe={"budget_usd": 1.8})
+    cost = world.read(f"runs/{run_id}/run.json")["cost"]
+    assert cost["worst_usd"] <= 1.8
+    request = world.sagemaker.kept["HyperParameterTuningJob"][run_id]
+    limits = request["HyperParameterTuningJobConfig"]["ResourceLimits"]
+    assert limits["MaxRuntimeInSeconds"] == cost["limits"]["tuning"] < 86400
+    stopping = request["TrainingJobDefinition"]["StoppingCondition"]
+    assert stopping["MaxRuntimeInSeconds"] == cost["limits"]["trial"] < 3600
+
+
+def test_a_budget_that_cannot_be_kept_is_refused_with_the_sum(world: World) -> None:
+    """Nothing is launched."""
+    run_id = start(world, recipe={"budget_usd": 0.01})
+    result = world.read(f"runs/{run_id}/result.json")
+    assert result["status"] == "rejected"
+    assert "$0.01" in result["reason"]
+    assert "may cost $" in result["reason"]
+    assert world.sagemaker.requests == []
+
+
+@pytest.mark.parametrize(("budget", "status"), [(5.0, "rejected"), (None, "tuning")])
+def test_a_price_that_is_missing_stands_in_the_way_of_a_budget_alone(budget: float | None, status: str) -> None:
+    """Without a budget the run goes on, and says that its cost is unknown."""
+    world = make_world(200)
+    recipe: dict[str, Any] = {"instance_types": {"trial": ["ml.x9.xlarge"]}}
+    run_id = start(world, recipe=recipe | ({"budget_usd": budget} if budget else {}))
+    told = describe_run(run_id, world.services())
+    assert told["status"] == status
+    assert "ml.x9.xlarge" in told["cost"]["unknown"]
+    assert told["cost"]["worst_usd"] is None
+
+
+def test_a_run_beyond_the_months_cap_waits_and_goes_on() -> None:
+    """It says for what; it begins when the first one has given back what it did not need."""
+    world = make_world(4)
+    first, second = start(world, "dogs"), start(world, "cats")
+    assert sum(each["usd"] for each in read_ledger(world)["runs"].values()) <= 4
+    [listed] = [each for each in list_runs(None, None, world.services())["runs"] if each["run_id"] == second]
+    assert listed["status"] == "waiting"
+    assert "cap of $4.00" in listed["reason"]
+    assert describe_run(second, world.services())["reason"] == listed["reason"]
+    assert finish(world, first) == "deployed"
+    assert read_ledger(world)["runs"][first]["state"] == "settled"
+    sweep(world.services())
+    assert finish(world, second) == "deployed"
+    assert {each["reason"] for each in list_runs(None, None, world.services())["runs"]} == {None}
+
+
+def test_a_run_that_waits_begins_when_the_month_turns() -> None:
+    """What still runs is carried over, so that the new month's cap holds too."""
+    world = make_world(4)
+    first, second = start(world, "dogs"), start(world, "cats")
+    world.clock.sleep(MONTH)
+    sweep(world.services())
+    ledger = read_ledger(world)
+    assert (ledger["month"], list(ledger["runs"]), list(ledger["queue"])) == ("2026-12", [first], [second])
+    assert finish(world, first) == "deployed"
+    world.clock.sleep(MONTH)
+    sweep(world.services())
+    assert list(read_ledger(world)["runs"]) == [second]
+
+
+def test_nobody_overtakes_who_waits() -> None:
+    """A cheap run that would fit waits behind a dear one that came first."""
+    world = make_world(4)
+    start(world, "dogs")
+    dear = start(world, "cats")
+    cheap = start(world, "mice", {"trials": 1, "max_runtime_seconds": {"trial": 300, "training": 300}})
+    assert describe_run(cheap, world.services())["reason"].count(dear) == 1
+
+
+def test_a_run_dearer_than_the_cap_is_refused() -> None:
+    """It would wait for ever."""
+    world = make_world(1)
+    run_id = start(world)
+    result = world.read(f"runs/{run_id}/result.json")
+    assert result["status"] == "rejected"
+    assert "the stage's cap is $1.00" in result["reason"]
+
+
+def test_a_waiting_run_that_is_stopped_leaves_the_queue() -> None:
+    """Nobody waits behind it any more."""
+    world = make_world(4)
+    start(world, "dogs")
+    second = start(world, "cats")
+    assert stop_run(second, "ann", world.services()) == "stopped"
+    world.clock.sleep(400)
+    sweep(world.services())
+    assert read_ledger(world)["queue"] == {}
+
+
+def fail_for_capacity(world: World, job: str) -> None:
+    world.sagemaker.kept["TrainingJob"][job] |= {"TrainingJobStatus": "Failed", "FailureReason": NO_MACHINE}
+
+
+def test_a_training_without_a_machine_is_tried_on_the_next_type(world: World) -> None:
+    """Under another name, for SageMaker keeps the first one; the model is that of the try that ran."""
+    types = ["ml.g4dn.xlarge", "ml.g5.xlarge"]
+    run_id = start(world, recipe={"instance_types": {"training": types}})
+    assert go_on(world, run_id) == "training"
+    fail_for_capacity(world, f"{run_id}-train")
+    assert advance(run_id, world.services()) == "training"
+    jobs = world.sagemaker.kept["TrainingJob"]
+    assert {name: job["ResourceConfig"]["InstanceType"] for name, job in jobs.items()} == {
+        f"{run_id}-train": types[0],
+        f"{run_id}-2-train": types[1],
+    }
+    world.write_evaluation(run_id, f"{run_id}-2-train", 0.97)
+    jobs[f"{run_id}-2-train"]["TrainingJobStatus"] = "Completed"
+    advance(run_id, world.services())
+    assert world.read(f"runs/{run_id}/decision.json")["training_job_name"] == f"{run_id}-2-train"
+    assert describe_run(run_id, world.services())["training"]["instance_type"] == types[1]
+
+
+def test_a_training_without_any_machine_fails_with_the_reason(world: World) -> None:
+    """The list bounds the tries."""
+    run_id = start(world, recipe={"instance_types": {"training": ["ml.g4dn.xlarge"]}})
+    go_on(world, run_id)
+    fail_for_capacity(world, f"{run_id}-train")
+    assert advance(run_id, world.services()) == "failed"
+    assert "CapacityError" in world.read(f"runs/{run_id}/result.json")["reason"]
+    assert world.sagemaker.count("CreateTrainingJob") == 1
