@@ -102,7 +102,7 @@ export class RunHead {
     this.run = run;
     this.hasEnded = isOver(run);
     const steady = { ...run, links: undefined };
-    this.title.show({ ...steady, seconds: 0, billable_seconds: 0 });
+    this.title.show({ ...steady, seconds: 0, billable_seconds: 0, cost: null });
     this.body.show({ ...steady, curve });
     this.links.show(run);
     this.stopping.hidden = this.hasEnded;
@@ -274,7 +274,7 @@ export async function showRun(main, { name, signal }) {
     const found = run.training ? await ask(`runs/${id}/jobs`, { signal }) : null;
     document.title = `${run.dataset} · Whippet`;
     head.show(run, []);
-    for (const each of [reason, warnings, decision, trials, dataset, recipe]) each.show({ ...run, seconds: 0, billable_seconds: 0, links: { folder: run.links.folder } });
+    for (const each of [reason, warnings, decision, trials, dataset, recipe]) each.show({ ...run, seconds: 0, billable_seconds: 0, cost: null, links: { folder: run.links.folder } });
     curves.show(measured.jobs, run);
     details.show(found && { ...found, metrics: run.metrics });
     problem.show(null);
