@@ -193,7 +193,7 @@ def describe_endpoint(plan: Plan, prices: Prices | None) -> dict[str, Any]:
         rate = prices.serverless_gb_second * chosen.memory_mb / 1024 if prices else None
         return {"kind": "serverless", "usd_per_second_of_work": rate, "usd_per_hour_idle": 0.0}
     each = prices.hosting.get(plan.endpoint_types[0]) if prices else None
-    count = getattr(chosen, "min_instances", None) or chosen.instance_count
+    count = chosen.min_instances
     return {
         "kind": "instance",
         "instance_type": plan.endpoint_types[0],

@@ -81,7 +81,6 @@ def make_plan(recipe: Recipe, settings: Settings, zip_bytes: int, dataset: Mappi
     )
 
 
-
 def count_images(dataset: Mapping[str, Any]) -> Images:
     """The images of each split, about as the training program will cut them where one is missing."""
     counts = {split: sum(classes.values()) for split, classes in dataset.get("splits", {}).items()}

@@ -28,8 +28,15 @@ def start(world: World, name: str = "dogs", recipe: object = None) -> str:
 
 
 def make_world(cap: int) -> World:
-    """An account whose stage may spend so many dollars a month."""
-    return World(replace(SETTINGS, monthly_cap_usd=cap))
+    """An account whose stage may spend so many dollars a month, on demand, on machines without a GPU."""
+    types = ("ml.m5.xlarge",)
+    settings = replace(SETTINGS, use_spot=False, trial_instance_types=types, training_instance_types=types)
+    return World(replace(settings, monthly_cap_usd=cap))
+
+
+@pytest.fixture
+def world() -> World:
+    return make_world(200)
 
 
 def go_on(world: World, run_id: str) -> str:
