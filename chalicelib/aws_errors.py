@@ -83,7 +83,8 @@ def translate(error: Exception, doing: str) -> ServiceError:
     """Our error for one of botocore's. `doing` says what was tried, for the message."""
     response = getattr(error, "response", None)
     if not isinstance(response, Mapping):  # no answer came: a network or a configuration error
-        return ServiceError(f"{doing}: {error}")
+        kind = errors.TimedOut if type(error).__name__ == "ReadTimeoutError" else ServiceError
+        return kind(f"{doing}: {error}")
     code = str(response.get("Error", {}).get("Code", ""))
     text = str(response.get("Error", {}).get("Message", ""))
     message = f"{doing}: {code}: {text}"

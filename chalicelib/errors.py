@@ -24,7 +24,8 @@
     │   ├── QuotaExceeded                502
     │   ├── ServiceNotFound              502  the thing asked of AWS is not there
     │   ├── Busy                         503  the thing is changing at the moment
-    │   └── Throttled                    503
+    │   ├── Throttled                    503
+    │   └── TimedOut                     503  no answer came in the time that there was
     ├── ModelNotReady                    503
     └── InvalidSettings                  500
 
@@ -178,6 +179,12 @@ class Busy(ServiceError):
 
 class Throttled(ServiceError):
     """AWS asks for patience."""
+
+    status = 503
+
+
+class TimedOut(ServiceError):
+    """No answer came in the time that there was; the call may have been carried out all the same."""
 
     status = 503
 

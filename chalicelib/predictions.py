@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from datetime import timedelta
 from typing import Any
 
 from chalicelib import errors
@@ -14,6 +15,9 @@ from chalicelib.services import Services
 # The endpoint tells the format of the last two by the bytes.
 CONTENT_TYPES = ("image/jpeg", "image/png", "image/webp", "application/octet-stream", "application/x-image")
 RETRY_SECONDS = 10
+WAKING_SECONDS = 25.0  # API Gateway gives the function 29 in all
+LEAST_SECONDS = 1.0  # what a further try needs at the least
+PAUSES = (0.5, 1.0, 2.0)  # and the last one from then on
 BY_STATUS: dict[int, type[errors.WhippetError]] = {
     400: errors.BadRequest,
     413: errors.PayloadTooLarge,
@@ -68,10 +72,10 @@ def check_size(body: bytes, limit: int) -> None:
 def invoke(model: str, endpoint: str, body: bytes, content_type: str, services: Services) -> dict[str, Any]:
     """The endpoint's answer, or its error as the route tells it."""
     try:
-        answer: dict[str, Any] = json.loads(services.runtime.invoke(endpoint, body, content_type))
+        answer: dict[str, Any] = json.loads(_ask_patiently(endpoint, body, content_type, services))
     except errors.ModelError as error:
         raise _explain_model_error(model, error) from error
-    except errors.Throttled as error:
+    except (errors.Throttled, errors.TimedOut) as error:
         message = f"The model {model!r} is busy or waking up. Try again in a moment."
         raise errors.ModelNotReady(message, retry_after=RETRY_SECONDS) from error
     except (errors.InvalidRequest, errors.ServiceNotFound) as error:  # no endpoint, or none that serves
@@ -79,6 +83,25 @@ def invoke(model: str, endpoint: str, body: bytes, content_type: str, services: 
     except ValueError as error:
         raise errors.ServiceError(f"The model {model!r} answered with something that is not JSON.") from error
     return answer
+
+
+def _ask_patiently(endpoint: str, body: bytes, content_type: str, services: Services) -> bytes:
+    """Ask until the endpoint answers: a serverless one that slept takes a while to wake.
+
+    Raises Throttled or TimedOut once WAKING_SECONDS are over. Asking twice is harmless: a picture changes nothing.
+    """
+    clock, tries = services.clock, 0
+    deadline = clock.now() + timedelta(seconds=WAKING_SECONDS)
+    while True:
+        left = (deadline - clock.now()).total_seconds()
+        try:
+            return services.runtime.invoke(endpoint, body, content_type, left)
+        except (errors.Throttled, errors.TimedOut):
+            pause = PAUSES[min(tries, len(PAUSES) - 1)]
+            if (deadline - clock.now()).total_seconds() < pause + LEAST_SECONDS:
+                raise
+        clock.sleep(pause)
+        tries += 1
 
 
 def _explain_model_error(model: str, error: errors.ModelError) -> errors.WhippetError:

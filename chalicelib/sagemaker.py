@@ -9,6 +9,8 @@ from typing import Any, cast
 from chalicelib import errors
 from chalicelib.aws import translated
 
+PATIENCE = (24.0, 16.0, 10.0, 6.0, 3.0, 1.0)  # seconds; a client's is fixed when it is made, so there are a few
+
 
 class Kind(Enum):
     """What SageMaker keeps, by the names of its operations: (CreateX, XName), (create_x)."""
@@ -88,15 +90,16 @@ class SageMaker:
 
 
 class Runtime:
-    """What answers at an endpoint."""
+    """What answers at an endpoint. `connect` gives a client that waits so many seconds for an answer, and asks once."""
 
-    def __init__(self, client: Any) -> None:
-        self._client = client
+    def __init__(self, connect: Callable[[float], Any]) -> None:
+        self._connect = connect
 
-    def invoke(self, endpoint: str, body: bytes, content_type: str) -> bytes:
-        """The endpoint's answer. Raises ModelError with what the container said where it refused."""
+    def invoke(self, endpoint: str, body: bytes, content_type: str, seconds: float) -> bytes:
+        """The endpoint's answer. Raises ModelError with what the container said where it refused, and TimedOut."""
+        client = self._connect(next(patience for patience in PATIENCE if patience <= max(seconds, PATIENCE[-1])))
         with translated(f"InvokeEndpoint {endpoint}"):
-            answer = self._client.invoke_endpoint(
+            answer = client.invoke_endpoint(
                 EndpointName=endpoint, Body=body, ContentType=content_type, Accept="application/json"
             )
             return cast(bytes, answer["Body"].read())

@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Protocol
 
 from aws_lambda_powertools import Logger
@@ -68,7 +68,7 @@ def connect_services(log: Logger) -> Services:
         settings=settings,
         runs=Runs(Bucket(aws.connect("s3"), settings.bucket)),
         sagemaker=SageMaker(aws.connect("sagemaker")),
-        runtime=Runtime(aws.connect("sagemaker-runtime", read_timeout=27, tries=2)),
+        runtime=Runtime(cache(lambda seconds: aws.connect("sagemaker-runtime", read_timeout=seconds, tries=1))),
         publisher=aws.Publisher(aws.connect("events"), aws.connect("sns"), settings.topic_arn),
         tokens=Tokens(aws.Secrets(aws.connect("secretsmanager")), settings.tokens_secret_id, clock),
         clock=clock,

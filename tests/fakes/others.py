@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from botocore.exceptions import ClientError
+from botocore.exceptions import ClientError, ReadTimeoutError
 
 from tests.fakes.clients import Client, fail
 
@@ -56,16 +57,31 @@ class FakeSecrets(Client):
 
 
 class FakeRuntime(Client):
-    """What answers at endpoints: `answer` is a body, or an error to raise."""
+    """What answers at endpoints: `answer` is a body, or an error to raise. An endpoint that sleeps until `awake_at`
+    answers 429 before; one that takes `seconds` to answer is given up by a client that waits for less.
+    """
 
     def __init__(self, world: World) -> None:
         super().__init__(world)
         predictions = [{"class": str(digit), "probability": 0.1} for digit in range(10)]
         self.answer: dict[str, Any] | bytes | ClientError = {"results": [{"predictions": predictions}], "run_id": "r"}
         self.asked: list[dict[str, Any]] = []
+        self.awake_at: datetime | None = None
+        self.seconds, self.patience = 0.0, 60.0
+
+    def with_patience(self, seconds: float) -> FakeRuntime:
+        """This client, waiting that long for an answer."""
+        self.patience = seconds
+        return self
 
     def do_invoke_endpoint(self, **request: Any) -> Any:
         self.asked.append(request)
+        if self.awake_at and self.world.clock.now() < self.awake_at:
+            text = "Model has insufficient resources or is scaling up. Retry your request."
+            raise fail("ModelNotReadyException", text, "InvokeEndpoint")
+        self.world.clock.sleep(min(self.seconds, self.patience))
+        if self.seconds > self.patience:
+            raise ReadTimeoutError(endpoint_url="https://runtime.sagemaker.us-east-1.amazonaws.com")
         if request["EndpointName"] not in self.world.sagemaker.kept["Endpoint"]:
             text = f"Endpoint {request['EndpointName']} of account 123456789012 not found."
             raise fail("ValidationError", text, "InvokeEndpoint")

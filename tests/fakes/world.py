@@ -56,7 +56,7 @@ class World:
             settings=self.settings,
             runs=Runs(Bucket(self.s3, self.settings.bucket)),
             sagemaker=SageMaker(self.sagemaker),
-            runtime=Runtime(self.runtime),
+            runtime=Runtime(self.runtime.with_patience),
             publisher=aws.Publisher(self.events, self.sns, self.settings.topic_arn),
             tokens=Tokens(aws.Secrets(self.secrets), self.settings.tokens_secret_id, self.clock),
             clock=self.clock,
