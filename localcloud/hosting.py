@@ -47,6 +47,7 @@ from localcloud.sagemaker.training_jobs import resume_training_jobs
 from localcloud.sagemaker.tuning_jobs import resume_tuning_jobs
 from localcloud.server import Origin, Router, make_moto
 from localcloud.serving import ProcessEndpointRunner
+from localcloud.stacks import Stacks
 from localcloud.store import Store
 
 log = logging.getLogger(__name__)
@@ -67,7 +68,9 @@ class Hosting:
         self._processes = ForkServer()
         self.cloud = self._build_cloud()
         guard = Guard(self._identities, CallLog(self._home / "calls.jsonl"), REGION)
-        self._origin = Origin(Router(moto, self._keeper, self._wake), create_app(self.cloud), guard)
+        self._origin = Origin(
+            Router(moto, self._keeper, Stacks(moto, self._clients), self._wake), create_app(self.cloud), guard
+        )
         self._pool = ThreadPoolExecutor(API_THREADS, thread_name_prefix="api")
         self._servers: list[uvicorn.Server] = []
         self._threads: list[threading.Thread] = []

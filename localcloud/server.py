@@ -49,16 +49,20 @@ def make_moto() -> WsgiApp:
 
 
 class Router:
-    """moto behind the S3 keeper: S3's requests go through it, all others straight to moto.
+    """moto behind the S3 keeper and the stacks: S3's and CloudFormation's requests go through these, all others
+    straight to moto.
 
     `sent` is called after each request that may have put a message into a queue."""
 
-    def __init__(self, moto: WsgiApp, keeper: S3Keeper, sent: Callable[[], None] = lambda: None) -> None:
-        self._moto, self._keeper, self._sent = moto, keeper, sent
+    def __init__(
+        self, moto: WsgiApp, keeper: S3Keeper, stacks: WsgiApp | None = None, sent: Callable[[], None] = lambda: None
+    ) -> None:
+        self._moto, self._sent = moto, sent
+        self._fronts: dict[str, WsgiApp] = {"s3": keeper, "cloudformation": stacks or moto}
 
     def __call__(self, environ: Environ, start_response: Any) -> Iterable[bytes]:
         service = environ["localcloud.service"]
-        answer = (self._keeper if service == "s3" else self._moto)(environ, start_response)
+        answer = self._fronts.get(service, self._moto)(environ, start_response)
         if service in MESSENGERS:
             self._sent()
         return answer

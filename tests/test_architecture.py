@@ -71,6 +71,7 @@ UNITS = {
             "psutil",
             "rich",
             "chalice",
+            "samtranslator",
         },
         {"function_host.py": {"app"}},
     ),

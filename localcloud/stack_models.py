@@ -1,0 +1,163 @@
+"""What a CloudFormation stack makes here beyond what moto's can: secrets, alarms, an API with its routes, a bucket that
+survives a restart. What has no meaning on one machine (permissions to be called, a budget, a stage …) is noted: it has
+a name and attributes that others may refer to, and nothing stands behind it.
+
+`install` gives these to moto's CloudFormation, for the whole process.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+from moto.cloudformation import parsing
+from moto.core.common_models import CloudFormationModel
+
+from localcloud import stack_engine
+from localcloud.intrinsics import Properties
+from localcloud.makers import Clients, Made, make_bucket, make_secret
+
+Model: Any = CloudFormationModel  # moto calls its class methods by the names of their arguments
+
+
+class Noted(Model):  # type: ignore[misc]
+    """A resource that a stack holds. As such, nothing but its name; what is more is said by `make` and `delete`."""
+
+    name_property: ClassVar[str] = ""
+    connect: ClassVar[list[Clients]] = []
+
+    def __init__(self, made: Made) -> None:
+        self._made = made
+
+    @classmethod
+    def client(cls, service: str) -> Any:
+        """A client of this cloud's own API."""
+        return cls.connect[-1](service)
+
+    @classmethod
+    def make(cls, name: str, _properties: Properties) -> Made:
+        """Make the resource."""
+        return Made(name)
+
+    @classmethod
+    def change(cls, made: Made, properties: Properties) -> Made:
+        """Make a resource that is there as it should be by now."""
+        return cls.make(made.ref, properties)
+
+    def delete(self, _account: str, _region: str) -> None:
+        """Remove what `make` made."""
+
+    @property
+    def physical_resource_id(self) -> str:
+        return self._made.ref
+
+    def get_cfn_attribute(self, name: str) -> str:
+        return self._made.attributes.get(name, f"{self._made.ref}-{name}")
+
+    def is_created(self) -> bool:
+        return True
+
+    @classmethod
+    def has_cfn_attr(cls, _attribute: str) -> bool:
+        return True
+
+    @classmethod
+    def create_from_cloudformation_json(cls, name: str, told: Properties, *_where: str, **_named: Any) -> Noted:
+        properties = told.get("Properties", {})
+        return cls(cls.make(properties.get(cls.name_property, name), properties))
+
+    @classmethod
+    def update_from_cloudformation_json(
+        cls, *, original_resource: Noted, cloudformation_json: Properties, **_named: Any
+    ) -> Noted:
+        return cls(cls.change(original_resource._made, cloudformation_json.get("Properties", {})))
+
+
+class Bucket(Noted):
+    """Made through S3's API, which is kept on disk here; one that is there already is taken into the stack, which is
+    what importing existing resources does. A stack never removes it: it is retained."""
+
+    name_property = "BucketName"
+
+    @classmethod
+    def make(cls, name: str, properties: Properties) -> Made:
+        return make_bucket(cls.client, name, properties)
+
+
+class Secret(Noted):
+    """Its value is generated once; a change of the stack leaves it."""
+
+    name_property = "Name"
+
+    @classmethod
+    def make(cls, name: str, properties: Properties) -> Made:
+        return make_secret(cls.client, name, properties)
+
+    @classmethod
+    def change(cls, made: Made, _properties: Properties) -> Made:
+        return made
+
+    def delete(self, _account: str, _region: str) -> None:
+        self.client("secretsmanager").delete_secret(SecretId=self._made.ref, ForceDeleteWithoutRecovery=True)
+
+
+class Alarm(Noted):
+    """CloudFormation's properties of an alarm are PutMetricAlarm's."""
+
+    name_property = "AlarmName"
+
+    @classmethod
+    def make(cls, name: str, properties: Properties) -> Made:
+        told = {key: value for key, value in properties.items() if key != "AlarmName"}
+        cloudwatch = cls.client("cloudwatch")
+        cloudwatch.put_metric_alarm(AlarmName=name, **told)
+        (alarm,) = cloudwatch.describe_alarms(AlarmNames=[name])["MetricAlarms"]
+        return Made(name, {"Arn": alarm["AlarmArn"]})
+
+    def delete(self, _account: str, _region: str) -> None:
+        self.client("cloudwatch").delete_alarms(AlarmNames=[self._made.ref])
+
+
+class Api(Noted):
+    """A REST API with its routes. moto reads no inline body in a template, and of imports only OpenAPI 3."""
+
+    @classmethod
+    def make(cls, name: str, properties: Properties) -> Made:
+        api = cls.client("apigateway").create_rest_api(name=properties.get("Name", name))
+        return cls.change(Made(api["id"]), properties)
+
+    @classmethod
+    def change(cls, made: Made, properties: Properties) -> Made:
+        paths = properties.get("Body", {}).get("paths", {})
+        document = {"openapi": "3.0.1", "info": {"title": "app", "version": "1.0"}, "paths": paths}
+        gateway = cls.client("apigateway")
+        gateway.put_rest_api(restApiId=made.ref, mode="overwrite", body=json.dumps(document).encode())
+        resources = gateway.get_resources(restApiId=made.ref)["items"]
+        return Made(made.ref, {"RootResourceId": next(each["id"] for each in resources if each["path"] == "/")})
+
+    def delete(self, _account: str, _region: str) -> None:
+        self.client("apigateway").delete_rest_api(restApiId=self._made.ref)
+
+
+MODELS = {
+    "AWS::S3::Bucket": Bucket,
+    "AWS::SecretsManager::Secret": Secret,
+    "AWS::CloudWatch::Alarm": Alarm,
+    "AWS::ApiGateway::RestApi": Api,
+}
+NOTED = (
+    *("AWS::ApiGateway::Account", "AWS::ApiGateway::Deployment", "AWS::ApiGateway::Stage", "AWS::Budgets::Budget"),
+    *("AWS::Lambda::EventInvokeConfig", "AWS::Lambda::Permission", "AWS::S3::BucketPolicy", "AWS::SNS::Subscription"),
+    *("AWS::SNS::TopicPolicy", "AWS::SQS::QueuePolicy", "AWS::EC2::VPCEndpoint", "AWS::EC2::SecurityGroup"),
+)
+
+
+def install(clients: Clients) -> Callable[[str], bool]:
+    """Give moto's CloudFormation our models. Returns what tells whether it can make a resource of a type."""
+    Noted.connect[:] = [clients]
+    stack_engine.install()
+    known: dict[str, Any] = parsing.get_model_map()
+    known |= MODELS
+    known |= dict.fromkeys(NOTED, Noted)
+    return known.__contains__
