@@ -11,6 +11,8 @@ import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 
+from chalicelib.archive_directory import Entry
+from chalicelib.archives import Archive
 from chalicelib.findings import Finding, find_among
 
 SERVED_METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
@@ -20,24 +22,24 @@ CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 DRIVE = re.compile(r"[A-Za-z]:")
 
 
-def find_entry_problems(opened: zipfile.ZipFile) -> list[Finding]:
+def find_entry_problems(archive: Archive) -> list[Finding]:
     """Everything that is wrong with entries as entries, whatever they hold."""
-    entries = opened.filelist
+    entries = archive.entries
     return [
         *_find_names(entries),
         *_find_duplicates(entries),
         *_find_kinds(entries),
         *_find_bombs(entries),
-        *_find_misplaced(entries, opened.start_dir),
+        *_find_misplaced(entries, archive.directory_start),
     ]
 
 
-def is_readable(entry: zipfile.ZipInfo) -> bool:
+def is_readable(entry: Entry) -> bool:
     """Whether an entry may be opened: not encrypted, and packed in a way that cannot blow up unseen."""
-    return not entry.flag_bits & 0x41 and entry.compress_type in SERVED_METHODS
+    return not entry.is_encrypted and entry.compress_type in SERVED_METHODS
 
 
-def _find_names(entries: list[zipfile.ZipInfo]) -> Iterator[Finding]:
+def _find_names(entries: list[Entry]) -> Iterator[Finding]:
     """Names that leave the folder they are unpacked in, or that no folder can hold."""
     names = [entry.orig_filename for entry in entries]
     advice = "Pack the folder again from inside it, with relative names."
@@ -59,10 +61,12 @@ def _find_names(entries: list[zipfile.ZipInfo]) -> Iterator[Finding]:
 
 
 def _escapes(name: str) -> bool:
-    return name.startswith(("/", "\\")) or ".." in re.split(r"[/\\]", name) or bool(DRIVE.match(name))
+    return (
+        name.startswith(("/", "\\")) or (".." in name and ".." in re.split(r"[/\\]", name)) or bool(DRIVE.match(name))
+    )
 
 
-def _find_duplicates(entries: list[zipfile.ZipInfo]) -> list[Finding]:
+def _find_duplicates(entries: list[Entry]) -> list[Finding]:
     if len({entry.filename for entry in entries}) == len(entries):
         return []
     counts = Counter(entry.filename for entry in entries)
@@ -71,14 +75,16 @@ def _find_duplicates(entries: list[zipfile.ZipInfo]) -> list[Finding]:
     return find_among("duplicate_names", twice, "name stands there twice|names stand there twice", advice)
 
 
-def _find_kinds(entries: list[zipfile.ZipInfo]) -> Iterator[Finding]:
+def _find_kinds(entries: list[Entry]) -> Iterator[Finding]:
     """Entries of a kind that is not served: links, encrypted ones, rare ways of packing."""
     advice = "Pack the pictures themselves (zip without -y)."
     yield from _find_where(
         "links", entries, _is_special, "entry is a link or device|entries are links or devices", advice
     )
     advice = "Pack it without a password."
-    yield from _find_where("encrypted", entries, _is_encrypted, "entry is encrypted|entries are encrypted", advice)
+    yield from _find_where(
+        "encrypted", entries, lambda entry: entry.is_encrypted, "entry is encrypted|entries are encrypted", advice
+    )
     odd = {_name_method(entry.compress_type) for entry in entries if entry.compress_type not in SERVED_METHODS}
     yield from _find_where(
         "unsupported_compression",
@@ -90,19 +96,15 @@ def _find_kinds(entries: list[zipfile.ZipInfo]) -> Iterator[Finding]:
 
 
 def _find_where(
-    code: str, entries: Iterable[zipfile.ZipInfo], holds: Callable[[zipfile.ZipInfo], bool], what: str, advice: str
+    code: str, entries: Iterable[Entry], holds: Callable[[Entry], bool], what: str, advice: str
 ) -> list[Finding]:
     return find_among(code, (entry.filename for entry in entries if holds(entry)), what, advice)
 
 
-def _is_special(entry: zipfile.ZipInfo) -> bool:
+def _is_special(entry: Entry) -> bool:
     """Unix keeps a file's type in the high half of the attributes; 0 is none."""
     kind = stat.S_IFMT(entry.external_attr >> 16) if entry.create_system == 3 else 0
     return kind not in (0, stat.S_IFREG, stat.S_IFDIR)
-
-
-def _is_encrypted(entry: zipfile.ZipInfo) -> bool:
-    return bool(entry.flag_bits & 0x41)
 
 
 def _name_method(method: int) -> str:
@@ -115,17 +117,17 @@ def _join(names: Iterable[str]) -> str:
     return ", ".join(sorted(names))
 
 
-def _find_bombs(entries: list[zipfile.ZipInfo]) -> list[Finding]:
+def _find_bombs(entries: list[Entry]) -> list[Finding]:
     times = f"more than {BOMB_RATIO} times"
     what = f"entry unpacks to {times} its size|entries unpack to {times} their size"
     return _find_where("zip_bomb", entries, _is_bomb, what, "Pictures do not: take them out.")
 
 
-def _is_bomb(entry: zipfile.ZipInfo) -> bool:
+def _is_bomb(entry: Entry) -> bool:
     return entry.file_size > BOMB_BYTES and entry.file_size > BOMB_RATIO * entry.compress_size
 
 
-def _find_misplaced(entries: list[zipfile.ZipInfo], directory: int) -> Iterator[Finding]:
+def _find_misplaced(entries: list[Entry], directory: int) -> Iterator[Finding]:
     """Entries that share bytes with another or with the directory: how a small zip unpacks to anything."""
     ordered = sorted(entries, key=lambda entry: entry.header_offset)
     limits = [entry.header_offset for entry in ordered[1:]] + [directory]
@@ -146,7 +148,7 @@ def _find_misplaced(entries: list[zipfile.ZipInfo], directory: int) -> Iterator[
         lambda entry: (
             entry.compress_type == zipfile.ZIP_STORED
             and entry.compress_size != entry.file_size
-            and not _is_encrypted(entry)
+            and not entry.is_encrypted
         ),
         "entry is stored and has two sizes|entries are stored and have two sizes",
         "The zip is damaged: pack it again.",

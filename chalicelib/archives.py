@@ -1,6 +1,6 @@
 """A zip's directory, read with suspicion: nothing here trusts a number that the archive states.
 
-Only the end of the archive is read, and before zipfile reads the directory, its size is known to be bearable. Source of
+Only the end of the archive is read, and before the directory is, its size is known to be bearable. Source of
 the format: PKWARE's APPNOTE.TXT 6.3.10, sections 4.3.14 to 4.3.16.
 """
 
@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import re
 import struct
-import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import BinaryIO, Protocol, runtime_checkable
 
+from chalicelib.archive_directory import Entry, read_entries
+from chalicelib.errors import BrokenZip
 from chalicelib.findings import Finding
 
 END = b"PK\x05\x06"
@@ -37,6 +38,14 @@ OTHER_FORMATS = {
 }
 
 
+@runtime_checkable
+class Prefetching(Protocol):
+    """An archive that lies far away, and can get many of its parts at once."""
+
+    def prefetch(self, spans: Iterable[tuple[int, int]]) -> None:
+        """Have the bytes of each (start, end) ready."""
+
+
 @dataclass(frozen=True)
 class End:
     """The end-of-directory record: where it stands and what it claims. Numbers are bytes, but for `entries`.
@@ -52,12 +61,25 @@ class End:
     directory_offset: int
     comment_size: int
 
+    @property
+    def directory_start(self) -> int:
+        return self.directory_end - self.directory_size
+
+
+@dataclass(frozen=True)
+class Archive:
+    """A zip whose directory was read: its file, its entries, and at which byte the directory begins."""
+
+    file: BinaryIO
+    entries: list[Entry]
+    directory_start: int
+
 
 @dataclass(frozen=True)
 class Opened:
     """An archive whose directory was read, or the problems that stood in the way."""
 
-    file: zipfile.ZipFile | None
+    archive: Archive | None
     problems: list[Finding]
     warnings: list[Finding]
 
@@ -72,17 +94,29 @@ def open_archive(archive: BinaryIO, max_entries: int) -> Opened:
     if problems:
         return Opened(None, problems, [])
     try:
-        file = zipfile.ZipFile(archive)
-    except (zipfile.BadZipFile, NotImplementedError, struct.error, ValueError, OverflowError) as error:
+        entries = _read_directory(archive, ends[0])
+    except BrokenZip as error:
         return Opened(None, [_broken(f"its directory cannot be read ({error})")], [])
-    if len(file.filelist) % 65_536 != ends[0].entries % 65_536:
-        stated = f"it states {ends[0].entries:,} entries and lists {len(file.filelist):,}"
+    if len(entries) % 65_536 != ends[0].entries % 65_536:
+        stated = f"it states {ends[0].entries:,} entries and lists {len(entries):,}"
         return Opened(None, [_broken(stated)], [])
-    return Opened(file, [], list(_find_surroundings(ends[0], size)))
+    read = Archive(archive, entries, ends[0].directory_start)
+    return Opened(read, [], list(_find_surroundings(ends[0], size)))
+
+
+def _read_directory(archive: BinaryIO, end: End) -> list[Entry]:
+    """The entries, in the directory's order. What stands before the archive shifts them all."""
+    if isinstance(archive, Prefetching):
+        archive.prefetch([(end.directory_start, end.directory_end)])
+    archive.seek(end.directory_start)
+    directory = archive.read(end.directory_size)
+    if len(directory) < end.directory_size:
+        raise BrokenZip("it ends too early")
+    return list(read_entries(directory, end.directory_start - end.directory_offset))
 
 
 def _find_ends(archive: BinaryIO, size: int) -> list[End]:
-    """The record that zipfile goes by, and after it any other that could pass for it."""
+    """The record that most readers go by, and after it any other that could pass for it."""
     start = max(size - END_SIZE - LONGEST_COMMENT, 0)
     archive.seek(start)
     tail = archive.read()

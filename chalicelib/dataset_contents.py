@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from chalicelib.archive_directory import Entry
 from chalicelib.layouts import Layout, find_layout, is_image_name, is_litter_file, is_litter_folder, split_folder
 
 SPLITS = ("train", "valid", "test")
@@ -37,10 +37,10 @@ class Contents:
     """The entries of an archive, sorted out by the layout. `images` are by split and class."""
 
     layout: Layout
-    images: dict[tuple[str, str], list[zipfile.ZipInfo]] = field(default_factory=lambda: defaultdict(list))
+    images: dict[tuple[str, str], list[Entry]] = field(default_factory=lambda: defaultdict(list))
     folders: set[tuple[str, str]] = field(default_factory=set)
-    strangers: list[zipfile.ZipInfo] = field(default_factory=list)
-    ignored: list[zipfile.ZipInfo] = field(default_factory=list)
+    strangers: list[Entry] = field(default_factory=list)
+    ignored: list[Entry] = field(default_factory=list)
 
     def classes(self, split: str | None = None) -> set[str]:
         return {label for part, label in self.images if split in (None, part)}
@@ -53,12 +53,12 @@ class Contents:
                 counts[split] = found
         return counts
 
-    def all_images(self) -> Iterator[zipfile.ZipInfo]:
+    def all_images(self) -> Iterator[Entry]:
         for images in self.images.values():
             yield from images
 
 
-def sort_out(entries: Sequence[zipfile.ZipInfo]) -> Contents:
+def sort_out(entries: Sequence[Entry]) -> Contents:
     """Every entry in its place: an image of a class, a stranger in a class folder, or ignored.
 
     A hundred thousand images lie in a few hundred folders, so what a folder's name says is worked out once.
@@ -82,9 +82,7 @@ def sort_out(entries: Sequence[zipfile.ZipInfo]) -> Contents:
     return contents
 
 
-def _find_picture_folders(
-    entries: Sequence[zipfile.ZipInfo], kept: Mapping[str, tuple[str, ...]]
-) -> set[tuple[str, ...]]:
+def _find_picture_folders(entries: Sequence[Entry], kept: Mapping[str, tuple[str, ...]]) -> set[tuple[str, ...]]:
     """The folders that hold images; where no file is one, those that hold any file, to say where classes would be."""
     for counts in (is_image_name, bool):
         names = {
@@ -97,5 +95,5 @@ def _find_picture_folders(
     return set()
 
 
-def _name_folder(entry: zipfile.ZipInfo) -> str:
+def _name_folder(entry: Entry) -> str:
     return entry.filename.rpartition("/")[0]

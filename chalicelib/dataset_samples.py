@@ -5,13 +5,13 @@ The functions have no imaging library, and need none to see that a picture is no
 
 from __future__ import annotations
 
-import struct
-import zipfile
-import zlib
 from collections import Counter, defaultdict
 
+from chalicelib.archive_directory import Entry, read_head
 from chalicelib.archive_entries import is_readable
+from chalicelib.archives import Archive, Prefetching
 from chalicelib.dataset_contents import Contents, DatasetLimits
+from chalicelib.errors import BrokenZip
 from chalicelib.findings import Finding, count_of, list_some, shorten
 from chalicelib.picture_headers import guess_format, is_cut_short, read_header
 
@@ -20,15 +20,17 @@ CONVERT = "Convert them to JPEG, PNG or WebP, or take them out."
 
 
 def find_bad_pictures(
-    opened: zipfile.ZipFile, contents: Contents, limits: DatasetLimits
+    archive: Archive, contents: Contents, limits: DatasetLimits
 ) -> tuple[list[Finding], list[Finding]]:
     """Problems and warnings of a look into a sample: pictures that are none, are cut, or are absurdly large.
 
     They are a problem where they are half of a class's sample or a tenth of all, and a warning where they are few: the
     training program leaves those out and says so.
     """
-    samples = choose_samples(contents, limits, opened.start_dir)
-    bad = [(label, entry, verdict) for label, entry in samples if (verdict := _judge_picture(opened, entry, limits))]
+    samples = choose_samples(contents, limits, archive.directory_start)
+    if isinstance(archive.file, Prefetching):
+        archive.file.prefetch(entry.find_span(HEAD_BYTES) for _, entry in samples)
+    bad = [(label, entry, verdict) for label, entry in samples if (verdict := _judge_picture(archive, entry, limits))]
     looked, failed = Counter(label for label, _ in samples), Counter(label for label, _, _ in bad)
     is_problem = 10 * len(bad) > len(samples) or any(2 * failed[label] >= looked[label] for label in failed)
     wrong: dict[str, list[str]] = defaultdict(list)
@@ -48,13 +50,13 @@ def _describe(code: str, names: list[str], looked: int, limits: DatasetLimits) -
     return Finding(code, f"{found}. {advice[code]}", names[0].rpartition(" (")[0], len(names))
 
 
-def choose_samples(contents: Contents, limits: DatasetLimits, end: int) -> list[tuple[str, zipfile.ZipInfo]]:
+def choose_samples(contents: Contents, limits: DatasetLimits, end: int) -> list[tuple[str, Entry]]:
     """Classes and images, spread over each class's list, one of each before two of any; in the archive's order.
 
-    Each costs a ranged read of some 30 ms: `max_samples` bounds them, but every class is looked into. What does not lie
+    Each costs a ranged read: `max_samples` bounds them, but every class is looked into. What does not lie
     before byte `end`, where the directory begins, is a problem already, and no file can be sought there.
     """
-    by_class: dict[str, list[zipfile.ZipInfo]] = defaultdict(list)
+    by_class: dict[str, list[Entry]] = defaultdict(list)
     for (_, label), images in contents.images.items():
         by_class[label] += [
             image for image in images if is_readable(image) and image.file_size and 0 <= image.header_offset < end
@@ -68,20 +70,11 @@ def choose_samples(contents: Contents, limits: DatasetLimits, end: int) -> list[
     return sorted(chosen[: max(limits.max_samples, len(by_class))], key=lambda sample: sample[1].header_offset)
 
 
-def _judge_picture(opened: zipfile.ZipFile, entry: zipfile.ZipInfo, limits: DatasetLimits) -> tuple[str, str] | None:
+def _judge_picture(archive: Archive, entry: Entry, limits: DatasetLimits) -> tuple[str, str] | None:
     """A code and a remark where a picture is bad. Reads at most 64 KB of it."""
     try:
-        with opened.open(entry) as file:
-            head = file.read(HEAD_BYTES)
-    except (
-        zipfile.BadZipFile,
-        zlib.error,
-        struct.error,
-        EOFError,
-        ValueError,
-        NotImplementedError,
-        RuntimeError,
-    ) as error:
+        head = read_head(archive.file, entry, HEAD_BYTES)
+    except BrokenZip as error:
         return "damaged_image", f"cannot be unpacked: {shorten(str(error))}"
     header = read_header(head)
     if header is None:

@@ -65,14 +65,14 @@ def inspect_dataset(archive: BinaryIO, limits: DatasetLimits | None = None) -> D
     """
     limits = limits or DatasetLimits()
     opened = open_archive(archive, limits.max_entries)
-    if opened.file is None:
+    if opened.archive is None:
         return DatasetReport(problems=opened.problems)
-    contents = sort_out(opened.file.filelist)
+    contents = sort_out(opened.archive.entries)
     counts = contents.splits()
-    bad_pictures, odd_pictures = find_bad_pictures(opened.file, contents, limits)
+    bad_pictures, odd_pictures = find_bad_pictures(opened.archive, contents, limits)
     return DatasetReport(
         problems=[
-            *find_entry_problems(opened.file),
+            *find_entry_problems(opened.archive),
             *find_foreign_files(contents),
             *find_class_problems(contents),
             *find_excess(contents, limits),

@@ -13,6 +13,7 @@
     ├── PayloadTooLarge                  413
     ├── UnsupportedMediaType             415
     ├── Unprocessable                    422
+    │   ├── BrokenZip                    422
     │   ├── UnreadableImage              422
     │   └── InvalidRecipe                422
     ├── ServiceError                     502  an AWS call failed
@@ -112,6 +113,10 @@ class Unprocessable(WhippetError):
     """The request is well formed, and what it holds cannot be used."""
 
     status = 422
+
+
+class BrokenZip(Unprocessable):
+    """An archive's bytes are not what the zip format says."""
 
 
 class UnreadableImage(Unprocessable):

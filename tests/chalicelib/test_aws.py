@@ -231,8 +231,27 @@ def test_a_failure_while_reading_is_ours(world: World, bucket: Bucket) -> None:
     with bucket.open("large") as file:
         file.read()
         world.trouble.plan = dict.fromkeys(range(len(world.trouble.calls), 99), "throttle")
+        file.seek(0)
         with pytest.raises(errors.Throttled):
-            file.seek(0)
+            file.read(1)
+
+
+def test_spans_are_got_at_once_and_served_from_memory(world: World, bucket: Bucket) -> None:
+    """Each span is one GET; what no span holds whole is read as ever."""
+    body = bytes(range(256)) * 400
+    bucket.write("large", body)
+    with bucket.open("large") as file:
+        file.prefetch([(10, 40), (50_000, 60_000), (10, 40)])
+        calls = len(world.trouble.calls)
+        for start, size in ((10, 30), (50_100, 4_000), (12, 5)):
+            file.seek(start)
+            assert file.read(size) == body[start : start + size]
+            assert file.tell() == start + size
+        assert len(world.trouble.calls) == calls
+        file.seek(30)
+        assert file.read(100) == body[30:130]
+        file.seek(-3, 2)
+        assert file.read() == body[-3:]
 
 
 def test_an_event_that_the_bus_refuses_is_an_error(world: World) -> None:

@@ -1,0 +1,154 @@
+"""A zip's central directory, and the beginning of an entry's bytes. Source: PKWARE's APPNOTE.TXT 6.3.10, section 4.3.
+
+zipfile reads the same in three times the time and twice the memory, since its entries are made to be written too, and a
+function has little of both: a test holds this reader to zipfile's answers, entry by entry.
+"""
+
+from __future__ import annotations
+
+import struct
+import zipfile
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from chalicelib.errors import BrokenZip
+
+CENTRAL = struct.Struct("<4s4B4H3L5H2L")
+CENTRAL_MARK = b"PK\x01\x02"
+HEADER = struct.Struct("<4s2B4H3L2H")
+HEADER_MARK = b"PK\x03\x04"
+UTF8 = 0x800  # the flag of an entry whose name is UTF-8; without it the name is read as code page 437
+PATCHED = 0x20
+ENCRYPTED = 0x41  # either way of encrypting
+NEWEST_VERSION = 63  # of the format, times ten
+IN_ZIP64 = 0xFFFF_FFFF
+PACKING_BYTES = 1024  # noise packed by deflate is a little larger than it was
+MOST_EXTRA_BYTES = 64  # of a local header: times and owners; what has more is read all the same, by a read of its own
+
+
+@dataclass(slots=True)
+class Entry:
+    """An entry as the directory states it, by zipfile's names: none of it need be true. Sizes in bytes.
+
+    `filename` ends where `orig_filename` has a NUL; `header_offset` is counted from the file's beginning.
+    """
+
+    filename: str
+    orig_filename: str
+    create_system: int
+    flag_bits: int
+    compress_type: int
+    CRC: int
+    compress_size: int
+    file_size: int
+    external_attr: int
+    header_offset: int
+
+    @property
+    def is_encrypted(self) -> bool:
+        return bool(self.flag_bits & ENCRYPTED)
+
+    def find_span(self, head: int) -> tuple[int, int]:
+        """Where its local header and the first `head` bytes of its data lie."""
+        header = HEADER.size + len(self.orig_filename.encode()) + MOST_EXTRA_BYTES
+        return self.header_offset, self.header_offset + header + min(self.compress_size, head + PACKING_BYTES)
+
+
+def read_entries(directory: bytes, shift: int) -> Iterator[Entry]:
+    """The entries of a directory's bytes; `shift` is what stands before the archive. Raises BrokenZip."""
+    position, end = 0, len(directory)
+    attributes: dict[int, int] = {}  # one number object for all entries that share it
+    while position < end:
+        if position + CENTRAL.size > end:
+            raise BrokenZip("it ends within an entry")
+        (mark, _, system, version, _, flags, method, _, _, crc, packed, size, *lengths, outer, offset) = (
+            CENTRAL.unpack_from(directory, position)
+        )
+        if mark != CENTRAL_MARK:
+            raise BrokenZip(f"no entry begins at its byte {position:,}")
+        if version > NEWEST_VERSION:
+            raise BrokenZip(f"an entry needs version {version / 10:.1f} of the format")
+        name_end = position + CENTRAL.size + lengths[0]
+        extra_end = name_end + lengths[1]
+        name = _read_name(directory[position + CENTRAL.size : name_end], flags)
+        extra = _split_extra(directory[name_end:extra_end]) if lengths[1] else {}
+        size, packed, offset = _read_zip64(extra, size, packed, offset)
+        outer = attributes.setdefault(outer, outer)
+        yield Entry(name.partition("\0")[0], name, system, flags, method, crc, packed, size, outer, offset + shift)
+        position = extra_end + lengths[2]
+
+
+def _read_name(raw: bytes, flags: int) -> str:
+    if raw.isascii():
+        return raw.decode("ascii")
+    try:
+        return raw.decode("utf-8" if flags & UTF8 else "cp437")
+    except UnicodeDecodeError as error:
+        raise BrokenZip(f"the name {raw[:40]!r} is not the UTF-8 that it states") from error
+
+
+def _split_extra(extra: bytes) -> dict[int, bytes]:
+    """The extra fields by their identifiers."""
+    fields: dict[int, bytes] = {}
+    while len(extra) >= 4:
+        kind, length = struct.unpack_from("<2H", extra)
+        if length + 4 > len(extra):
+            raise BrokenZip(f"the extra field {kind:#06x} is cut short")
+        fields.setdefault(kind, extra[4 : length + 4])
+        extra = extra[length + 4 :]
+    return fields
+
+
+def _read_zip64(extra: dict[int, bytes], size: int, packed: int, offset: int) -> tuple[int, int, int]:
+    """The three numbers, those from the zip64 field that did not fit into 32 bits."""
+    if 1 not in extra:
+        return size, packed, offset
+    field, numbers = extra[1], []
+    for number in (size, packed, offset):
+        if number == IN_ZIP64:
+            if len(field) < 8:
+                raise BrokenZip("a zip64 field is cut short")
+            number, field = int.from_bytes(field[:8], "little"), field[8:]
+        numbers.append(number)
+    return numbers[0], numbers[1], numbers[2]
+
+
+def read_head(archive: BinaryIO, entry: Entry, head: int) -> bytes:
+    """The first `head` bytes of an entry, unpacked; its checksum is compared where that is all of it.
+
+    Raises BrokenZip where the entry is not what the directory says, or cannot be unpacked.
+    """
+    archive.seek(entry.header_offset)
+    mark, _, _, flags, *_, name_length, extra_length = _unpack_header(archive.read(HEADER.size))
+    if mark != HEADER_MARK:
+        raise BrokenZip("no file begins where the directory says")
+    name = _read_name(archive.read(name_length), flags)
+    if name != entry.orig_filename:
+        raise BrokenZip("the directory and the file's own header name it differently")
+    if entry.flag_bits & PATCHED:
+        raise BrokenZip("it is a patch, not a file")
+    archive.seek(entry.header_offset + HEADER.size + name_length + extra_length)
+    packed = archive.read(min(entry.compress_size, head + PACKING_BYTES))
+    body = _unpack(packed, entry, head)
+    if len(body) >= entry.file_size and zlib.crc32(body[: entry.file_size]) != entry.CRC:
+        raise BrokenZip("its checksum is wrong")
+    if len(body) < min(entry.file_size, head) and len(packed) < head + PACKING_BYTES:
+        raise BrokenZip("its bytes end too early")
+    return body[: entry.file_size]
+
+
+def _unpack_header(raw: bytes) -> tuple[bytes, int, int, int, int, int, int, int, int, int, int, int]:
+    if len(raw) < HEADER.size:
+        raise BrokenZip("the archive ends within its header")
+    return HEADER.unpack(raw)
+
+
+def _unpack(packed: bytes, entry: Entry, head: int) -> bytes:
+    if entry.compress_type == zipfile.ZIP_STORED:
+        return packed[:head]
+    try:
+        return zlib.decompressobj(-zlib.MAX_WBITS).decompress(packed, head)
+    except zlib.error as error:
+        raise BrokenZip(str(error)) from error
