@@ -21,6 +21,7 @@ from chalicelib.errors import RunNotFound
 from chalicelib.settings import Settings
 
 DATASETS = "datasets/"
+CHECKPOINT = "/checkpoint.pt"  # what a job leaves where it was stopped; one that came to its end removes it
 MAX_RUN_ID = 32  # a tuning job's name
 MAX_ENDPOINT = 63
 ON_ITS_WAY = ("checking", "waiting", "tuning", "training", "deploying")
@@ -184,7 +185,10 @@ class Runs:
         return (stored.as_json()["dataset"], entry) if stored and entry else None
 
     def close(self, run_id: str) -> None:
-        """Say that nothing is left to do."""
+        """Say that nothing is left to do. What stopped jobs left to go on from goes: nobody will, and it is large."""
+        jobs = f"runs/{run_id}/jobs/"
+        for key in [each.key for each in self.bucket.list_entries(jobs) if each.key.endswith(CHECKPOINT)]:
+            self.bucket.delete(key)
         self.bucket.delete(f"active/{run_id}")
 
     def index(self, run: Run, status: str, reason: str | None) -> None:

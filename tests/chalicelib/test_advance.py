@@ -64,6 +64,18 @@ def test_an_upload_becomes_a_model_that_serves(world: World) -> None:
     assert world.list_keys("active/") == []
 
 
+def test_checkpoints_of_stopped_jobs_go_with_the_end_of_the_run(world: World) -> None:
+    """Nobody goes on from them any more; what the jobs found out stays."""
+    run_id = start(world)
+    bucket = world.services().bucket
+    for name in ("checkpoint.pt", "metrics.jsonl"):
+        bucket.write(f"runs/{run_id}/jobs/{run_id}-007/{name}", b"{}")
+    assert go_on(world, run_id) == "training"
+    assert world.list_keys(f"runs/{run_id}/jobs/{run_id}-007/")[0].endswith("/checkpoint.pt")
+    assert [go_on(world, run_id) for _ in range(2)] == ["deploying", "deployed"]
+    assert world.list_keys(f"runs/{run_id}/jobs/{run_id}-007/") == [f"runs/{run_id}/jobs/{run_id}-007/metrics.jsonl"]
+
+
 def test_a_broken_dataset_launches_nothing(world: World) -> None:
     """A file that is no zip ends as `rejected`, with a reason, and costs nothing."""
     world.upload("dogs.zip", b"no zip")
