@@ -72,4 +72,8 @@ class Client:
         work = getattr(type(self), f"do_{name}", None)
         if work is None:
             raise AttributeError(name)
-        return lambda **request: self.world.trouble.around(name, lambda: work(self, **request))
+        return lambda **request: self.ask(name, request, lambda: work(self, **request))
+
+    def ask(self, name: str, request: dict[str, Any], work: Callable[[], Any]) -> Any:
+        self.world.hear(self, name, request)
+        return self.world.trouble.around(name, work)

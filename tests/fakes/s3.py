@@ -104,6 +104,7 @@ class FakeS3(Client):
         return {"Key": key, "ETag": found.etag, "Size": len(found.body), "LastModified": found.modified}
 
     def generate_presigned_url(self, operation: str, Params: dict[str, str], ExpiresIn: int) -> str:
+        self.world.hear(self, operation, Params)  # whoever uses it has the permissions of who signed it
         return f"https://{Params['Bucket']}.s3.example/{Params['Key']}?for={ExpiresIn}"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -36,7 +37,7 @@ class FakeSageMaker(Client):
         work = getattr(type(self), f"_{verb}", None) if kind else None
         if work is None:
             return super().__getattr__(name)
-        return lambda **request: self.world.trouble.around(name, lambda: work(self, kind, request))
+        return lambda **request: self.ask(name, request, lambda: work(self, kind, request))
 
     def find(self, kind: str, name: str) -> dict[str, Any]:
         if name not in self.kept[kind]:
@@ -46,7 +47,8 @@ class FakeSageMaker(Client):
         return self.kept[kind][name]
 
     def _create(self, kind: str, request: dict[str, Any]) -> dict[str, Any]:
-        name, arn = request[f"{kind}Name"], f"{ACCOUNT}{kind.lower()}/{request[f'{kind}Name']}"
+        name = request[f"{kind}Name"]
+        arn = f"{ACCOUNT}{re.sub('(?<!^)(?=[A-Z])', '-', kind).lower()}/{name}"
         self.requests.append((f"Create{kind}", request))
         if kind in self.limits:
             raise fail("ResourceLimitExceeded", "The account-level service limit is 0", f"Create{kind}")

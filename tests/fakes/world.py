@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 from aws_lambda_powertools import Logger
@@ -14,7 +15,7 @@ from chalicelib.runs import Runs
 from chalicelib.sagemaker import Runtime, SageMaker
 from chalicelib.services import Services
 from chalicelib.settings import Settings
-from tests.fakes.clients import FakeClock, Trouble
+from tests.fakes.clients import Client, FakeClock, Trouble
 from tests.fakes.others import FakeEvents, FakeRuntime, FakeSecrets, FakeSns
 from tests.fakes.s3 import FakeS3
 from tests.fakes.sagemaker import FakeSageMaker
@@ -33,12 +34,14 @@ SETTINGS = Settings(
 )
 
 
+Hear = Callable[[Client, str, dict[str, Any]], None]
 OBJECTIVE = "FinalHyperParameterTuningJobObjectiveMetric"
 LOG = Logger(service="tests", level="CRITICAL")
 
 
 class World:
-    """An account. `score` is what the profiled training reaches, and `trial_scores` what the trials do."""
+    """An account. `score` is what the profiled training reaches, and `trial_scores` what the trials do; `hear` is told
+    of every call."""
 
     def __init__(self, settings: Settings = SETTINGS) -> None:
         self.settings = settings
@@ -49,6 +52,7 @@ class World:
         self.score: float | None = 0.95
         self.trial_scores: list[float | None] = [0.80, 0.93]
         self.ids = 0
+        self.hear: Hear = lambda client, operation, request: None
 
     def services(self) -> Services:
         """What a fresh function is handed."""

@@ -1,0 +1,292 @@
+"""What each function calls: its handler is driven through every place of a run's way where its event may come.
+
+Somebody else moves the run and is killed at one call after another; then the function's own event comes, and comes
+again after what runs has ended, until the run's end. So each function takes every step that could ever be its to take.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import app
+from chalicelib.errors import WhippetError
+from chalicelib.intake import sweep
+from chalicelib.settings import Settings
+from localcloud.call_log import Recorded
+from localcloud.calls import Call
+from localcloud.permissions import list_needs
+from tests.fakes import Killed, World
+from tests.fakes.clients import Client
+from tests.support.pictures import build_colour_zip
+
+ZIP = build_colour_zip(counts={"red": 3, "green": 3})
+ZIP_AGAIN = build_colour_zip(seed=1, counts={"red": 3, "green": 3})
+SERVICES = {
+    "FakeS3": "s3",
+    "FakeSageMaker": "sagemaker",
+    "FakeRuntime": "sagemaker",
+    "FakeEvents": "events",
+    "FakeSns": "sns",
+    "FakeSecrets": "secretsmanager",
+}
+
+
+@dataclass
+class Recorder:
+    """What one function called in all its histories."""
+
+    function: str
+    calls: set[Recorded] = field(default_factory=set)
+    is_on: bool = False
+
+    def hear(self, client: Client, name: str, request: dict[str, Any]) -> None:
+        if self.is_on:
+            service = SERVICES[type(client).__name__]
+            operation = "".join(word.capitalize() for word in name.split("_"))
+            needs = tuple(list_needs(Call(service, operation, request), "us-east-1"))
+            self.calls.add(Recorded(self.function, service, operation, needs))
+
+    def mute(self, work: Callable[[], None]) -> None:
+        """Hear nothing of what somebody else does meanwhile."""
+        was_on, self.is_on = self.is_on, False
+        work()
+        self.is_on = was_on
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        self.is_on = True
+        try:
+            yield
+        finally:
+            self.is_on = False
+
+
+def make_world(settings: Settings, recorder: Recorder) -> World:
+    """An account with an upload, whose calls the recorder hears."""
+    world = World(settings)
+    world.hear = recorder.hear
+    world.upload("dogs.zip", ZIP)
+    return world
+
+
+def move(world: World) -> None:
+    """Somebody else's look at every run; it may be killed."""
+    with contextlib.suppress(WhippetError, Killed):
+        sweep(world.services())
+
+
+def react(world: World, recorder: Recorder) -> None:
+    """The function's own event comes, where there is anything to tell of."""
+    app.services.use(world.services())
+    for handler, event in list_events(world, recorder.function):
+        with recorder.listening(), contextlib.suppress(WhippetError):
+            handler(event, None)
+
+
+def list_events(world: World, function: str) -> list[tuple[Any, dict[str, Any]]]:
+    """The events that could reach a function now."""
+    kept, handler = world.sagemaker.kept, getattr(app, function)
+    detail: list[dict[str, Any]] = []
+    if function == "sweep":
+        return [(handler, make_event({}))]
+    if function == "on_dataset_uploaded":
+        detail = [
+            {"bucket": {"name": world.settings.bucket}, "object": {"key": key}} for key in world.list_keys("datasets/")
+        ]
+    elif function == "on_tuning_job_changed":
+        detail = [{"HyperParameterTuningJobName": name} for name in kept["HyperParameterTuningJob"]]
+    elif function == "on_training_job_changed":
+        detail = [{"TrainingJobName": name} for name in kept["TrainingJob"]]
+    elif function == "on_endpoint_changed":
+        detail = [{"EndpointName": name} for name in kept["Endpoint"]]
+    elif function == "app":
+        return [(handler, request) for request in list_requests(world)]
+    return [(handler, make_event(each)) for each in detail]
+
+
+def make_event(detail: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "version": "0",
+        "id": "0",
+        "detail-type": "it",
+        "source": "us",
+        "account": "123456789012",
+        "time": "2026-11-25T00:00:00Z",
+        "region": "us-east-1",
+        "resources": [],
+        "detail": detail,
+    }
+
+
+def list_requests(world: World, methods: tuple[str, ...] = ("GET", "POST"), last: str = "") -> list[dict[str, Any]]:
+    """Every route for the dataset and each of its runs; what ends things is named by method or last word."""
+    runs = [key.split("/")[1] for key in world.list_keys("runs/") if key.endswith("/run.json")]
+    return [
+        make_request(method, resource, {"name": "dogs", "run_id": run})
+        for resource, methods_of in sorted(app.app.routes.items())
+        for method in methods_of
+        if method in methods and (last in resource if last else not resource.endswith("/stop"))
+        for run in (runs if "{run_id}" in resource else [""])
+    ]
+
+
+def make_request(method: str, resource: str, values: dict[str, str]) -> dict[str, Any]:
+    """API Gateway's event of a request to a route."""
+    parameters = {name: value for name, value in values.items() if f"{{{name}}}" in resource}
+    return {
+        "httpMethod": method,
+        "headers": {"authorization": "Bearer ann-token", "content-type": "image/png"},
+        "multiValueQueryStringParameters": None,
+        "pathParameters": parameters or None,
+        "requestContext": {"resourcePath": resource, "path": resource.format(**values), "httpMethod": method},
+        "stageVariables": None,
+        "body": "picture",
+        "isBase64Encoded": False,
+    }
+
+
+def go_on(world: World, recorder: Recorder, rounds: int = 4) -> None:
+    """The function's events come, and what runs ends, by turns."""
+    for _ in range(rounds):
+        react(world, recorder)
+        world.end_everything()
+        world.clock.sleep(400)  # claims of the killed expire
+    react(world, recorder)
+
+
+def move_on(world: World, rounds: int = 5) -> None:
+    """Somebody else takes the run as far as it goes, unless killed."""
+    for _ in range(rounds):
+        move(world)
+        world.end_everything()
+        world.clock.sleep(400)
+
+
+def count_calls(settings: Settings) -> int:
+    """How many calls a run's whole way takes."""
+    world = make_world(settings, Recorder("nobody"))
+    move_on(world)
+    return len(world.trouble.calls)
+
+
+def tell_histories(function: str, settings: Settings) -> set[Recorded]:
+    """All that a function calls."""
+    recorder = Recorder(function)
+    calls = count_calls(settings)
+    for begin, every in ((make_world, 1), (begin_again, 2), (begin_after_a_fault, 2)):
+        for number in range(0, calls, every):
+            tell_of_a_kill(begin(settings, recorder), number, recorder)
+        for number in range(0, 60, 2):
+            tell_of_two_at_once(begin(settings, recorder), number, recorder)
+    for rounds in range(4):
+        for tell in STORIES:
+            tell(rounds, recorder, settings)
+    return recorder.calls
+
+
+def begin_again(settings: Settings, recorder: Recorder) -> World:
+    """An account whose dataset is served, and uploaded anew."""
+    world = make_world(settings, recorder)
+    move_on(world, 4)
+    world.upload("dogs.zip", ZIP_AGAIN)
+    return world
+
+
+def begin_after_a_fault(settings: Settings, recorder: Recorder) -> World:
+    """The same, but its endpoint has failed, which only a deletion mends."""
+    world = begin_again(settings, recorder)
+    for name in world.sagemaker.kept["Endpoint"]:
+        world.end_deployment(name, "Failed", "it broke")
+    return world
+
+
+def tell_of_a_kill(world: World, number: int, recorder: Recorder) -> None:
+    """Who moves the run is killed after one call; from there the function has to go on."""
+    begun = len(world.trouble.calls)
+    world.trouble.plan = {begun + number: "after"}
+    for _ in range(6):
+        move(world)
+        if len(world.trouble.calls) > begun + number:
+            break
+        world.end_everything()
+        world.clock.sleep(400)
+    world.trouble.plan = {}
+    world.clock.sleep(400)
+    go_on(world, recorder)
+
+
+def tell_of_two_at_once(world: World, number: int, recorder: Recorder) -> None:
+    """Somebody else looks between two calls of the function: what it wants to create is there already."""
+    if recorder.function not in ("sweep", "on_dataset_uploaded"):
+        move(world)
+    world.trouble.other = lambda: recorder.mute(lambda: move(world))
+    for _ in range(4):
+        world.trouble.plan = {len(world.trouble.calls) + number: "meanwhile"}
+        react(world, recorder)
+        world.end_everything()
+
+
+def tell_of_a_stop(rounds: int, recorder: Recorder, settings: Settings) -> None:
+    """A person stops the run at one of its stages, the dataset's first one or a later one."""
+    for begin in (make_world, begin_again):
+        world = begin(settings, recorder)
+        for _ in range(rounds):
+            move(world)
+            world.end_everything()
+        move(world)
+        for key in world.list_keys("runs/"):
+            if key.endswith("/run.json") and key.replace("run.json", "result.json") not in world.s3.versions:
+                world.s3.store(key.replace("run.json", "stop.json"), json.dumps({"by": "ann", "at": "now"}).encode())
+        go_on(world, recorder)
+
+
+def tell_of_a_failure(rounds: int, recorder: Recorder, settings: Settings) -> None:
+    """Trials fail, or the training does, or both; then the dataset is uploaded again."""
+    world = make_world(settings, recorder)
+    world.trial_scores = [None, None] if rounds % 2 else [0.8, 0.9]
+    world.score = None if rounds > 1 else 0.3
+    move(world)
+    go_on(world, recorder)
+    world.upload("dogs.zip", b"no zip")
+    move(world)
+    go_on(world, recorder)
+
+
+def tell_of_another_upload(rounds: int, recorder: Recorder, settings: Settings) -> None:
+    """The dataset is uploaded again, while the endpoint serves, or has failed, or is on its way."""
+    world = make_world(settings, recorder)
+    move_on(world, 2 + rounds)
+    if rounds % 2:
+        for name in world.sagemaker.kept["Endpoint"]:
+            world.end_deployment(name, "Failed", "it broke")
+    world.upload("dogs.zip", ZIP_AGAIN)
+    move(world)
+    go_on(world, recorder)
+    react(world, recorder)
+
+
+def tell_of_endings(rounds: int, recorder: Recorder, settings: Settings) -> None:
+    """A person stops the run by its route, or takes the model down."""
+    if recorder.function != "app":
+        return
+    world = make_world(settings, recorder)
+    move_on(world, rounds)
+    move(world)
+    app.services.use(world.services())
+    for request in [*list_requests(world, last="/stop"), *list_requests(world, ("DELETE",))]:
+        with recorder.listening():
+            app.app(request, None)
+    go_on(world, recorder)
+
+
+STORIES: tuple[Callable[[int, Recorder, Settings], None], ...] = (
+    tell_of_a_stop,
+    tell_of_a_failure,
+    tell_of_another_upload,
+    tell_of_endings,
+)

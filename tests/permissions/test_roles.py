@@ -1,0 +1,205 @@
+"""Every role may do what it does, and nothing that it never does: both are proven from what the functions call.
+
+What they call is found by driving each handler through every place where its event may come (`histories`); what no
+call shows stands in infrastructure/permissions.json, with its reason.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from localcloud.call_log import Recorded
+from localcloud.policies import Document, Need, as_list, find_refusal, is_allowed, list_statements
+from tests.permissions.histories import tell_histories
+from tests.permissions.stack import EVERYTHING, EXECUTION, KEY, BuiltStack, Role, build_stack
+from tests.permissions.test_calls import load_aws_actions
+
+TABLE: dict[str, Any] = json.loads((Path(__file__).parents[2] / "infrastructure" / "permissions.json").read_text())
+EVENTS = ("on_dataset_uploaded", "on_tuning_job_changed", "on_training_job_changed", "on_endpoint_changed", "sweep")
+FUNCTIONS = ("app", *EVENTS)
+GROUPS = {"functions": FUNCTIONS, "event_functions": EVENTS, "api_handler": ("app",)}
+Calls = Callable[[str], frozenset[Recorded]]
+LARGEST = 10_240  # characters that the inline policies of one role may have together
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> BuiltStack:
+    return build_stack(EVERYTHING, tmp_path_factory.mktemp("stack"))
+
+
+@pytest.fixture(scope="session")
+def calls(stack: BuiltStack) -> Calls:
+    """What each function calls, told once for all tests."""
+    return cache(lambda function: frozenset(tell_histories(function, stack.settings)))
+
+
+def find_refusals(policies: Iterable[Document], calls: Iterable[Recorded]) -> list[str]:
+    """Everything that the calls need and the policies refuse."""
+    documents = list(policies)
+    needs = {(call.operation, need) for call in calls for need in call.needs}
+    return sorted(
+        f"{operation}: {need.action} on {need.resource}: {reason}"
+        for operation, need in needs
+        if (reason := find_refusal(documents, need))
+    )
+
+
+def list_actions(policies: Iterable[Document]) -> set[str]:
+    return {action for document in policies for each in list_statements(document) for action in as_list(each["Action"])}
+
+
+def strip(policies: Iterable[Document], action: str) -> list[Document]:
+    """The policies without one action."""
+    stripped: list[Any] = copy.deepcopy(list(policies))
+    for document in stripped:
+        for statement in document["Statement"]:
+            statement["Action"] = [each for each in as_list(statement["Action"]) if each != action]
+    return stripped
+
+
+def list_rows(owner: str, stack: BuiltStack) -> Iterator[tuple[str, Need]]:
+    """(reason, what must be allowed) of each action in the table that is a role's."""
+    role = stack.roles[owner]
+    values = {
+        "bucket": stack.settings.bucket,
+        "prefix": "whippet-local",
+        "place": "us-east-1:123456789012",
+        "execution_role": stack.settings.execution_role_arn,
+        "function": role.name.removesuffix("-us-east-1"),
+        "key": KEY,
+    }
+    for row in TABLE["not_calls"]:
+        if owner in {each for name in row["roles"] for each in GROUPS.get(name, (name,))}:
+            resource = row["resource"].format(**values)
+            yield from ((row["reason"], Need(each, resource, row.get("context", {}))) for each in row["actions"])
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_every_call_is_allowed_by_its_own_role(function: str, stack: BuiltStack, calls: Calls) -> None:
+    """Whatever befalls a run, its function is refused nothing."""
+    assert find_refusals(stack.roles[function].policies, calls(function)) == []
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_every_action_is_used_or_explained(function: str, stack: BuiltStack, calls: Calls) -> None:
+    """A permission that no history needs, and no reason excuses, is one too many."""
+    used = {need.action for call in calls(function) for need in call.needs}
+    explained = {need.action for _, need in list_rows(function, stack)}
+    assert list_actions(stack.roles[function].policies) - used - explained == set()
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_every_statement_is_needed(function: str, stack: BuiltStack, calls: Calls) -> None:
+    """Each resource of each statement is needed by a call, or by a reason: no prefix is open for nothing."""
+    needs = {need for call in calls(function) for need in call.needs}
+    needs |= {need for _, need in list_rows(function, stack)}
+    idle = [
+        (statement.get("Sid"), resource)
+        for document in stack.roles[function].policies
+        for statement in list_statements(document)
+        for resource in as_list(statement["Resource"])
+        if not any(is_allowed([{"Statement": {**statement, "Resource": resource}}], need) for need in needs)
+    ]
+    assert idle == []
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_a_function_stripped_of_an_action_is_refused_by_its_name(
+    function: str, stack: BuiltStack, calls: Calls
+) -> None:
+    """Each action that a function uses is one that it needs: without it a call is refused, and the reason names it."""
+    made, policies = calls(function), stack.roles[function].policies
+    for action in {need.action for call in made for need in call.needs}:
+        refusals = find_refusals(strip(policies, action), made)
+        assert refusals, action
+        assert all(f"no identity-based policy allows the {action} action" in each for each in refusals)
+
+
+@pytest.mark.parametrize("owner", [*FUNCTIONS, EXECUTION])
+def test_what_is_no_call_is_allowed_and_missed_where_it_is_not(owner: str, stack: BuiltStack) -> None:
+    """Each row of the table, for each of its roles."""
+    policies, rows = stack.roles[owner].policies, list(list_rows(owner, stack))
+    assert rows
+    for _, need in rows:
+        assert find_refusal(policies, need) is None, need
+        assert need.action in str(find_refusal(strip(policies, need.action), need))
+
+
+def test_every_row_is_of_roles_that_are_there_and_of_actions_that_aws_has(stack: BuiltStack) -> None:
+    """A slip of the pen would excuse nothing, and be seen by nobody."""
+    for row in TABLE["not_calls"]:
+        assert {each for name in row["roles"] for each in GROUPS.get(name, (name,))} <= stack.roles.keys()
+        assert len(row["reason"]) > 30
+        assert len(row["documentation"]) > 20
+    for owner, role in stack.roles.items():
+        for action in list_actions(role.policies):
+            service, _, name = action.partition(":")
+            assert name.lower() in load_aws_actions()[service]["Actions"], (owner, action)
+
+
+@pytest.mark.parametrize("owner", [*FUNCTIONS, EXECUTION])
+def test_wildcards_have_their_reason(owner: str, stack: BuiltStack) -> None:
+    """No action is a pattern, and all resources are meant only where a reason says why."""
+    excused = {action for row in TABLE["any_resource"] for action in row["actions"] if len(row["reason"]) > 30}
+    for document in stack.roles[owner].policies:
+        for statement in list_statements(document):
+            actions = set(as_list(statement["Action"]))
+            assert not [action for action in actions if "*" in action]
+            if "*" in as_list(statement["Resource"]):
+                assert actions <= excused, statement
+
+
+@pytest.mark.parametrize("owner", [*FUNCTIONS, EXECUTION])
+def test_policies_fit_into_a_role(owner: str, stack: BuiltStack) -> None:
+    """IAM counts every character but white space."""
+    assert sum(len(json.dumps(each, separators=(",", ":"))) for each in stack.roles[owner].policies) <= LARGEST
+
+
+def is_allowed_to(role: Role, action: str, resource: str, context: Mapping[str, str] | None = None) -> bool:
+    return is_allowed(role.policies, Need(action, resource, context or {}))
+
+
+@pytest.mark.parametrize("owner", [*FUNCTIONS, EXECUTION])
+@pytest.mark.parametrize(
+    ("action", "resource"),
+    [
+        ("s3:GetObject", "arn:aws:s3:::whippet-dev-123456789012-us-east-1/runs/a/run.json"),
+        ("s3:DeleteObject", "arn:aws:s3:::whippet-local-123456789012-us-east-1/code/sourcedir.tar.gz"),
+        ("s3:PutObject", "arn:aws:s3:::whippet-local-123456789012-us-east-1/code/sourcedir.tar.gz"),
+        ("s3:DeleteBucket", "arn:aws:s3:::whippet-local-123456789012-us-east-1"),
+        ("s3:PutBucketPolicy", "arn:aws:s3:::whippet-local-123456789012-us-east-1"),
+        ("sagemaker:DescribeTrainingJob", "arn:aws:sagemaker:us-east-1:123456789012:training-job/whippet-dev-dogs-1"),
+        ("sagemaker:DeleteEndpoint", "arn:aws:sagemaker:us-east-1:123456789012:endpoint/somebody-elses"),
+        ("sagemaker:InvokeEndpoint", "arn:aws:sagemaker:us-east-1:123456789012:endpoint/whippet-dev-dogs-1"),
+        ("secretsmanager:GetSecretValue", "arn:aws:secretsmanager:us-east-1:123456789012:secret:other-000000"),
+        ("iam:PassRole", "arn:aws:iam::123456789012:role/administrator"),
+        ("sts:AssumeRole", "arn:aws:iam::123456789012:role/administrator"),
+        ("kms:Decrypt", "arn:aws:kms:us-east-1:123456789012:key/another"),
+        ("logs:PutLogEvents", "arn:aws:logs:us-east-1:123456789012:log-group:/aws/lambda/other:log-stream:x"),
+    ],
+)
+def test_what_is_not_ours_is_out_of_reach(owner: str, action: str, resource: str, stack: BuiltStack) -> None:
+    """Other stages, other people's things, and what no role of ours has to change."""
+    assert not is_allowed_to(stack.roles[owner], action, resource)
+
+
+@pytest.mark.parametrize("owner", FUNCTIONS)
+def test_the_role_is_handed_to_sagemaker_alone(owner: str, stack: BuiltStack) -> None:
+    """To another service it would be a way to more than a function may."""
+    role, passed = stack.roles[owner], stack.settings.execution_role_arn
+    assert is_allowed_to(role, "iam:PassRole", passed, {"iam:PassedToService": "sagemaker.amazonaws.com"})
+    assert not is_allowed_to(role, "iam:PassRole", passed, {"iam:PassedToService": "lambda.amazonaws.com"})
+    assert not is_allowed_to(role, "iam:PassRole", passed)
+
+
+def test_no_key_and_no_vpc_no_permission(tmp_path: Path) -> None:
+    """What hangs on a setting is not there without it."""
+    for role in build_stack({}, tmp_path).roles.values():
+        assert not [each for each in list_actions(role.policies) if each.startswith(("kms:", "ec2:"))]
