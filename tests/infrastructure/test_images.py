@@ -1,0 +1,150 @@
+"""Images and what they run on: ends of patches, GPU architectures, digests; tests/contracts reads the SDK's tables."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import fields, replace
+from datetime import date
+from typing import Any
+
+import boto3
+import pytest
+from moto import mock_aws
+
+from infrastructure.errors import CannotDeploy
+from infrastructure.images import MANIFESTS, Images, check_support, check_types, pin_digests, read_support
+
+HOST = "763104351884.dkr.ecr.eu-central-1.amazonaws.com"
+IMAGES = Images(
+    training_cpu=f"{HOST}/pytorch-training:2.10-cpu-py313",
+    training_gpu=f"{HOST}/pytorch-training:2.10-gpu-py313",
+    inference_cpu=f"{HOST}/pytorch-inference:2.6-cpu-py312",
+    inference_gpu=f"{HOST}/pytorch-inference:2.6-gpu-py312",
+    debugger_rules="482524230118.dkr.ecr.eu-central-1.amazonaws.com/sagemaker-debugger-rules:latest",
+)
+OURS = ("training_cpu", "training_gpu", "inference_cpu", "inference_gpu")
+
+
+@pytest.mark.parametrize(
+    ("today", "says"),
+    [
+        (date(2026, 4, 1), []),
+        (date(2026, 5, 1), ["2026-06-30, in 60 days"]),
+        (date(2026, 6, 30), ["2026-06-30, in 0 days"]),
+        (date(2026, 7, 1), ["AWS stopped patching it on 2026-06-30"]),
+        (date(2026, 12, 1), ["on 2027-01-21, in 51 days", "AWS stopped patching it on 2026-06-30"]),
+    ],
+)
+def test_the_end_of_patches_is_told_sixty_days_before_and_ever_after(today: date, says: list[str]) -> None:
+    """One warning a version, with its date, the days that are left, and where to look for the next."""
+    warnings = check_support(IMAGES, today)
+    assert len(warnings) == len(says)
+    assert all(words in warning for words, warning in zip(says, warnings, strict=True))
+    assert all(read_support()["source"] in warning for warning in warnings)
+
+
+def test_an_image_of_unknown_support_is_told() -> None:
+    """A version that the table does not have is no version that is patched for ever."""
+    newer = replace(IMAGES, training_gpu=f"{HOST}/pytorch-training:2.12-gpu-py313")
+    assert [warning.partition(":")[0] for warning in check_support(newer, date(2026, 4, 1))] == [
+        "pytorch-training 2.12"
+    ]
+
+
+def test_the_table_says_whence_and_when() -> None:
+    """Every date can be checked against AWS's page, and every image for GPUs has its CUDA version."""
+    table = read_support()
+    assert table["source"].startswith("https://aws.github.io/")
+    assert date.fromisoformat(table["date"])
+    rows = [row for versions in table["images"].values() for row in versions.values()]
+    assert all(date.fromisoformat(row["end_of_patch"]) and float(row["cuda"]) >= 12 for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("training", "endpoint", "says"),
+    [
+        (["ml.g4dn.xlarge", "ml.g5.xlarge", "ml.p4d.24xlarge", "ml.m5.xlarge", "ml.p6-b200.48xlarge"], [], []),
+        ([], ["ml.m5.large", "ml.p3.2xlarge", "ml.g4dn.xlarge", "ml.c6i.large"], []),
+        (["ml.p3.2xlarge"], [], ["capability 7.0, and CUDA 13.0"]),
+        (["ml.p3dn.24xlarge", "ml.g5.xlarge", "ml.p2.xlarge"], [], ["ml.p3dn.24xlarge has", "ml.p2.xlarge has"]),
+        ([], ["ml.g7e.2xlarge"], ["12.0, which CUDA 12.4"]),
+        (["ml.trn1.2xlarge"], ["ml.inf2.xlarge"], ["Neuron", "Neuron"]),
+        ([], ["ml.c7g.large", "ml.m8gd.xlarge"], ["Arm processor", "Arm processor"]),
+        (["ml.g9z.xlarge"], [], ["family g9z is not known"]),
+    ],
+)
+def test_images_are_held_against_the_families(training: list[str], endpoint: list[str], says: list[str]) -> None:
+    """CUDA 13 runs on no V100, CUDA 12.4 on no Blackwell, x86 on no Arm or Neuron chip; each has a sentence."""
+    problems = check_types(IMAGES, training, endpoint)
+    assert len(problems) == len(says)
+    assert all(words in problem for words, problem in zip(says, problems, strict=True))
+
+
+def test_an_image_without_cuda_on_a_gpu_is_refused() -> None:
+    """It would run, and be paid for as if it used the GPU."""
+    swapped = replace(IMAGES, training_gpu=IMAGES.training_cpu)
+    assert ["would leave it idle" in problem for problem in check_types(swapped, ["ml.g5.xlarge"], [])] == [True]
+
+
+def test_an_older_image_runs_on_a_v100() -> None:
+    """PyTorch 2.6 has CUDA 12.6, which still knows compute capability 7.0."""
+    older = replace(IMAGES, training_gpu=f"{HOST}/pytorch-training:2.6-gpu-py312")
+    assert check_types(older, ["ml.p3.2xlarge"], []) == []
+
+
+@pytest.fixture
+def ecr() -> Iterator[Any]:
+    """A registry that holds all of our images."""
+    with mock_aws():
+        client = boto3.client("ecr", "eu-central-1", aws_access_key_id="local", aws_secret_access_key="local")
+        for repository in ("pytorch-training", "pytorch-inference"):
+            client.create_repository(repositoryName=repository)
+        for name in OURS:
+            repository, tag = getattr(IMAGES, name).partition("/")[2].split(":")
+            manifest = json.dumps({"schemaVersion": 2, "mediaType": MANIFESTS[0], "layers": [name]})
+            digest = f"sha256:{name.encode().hex():0>64}"
+            client.put_image(repositoryName=repository, imageTag=tag, imageManifest=manifest, imageDigest=digest)
+        yield client
+
+
+def test_images_are_pinned_by_digest_and_keep_their_tags(ecr: Any) -> None:
+    """Each URI names its bytes; the tag that it stood for is kept for people, and for the checks."""
+    pinned = pin_digests(IMAGES, ecr)
+    for name in OURS:
+        uri, tagged = getattr(pinned, name), getattr(IMAGES, name)
+        assert uri.partition("@sha256:")[0] == tagged.partition(":")[0]
+        assert uri.endswith(f"@sha256:{name.encode().hex():0>64}")
+        assert pinned.tags[name] == tagged
+    assert check_support(pinned, date(2026, 12, 1)) == check_support(IMAGES, date(2026, 12, 1))
+    assert check_types(pinned, ["ml.p3.2xlarge"], []) == check_types(IMAGES, ["ml.p3.2xlarge"], [])
+
+
+def test_the_rules_image_keeps_its_tag(ecr: Any) -> None:
+    """AWS's own service pulls it, from a repository that customers cannot read."""
+    assert pin_digests(IMAGES, ecr).debugger_rules == IMAGES.debugger_rules
+
+
+def test_a_tag_that_is_gone_cannot_be_deployed(ecr: Any) -> None:
+    """The error names the image and what to do."""
+    gone = replace(IMAGES, training_cpu=f"{HOST}/pytorch-training:2.99-cpu-py313")
+    with pytest.raises(CannotDeploy, match=r"2\.99-cpu-py313 is not in its registry \(Requested image not found\)"):
+        pin_digests(gone, ecr)
+
+
+def test_a_registry_that_refuses_names_the_permission(ecr: Any) -> None:
+    """A repository that cannot be read is told with the action that reading it needs."""
+    astray = replace(IMAGES, inference_gpu=f"{HOST}/elsewhere:2.6-gpu-py312")
+    with pytest.raises(CannotDeploy, match="Your credentials need ecr:BatchGetImage"):
+        pin_digests(astray, ecr)
+
+
+def test_an_image_without_a_tag_is_no_image() -> None:
+    """A URI that cannot be taken apart is shown as it is."""
+    with pytest.raises(CannotDeploy, match="'pytorch' is no image with a tag"):
+        check_support(replace(IMAGES, training_cpu="pytorch"), date(2026, 4, 1))
+
+
+def test_every_field_is_an_image_or_its_tags() -> None:
+    """What is deployed as a template parameter is exactly this."""
+    assert {each.name for each in fields(Images)} == {*OURS, "debugger_rules", "tags"}
