@@ -1,4 +1,4 @@
-"""SageMaker's requests for a run, as plain dictionaries. Pure.
+"""SageMaker's requests for a run's jobs, as plain dictionaries. Pure. Those of its model are in `serving_requests`.
 
 The contract of a job, which these requests state, is: channel `dataset` with the run's pinned zip, optional channel
 `weights`, the checkpoint folder mirrored to the run's `jobs/`, script mode, and metrics printed as `valid:score=0.93`.
@@ -6,17 +6,17 @@ The contract of a job, which these requests state, is: channel `dataset` with th
 
 from __future__ import annotations
 
-import json
-import re
-from decimal import Decimal
 from typing import Any
 
 from chalicelib.aws_debugger import build_debugger_blocks
-from chalicelib.instances import has_gpu
+from chalicelib.hyperparameters import build_hyperparameters, split_ranges
+from chalicelib.instances import has_gpu, has_local_disk
 from chalicelib.plans import RETRIES, read_limits
-from chalicelib.recipes import Choices, LogRange, Recipe
+from chalicelib.recipes import Recipe
 from chalicelib.runs import Run
+from chalicelib.serving_requests import build_network
 from chalicelib.settings import Settings
+from chalicelib.tags import build_tags
 
 SPLIT_METRICS = {
     "train": ("loss", "accuracy"),
@@ -24,27 +24,9 @@ SPLIT_METRICS = {
     "test": ("accuracy", "macro_precision", "macro_recall", "macro_f1"),
 }
 NUMBER = "([-+0-9.eE]+)"
-NOT_IN_TAG = re.compile(r"[^\w .:/=+\-@]")
 OURS_TO_DROP = "_tuning_objective_metric"  # SageMaker adds it to each trial's hyperparameters
-HEALTH_CHECK_SECONDS = 600
-SERVER = {"SAGEMAKER_PROGRAM": "inference.py", "SAGEMAKER_SUBMIT_DIRECTORY": "/opt/ml/model/code"}
 
 Request = dict[str, Any]
-
-
-def build_tags(run: Run, settings: Settings) -> list[dict[str, str]]:
-    """The tags on everything that a run makes. SageMaker's tags hold fewer signs than S3's keys."""
-    tags = {
-        "whippet:app": settings.app_name,
-        "whippet:stage": settings.stage,
-        "whippet:run": run.run_id,
-        "whippet:dataset": make_tag_value(run.dataset),
-    }
-    return [{"Key": key, "Value": value} for key, value in tags.items()]
-
-
-def make_tag_value(name: str) -> str:
-    return NOT_IN_TAG.sub("_", name)[:256]
 
 
 def build_tuning_request(run: Run, recipe: Recipe, settings: Settings) -> Request:
@@ -66,9 +48,12 @@ def build_tuning_request(run: Run, recipe: Recipe, settings: Settings) -> Reques
     if recipe.strategy == "Hyperband":
         resource = {"MinResource": 1, "MaxResource": recipe.epochs}
         config["StrategyConfig"] = {"HyperbandStrategyConfig": resource}
-    instance_type = (recipe.instance_types.trial or settings.trial_instance_types)[0]
-    definition = _describe_job(run, settings, instance_type, read_limits(run, recipe).trial) | {
-        "StaticHyperParameters": _build_hyperparameters(run, recipe, settings, profile=False) | fixed,
+    types, allowed = recipe.instance_types.trial or settings.trial_instance_types, read_limits(run, recipe)
+    definition = {
+        **_describe_job(run, settings, types[0]),
+        **_build_trial_machines(settings, types),
+        **_build_limits(recipe, settings, allowed.trial, allowed.wait),
+        "StaticHyperParameters": build_hyperparameters(run, recipe, settings, profile=False) | fixed,
         "RetryStrategy": {"MaximumRetryAttempts": RETRIES},
     }
     return {
@@ -95,92 +80,27 @@ def build_training_request(
     fixed, _ = split_ranges(recipe)
     tuned = {name: value for name, value in best.items() if name != OURS_TO_DROP}
     instance_type = instance_type or (recipe.instance_types.training or settings.training_instance_types)[0]
-    job = _describe_job(run, settings, instance_type, read_limits(run, recipe).training)
-    return (
-        job
-        | build_debugger_blocks(run, settings)
-        | {
-            "TrainingJobName": run.name_training(number),
-            "HyperParameters": _build_hyperparameters(run, recipe, settings, profile=True) | fixed | tuned,
-            "RetryStrategy": {"MaximumRetryAttempts": RETRIES},
-            "Tags": build_tags(run, settings),
-        }
-    )
-
-
-def build_model_request(run: Run, recipe: Recipe, settings: Settings, model_data: str) -> Request:
-    """CreateModel for the archive at `model_data`, an S3 URI."""
-    types = recipe.instance_types.endpoint or settings.endpoint_instance_types
-    on_gpu = recipe.endpoint.kind == "instance" and has_gpu(types[0])
-    image = settings.inference_image_gpu if on_gpu else settings.inference_image_cpu
-    container = {"Image": image, "ModelDataUrl": model_data, "Environment": dict(SERVER)}
+    allowed = read_limits(run, recipe)
     return {
-        "ModelName": run.run_id,
-        "PrimaryContainer": container,
-        "ExecutionRoleArn": settings.execution_role_arn,
+        **_describe_job(run, settings, instance_type),
+        **build_debugger_blocks(run, settings),
+        **_build_limits(recipe, settings, allowed.training, allowed.wait),
+        "ResourceConfig": _build_machine(settings, instance_type) | _build_volume_key(settings, (instance_type,)),
+        "TrainingJobName": run.name_training(number),
+        "HyperParameters": build_hyperparameters(run, recipe, settings, profile=True) | fixed | tuned,
+        "RetryStrategy": {"MaximumRetryAttempts": RETRIES},
         "Tags": build_tags(run, settings),
     }
 
 
-def name_variant(settings: Settings) -> str:
-    """The name of every endpoint's one variant: the stage's, so that one alarm hears of all its endpoints' metrics."""
-    return f"{settings.app_name}-{settings.stage}"
-
-
-def build_config_request(run: Run, recipe: Recipe, settings: Settings) -> Request:
-    """CreateEndpointConfig for the run's model."""
-    variant: Request = {"VariantName": name_variant(settings), "ModelName": run.run_id, "InitialVariantWeight": 1.0}
-    plan = recipe.endpoint
-    if plan.kind == "serverless":
-        variant["ServerlessConfig"] = {"MemorySizeInMB": plan.memory_mb, "MaxConcurrency": plan.max_concurrency}
-    else:
-        variant["InitialInstanceCount"] = plan.min_instances
-        variant["InstanceType"] = (recipe.instance_types.endpoint or settings.endpoint_instance_types)[0]
-        variant["ContainerStartupHealthCheckTimeoutInSeconds"] = HEALTH_CHECK_SECONDS
-    return {
-        "EndpointConfigName": run.run_id,
-        "ProductionVariants": [variant],
-        "Tags": build_tags(run, settings),
-    }
-
-
-def build_endpoint_request(run: Run, settings: Settings) -> Request:
-    """CreateEndpoint on the run's config."""
-    return {
-        "EndpointName": run.endpoint,
-        "EndpointConfigName": run.run_id,
-        "Tags": build_tags(run, settings),
-    }
-
-
-def split_ranges(recipe: Recipe) -> tuple[dict[str, str], Request]:
-    """The hyperparameters that have one value, and SageMaker's ranges of the others (of one at least, as it wants)."""
-    by_name = recipe.ranges.by_name()
-    fixed = {
-        name: _write_value(each.values[0])
-        for name, each in by_name.items()
-        if isinstance(each, Choices) and len(each.values) == 1
-    }
-    if len(fixed) == len(by_name):
-        del fixed["batch_size"]
-    ranges: dict[str, list[Request]] = {"ContinuousParameterRanges": [], "CategoricalParameterRanges": []}
-    for name, each in by_name.items():
-        if isinstance(each, LogRange):
-            ends = {"MinValue": _write_value(each.min), "MaxValue": _write_value(each.max)}
-            ranges["ContinuousParameterRanges"].append({"Name": name, **ends, "ScalingType": "Logarithmic"})
-        elif name not in fixed:
-            values = [_write_value(value) for value in each.values]
-            ranges["CategoricalParameterRanges"].append({"Name": name, "Values": values})
-    return fixed, {kind: found for kind, found in ranges.items() if found}
-
-
-def _describe_job(run: Run, settings: Settings, instance_type: str, max_seconds: int) -> Request:
+def _describe_job(run: Run, settings: Settings, instance_type: str) -> Request:
     """What a trial's definition and a training job's request have in common."""
     metrics = [
         {"Name": f"{split}:{name}", "Regex": f"{split}:{name}={NUMBER}"}
         for split, names in SPLIT_METRICS.items()
         for name in names
     ]
+    key = {"KmsKeyId": settings.kms_key_arn} if settings.kms_key_arn else {}
     return {
         "AlgorithmSpecification": {
             "TrainingImage": settings.training_image_gpu if has_gpu(instance_type) else settings.training_image_cpu,
@@ -189,15 +109,41 @@ def _describe_job(run: Run, settings: Settings, instance_type: str, max_seconds:
         },
         "RoleArn": settings.execution_role_arn,
         "InputDataConfig": _build_channels(run, settings),
-        "OutputDataConfig": {"S3OutputPath": f"{run.uri}output/"},
-        "ResourceConfig": {
-            "InstanceType": instance_type,
-            "InstanceCount": 1,
-            "VolumeSizeInGB": settings.volume_gb,
-        },
-        "StoppingCondition": {"MaxRuntimeInSeconds": max_seconds},
+        "OutputDataConfig": {"S3OutputPath": f"{run.uri}output/"} | key,
         "CheckpointConfig": {"S3Uri": f"{run.uri}jobs/", "LocalPath": "/opt/ml/checkpoints"},
+        **build_network(settings),
     }
+
+
+def _build_limits(recipe: Recipe, settings: Settings, seconds: int, wait: int) -> Request:
+    """How long a job may run and, on spot machines, run and wait for one together."""
+    stopping = {"MaxRuntimeInSeconds": seconds}
+    if not (settings.use_spot and recipe.spot):
+        return {"StoppingCondition": stopping}
+    return {
+        "StoppingCondition": stopping | {"MaxWaitTimeInSeconds": seconds + wait},
+        "EnableManagedSpotTraining": True,
+    }
+
+
+def _build_trial_machines(settings: Settings, types: tuple[str, ...]) -> Request:
+    """The machines of the trials: where there are several types, SageMaker takes the first that can be had."""
+    machines, key = [_build_machine(settings, each) for each in types], _build_volume_key(settings, types)
+    if len(machines) == 1:
+        return {"ResourceConfig": machines[0] | key}
+    preferred = {"AllocationStrategy": "Prioritized", "InstanceConfigs": machines}
+    return {"HyperParameterTuningResourceConfig": preferred | key}
+
+
+def _build_machine(settings: Settings, instance_type: str) -> Request:
+    return {"InstanceType": instance_type, "InstanceCount": 1, "VolumeSizeInGB": settings.volume_gb}
+
+
+def _build_volume_key(settings: Settings, types: tuple[str, ...]) -> Request:
+    """The key of the volumes. SageMaker refuses one for a machine whose own disk encrypts itself."""
+    if not settings.kms_key_arn or any(has_local_disk(each) for each in types):
+        return {}
+    return {"VolumeKmsKeyId": settings.kms_key_arn}
 
 
 def _build_channels(run: Run, settings: Settings) -> list[Request]:
@@ -218,33 +164,3 @@ def _build_channels(run: Run, settings: Settings) -> list[Request]:
         }
         for name, uri in channels.items()
     ]
-
-
-def _build_hyperparameters(run: Run, recipe: Recipe, settings: Settings, *, profile: bool) -> dict[str, str]:
-    """The fixed hyperparameters of a job. SageMaker's own are JSON, as script mode reads them."""
-    ours = {
-        "run_id": run.run_id,
-        "architecture": recipe.architecture,
-        "image_size": str(recipe.image_size),
-        "epochs": str(recipe.epochs),
-        "seed": str(recipe.seed),
-        "objective": recipe.objective,
-        "patience": str(recipe.patience),
-        "pretrained": recipe.pretrained,
-        "profile": "true" if profile else "false",
-    }
-    if profile and recipe.stop_on_rules:
-        ours["stop_on_rules"] = json.dumps(recipe.stop_on_rules)
-    toolkit = {
-        "sagemaker_program": json.dumps("train.py"),
-        "sagemaker_submit_directory": json.dumps(run.code_uri),
-        "sagemaker_container_log_level": "20",
-        "sagemaker_job_name": json.dumps(run.training_job if profile else run.run_id),
-        "sagemaker_region": json.dumps(settings.aws_region),
-    }
-    return ours | toolkit
-
-
-def _write_value(value: float | int | str) -> str:
-    """A value as SageMaker's ranges hold it: text, and numbers without an exponent."""
-    return value if isinstance(value, str) else f"{Decimal(repr(value)):f}"

@@ -1,0 +1,64 @@
+"""The hyperparameters of a run's jobs: what is fixed, what the tuning job searches, what the toolkit reads. Pure."""
+
+from __future__ import annotations
+
+import json
+from decimal import Decimal
+from typing import Any
+
+from chalicelib.recipes import Choices, LogRange, Recipe
+from chalicelib.runs import Run
+from chalicelib.settings import Settings
+
+Request = dict[str, Any]
+
+
+def split_ranges(recipe: Recipe) -> tuple[dict[str, str], Request]:
+    """The hyperparameters that have one value, and SageMaker's ranges of the others (of one at least, as it wants)."""
+    by_name = recipe.ranges.by_name()
+    fixed = {
+        name: _write_value(each.values[0])
+        for name, each in by_name.items()
+        if isinstance(each, Choices) and len(each.values) == 1
+    }
+    if len(fixed) == len(by_name):
+        del fixed["batch_size"]
+    ranges: dict[str, list[Request]] = {"ContinuousParameterRanges": [], "CategoricalParameterRanges": []}
+    for name, each in by_name.items():
+        if isinstance(each, LogRange):
+            ends = {"MinValue": _write_value(each.min), "MaxValue": _write_value(each.max)}
+            ranges["ContinuousParameterRanges"].append({"Name": name, **ends, "ScalingType": "Logarithmic"})
+        elif name not in fixed:
+            values = [_write_value(value) for value in each.values]
+            ranges["CategoricalParameterRanges"].append({"Name": name, "Values": values})
+    return fixed, {kind: found for kind, found in ranges.items() if found}
+
+
+def build_hyperparameters(run: Run, recipe: Recipe, settings: Settings, *, profile: bool) -> dict[str, str]:
+    """The fixed hyperparameters of a job. SageMaker's own are JSON, as script mode reads them."""
+    ours = {
+        "run_id": run.run_id,
+        "architecture": recipe.architecture,
+        "image_size": str(recipe.image_size),
+        "epochs": str(recipe.epochs),
+        "seed": str(recipe.seed),
+        "objective": recipe.objective,
+        "patience": str(recipe.patience),
+        "pretrained": recipe.pretrained,
+        "profile": "true" if profile else "false",
+    }
+    if profile and recipe.stop_on_rules:
+        ours["stop_on_rules"] = json.dumps(recipe.stop_on_rules)
+    toolkit = {
+        "sagemaker_program": json.dumps("train.py"),
+        "sagemaker_submit_directory": json.dumps(run.code_uri),
+        "sagemaker_container_log_level": "20",
+        "sagemaker_job_name": json.dumps(run.training_job if profile else run.run_id),
+        "sagemaker_region": json.dumps(settings.aws_region),
+    }
+    return ours | toolkit
+
+
+def _write_value(value: float | int | str) -> str:
+    """A value as SageMaker's ranges hold it: text, and numbers without an exponent."""
+    return value if isinstance(value, str) else f"{Decimal(repr(value)):f}"

@@ -1,0 +1,80 @@
+"""SageMaker's requests for a model that answers: model, endpoint config, endpoint. Pure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from chalicelib.instances import has_gpu, has_local_disk
+from chalicelib.recipes import Recipe
+from chalicelib.runs import Run
+from chalicelib.settings import Settings
+from chalicelib.tags import build_tags
+
+HEALTH_CHECK_SECONDS = 600
+SERVER = {"SAGEMAKER_PROGRAM": "inference.py", "SAGEMAKER_SUBMIT_DIRECTORY": "/opt/ml/model/code"}
+
+Request = dict[str, Any]
+
+
+def build_model_request(run: Run, recipe: Recipe, settings: Settings, model_data: str) -> Request:
+    """CreateModel for the archive at `model_data`, an S3 URI."""
+    on_gpu = recipe.endpoint.kind == "instance" and has_gpu(choose_instance_type(recipe, settings))
+    image = settings.inference_image_gpu if on_gpu else settings.inference_image_cpu
+    return {
+        "ModelName": run.run_id,
+        "PrimaryContainer": {"Image": image, "ModelDataUrl": model_data, "Environment": dict(SERVER)},
+        "ExecutionRoleArn": settings.execution_role_arn,
+        "Tags": build_tags(run, settings),
+        **build_network(settings),
+    }
+
+
+def choose_instance_type(recipe: Recipe, settings: Settings) -> str:
+    """The machine of an `instance` endpoint."""
+    return (recipe.instance_types.endpoint or settings.endpoint_instance_types)[0]
+
+
+def build_network(settings: Settings) -> Request:
+    """The member that puts a job or a model into the app's VPC, where it has one."""
+    if not settings.in_vpc:
+        return {}
+    config = {"Subnets": list(settings.subnet_ids), "SecurityGroupIds": list(settings.security_group_ids)}
+    return {"VpcConfig": config}
+
+
+def name_variant(settings: Settings) -> str:
+    """The name of every endpoint's one variant: the stage's, so that one alarm hears of all its endpoints' metrics."""
+    return f"{settings.app_name}-{settings.stage}"
+
+
+def build_config_request(run: Run, recipe: Recipe, settings: Settings) -> Request:
+    """CreateEndpointConfig for the run's model.
+
+    A key is named where SageMaker attaches a volume: a serverless endpoint has none, and a machine's own disk encrypts
+    itself.
+    """
+    variant: Request = {"VariantName": name_variant(settings), "ModelName": run.run_id, "InitialVariantWeight": 1.0}
+    plan, key = recipe.endpoint, {}
+    if plan.kind == "serverless":
+        variant["ServerlessConfig"] = {"MemorySizeInMB": plan.memory_mb, "MaxConcurrency": plan.max_concurrency}
+    else:
+        variant["InitialInstanceCount"] = plan.min_instances
+        variant["InstanceType"] = choose_instance_type(recipe, settings)
+        variant["ContainerStartupHealthCheckTimeoutInSeconds"] = HEALTH_CHECK_SECONDS
+        if settings.kms_key_arn and not has_local_disk(variant["InstanceType"]):
+            key = {"KmsKeyId": settings.kms_key_arn}
+    return {
+        "EndpointConfigName": run.run_id,
+        "ProductionVariants": [variant],
+        "Tags": build_tags(run, settings),
+        **key,
+    }
+
+
+def build_endpoint_request(run: Run, settings: Settings) -> Request:
+    """CreateEndpoint on the run's config."""
+    return {
+        "EndpointName": run.endpoint,
+        "EndpointConfigName": run.run_id,
+        "Tags": build_tags(run, settings),
+    }
