@@ -12,17 +12,11 @@ from chalicelib.decisions import describe_trial, find_reached
 from chalicelib.ledgers import join_queue, make_reservation, release
 from chalicelib.observing import read_evaluation, see_trainings, see_trials
 from chalicelib.recipes import Recipe, resolve_recipe
-from chalicelib.requests import (
-    Request,
-    build_config_request,
-    build_endpoint_request,
-    build_model_request,
-    build_training_request,
-    build_tuning_request,
-)
+from chalicelib.requests import Request, build_training_request, build_tuning_request
 from chalicelib.runs import to_json
 from chalicelib.sagemaker import Kind
 from chalicelib.services import Services
+from chalicelib.serving_requests import build_config_request, build_endpoint_request, build_model_request
 from chalicelib.steps import (
     DeleteEndpoint,
     Deploy,

@@ -9,7 +9,7 @@ MOST = 5  # in a list of preference
 TYPE = re.compile(r"ml\.([a-z0-9-]+)\.[a-z0-9]+")
 GPU = re.compile(r"[gp]\d")
 ARM = re.compile(r"[a-z]+\d+g[a-z]*|.*-gb\d+")
-LOCAL_DISK = re.compile(r"[a-z]+\d+[a-z]*d[a-z]*|[gi]\d.*|p[4-9].*")  # the last ones always have one
+OWN_DISK = re.compile(r"[a-z]+\d+[a-z]*d[a-z]*|[gi]\d.*|p[4-9].*")  # the last ones always have one
 NEURON = ("inf", "trn")
 UNKNOWN_GPUS = {  # too old for the CUDA of the images, or too new, by what an instance is used for
     "trial": ("p2", "p3", "p3dn"),
@@ -28,9 +28,9 @@ def has_gpu(instance_type: str) -> bool:
     return bool(GPU.match(find_family(instance_type)))
 
 
-def has_local_disk(instance_type: str) -> bool:
+def has_own_disk(instance_type: str) -> bool:
     """Whether the instance has a disk of its own, encrypted by itself: SageMaker refuses a key for it."""
-    return bool(LOCAL_DISK.fullmatch(find_family(instance_type)))
+    return bool(OWN_DISK.fullmatch(find_family(instance_type)))
 
 
 def find_list_problems(use: str, types: Sequence[str]) -> Iterator[str]:

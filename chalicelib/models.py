@@ -6,10 +6,10 @@ from typing import Any
 
 from chalicelib import errors
 from chalicelib.claims import release_claim, take_claim
-from chalicelib.requests import make_tag_value
 from chalicelib.runs import make_endpoint_name
 from chalicelib.sagemaker import Kind
 from chalicelib.services import Services
+from chalicelib.tags import make_tag_value
 
 RETRY_SECONDS = 15
 STATUSES = {

@@ -10,7 +10,7 @@ from typing import Any
 
 from chalicelib.aws_debugger import build_debugger_blocks
 from chalicelib.hyperparameters import build_hyperparameters, split_ranges
-from chalicelib.instances import has_gpu, has_local_disk
+from chalicelib.instances import has_gpu, has_own_disk
 from chalicelib.plans import RETRIES, read_limits
 from chalicelib.recipes import Recipe
 from chalicelib.runs import Run
@@ -141,7 +141,7 @@ def _build_machine(settings: Settings, instance_type: str) -> Request:
 
 def _build_volume_key(settings: Settings, types: tuple[str, ...]) -> Request:
     """The key of the volumes. SageMaker refuses one for a machine whose own disk encrypts itself."""
-    if not settings.kms_key_arn or any(has_local_disk(each) for each in types):
+    if not settings.kms_key_arn or any(has_own_disk(each) for each in types):
         return {}
     return {"VolumeKmsKeyId": settings.kms_key_arn}
 

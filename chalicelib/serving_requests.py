@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from chalicelib.instances import has_gpu, has_local_disk
+from chalicelib.instances import has_gpu, has_own_disk
 from chalicelib.recipes import Recipe
 from chalicelib.runs import Run
 from chalicelib.settings import Settings
@@ -61,7 +61,7 @@ def build_config_request(run: Run, recipe: Recipe, settings: Settings) -> Reques
         variant["InitialInstanceCount"] = plan.min_instances
         variant["InstanceType"] = choose_instance_type(recipe, settings)
         variant["ContainerStartupHealthCheckTimeoutInSeconds"] = HEALTH_CHECK_SECONDS
-        if settings.kms_key_arn and not has_local_disk(variant["InstanceType"]):
+        if settings.kms_key_arn and not has_own_disk(variant["InstanceType"]):
             key = {"KmsKeyId": settings.kms_key_arn}
     return {
         "EndpointConfigName": run.run_id,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from typing import Any
 
 import botocore.session
@@ -15,15 +16,11 @@ from hypothesis import strategies as st
 
 from chalicelib.errors import InvalidRecipe
 from chalicelib.recipes import Recipe, resolve_recipe
-from chalicelib.requests import (
-    build_config_request,
-    build_endpoint_request,
-    build_model_request,
-    build_training_request,
-    build_tuning_request,
-    make_tag_value,
-)
+from chalicelib.requests import build_training_request, build_tuning_request
 from chalicelib.runs import Run, make_endpoint_name, make_run_id
+from chalicelib.serving_requests import build_config_request, build_endpoint_request, build_model_request
+from chalicelib.settings import Settings
+from chalicelib.tags import make_tag_value
 from tests.fakes import BUCKET, SETTINGS
 
 MODEL = botocore.session.get_session().get_service_model("sagemaker")
@@ -75,17 +72,24 @@ def walk(shape: Shape, value: Any, path: str) -> Any:
         yield f"{path}: {value!r} does not match {pattern}"
 
 
-def build_all(run: Run, recipe: Recipe) -> dict[str, dict[str, Any]]:
+def build_all(run: Run, recipe: Recipe, settings: Settings = SETTINGS) -> dict[str, dict[str, Any]]:
     best = {"learning_rate": "1.0", "_tuning_objective_metric": "valid:score"}
     return {
-        "CreateHyperParameterTuningJob": build_tuning_request(run, recipe, SETTINGS),
-        "CreateTrainingJob": build_training_request(run, recipe, SETTINGS, best),
-        "CreateModel": build_model_request(run, recipe, SETTINGS, f"{run.uri}output/x/output/model.tar.gz"),
-        "CreateEndpointConfig": build_config_request(run, recipe, SETTINGS),
-        "CreateEndpoint": build_endpoint_request(run, SETTINGS),
+        "CreateHyperParameterTuningJob": build_tuning_request(run, recipe, settings),
+        "CreateTrainingJob": build_training_request(run, recipe, settings, best),
+        "CreateModel": build_model_request(run, recipe, settings, f"{run.uri}output/x/output/model.tar.gz"),
+        "CreateEndpointConfig": build_config_request(run, recipe, settings),
+        "CreateEndpoint": build_endpoint_request(run, settings),
     }
 
 
+KEY = "arn:aws:kms:us-east-1:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab"
+MACHINES = st.lists(
+    st.sampled_from(["ml.g4dn.xlarge", "ml.g5.2xlarge", "ml.g6.xlarge", "ml.m5.xlarge", "ml.r5d.large"]),
+    min_size=1,
+    max_size=5,
+    unique=True,
+)
 SPAN = st.tuples(st.floats(1e-3, 1.0), st.floats(1.01, 100.0)).map(lambda ends: {"min": ends[0], "max": ends[1]})
 DECAY = st.tuples(st.floats(1e-9, 1e-3), st.floats(2e-3, 1.0)).map(lambda ends: {"min": ends[0], "max": ends[1]})
 
@@ -127,17 +131,30 @@ RECIPES = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=150, deadline=None)
-@given(
-    document=RECIPES, dataset=st.text(st.characters(codec="utf-8", exclude_characters="/"), min_size=1, max_size=300)
+ACCOUNTS = st.builds(
+    lambda network, **given: replace(SETTINGS, **given, subnet_ids=network[0], security_group_ids=network[1]),
+    network=st.sampled_from([((), ()), (("subnet-1", "subnet-2"), ("sg-1",))]),
+    use_spot=st.booleans(),
+    kms_key_arn=st.sampled_from(["", KEY]),
+    cost_tags=st.sampled_from([{}, {"team": "vision", "cost centre": "7"}]),
+    trial_instance_types=st.sampled_from([("ml.m5.xlarge",), ("ml.g4dn.xlarge", "ml.g5.xlarge")]),
+    weights_uri=st.sampled_from(["", f"s3://{BUCKET}/weights/"]),
 )
-def test_every_recipe_makes_valid_requests(document: dict[str, Any], dataset: str) -> None:
-    """What resolve_recipe lets through, SageMaker does, whatever the dataset is called."""
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    document=RECIPES,
+    dataset=st.text(st.characters(codec="utf-8", exclude_characters="/"), min_size=1, max_size=300),
+    account=ACCOUNTS,
+)
+def test_every_recipe_makes_valid_requests(document: dict[str, Any], dataset: str, account: Settings) -> None:
+    """What resolve_recipe lets through, SageMaker does, whatever the dataset is called, and however the app is set."""
     try:
-        recipe = resolve_recipe(document)
+        recipe = resolve_recipe(document, in_vpc=account.in_vpc)
     except InvalidRecipe:
         return
-    for operation, request in build_all(make_run(dataset), recipe).items():
+    for operation, request in build_all(make_run(dataset), recipe, account).items():
         assert find_faults(operation, request) == [], operation
 
 
