@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,11 +15,13 @@ from typing import Any, BinaryIO, cast
 
 from chalicelib import errors
 from chalicelib.aws import translated
+from chalicelib.aws_errors import ERRORS
 
 COPY_LIMIT = 5 * 1024**3  # CopyObject takes objects up to 5 GiB; larger ones are copied in parts
 READ_BUFFER = 1024 * 1024
 RANGE = 8 * 1024 * 1024
 CONFLICT_TRIES = 5
+DELETE_LIMIT = 1000  # versions that one call may name
 GETS_AT_ONCE = 10  # as many as boto3's client keeps connections
 
 
@@ -161,6 +163,28 @@ class Bucket:
     def delete(self, key: str) -> None:
         with translated(f"Deleting s3://{self.name}/{key}"):
             self._client.delete_object(Bucket=self.name, Key=key)
+
+    def list_versions(self, prefix: str) -> Iterator[tuple[str, str]]:
+        """Key and version of everything that was ever below a prefix and is still kept, delete markers too."""
+        marker: dict[str, str] = {}
+        while True:
+            with translated(f"Listing the versions of s3://{self.name}/{prefix}"):
+                page = self._client.list_object_versions(Bucket=self.name, Prefix=prefix, **marker)
+            for each in [*page.get("Versions", []), *page.get("DeleteMarkers", [])]:
+                yield each["Key"], each["VersionId"]
+            if not page.get("IsTruncated"):
+                return
+            marker = {"KeyMarker": page["NextKeyMarker"], "VersionIdMarker": page["NextVersionIdMarker"]}
+
+    def delete_versions(self, versions: Sequence[tuple[str, str]]) -> None:
+        """Delete versions for good, up to DELETE_LIMIT of them. Raises ServiceError for the first that S3 would not."""
+        objects = [{"Key": key, "VersionId": version} for key, version in versions]
+        with translated(f"Deleting {len(objects)} versions of s3://{self.name}"):
+            answer = self._client.delete_objects(Bucket=self.name, Delete={"Objects": objects, "Quiet": True})
+        if failed := answer.get("Errors"):
+            kind = ERRORS.get(failed[0].get("Code", ""), errors.ServiceError)
+            what = f"Deleting s3://{self.name}/{failed[0].get('Key')}"
+            raise kind(f"{what}: {failed[0].get('Code')}: {failed[0].get('Message')}")
 
     def list_entries(self, prefix: str, *, after: str = "", page: int = 1000) -> Iterator[Entry]:
         """The objects right below a prefix and deeper, by key; `page` many are asked for at a time."""

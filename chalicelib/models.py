@@ -62,20 +62,30 @@ def delete_model(name: str, services: Services) -> dict[str, Any]:
     Raises ModelNotFound, Busy while the endpoint is changing, and Conflict while a run deploys to it.
     """
     endpoint = make_endpoint_name(services.settings, name)
-    described = services.sagemaker.describe(Kind.ENDPOINT, endpoint)
-    if described is None:
+    if services.sagemaker.describe(Kind.ENDPOINT, endpoint) is None:
         raise errors.ModelNotFound(f"There is no model {name!r}. GET /models lists them.")
+    return {"name": name, "status": "deleting", "deleted": take_down(name, services)}
+
+
+def take_down(name: str, services: Services) -> list[str]:
+    """Delete whatever serves a dataset, or may. Returns the names of what was there. Raises Conflict as above."""
     claim = take_claim(services.bucket, f"models/{name}/lease.json", services.make_id(), services.clock.now())
     if claim is None:
         message = f"The model {name!r} is being deployed at this moment. Try again in a moment."
         raise errors.Conflict(message, retry_after=RETRY_SECONDS)
+    endpoint = make_endpoint_name(services.settings, name)
+    deleted = []
     try:
-        if described["EndpointStatus"] != "Deleting":
+        described = services.sagemaker.describe(Kind.ENDPOINT, endpoint)
+        if described:
+            deleted.append(endpoint)
+        if described and described["EndpointStatus"] != "Deleting":
             _delete_endpoint(name, endpoint, services)
-        deleted = [thing for kind in (Kind.ENDPOINT_CONFIG, Kind.MODEL) for thing in _delete_all(kind, name, services)]
+        for kind in (Kind.ENDPOINT_CONFIG, Kind.MODEL):
+            deleted += _delete_all(kind, name, services)
     finally:
         release_claim(services.bucket, claim, services.clock.now())
-    return {"name": name, "status": "deleting", "deleted": [endpoint, *deleted]}
+    return deleted
 
 
 def _delete_endpoint(name: str, endpoint: str, services: Services) -> None:

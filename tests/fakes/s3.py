@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from chalicelib.buckets import DELETE_LIMIT
 from tests.fakes.clients import Client, fail
 
 if TYPE_CHECKING:
@@ -23,12 +24,18 @@ class FakeObject:
 
 
 class FakeS3(Client):
-    """One bucket with versions and conditional puts. `conflicts` many of the next ones are answered with 409."""
+    """One bucket with versions and conditional puts. `conflicts` many of the next ones are answered with 409.
+
+    What is in `kept_back` nobody may delete for good.
+    """
 
     def __init__(self, world: World) -> None:
         super().__init__(world)
         self.versions: dict[str, list[FakeObject]] = {}
+        self.hidden: dict[str, list[str]] = {}  # versions below a delete marker, and the marker's own, by key
+        self.counts: dict[str, int] = {}  # of versions ever made, by key
         self.conflicts = 0
+        self.kept_back: set[str] = set()
 
     def find(self, key: str, operation: str, version: str | None = None) -> FakeObject:
         found = [each for each in self.versions.get(key, []) if version in (None, each.version)]
@@ -52,9 +59,14 @@ class FakeS3(Client):
     def store(self, key: str, body: bytes) -> dict[str, str]:
         earlier = self.versions.setdefault(key, [])
         etag = f'"{hashlib.md5(body).hexdigest()}"'
-        made = FakeObject(body, etag, self.world.clock.now(), f"v{len(earlier) + 1}")
+        made = FakeObject(body, etag, self.world.clock.now(), self._make_version(key))
         earlier.append(made)
         return {"ETag": etag, "VersionId": made.version}
+
+    def _make_version(self, key: str) -> str:
+        """`v1` for the first one of a key; S3 never gives a version twice, not even after a deletion."""
+        self.counts[key] = self.counts.get(key, 0) + 1
+        return f"v{self.counts[key]}"
 
     def do_get_object(self, Bucket: str, Key: str, Range: str = "", VersionId: str | None = None) -> Any:
         found = self.find(Key, "GetObject", VersionId)
@@ -70,8 +82,43 @@ class FakeS3(Client):
         return described | {"VersionId": found.version}
 
     def do_delete_object(self, Bucket: str, Key: str) -> Any:
-        self.versions.pop(Key, None)
-        return {}
+        gone = [each.version for each in self.versions.pop(Key, [])]
+        self.hidden[Key] = [*self.hidden.get(Key, []), *gone, self._make_version(f"marker of {Key}")]
+        return {"DeleteMarker": True}
+
+    def do_list_object_versions(
+        self, Bucket: str, Prefix: str, KeyMarker: str = "", VersionIdMarker: str = ""
+    ) -> dict[str, Any]:
+        found = [
+            (key, version)
+            for key in sorted({*self.versions, *self.hidden})
+            if key.startswith(Prefix)
+            for version in [each.version for each in self.versions.get(key, [])] + self.hidden.get(key, [])
+        ]
+        place = (KeyMarker, VersionIdMarker)  # it need not be there any more
+        found = found[found.index(place) + 1 :] if place in found else [each for each in found if each[0] >= KeyMarker]
+        page = found[: self.world.page]
+        answer: dict[str, Any] = {"Versions": [{"Key": key, "VersionId": version} for key, version in page]}
+        if len(page) < len(found):
+            answer |= {"IsTruncated": True, "NextKeyMarker": page[-1][0], "NextVersionIdMarker": page[-1][1]}
+        return answer
+
+    def do_delete_objects(self, Bucket: str, Delete: dict[str, Any]) -> dict[str, Any]:
+        if len(Delete["Objects"]) > DELETE_LIMIT:
+            raise fail("MalformedXML", "The XML you provided was not well-formed", "DeleteObjects")
+        refused = [each for each in Delete["Objects"] if each["Key"] in self.kept_back]
+        for each in Delete["Objects"]:
+            if each not in refused:
+                self._forget(each["Key"], each["VersionId"])
+        return {"Errors": [{**each, "Code": "AccessDenied", "Message": "Access Denied"} for each in refused]}
+
+    def _forget(self, key: str, version: str) -> None:
+        rest = [each for each in self.versions.get(key, []) if each.version != version]
+        hidden = [each for each in self.hidden.get(key, []) if each != version]
+        for kept, left in ((self.versions, rest), (self.hidden, hidden)):
+            kept.pop(key, None)
+            if left:
+                kept[key] = left  # type: ignore[index]
 
     def do_copy_object(self, Bucket: str, Key: str, CopySource: dict[str, str], CopySourceIfMatch: str) -> Any:
         found = self.find(CopySource["Key"], "CopyObject", CopySource.get("VersionId"))
