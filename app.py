@@ -25,6 +25,7 @@ from chalice.app import CloudWatchEvent, ConvertToMiddleware, MultiDict, Request
 
 from chalicelib import errors, intake, job_files, models, pages, predictions, progress
 from chalicelib.advance import advance
+from chalicelib.removal import Unfinished, delete_dataset
 from chalicelib.runs import find_run_of_training, parse_dataset_key
 from chalicelib.services import ServiceProvider, Services, connect_services
 from chalicelib.settings import Settings
@@ -37,6 +38,7 @@ PREFIX = f"{APP_NAME}-{STAGE}-"
 VERSION = "0.1.0"
 JSON: dict[str, str | list[str]] = {"Content-Type": "application/json"}
 RETRY_SECONDS = 5
+REMOVAL_SECONDS = 30  # after which a removal that had to leave something may be asked for again
 View = Callable[..., dict[str, Any]]
 
 logger = Logger(service=APP_NAME)
@@ -116,7 +118,11 @@ def answer(view: View, params: dict[str, str], *, is_open: bool, status: int) ->
         who = services.current.tokens.check(get_request().headers.get("authorization"))
         named = {name: unquote(value) for name, value in params.items()}
         with logger.append_context_keys(token=who, **{key: value for key, value in named.items() if key == "run_id"}):
-            return Response(json.dumps(view(services.current, **named), default=str), dict(JSON), status)
+            told = view(services.current, **named)
+            if isinstance(told, Unfinished):
+                headers: dict[str, str | list[str]] = {**JSON, "Retry-After": str(REMOVAL_SECONDS)}
+                return Response(json.dumps(told, default=str), headers, 202)
+            return Response(json.dumps(told, default=str), dict(JSON), status)
     except errors.InvalidSettings:
         count("ServerErrors")
         logger.exception("the function is not set up")
@@ -261,6 +267,12 @@ def retry_run(services: Services, run_id: str) -> dict[str, Any]:
 def upload_dataset(services: Services, name: str) -> dict[str, Any]:
     """A URL to which the dataset's zip may be PUT. The run begins when it is there."""
     return intake.sign_dataset_upload(name, services)
+
+
+@route("/datasets/{name}", "DELETE")
+def remove_dataset(services: Services, name: str) -> dict[str, Any]:
+    """Remove a dataset: its versions, its recipe, its runs, its model. 202 says what is left: ask again later."""
+    return delete_dataset(name, services)
 
 
 def react(what: str, look: Callable[[Services], object]) -> None:

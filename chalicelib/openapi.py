@@ -171,6 +171,17 @@ ANSWERS: Mapping[str, tuple[Schema, tuple[int, ...]]] = {
         _object("method url key expires_in", method=TEXT, url=TEXT, key=TEXT, expires_in=WHOLE),
         (400, 503),
     ),
+    "remove_dataset": (
+        _object(
+            "name status runs models left",
+            name=TEXT,
+            status={"type": "string", "enum": ["deleted", "deleting"]},
+            runs=_list(TEXT),
+            models=_list(TEXT),
+            left=_list(TEXT) | {"description": "What has to end first; empty where all is gone."},
+        ),
+        (400, 404, 503),
+    ),
 }
 PICTURE: Schema = {"type": "string", "format": "binary"}
 BODIES = {"predict": {"required": True, "content": {kind: {"schema": PICTURE} for kind in CONTENT_TYPES}}}
@@ -179,6 +190,7 @@ QUERIES: Mapping[str, Mapping[str, Schema]] = {
     "list_runs": {"limit": {"type": "integer", "minimum": 1, "maximum": 200}, "after": TEXT},
 }
 MEDIA = {"show_page": "text/html", "show_file": "text/*"}
+UNFINISHED = ("remove_dataset",)  # these may answer 202 too
 STATUSES = {"stop_run": 202, "retry_run": 202, "upload_dataset": 201}
 ERRORS = {
     400: "The request cannot be understood.",
@@ -220,17 +232,18 @@ def _describe_route(path: str, entry: Any) -> dict[str, Any]:
     name = entry.view_name
     schema, errors = ANSWERS[name]
     own = () if name in OPEN else (401, 500, 502)
+    done = {
+        "description": "It is done.",
+        "content": {MEDIA.get(name, "application/json"): {"schema": schema}},
+    }
+    later = done | {"description": "Not all is done yet: ask again.", "headers": {"Retry-After": {"schema": WHOLE}}}
     described: dict[str, Any] = {
         "operationId": name,
         "summary": (entry.view_function.__doc__ or "").strip(),
         "parameters": [_describe_parameter(each, "path", TEXT) for each in re.findall(r"\{(\w+)\}", path)]
         + [_describe_parameter(each, "query", kind) for each, kind in QUERIES.get(name, {}).items()],
-        "responses": {
-            str(STATUSES.get(name, 200)): {
-                "description": "It is done.",
-                "content": {MEDIA.get(name, "application/json"): {"schema": schema}},
-            }
-        }
+        "responses": {str(STATUSES.get(name, 200)): done}
+        | ({"202": later} if name in UNFINISHED else {})
         | {str(status): _describe_error(status) for status in sorted({*own, *errors})},
         "security": [] if name in OPEN else [{"token": []}],
     }

@@ -9,21 +9,20 @@ the runs have cost, and SageMaker the records of jobs that have ended, which cos
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from itertools import batched
+from datetime import datetime, timedelta
+from itertools import islice
 from typing import Any
 
 from chalicelib import errors
 from chalicelib.advance import advance
 from chalicelib.buckets import DELETE_LIMIT
-from chalicelib.claims import CLAIM_SECONDS
-from chalicelib.intake import stop_run
+from chalicelib.intake import check_name, stop_run
 from chalicelib.models import take_down
-from chalicelib.runs import DATASETS, Run
+from chalicelib.runs import DATASETS, Run, make_run_id
 from chalicelib.sagemaker import Kind
 from chalicelib.services import Services
 
 SECONDS = 18.0  # after which a call leaves the rest to the next one: the gateway gives it 29
-RETRY_SECONDS = 30
 
 
 class Unfinished(dict[str, Any]):
@@ -35,34 +34,26 @@ def delete_dataset(name: str, services: Services) -> dict[str, Any]:
 
     Raises DatasetNotFound where nothing of it is there.
     """
-    runs = list(find_runs(name, services))
-    uploads = [f"{DATASETS}{name}.zip", f"{DATASETS}{name}.json"]
-    removed = sum(_delete_exactly(key, services) for key in uploads)
-    left = [reason for run in runs if (reason := _end_run(run, services))]
-    deleted, obstacle = _take_down(name, services)
-    if not (runs or removed or deleted or obstacle or _is_known(name, services)):
+    runs = list(find_runs(check_name(name), services))
+    removed = sum(_delete_exactly(f"{DATASETS}{name}.{kind}", services) for kind in ("zip", "json"))
+    if not (runs or removed or next(services.bucket.list_versions(f"models/{name}/"), None)):
         raise errors.DatasetNotFound(f"There is no dataset {name!r}: no upload, no recipe, no run and no model of it.")
-    if not left and not obstacle:
-        left = _delete_files(name, runs, services)
-    left += [obstacle] if obstacle else []
-    told = {"name": name, "runs": [run.run_id for run in runs], "models": deleted}
+    left = [reason for run in runs if (reason := _end_run(run, services))]
+    models, obstacle = _take_down(name, services)
+    left = [*left, obstacle] if obstacle else left or _delete_files(name, runs, services)
+    told = {"name": name, "runs": [run.run_id for run in runs], "models": models}
     if left:
-        return Unfinished(told, status="deleting", left=left, retry_after=RETRY_SECONDS)
+        return Unfinished(told, status="deleting", left=left)
     return told | {"status": "deleted", "left": []}
 
 
 def find_runs(name: str, services: Services) -> Iterator[Run]:
     """Every run of a dataset, whatever its version and attempt."""
-    prefix = services.settings.prefix
+    beginning = make_run_id(services.settings, name, "", 0)[:-8]  # other datasets' names may begin so too
     for folder in services.bucket.list_names("runs/"):
-        run_id = folder.rstrip("/")
-        run = services.runs.find(run_id) if run_id.startswith(prefix) else None
+        run = services.runs.find(folder.rstrip("/")) if folder.startswith(beginning) else None
         if run and run.dataset == name:
             yield run
-
-
-def _is_known(name: str, services: Services) -> bool:
-    return next(services.bucket.list_versions(f"models/{name}/"), None) is not None
 
 
 def _end_run(run: Run, services: Services) -> str | None:
@@ -75,12 +66,12 @@ def _end_run(run: Run, services: Services) -> str | None:
         else:
             status = stop_run(run.run_id, "the deletion of its dataset", services)
     except errors.Conflict:
-        return f"The run {run.run_id} is being deployed; it is removed when that is over."
+        return f"The run {run.run_id} is being deployed, and can be removed when that is over."
     if services.bucket.describe(f"active/{run.run_id}") is None:
         return None
     if status == "stopped":
         return f"The run {run.run_id} is stopped; its files go when no job of it can begin any more, in minutes."
-    return f"The run {run.run_id} is {status}, and is being stopped."
+    return f"The run {run.run_id} is {status}, and something of it is still to end."
 
 
 def _take_down(name: str, services: Services) -> tuple[list[str], str | None]:
@@ -95,27 +86,33 @@ def _take_down(name: str, services: Services) -> tuple[list[str], str | None]:
 
 def _delete_files(name: str, runs: Iterable[Run], services: Services) -> list[str]:
     """Delete every file of the runs, and the model's lease. Returns what there was no time for."""
-    started = services.clock.now()
+    deadline = services.clock.now() + timedelta(seconds=SECONDS)
     for run in runs:
-        last = f"{run.folder}run.json"
-        for prefix in (f"{services.runs.find_index(run)}/", f"active/{run.run_id}", run.folder):
-            for batch in batched(_list_under(prefix, last, services), DELETE_LIMIT, strict=False):
-                services.bucket.delete_versions(batch)
-                if (services.clock.now() - started).total_seconds() > SECONDS:
-                    return [f"Files of the run {run.run_id} are left."]
-        _delete_exactly(last, services)
-    for batch in batched(services.bucket.list_versions(f"models/{name}/"), DELETE_LIMIT, strict=False):
-        services.bucket.delete_versions(batch)
+        kept = f"{run.folder}run.json"
+        entries = services.runs.find_entries(run)
+        for prefix in (entries, run.folder):
+            versions = (each for each in services.bucket.list_versions(prefix) if each[0] != kept)
+            if not _delete_until(deadline, versions, services):
+                return [f"Files of the run {run.run_id} are left; there was no time for all of them."]
+        _delete_exactly(f"active/{run.run_id}", services)
+        _delete_exactly(kept, services)
+        _delete_until(deadline, services.bucket.list_versions(entries), services)  # of a look that was under way
+    _delete_until(deadline, services.bucket.list_versions(f"models/{name}/"), services)
     return []
 
 
-def _list_under(prefix: str, last: str, services: Services) -> Iterator[tuple[str, str]]:
-    return (each for each in services.bucket.list_versions(prefix) if each[0] != last)
+def _delete_until(deadline: datetime, versions: Iterator[tuple[str, str]], services: Services) -> bool:
+    """Delete versions until the time is over. Returns whether it was enough for all of them."""
+    while batch := list(islice(versions, DELETE_LIMIT)):
+        services.bucket.delete_versions(batch)
+        if services.clock.now() > deadline:
+            return False
+    return True
 
 
 def _delete_exactly(key: str, services: Services) -> int:
     """Delete every version of one object. Returns how many there were."""
     versions = [each for each in services.bucket.list_versions(key) if each[0] == key]
-    for batch in batched(versions, DELETE_LIMIT, strict=False):
-        services.bucket.delete_versions(batch)
+    for start in range(0, len(versions), DELETE_LIMIT):
+        services.bucket.delete_versions(versions[start : start + DELETE_LIMIT])
     return len(versions)

@@ -196,6 +196,10 @@ class Runs:
         parts = [_count_down(run.created_at), run.run_id, _fit(run.dataset), f"{_rank(status)}-{status}"]
         self.bucket.write("/".join(["index", *parts, *([_fit(reason)] if reason else [])]))
 
+    def find_entries(self, run: Run) -> str:
+        """The prefix of the run's keys in the list."""
+        return f"index/{_count_down(run.created_at)}/{run.run_id}/"
+
     def clear_waiting(self, run: Run, reason: str | None) -> None:
         """Take a wait that is over out of the list, other than the one with this reason."""
         prefix = "/".join(["index", _count_down(run.created_at), run.run_id, _fit(run.dataset), f"{_rank(WAITING)}-"])
