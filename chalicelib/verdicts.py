@@ -110,10 +110,17 @@ def _tell_end(story: Story) -> str:
     result, decision = story.result, story.decision or {}
     if result["status"] == "deployed":
         ships = "the best trial" if decision.get("ships") == "trial" else "the final training"
-        why = f" ({decision['reason']})" if decision.get("ships") == "trial" and decision.get("reason") else ""
-        return f"The model of {ships} is deployed on the endpoint {result['endpoint']}{why}."
+        text = f"The model of {ships} is deployed on the endpoint {result['endpoint']}."
+        return f"{text} {_tell_why(decision)}".rstrip()
     reason = f": {result['reason']}" if result.get("reason") else "."
     return f"Nothing was deployed, as the run ended {result['status']}{reason}"
+
+
+def _tell_why(decision: Mapping[str, Any]) -> str:
+    """Why it is the trial's model, which the report, drawn by the training, does not show."""
+    if decision.get("ships") != "trial":
+        return ""
+    return f"{decision.get('reason') or ''} What is shown below is the training's model.".lstrip()
 
 
 def _tell_next(story: Story) -> list[str]:

@@ -123,7 +123,7 @@ def draw_curves(job: JobRecord, trials: Sequence[JobRecord]) -> str:
             axes.set_xlabel("epoch")
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
             axes.grid(False, axis="x")
-        panels[1].yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+        panels[1].yaxis.set_major_formatter(PercentFormatter(1))
         panels[1].legend(loc="lower center", ncols=3)
         return to_svg(figure, "Loss and accuracy by epoch")
 
@@ -149,6 +149,7 @@ def draw_classes(rows: Sequence[Mapping[str, Any]]) -> str:
         axes.set_ylim(-0.7, len(rows) - 0.3)
         lowest = min((min(row[name] for name in ("precision", "recall", "f1")) for row in rows), default=0)
         axes.set_xlim(max(0, math.floor(lowest * 10 - 0.5) / 10), 1.01)
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=8, steps=[1, 2, 5, 10]))  # whole per cents
         axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
         axes.grid(False, axis="y")
         axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=3, borderaxespad=0)

@@ -132,8 +132,8 @@ def tell_calibration(test: Mapping[str, Any]) -> str:
     calibration = {"ece": 0.0, "temperature": 1.0, "ece_at_temperature": 0.0} | (test.get("calibration") or {})
     if not calibration.get("bins"):
         return ""
-    caption = (
-        f"Points on the line: the model is as often right as it says. Mean distance {calibration['ece']:.1%}; "
-        f"at temperature {calibration['temperature']:.2f} it would be {calibration['ece_at_temperature']:.1%}."
-    )
+    caption = f"Points on the line: the model is as often right as it says. Mean distance {calibration['ece']:.1%}."
+    if calibration["ece_at_temperature"] < calibration["ece"]:
+        better = f"{calibration['ece_at_temperature']:.1%}"
+        caption += f" Logits divided by {calibration['temperature']:.2f} would bring it to {better}."
     return title("Can its confidence be trusted?") + figure(draw_calibration(calibration["bins"]), caption)

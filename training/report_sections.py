@@ -117,7 +117,7 @@ def tell_tuning(found: Findings) -> str:
         parts.append(figure(draw_trials(trials, best.name if best else None, goal), caption))
     rows = table_of_trials(trials, tuned)
     marked = trials.index(best) if best else None
-    heads = ["trial", "status", *tuned, goal, "± error", "epochs", "seconds"]
+    heads = ["trial", "status", *tuned, goal, "± error", "kept epoch", "seconds"]
     drawn = table(heads, rows, numbers=len(heads) - 2, marked=marked)
     parts.append(fold(f"All {len(trials)} trials", drawn) if len(trials) > LONG else drawn)
     parts.append(tell_importance(measured, tuned, best, goal))
