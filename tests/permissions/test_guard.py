@@ -96,6 +96,13 @@ def test_a_signed_url_may_do_what_its_signer_may(account: Account) -> None:
     assert httpx.put(url, content=b"x").status_code == 200
 
 
+def test_a_browser_may_ask_before_it_sends(account: Account) -> None:
+    """Its preflight to a signed URL is no call of the signer's: the bucket's CORS rule answers it, or nothing does."""
+    url = account.worker("s3").generate_presigned_url("put_object", Params={"Bucket": "box", "Key": "k"})
+    asked = {"Origin": "https://app.example", "Access-Control-Request-Method": "PUT"}
+    assert "AccessDenied" not in httpx.options(url, headers=asked).text
+
+
 def test_who_assumes_the_role_by_sts_is_the_role(account: Account) -> None:
     """A user can see with AssumeRole what a role may do."""
     account.allow(READ)
