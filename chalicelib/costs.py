@@ -123,8 +123,8 @@ def _between(least: Limits, widest: Limits, step: int) -> Limits:
 def _find_least(plan: Plan) -> Limits:
     """The shortest limits under which every job is expected to end, never longer than what the recipe asks for."""
     asked = plan.limits
-    slowest = max(model_trial(plan, each) for each in plan.trial_types)
-    last = max(model_training(plan, each) for each in plan.training_types)
+    slowest = max(model_trial(plan, each).seconds for each in plan.trial_types)
+    last = max(model_training(plan, each).seconds for each in plan.training_types)
     rounds = ceil(plan.recipe.trials / plan.recipe.parallel_trials)
     trial = min(asked.trial, max(MIN_JOB, ceil(SLACK * slowest)))
     return Limits(
@@ -149,13 +149,13 @@ def price_expected(plan: Plan, limits: Limits, prices: Prices) -> float:
 
 def time_trials(plan: Plan, limits: Limits) -> Sum:
     """The seconds of all trials. A trial that is expected to overrun its limit is expected to be ended there."""
-    each = min(model_trial(plan, plan.trial_types[0]), limits.trial)
+    each = min(model_trial(plan, plan.trial_types[0]).seconds, limits.trial)
     all_of_them = min(each * plan.recipe.trials, plan.recipe.parallel_trials * limits.tuning)
     return Sum(all_of_them, bound_trials(plan, limits))
 
 
 def time_training(plan: Plan, limits: Limits) -> Sum:
-    each = min(model_training(plan, plan.training_types[0]), limits.training)
+    each = min(model_training(plan, plan.training_types[0]).seconds, limits.training)
     return Sum(each, bound_job(plan, limits.training, limits.wait))
 
 
@@ -218,12 +218,24 @@ def price_job(job: Mapping[str, Any], prices: Prices, volume_gb: int) -> float |
 def refine(plan: Plan, limits: Limits, prices: Prices, trials: Sequence[Mapping[str, Any]]) -> float:
     """What the run will cost, once trials have ended: their own mean in place of the model's.
 
-    The last training is expected to be slower or faster than modelled as the trials were, on its own machine.
+    The last training is expected to be as much slower or faster than modelled as the trials were, with spot's share as
+    it was for them. A trial is told as {instance_type, billable_seconds, seconds}, where the last is from start to end.
     """
-    spent = [cost for trial in trials if (cost := price_job(trial, prices, plan.volume_gb)) is not None]
-    if not spent:
+    spent = [(trial, cost) for trial in trials if (cost := price_job(trial, prices, plan.volume_gb)) is not None]
+    held = sum(float(trial["seconds"]) for trial, _ in spent)
+    if not held:
         return price_expected(plan, limits, prices)
-    to_come = max(plan.recipe.trials - len(spent), 0) * sum(spent) / len(spent)
-    factor = sum(spent) / len(spent) * plan.recipe.trials / max(price_trials(plan, limits, prices).expected, 1e-9)
-    training = min(price_training(plan, limits, prices).expected * factor, price_training(plan, limits, prices).worst)
-    return sum(spent) + to_come + training + price_storage(plan, prices).expected
+    share = sum(float(trial["billable_seconds"]) for trial, _ in spent) / held
+    modelled = [model_trial(plan, trial["instance_type"]) for trial, _ in spent]
+    fixed, work = sum(each.fixed for each in modelled), sum(each.work for each in modelled)
+    pace = max(held - fixed, 0.0) / max(work, 1e-9)
+    last = model_training(plan, plan.training_types[0])
+    seconds = min(last.fixed + pace * last.work, limits.training)
+    rate = prices.training[plan.training_types[0]] / SECONDS_AN_HOUR
+    mean = sum(cost for _, cost in spent) / len(spent)
+    return (
+        mean * max(plan.recipe.trials, len(spent))
+        + seconds * rate * share
+        + price_volume(prices, plan.volume_gb, seconds)
+        + price_storage(plan, prices).expected
+    )

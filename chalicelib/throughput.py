@@ -8,6 +8,7 @@ Once trials were measured, `costs.refine` puts their times in its place.
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -33,19 +34,27 @@ def read_throughput() -> dict[str, Any]:
     return dict(json.loads(Path(__file__).with_name("throughput.json").read_text(encoding="utf-8")))
 
 
-def model_trial(plan: Plan, instance_type: str) -> float:
+@dataclass(frozen=True)
+class Time:
+    """The seconds of a job: those that are the same on every machine, and those that its speed decides."""
+
+    fixed: float
+    work: float
+
+    @property
+    def seconds(self) -> float:
+        return self.fixed + self.work
+
+
+def model_trial(plan: Plan, instance_type: str) -> Time:
     """The seconds that one trial is billed for, on the mean over the depths that the tuning job tries."""
-    depths = [str(each) for each in plan.recipe.ranges.fine_tune.values]
-    seconds = [_model_job(plan, instance_type, depth, _shorten(plan.recipe)) for depth in depths]
-    return sum(seconds) / len(seconds)
+    return _model_job(plan, instance_type, _shorten(plan.recipe), 0.0)
 
 
-def model_training(plan: Plan, instance_type: str) -> float:
-    """The seconds that the last training is billed for: every epoch, as deep as the deepest half of the trials."""
-    depths = [str(each) for each in plan.recipe.ranges.fine_tune.values]
+def model_training(plan: Plan, instance_type: str) -> Time:
+    """The seconds that the last training is billed for: every epoch, on the mean over the depths."""
     epochs = PROFILED * (SHORTER["patience"] if plan.recipe.patience else 1.0)
-    seconds = [_model_job(plan, instance_type, depth, epochs) for depth in depths]
-    return sum(seconds) / len(seconds) + PROFILED_SECONDS
+    return _model_job(plan, instance_type, epochs, PROFILED_SECONDS)
 
 
 def _shorten(recipe: Recipe) -> float:
@@ -54,12 +63,12 @@ def _shorten(recipe: Recipe) -> float:
     return share * (SHORTER["patience"] if recipe.patience else 1.0)
 
 
-def _model_job(plan: Plan, instance_type: str, depth: str, epochs_share: float) -> float:
+def _model_job(plan: Plan, instance_type: str, epochs_share: float, more: float) -> Time:
     images, epochs = plan.images, max(1.0, plan.recipe.epochs * epochs_share)
-    pass_seconds = _model_pass(plan.recipe, instance_type)
-    passes = images.total + epochs * (images.train * BACKWARD[depth] + images.valid)
-    download = plan.zip_bytes / BYTES_A_SECOND
-    return START_SECONDS + download + _model_decoding(plan, instance_type) + passes * pass_seconds + UPLOAD_SECONDS
+    depths = [BACKWARD[str(each)] for each in plan.recipe.ranges.fine_tune.values]
+    passes = images.total + epochs * (images.train * sum(depths) / len(depths) + images.valid)
+    work = _model_decoding(plan, instance_type) + passes * _model_pass(plan.recipe, instance_type)
+    return Time(START_SECONDS + plan.zip_bytes / BYTES_A_SECOND + UPLOAD_SECONDS + more, work)
 
 
 def _model_pass(recipe: Recipe, instance_type: str) -> float:

@@ -1,0 +1,156 @@
+"""The monthly cap under doubled, late and killed functions: never exceeded, and nobody waits for ever."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from chalicelib.errors import WhippetError
+from chalicelib.intake import look_at_dataset, stop_run, sweep
+from tests.fakes import SETTINGS, Killed, World
+from tests.support.pictures import build_colour_zip
+
+ZIP = build_colour_zip(counts={"red": 3, "green": 3})
+CAP = 4.0  # dollars: a run may cost 3.0 at most, a cheap one 0.6
+DATASETS = ("dogs", "cats", "mice")
+CHEAP = {"trials": 1, "max_runtime_seconds": {"trial": 300, "training": 300}}
+KINDS = st.sampled_from(["throttle", "before", "after", "meanwhile", "meanwhile", "meanwhile after"])
+TROUBLES = st.dictionaries(st.integers(0, 400), KINDS, max_size=6)
+EVENTS = st.lists(st.tuples(st.sampled_from([*DATASETS, "sweep", "month"]), st.booleans()), min_size=3, max_size=14)
+
+
+def make_world(trouble: dict[int, str]) -> World:
+    """An account with three uploads, whose cap has room for one dear run at a time."""
+    types = ("ml.m5.xlarge",)
+    chosen = replace(SETTINGS, use_spot=False, trial_instance_types=types, training_instance_types=types)
+    world = World(replace(chosen, monthly_cap_usd=CAP))
+    for name in DATASETS:
+        world.upload(f"{name}.zip", ZIP)
+    world.upload("mice.json", json.dumps(CHEAP).encode())
+    world.trouble.plan = trouble
+    world.trouble.other = lambda: deliver_and_end(world)
+    return world
+
+
+def deliver(world: World, event: str) -> None:
+    """One event comes to a fresh function, which may fail or be killed."""
+    with contextlib.suppress(WhippetError, Killed):
+        if event == "month":
+            world.clock.sleep(20 * 86_400)
+            sweep(world.services())
+        elif event == "sweep":
+            sweep(world.services())
+        else:
+            look_at_dataset(event, world.services())
+
+
+def deliver_and_end(world: World) -> None:
+    deliver(world, "sweep")
+    world.end_everything()
+    deliver(world, "sweep")
+
+
+def settle(world: World) -> None:
+    """No more trouble: what runs ends, and the schedule sweeps, until nothing is left to do."""
+    world.trouble.plan = {}
+    for _ in range(20):
+        deliver(world, "sweep")
+        world.end_everything()
+        world.clock.sleep(400)
+
+
+def check_ledgers(world: World) -> None:
+    """Of every version of every ledger the sum is within the cap, and no run is in it twice."""
+    for key in world.list_keys("ledger/"):
+        for version in world.s3.versions[key]:
+            ledger = json.loads(version.body)
+            assert sum(entry["usd"] for entry in ledger["runs"].values()) <= CAP
+            assert not ledger["runs"].keys() & ledger["queue"].keys()
+
+
+def list_statuses(world: World) -> set[str]:
+    return {world.read(key)["status"] for key in world.list_keys("runs/") if key.endswith("/result.json")}
+
+
+@settings(max_examples=40, deadline=None)
+@given(events=EVENTS, trouble=TROUBLES)
+def test_the_cap_holds_whatever_happens_and_every_run_gets_its_turn(
+    events: list[tuple[str, bool]], trouble: dict[int, str]
+) -> None:
+    """Any order of events, calls throttled, functions killed, months that turn: all are deployed in the end."""
+    world = make_world(trouble)
+    for event, ends in [("sweep", False), *events]:
+        deliver(world, event)
+        if ends:
+            world.end_everything()
+        check_ledgers(world)
+    settle(world)
+    check_ledgers(world)
+    assert list_statuses(world) == {"deployed"}
+    runs = [key for key in world.list_keys("runs/") if key.endswith("/run.json")]
+    assert len(world.sagemaker.kept["HyperParameterTuningJob"]) == len(runs)
+    assert world.list_keys("active/") == []
+    last = world.read(world.list_keys("ledger/")[-1])
+    assert {entry["state"] for entry in last["runs"].values()} <= {"settled"}
+    assert last["queue"] == {}
+
+
+@settings(max_examples=30, deadline=None)
+@given(events=EVENTS, trouble=TROUBLES, at=st.integers(0, 10))
+def test_a_stopped_run_holds_nothing_back(events: list[tuple[str, bool]], trouble: dict[int, str], at: int) -> None:
+    """Stopped while it waits, reserves or runs, it leaves the queue and gives back what it did not need."""
+    world = make_world(trouble)
+    for number, (event, ends) in enumerate(events):
+        if number >= at:
+            stop_dogs(world)
+        deliver(world, event)
+        if ends:
+            world.end_everything()
+    settle(world)
+    check_ledgers(world)
+    assert list_statuses(world) <= {"deployed", "stopped"}
+    assert world.list_keys("active/") == []
+    last = world.read(world.list_keys("ledger/")[-1])
+    assert (last["queue"], {entry["state"] for entry in last["runs"].values()} - {"settled"}) == ({}, set())
+
+
+def stop_dogs(world: World) -> None:
+    for key in world.list_keys("runs/"):
+        if key.endswith("/run.json") and world.read(key)["dataset"] == "dogs":
+            with contextlib.suppress(WhippetError, Killed):
+                stop_run(key.split("/")[1], "ann", world.services())
+
+
+@pytest.mark.parametrize("kind", ["before", "after", "meanwhile"])
+def test_a_function_killed_at_the_ledger_leaves_it_right(kind: str) -> None:
+    """At each call of a look that reserves, one after another."""
+    clean = make_world({})
+    deliver(clean, "dogs")
+    for number in range(len(clean.trouble.calls)):
+        world = make_world({number: kind})
+        deliver(world, "dogs")
+        settle(world)
+        check_ledgers(world)
+        assert list_statuses(world) == {"deployed"}
+
+
+def test_runs_begin_in_the_order_in_which_they_came() -> None:
+    """However the sweep lists them: cats came before mice, and mice would fit beside dogs."""
+    world = make_world({})
+    for name in DATASETS:
+        deliver(world, name)
+    settle(world)
+    begun = [
+        name
+        for operation, request in world.sagemaker.requests
+        if "Tuning" in operation
+        for name in [request["HyperParameterTuningJobName"]]
+    ]
+    created = sorted(begun, key=lambda run_id: world.read(f"runs/{run_id}/run.json")["created_at"])
+    assert all(created.index(one) < created.index(other) for one, other in pairwise(begun))
