@@ -7,7 +7,7 @@ STAGE ?= dev
 export CHROMIUM ?= /usr/bin/chromium
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo up package deploy destroy test test-contracts check format lint types lock openapi bench clean
+.PHONY: help install demo up package deploy destroy test test-contracts check format lint types lock openapi bench clean prices
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -60,6 +60,9 @@ format: $(INSTALLED) ## format the code and mend what the linter can mend
 
 openapi: $(INSTALLED) ## write openapi.json anew from the app's routes
 	@$(BIN)/python -m chalicelib.openapi app:app > openapi.json
+
+prices: $(INSTALLED) ## refresh what AWS asks for, from its price list (PROFILE=, REGION= to add one)
+	@$(BIN)/python -m infrastructure.prices --profile "$(PROFILE)" $(if $(REGION),--region $(REGION))
 
 lock: $(INSTALLED) ## compile the pinned requirements anew
 	@$(BIN)/uv pip compile --universal --python-version 3.11 --no-emit-index-url --quiet requirements.in -o requirements.txt
