@@ -30,6 +30,7 @@ from localcloud.clock import SystemClock
 from localcloud.environments import FunctionHost
 from localcloud.event_bus import EventBus
 from localcloud.event_delivery import Delivery, subscribe
+from localcloud.faults import FaultFile
 from localcloud.forkserver import ForkServer
 from localcloud.function_log import FunctionLog
 from localcloud.functions import Functions
@@ -136,9 +137,9 @@ class Hosting:
     def _build_cloud(self) -> Cloud:
         clock = SystemClock()
         environment = choose_inherited(os.environ)
-        clients = self._clients("s3"), self._clients("logs")
+        clients, faults = (self._clients("s3"), self._clients("logs")), FaultFile(self._home / "faults.json")
         accesses = Accesses(self._identities, self._connect_as)
-        tools = Tools(*clients, self._processes, clock, environment, assume=accesses.of_role)
+        tools = Tools(*clients, self._processes, clock, environment, assume=accesses.of_role, faults=faults)
         self._jobs = ProcessJobRunner(self._home / "jobs", tools)
         self._endpoints = ProcessEndpointRunner(self._home / "endpoints", tools)
         return Cloud(
@@ -149,6 +150,7 @@ class Hosting:
             s3=self._clients("s3"),
             serving=self._endpoints,
             region=REGION,
+            faults=faults,
         )
 
     def _connect(self, service: str) -> Any:

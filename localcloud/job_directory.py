@@ -98,6 +98,12 @@ class JobDirectory:
         for name, content in contents.items():
             (self.config / f"{name}.json").write_text(json.dumps(content), encoding="utf-8")
 
+    def clear(self) -> None:
+        """Forget all that another machine would not have; the log is not on the machine."""
+        for path in self.base.iterdir():
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+
     def discard(self) -> None:
         """Delete what an ended job has in S3 by now, or had from there; log, configuration and failure stay."""
         for path in (self.data, self.model, self.checkpoints, self.code, self.base / "tmp"):

@@ -15,6 +15,7 @@ from typing import Any
 from localcloud.access import Access
 from localcloud.checkpoints import CheckpointMirror
 from localcloud.clock import Clock
+from localcloud.faults import Faults, ReadFaults
 from localcloud.forkserver import Command, ForkServer, Launch, Process, Script
 from localcloud.job_directory import (
     DEFAULT_CHECKPOINTS,
@@ -26,6 +27,7 @@ from localcloud.job_directory import (
 from localcloud.logs import LogStream
 from localcloud.metrics import compile_metrics, find_metrics
 from localcloud.sagemaker.cloud import JobReport, Outcome
+from localcloud.spot import NO_CAPACITY, Market
 from localcloud.store import Record
 from localcloud.transfers import TransferError, download_archive, download_prefix, upload_archive
 
@@ -39,7 +41,8 @@ LONGEST_FAILURE = 1024
 @dataclass(frozen=True)
 class Tools:
     """What a job is carried out with. `s3` and `logs` are boto3 clients; `environment` is what programs inherit;
-    `grace` is the time between SIGTERM and SIGKILL, in seconds (SageMaker's is 120); `assume` gives what a role has."""
+    `grace` is the time between SIGTERM and SIGKILL, in seconds (SageMaker's is 120); `assume` gives what a role has;
+    `faults` tells what is to go wrong."""
 
     s3: Any
     logs: Any
@@ -48,6 +51,7 @@ class Tools:
     environment: Mapping[str, str]
     grace: float = 120.0
     assume: Callable[[str], Access | None] = lambda _arn: None
+    faults: ReadFaults = Faults
 
     def of_role(self, arn: str) -> Tools:
         """The tools with which a job or an endpoint works in its role's name."""
@@ -73,6 +77,8 @@ class JobRun:
         self._tools = tools = tools.of_role(job["RoleArn"])
         self._stop_reason: Outcome | None = None
         self._abandoned = False
+        self._interrupted = False
+        self._market = Market(job, tools.faults)
         self._woken = threading.Event()
         self._mirror = self._make_mirror()
         self._metrics = compile_metrics(job["AlgorithmSpecification"].get("MetricDefinitions", []))
@@ -106,16 +112,51 @@ class JobRun:
 
     def _carry_out(self) -> Outcome:
         status = self._recall_exit()
-        if status is None:
+        while status is None:
+            self._wait_for_capacity()
+            if self._is_ending():
+                return self._stop_reason or Outcome("Stopped")
             self._download()
-            if self._stop_reason is not None or self._abandoned:
+            if self._is_ending():
                 return self._stop_reason or Outcome("Stopped")
             status = self._train_with_retries()
+            if self._interrupted and not self._is_ending():
+                self._leave_instance()
+                status = None
         if self._abandoned:
             return Outcome("Stopped")  # not reported
         self._report.enter_stage("Uploading")
         self._upload()
         return self._judge(status)
+
+    def _is_ending(self) -> bool:
+        return self._stop_reason is not None or self._abandoned
+
+    def _wait_for_capacity(self) -> None:
+        """Without capacity a spot job waits, up to its MaxWaitTimeInSeconds, and any other fails."""
+        if not self._market.is_lacking():
+            return
+        if not self._market.spot:
+            raise JobFailed(NO_CAPACITY)
+        self._report.enter_stage("Starting", "Insufficient capacity: waiting for a managed spot instance")
+        while self._market.is_lacking() and not self._is_ending():
+            self._woken.wait(LOOK_SECONDS)
+            self._stop_in_time()
+
+    def _leave_instance(self) -> None:
+        """Nothing stays of the instance but what is in S3; the job begins again, on another."""
+        if self._mirror is not None:
+            self._mirror.sync(all_files=True)
+        self._report.enter_stage("Interrupted")
+        self._directory.clear()
+        self._mirror = self._make_mirror()
+        self._interrupted = False
+        self._report.enter_stage("Starting")
+
+    def _stop_in_time(self) -> None:
+        excess = self._market.find_excess()
+        if excess is not None and self._stop_reason is None:
+            self._stop_reason = Outcome("Stopped", excess)
 
     def _download(self) -> None:
         job, directory = self._job, self._directory
@@ -168,24 +209,27 @@ class JobRun:
             ended.set()
             mirroring.join()
         self._read_log(last=True)
-        if not self._abandoned and not process.lost:
+        if not self._abandoned and not self._interrupted and not process.lost:
             stopped = self._stop_reason.secondary or "Stopped" if self._stop_reason else None
             self._directory.exit_mark.write_text(json.dumps({"exit": status, "stopped": stopped}))
         return status
 
     def _follow(self, process: Process) -> int:
-        limit = time.monotonic() + self._job["StoppingCondition"]["MaxRuntimeInSeconds"]
         kill_at = None
+        self._market.begin()
         while (status := process.wait(LOOK_SECONDS)) is None:
             self._read_log()
             now = time.monotonic()
-            if now >= limit and self._stop_reason is None:
-                self._stop_reason = Outcome("Stopped", "MaxRuntimeExceeded")
-            if kill_at is None and (self._stop_reason is not None or self._abandoned):
+            self._stop_in_time()
+            if kill_at is None and not self._is_ending() and self._market.take_back():
+                self._interrupted = True
+                self._write_line("local cloud: the managed spot instance is interrupted")
+            if kill_at is None and (self._is_ending() or self._interrupted):
                 process.terminate()
                 kill_at = now + self._tools.grace
             if kill_at is not None and now >= kill_at:
                 process.kill()
+        self._market.end()
         return status
 
     def _upload(self) -> None:

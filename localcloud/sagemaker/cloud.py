@@ -13,9 +13,11 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Protocol
 
 from localcloud.clock import Clock
+from localcloud.faults import Faults, ReadFaults
 from localcloud.store import Record, Store
 
 Request = dict[str, Any]
@@ -61,7 +63,8 @@ class Cloud:
     """One account in one region: its state, and its ways to the world.
 
     `emit` takes a whole EventBridge event as AWS sends it; it is called with the lock held, so it must not block.
-    `s3` is a boto3 client; `serving` is whatever runs the endpoints' servers.
+    `s3` is a boto3 client; `serving` is whatever runs the endpoints' servers. `warmth` holds of each serverless
+    endpoint when it was last used and when it was, or will be, ready; `faults` tells what is to go wrong.
     """
 
     clock: Clock
@@ -72,6 +75,8 @@ class Cloud:
     serving: Any = None
     region: str = "us-east-1"
     account: str = "123456789012"
+    faults: ReadFaults = Faults
+    warmth: dict[str, tuple[datetime, datetime]] = field(default_factory=dict, repr=False)
     lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
 
     def arn(self, kind: str, name: str) -> str:

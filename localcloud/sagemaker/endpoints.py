@@ -22,6 +22,7 @@ from localcloud.sagemaker.cloud import Cloud, Request, Response, operation
 from localcloud.sagemaker.deployments import DEFAULT_STARTUP_S, Deployment, Variant
 from localcloud.sagemaker.events import ENDPOINT, emit_change
 from localcloud.sagemaker.listing import list_page
+from localcloud.sagemaker.quotas import check_endpoint_quota
 from localcloud.sagemaker.records import find_record, refuse_taken, require_record, show_record
 from localcloud.sagemaker.tags import drop_tags, put_tags
 from localcloud.sagemaker.unsupported import Rules, refuse_unsupported
@@ -29,6 +30,10 @@ from localcloud.store import Record
 
 KIND = "endpoint"
 SERVING = ("InService", "Updating", "RollingBack")
+NO_CAPACITY = (
+    "Unable to provision requested ML compute capacity due to InsufficientInstanceCapacity error. Please retry using a "
+    "different ML instance type or after some time."
+)
 MOVING = ("Creating", "Updating", "RollingBack", "Deleting")
 SORT_KEYS = {"Name": "EndpointName", "CreationTime": "CreationTime", "Status": "EndpointStatus"}
 RULES: Rules = {
@@ -107,6 +112,7 @@ def create_endpoint(cloud: Cloud, request: Request) -> Response:
     with cloud.lock:
         refuse_taken(cloud, KIND, name)
         pending = plan_deployment(cloud, request["EndpointConfigName"], 1)
+        check_endpoint_quota(cloud, pending["instances"])
         arn = cloud.arn(KIND, name)
         put_tags(cloud, arn, request.get("Tags"))
         endpoint = {
@@ -132,6 +138,7 @@ def update_endpoint(cloud: Cloud, request: Request) -> Response:
         pending = plan_deployment(cloud, request["EndpointConfigName"], endpoint["_number"] + 1)
         if pending["serverless"] and not endpoint["_serverless"]:
             raise ValidationException("Updating an instance-based endpoint to a serverless endpoint is not supported.")
+        check_endpoint_quota(cloud, pending["instances"])  # the old instances serve until the new ones do
         endpoint["_pending"] = pending
         move(cloud, endpoint, "Updating")
         begin_deployment(cloud, endpoint)
@@ -201,6 +208,7 @@ def plan_deployment(cloud: Cloud, config_name: str, number: int) -> Record:
         "number": number,
         "config": config["EndpointConfigName"],
         "serverless": endpoint_configs.is_serverless(variants),
+        "instances": _count_instances(variants),
         "variants": [_resolve_variant(cloud, variant) for variant in variants],
         "summaries": [_summarise_variant(cloud, variant, cloud.clock.now()) for variant in variants],
         "since": cloud.clock.now(),
@@ -210,8 +218,12 @@ def plan_deployment(cloud: Cloud, config_name: str, number: int) -> Record:
 def begin_deployment(cloud: Cloud, endpoint: Record) -> None:
     """Hand the pending deployment to the runner."""
     name, pending = endpoint["EndpointName"], endpoint["_pending"]
+    report = Report(cloud, name, pending["number"])
+    if cloud.faults().no_capacity & pending.get("instances", {}).keys():
+        cloud.clock.call_later(0, report.fail, NO_CAPACITY)
+        return
     deployment = Deployment(name, pending["number"], read_variants(pending["variants"]))
-    cloud.serving.deploy(deployment, Report(cloud, name, pending["number"]))
+    cloud.serving.deploy(deployment, report)
 
 
 def finish_deployment(cloud: Cloud, endpoint: Record) -> None:
@@ -223,6 +235,7 @@ def finish_deployment(cloud: Cloud, endpoint: Record) -> None:
         "ProductionVariants": pending["summaries"],
         "_variants": pending["variants"],
         "_serverless": pending["serverless"],
+        "_instances": pending.get("instances", {}),
         "_number": pending["number"],
     }
     move(cloud, endpoint | serving, "InService")
@@ -269,6 +282,14 @@ def move(cloud: Cloud, endpoint: Record, status: str) -> None:
 def read_variants(records: list[Record]) -> tuple[Variant, ...]:
     """The variants as the runner takes them."""
     return tuple(Variant(**record) for record in records)
+
+
+def _count_instances(variants: list[Record]) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for variant in variants:
+        if "InstanceType" in variant:
+            counts[variant["InstanceType"]] = counts.get(variant["InstanceType"], 0) + variant["InitialInstanceCount"]
+    return counts
 
 
 def _resolve_variant(cloud: Cloud, variant: Record) -> Record:

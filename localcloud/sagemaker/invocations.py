@@ -7,6 +7,7 @@ import uuid
 from localcloud.errors import ServiceError
 from localcloud.sagemaker import endpoints
 from localcloud.sagemaker.cloud import Cloud, Request, Response, runtime_operation
+from localcloud.sagemaker.cold_starts import refuse_cold
 from localcloud.sagemaker.deployments import Answer, Invocation
 from localcloud.sagemaker.records import find_record
 
@@ -57,10 +58,11 @@ async def invoke_endpoint(cloud: Cloud, request: Request) -> Response:
     """Send the body to the endpoint's model.
 
     Raises ValidationError (unknown or not yet serving, too large), ModelError (any answer but 2xx, or none within a
-    minute) and ServiceUnavailable (no server).
+    minute), ModelNotReady (a cold start, where one is asked for) and ServiceUnavailable (no server).
     """
     endpoint = _require_serving(cloud, request["EndpointName"])
     _refuse_unsupported(request)
+    refuse_cold(cloud, endpoint)
     _refuse_oversize(request.get("Body", b""), LARGEST_SERVERLESS_BODY if endpoint["_serverless"] else LARGEST_BODY)
     headers = {header: request[name] for name, header in REQUEST_HEADERS.items() if name in request}
     invocation = Invocation(request.get("Body", b""), headers, request.get("TargetVariant"))

@@ -18,6 +18,7 @@ from localcloud.sagemaker import unsupported
 from localcloud.sagemaker.cloud import Cloud, Outcome, Request, Response, operation
 from localcloud.sagemaker.events import TRAINING_JOB, emit_change
 from localcloud.sagemaker.listing import list_page
+from localcloud.sagemaker.quotas import check_training_quota
 from localcloud.sagemaker.rule_statuses import describe_rules
 from localcloud.sagemaker.tags import drop_tags, put_tags
 from localcloud.sagemaker.training_requests import (
@@ -39,11 +40,13 @@ MESSAGES = {
     "Downloading": "Downloading input data",
     "Training": "Training image download completed. Training in progress.",
     "Uploading": "Uploading generated training model",
+    "Interrupted": "The managed spot instance was interrupted; the training job waits for another one",
     "Stopping": "Stopping the training job",
     "Completed": "Training job completed",
     "Failed": "Training job failed",
     "Stopped": "Training job stopped",
     "MaxRuntimeExceeded": "Training job runtime exceeded MaxRuntimeInSeconds provided",
+    "MaxWaitTimeExceeded": "Training job exceeded MaxWaitTimeInSeconds provided",
 }
 Listener = Callable[[Cloud, Record], None]
 _LISTENERS: list[Listener] = []
@@ -82,6 +85,7 @@ def create_training_job(cloud: Cloud, request: Request) -> Response:
     unsupported.refuse_unsupported(request, unsupported.TRAINING_JOB)
     check_resources(request)
     check_definition(request, request.get("HyperParameters", {}))
+    check_training_quota(cloud, request)
     return {"TrainingJobArn": begin_training_job(cloud, request)["TrainingJobArn"]}
 
 

@@ -6,6 +6,7 @@ from localcloud.errors import ResourceInUse, ResourceNotFound, ValidationExcepti
 from localcloud.sagemaker import training_jobs
 from localcloud.sagemaker.cloud import Cloud, Request, Response, operation
 from localcloud.sagemaker.listing import list_page
+from localcloud.sagemaker.quotas import check_training_quota
 from localcloud.sagemaker.tags import drop_tags, put_tags
 from localcloud.sagemaker.training_jobs import OBJECTIVE_PARAMETER, pick, show
 from localcloud.sagemaker.tuning_progress import (
@@ -31,6 +32,8 @@ def create_hyper_parameter_tuning_job(cloud: Cloud, request: Request) -> Respons
     check_tuning_request(request)
     name = request["HyperParameterTuningJobName"]
     arn = cloud.arn(KIND, name)
+    parallel = request["HyperParameterTuningJobConfig"]["ResourceLimits"]["MaxParallelTrainingJobs"]
+    check_training_quota(cloud, request["TrainingJobDefinition"], parallel)
     with cloud.lock:
         if find_tuning_job(cloud, name) is not None:
             raise ResourceInUse(

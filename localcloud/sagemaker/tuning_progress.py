@@ -251,7 +251,9 @@ def _launch(cloud: Cloud, name: str, number_before: int, tuned: dict[str, str]) 
             "_number": number,
             "_parallel": tuning["HyperParameterTuningJobConfig"]["ResourceLimits"]["MaxParallelTrainingJobs"],
         }
-        begin_training_job(cloud, build_child_request(tuning, number, tuned, read_tags(cloud, arn)), private)
+        spot = tuning["TrainingJobDefinition"].get("EnableManagedSpotTraining", False)
+        lacking = cloud.faults().list_lacking(spot=spot)
+        begin_training_job(cloud, build_child_request(tuning, number, tuned, read_tags(cloud, arn), lacking), private)
 
 
 def _judge_children(cloud: Cloud, name: str) -> None:

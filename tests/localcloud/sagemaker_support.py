@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import io
 import itertools
+import json
 import os
 import tarfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from localcloud.clock import SystemClock
+from localcloud.faults import FaultFile
 from localcloud.forkserver import ForkServer
 from localcloud.job_run import Tools
 from localcloud.jobs import ProcessJobRunner
@@ -107,6 +109,12 @@ class LocalSageMaker:
         waiter.wait(TrainingJobName=name, WaiterConfig={"Delay": 0.1, "MaxAttempts": int(seconds / 0.1)})
         return self.describe(name)
 
+    def break_it(self, faults: Mapping[str, Any]) -> None:
+        """From now on these faults happen, and no others."""
+        partial = self.home / "faults.partial"
+        partial.write_text(json.dumps(faults))
+        partial.replace(self.home / "faults.json")
+
     def log(self, name: str) -> str:
         return (self.home / "jobs" / name / "log.txt").read_text()
 
@@ -144,16 +152,20 @@ class Late:
 
 
 @contextmanager
-def local_sagemaker(home: Path, cores: int = 4, grace: float = 1.0) -> Iterator[LocalSageMaker]:
-    """The whole local SageMaker with its state in `home`; its template process imports nothing."""
+def local_sagemaker(
+    home: Path, cores: int = 4, grace: float = 1.0, preload: Sequence[str] = ()
+) -> Iterator[LocalSageMaker]:
+    """The whole local SageMaker with its state in `home`; its template process imports nothing but `preload`."""
     moto, late, events = make_moto(), Late(), []
     origin = Origin(Router(moto, S3Keeper(moto, home, lambda *_: None)), late)
-    processes = ForkServer(preload=())
+    processes = ForkServer(preload=preload)
     with serve(origin) as url:
-        environment = {"PATH": os.environ["PATH"]}
-        tools = Tools(client("s3", url), client("logs", url), processes, SystemClock(), environment, grace)
+        environment, faults = {"PATH": os.environ["PATH"]}, FaultFile(home / "faults.json")
+        tools = Tools(
+            client("s3", url), client("logs", url), processes, SystemClock(), environment, grace, faults=faults
+        )
         runner = ProcessJobRunner(home / "jobs", tools, cores)
-        cloud = Cloud(tools.clock, Store(home / "sagemaker"), runner, events.append, s3=tools.s3)
+        cloud = Cloud(tools.clock, Store(home / "sagemaker"), runner, events.append, s3=tools.s3, faults=faults)
         late.app = create_app(cloud)
         local = LocalSageMaker(url, home, cloud, events, runner)
         local.s3.create_bucket(Bucket=local.bucket)

@@ -16,6 +16,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from localcloud.faults import Faults
 from localcloud.sagemaker import OPERATIONS, Cloud
 from localcloud.sagemaker.cloud import JobReport, Outcome
 from localcloud.sagemaker.training_jobs import resume_training_jobs
@@ -119,12 +120,13 @@ class World:
     def __init__(self, home: Path, course: Callable[[Record], Course] = lambda _: Course(), slots: int = 1000) -> None:
         self.home, self.course, self.slots = home, course, slots
         self.events: list[dict[str, Any]] = []
+        self.faults = Faults()
         self.start_cloud(SimulatedClock())
 
     def start_cloud(self, clock: SimulatedClock) -> None:
         self.clock = clock
         self.runner = SimulatedRunner(clock, self.course, self.slots)
-        self.cloud = Cloud(clock, Store(self.home), self.runner, self.events.append)
+        self.cloud = Cloud(clock, Store(self.home), self.runner, self.events.append, faults=lambda: self.faults)
 
     def kill_and_restart(self) -> None:
         """Forget all that is not on disk: running jobs, timers, calls that were due."""

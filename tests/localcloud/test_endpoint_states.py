@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from localcloud.clock import SystemClock
-from localcloud.errors import ValidationException
+from localcloud.errors import ServiceError, ValidationException
+from localcloud.faults import ColdStart, Faults
 from localcloud.sagemaker import OPERATIONS, Cloud
+from localcloud.sagemaker.cold_starts import ModelNotReady, refuse_cold
 from localcloud.sagemaker.endpoints import finish_deletion, resume_endpoints
 from localcloud.store import Store
 from tests.events.contract import complaints
@@ -24,11 +27,24 @@ class FullBucket:
 
 
 class ManualClock(SystemClock):
-    """Keeps later calls until a test makes them."""
+    """Keeps later calls until a test makes them, and stands still until a test moves it."""
 
     def __init__(self) -> None:
         super().__init__()
         self.later: list[tuple[Any, ...]] = []
+        self.moment = datetime(2026, 1, 1, tzinfo=UTC)
+
+    def now(self) -> datetime:
+        return self.moment
+
+    def pass_time(self, seconds: float) -> None:
+        self.moment += timedelta(seconds=seconds)
+
+    def run(self) -> None:
+        """Make the later calls."""
+        calls, self.later = self.later, []
+        for function, *args in calls:
+            function(*args)
 
     def call_later(self, seconds: float, function: Any, *args: Any) -> None:
         self.later.append((function, *args))
@@ -40,6 +56,7 @@ class World:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.events: list[dict[str, Any]] = []
+        self.faults = Faults()
         self.restart()
         for name in ("old", "new"):
             container = {"Image": IMAGE, "ModelDataUrl": f"s3://bucket/{name}.tar.gz"}
@@ -52,7 +69,15 @@ class World:
         """Another cloud and runner on the same store, as after a kill."""
         self.runner, self.clock = ToldRunner(), ManualClock()
         store = Store(self.folder)
-        self.cloud = Cloud(self.clock, store, None, self.events.append, s3=FullBucket(), serving=self.runner)  # type: ignore[arg-type]
+        self.cloud = Cloud(
+            self.clock,
+            store,
+            None,  # type: ignore[arg-type]
+            self.events.append,
+            s3=FullBucket(),
+            serving=self.runner,
+            faults=lambda: self.faults,
+        )
 
     def call(self, operation: str, **request: Any) -> dict[str, Any]:
         answer: dict[str, Any] = OPERATIONS[operation](self.cloud, request)
@@ -215,3 +240,41 @@ def test_one_container_may_be_given_as_a_list(world: World) -> None:
         world.call("CreateModel", ModelName="none")
     with pytest.raises(Exception, match="does not support inference pipelines"):
         world.call("CreateModel", ModelName="two", Containers=[container, container])
+
+
+def test_an_endpoint_beyond_its_quota_is_refused(serving: World) -> None:
+    """An update too: the old instances go on until the new ones serve."""
+    serving.faults = Faults(quotas={"ml.m5.large for endpoint usage": 1})
+    with pytest.raises(ServiceError, match=r"'ml\.m5\.large for endpoint usage' is 1 Instances"):
+        serving.update()
+    with pytest.raises(ServiceError, match="request delta of 1 Instances"):
+        serving.call("CreateEndpoint", EndpointName="cats", EndpointConfigName="new")
+    assert serving.look() == ("InService", "old")
+
+
+def test_an_endpoint_without_capacity_fails_and_an_updated_one_stays_as_it_was(serving: World) -> None:
+    """A first deployment leaves a Failed endpoint that says why; a later one rolls back."""
+    serving.faults = Faults(no_capacity=frozenset({"ml.m5.large"}))
+    serving.update()
+    serving.clock.run()
+    assert serving.look() == ("InService", "old")
+    serving.call("CreateEndpoint", EndpointName="cats", EndpointConfigName="new")
+    serving.clock.run()
+    cats = serving.call("DescribeEndpoint", EndpointName="cats")
+    assert cats["EndpointStatus"] == "Failed"
+    assert "InsufficientInstanceCapacity" in cats["FailureReason"]
+
+
+def test_a_serverless_endpoint_starts_cold_where_that_is_asked_for(world: World) -> None:
+    """Not ready when new, and again after it was idle; never otherwise, and never on instances."""
+    serverless = {"EndpointName": "dogs", "_serverless": True, "_number": 1}
+    refuse_cold(world.cloud, serverless)
+    world.faults = Faults(cold_start=ColdStart(idle_seconds=60, seconds=8))
+    refuse_cold(world.cloud, serverless | {"_serverless": False})
+    for passed, ready in ((0, False), (7, False), (1, True), (60, True), (61, False)):
+        world.clock.pass_time(passed)
+        if ready:
+            refuse_cold(world.cloud, serverless)
+        else:
+            with pytest.raises(ModelNotReady, match="still being provisioned"):
+                refuse_cold(world.cloud, serverless)

@@ -1,0 +1,120 @@
+"""Faults on purpose: what an account lacks, and what happens to its instances, read from a file while it all runs.
+
+`faults.json` in the state's folder, every member of it optional:
+
+    {"no_capacity": ["ml.g5.xlarge"],
+     "no_spot_capacity": ["ml.g4dn.xlarge"],
+     "quotas": {"ml.g4dn.xlarge for spot training job usage": 0},
+     "interruptions": [{"job": "whippet-*", "after_seconds": 20, "times": 1}],
+     "cold_start": {"idle_seconds": 300, "seconds": 8}}
+
+A change counts at once; a file that cannot be read changes nothing, and the log says why. Without the file nothing ever
+goes wrong here that need not.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+log = logging.getLogger(__name__)
+
+
+class BadFaults(ValueError):
+    """The file of faults holds what is no fault; the message says what."""
+
+
+@dataclass(frozen=True)
+class Interruption:
+    """Take the spot instances of the jobs whose names match `job`, so many times each, so long after they began."""
+
+    job: str = "*"
+    after_seconds: float = 0.0
+    times: int = 1
+
+
+@dataclass(frozen=True)
+class ColdStart:
+    """A serverless endpoint that was idle so long is not ready for so many seconds after its next request."""
+
+    idle_seconds: float = 0.0
+    seconds: float = 10.0
+
+
+@dataclass(frozen=True)
+class Faults:
+    """What goes wrong. Instance types in `no_capacity` are not to be had at all, in `no_spot_capacity` not as spot;
+    `quotas` are by their names in Service Quotas."""
+
+    no_capacity: frozenset[str] = frozenset()
+    no_spot_capacity: frozenset[str] = frozenset()
+    quotas: Mapping[str, int] = field(default_factory=dict)
+    interruptions: tuple[Interruption, ...] = ()
+    cold_start: ColdStart | None = None
+
+    def list_lacking(self, *, spot: bool) -> frozenset[str]:
+        """The instance types that are not to be had."""
+        return self.no_capacity | self.no_spot_capacity if spot else self.no_capacity
+
+    def is_interrupted(self, job: str, seconds: float, before: int) -> bool:
+        """Whether a spot job is interrupted that has run so long and was interrupted so often before."""
+        return any(
+            fnmatchcase(job, each.job) and seconds >= each.after_seconds and before < each.times
+            for each in self.interruptions
+        )
+
+
+ReadFaults = Callable[[], Faults]
+
+
+def parse_faults(document: Any) -> Faults:
+    """The faults that a document describes. Raises BadFaults."""
+    try:
+        parts = dict(document)
+        return Faults(
+            no_capacity=_read_names(parts.pop("no_capacity", [])),
+            no_spot_capacity=_read_names(parts.pop("no_spot_capacity", [])),
+            quotas={str(name): int(most) for name, most in parts.pop("quotas", {}).items()},
+            interruptions=tuple(Interruption(**each) for each in parts.pop("interruptions", [])),
+            cold_start=ColdStart(**cold) if (cold := parts.pop("cold_start", None)) else None,
+            **parts,
+        )
+    except (TypeError, ValueError, AttributeError) as error:
+        raise BadFaults(f"faults.json is not what it must be: {error}") from error
+
+
+class FaultFile:
+    """The faults of a file, read again whenever it has changed."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._seen: tuple[int, int] | None = None
+        self._faults = Faults()
+
+    def __call__(self) -> Faults:
+        try:
+            status = self._path.stat()
+        except FileNotFoundError:
+            self._seen, self._faults = None, Faults()
+            return self._faults
+        if (seen := (status.st_mtime_ns, status.st_size)) != self._seen:
+            self._seen = seen
+            self._read()
+        return self._faults
+
+    def _read(self) -> None:
+        try:
+            self._faults = parse_faults(json.loads(self._path.read_text(encoding="utf-8")))
+        except (OSError, ValueError) as error:
+            log.warning("%s: %s", self._path, error)
+
+
+def _read_names(names: Any) -> frozenset[str]:
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise BadFaults(f"instance types must be a list of names, not {names!r}")
+    return frozenset(names)

@@ -1,0 +1,37 @@
+"""Cold starts of serverless endpoints, where faults.json asks for them: not ready for a while after having been idle.
+
+On AWS most cold starts are only slow; some are answered with ModelNotReadyException, which clients must bear.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from localcloud.errors import ServiceError
+from localcloud.sagemaker.cloud import Cloud
+from localcloud.store import Record
+
+
+class ModelNotReady(ServiceError):
+    """The serverless endpoint is being provisioned; the request may be sent again."""
+
+    code = "ModelNotReadyException"
+    status = 429
+
+
+def refuse_cold(cloud: Cloud, endpoint: Record) -> None:
+    """Raise ModelNotReady while a serverless endpoint is starting because it was idle, or is new."""
+    cold = cloud.faults().cold_start
+    if cold is None or not endpoint["_serverless"]:
+        return
+    name, now = f"{endpoint['EndpointName']} {endpoint['_number']}", cloud.clock.now()
+    with cloud.lock:
+        used, ready = cloud.warmth.get(name, (None, now))
+        if used is None or now - used > timedelta(seconds=cold.idle_seconds):
+            ready = now + timedelta(seconds=cold.seconds)
+        cloud.warmth[name] = (now, ready)
+    if now < ready:
+        raise ModelNotReady(
+            f"The resources of the serverless endpoint {endpoint['EndpointName']} are still being provisioned. Wait "
+            "and try your request again."
+        )

@@ -1,0 +1,71 @@
+"""The account's quotas of instances, as far as faults.json sets any: a request beyond one is refused in AWS's words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from localcloud.errors import ResourceLimitExceeded
+from localcloud.sagemaker.cloud import Cloud
+from localcloud.sagemaker.tuning_resources import list_resources
+from localcloud.store import Record
+
+ADVICE = (
+    "Please use AWS Service Quotas to request an increase for this quota. If AWS Service Quotas is not available, "
+    "contact AWS support to request an increase for this quota."
+)
+
+
+def check_training_quota(cloud: Cloud, definition: Record, parallel: int = 1) -> None:
+    """Raise ResourceLimitExceeded where not one of the definition's instance types has quota for so many jobs."""
+    spot = definition.get("EnableManagedSpotTraining", False)
+    refusals = []
+    for resources in list_resources(definition):
+        kind, wanted = resources["InstanceType"], parallel * resources.get("InstanceCount", 1)
+        name, used = name_training_quota(kind, spot=spot), count_training(cloud, kind, spot)
+        refusal = _explain_excess(cloud, name, used, wanted)
+        if refusal is None:
+            return
+        refusals.append(refusal)
+    raise ResourceLimitExceeded(refusals[0])
+
+
+def check_endpoint_quota(cloud: Cloud, instances: Mapping[str, int]) -> None:
+    """Raise ResourceLimitExceeded where an endpoint's instances, by type, are beyond their quota."""
+    for kind, count in instances.items():
+        name, used = f"{kind} for endpoint usage", count_hosting(cloud, kind)
+        if (refusal := _explain_excess(cloud, name, used, count)) is not None:
+            raise ResourceLimitExceeded(refusal)
+
+
+def name_training_quota(kind: str, *, spot: bool) -> str:
+    """The name of a quota in Service Quotas."""
+    return f"{kind} for {'spot ' if spot else ''}training job usage"
+
+
+def count_training(cloud: Cloud, kind: str, spot: bool) -> int:
+    """The instances of a type that trainings use now."""
+    jobs = [job for job in cloud.store.list("training-job") if job["TrainingJobStatus"] in ("InProgress", "Stopping")]
+    return sum(
+        job["ResourceConfig"].get("InstanceCount", 1)
+        for job in jobs
+        if job["ResourceConfig"].get("InstanceType") == kind and job["EnableManagedSpotTraining"] == spot
+    )
+
+
+def count_hosting(cloud: Cloud, kind: str) -> int:
+    """The instances of a type that endpoints use now, those of deployments under way too."""
+    held: list[dict[str, Any]] = []
+    for endpoint in cloud.store.list("endpoint"):
+        held += [endpoint.get("_instances", {}), endpoint.get("_pending", {}).get("instances", {})]
+    return sum(each.get(kind, 0) for each in held)
+
+
+def _explain_excess(cloud: Cloud, name: str, used: int, wanted: int) -> str | None:
+    limit = cloud.faults().quotas.get(name)
+    if limit is None or used + wanted <= limit:
+        return None
+    return (
+        f"The account-level service limit '{name}' is {limit} Instances, with current utilization of {used} Instances "
+        f"and a request delta of {wanted} Instances. {ADVICE}"
+    )
