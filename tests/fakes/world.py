@@ -102,6 +102,8 @@ class World:
             "TrainingStartTime": self.clock.now(),
             "TrainingEndTime": self.clock.now(),
         }
+        if number == 1:  # stopped early, and so it could not remove what it would have gone on from
+            self.s3.store(f"runs/{run_id}/jobs/{name}/checkpoint.pt", b"state")
         if score is None:
             return trial | {"FailureReason": f"AlgorithmError: trial {number} broke"}
         self.write_evaluation(run_id, name, score)
