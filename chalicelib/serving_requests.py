@@ -11,7 +11,11 @@ from chalicelib.settings import Settings
 from chalicelib.tags import build_tags
 
 HEALTH_CHECK_SECONDS = 600
-SERVER = {"SAGEMAKER_PROGRAM": "inference.py", "SAGEMAKER_SUBMIT_DIRECTORY": "/opt/ml/model/code"}
+SERVER = {
+    "SAGEMAKER_PROGRAM": "inference.py",
+    "SAGEMAKER_SUBMIT_DIRECTORY": "/opt/ml/model/code",
+    "TS_MAX_REQUEST_SIZE": "25000000",  # what InvokeEndpoint takes: TorchServe by itself refuses more than 6.5 MB
+}
 
 Request = dict[str, Any]
 

@@ -16,17 +16,9 @@ from hypothesis import strategies as st
 from chalicelib.errors import InvalidRecipe
 from chalicelib.recipe_documents import recipe_schema
 from chalicelib.recipes import Recipe, resolve_recipe
-from chalicelib.requests import (
-    build_config_request,
-    build_endpoint_request,
-    build_model_request,
-    build_training_request,
-    build_tuning_request,
-)
-from chalicelib.runs import Run
 from chalicelib.settings import Settings
 from localcloud.service_model import find_operation, parse_request
-from tests.chalicelib.test_requests import make_run
+from tests.chalicelib.test_requests import build_all, make_run
 from tests.fakes import SETTINGS
 
 GPU_TYPES = st.sampled_from(["ml.g4dn.xlarge", "ml.g5.xlarge", "ml.p3.2xlarge", "ml.p4d.24xlarge", "ml.g6.12xlarge"])
@@ -96,18 +88,6 @@ def repair(document: dict[str, Any]) -> dict[str, Any]:
 RECIPES = generate_object(recipe_schema()).map(repair)
 
 
-def build_all(run: Run, recipe: Recipe, stage: Settings) -> dict[str, dict[str, Any]]:
-    """Every request of a run, by its operation."""
-    best = {"learning_rate": "1.0", "_tuning_objective_metric": "valid:score"}
-    return {
-        "CreateHyperParameterTuningJob": build_tuning_request(run, recipe, stage),
-        "CreateTrainingJob": build_training_request(run, recipe, stage, best),
-        "CreateModel": build_model_request(run, recipe, stage, f"{run.uri}output/x/output/model.tar.gz"),
-        "CreateEndpointConfig": build_config_request(run, recipe, stage),
-        "CreateEndpoint": build_endpoint_request(run, stage),
-    }
-
-
 def check_rules_of_aws(requests: dict[str, dict[str, Any]], stage: Settings) -> None:
     """What AWS's documentation says of members together, and no shape can."""
     tuning, training = requests["CreateHyperParameterTuningJob"], requests["CreateTrainingJob"]
@@ -133,13 +113,13 @@ def check_rules_of_aws(requests: dict[str, dict[str, Any]], stage: Settings) -> 
 
 
 def check_job(job: dict[str, Any], stage: Settings) -> None:
-    """A spot job waits at least as long as it may run; prefixes end in a slash; a VPC only where there is one."""
+    """A spot job waits at least as long as it may run; prefixes end in a slash; a VPC holds every job or none."""
     stopping = job["StoppingCondition"]
     assert bool(job.get("EnableManagedSpotTraining")) == ("MaxWaitTimeInSeconds" in stopping)
     assert stopping.get("MaxWaitTimeInSeconds", 10**9) >= stopping["MaxRuntimeInSeconds"]
     assert job["CheckpointConfig"]["S3Uri"].endswith("/")
     assert all(channel["DataSource"]["S3DataSource"]["S3Uri"].endswith("/") for channel in job["InputDataConfig"])
-    assert stage.in_vpc or "VpcConfig" not in job
+    assert bool(job.get("VpcConfig")) == stage.in_vpc
     rules = (job.get("DebugRuleConfigurations", []), job.get("ProfilerRuleConfigurations", []))
     assert all(len(each) <= 20 for each in rules)
     if "HyperParameterTuningResourceConfig" in job:
