@@ -5,6 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 STAGE ?= dev
 export CHROMIUM ?= /usr/bin/chromium
+export JAVA ?= /usr/bin/java
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo up package deploy destroy test test-contracts check format lint types lock openapi bench clean prices
@@ -32,7 +33,7 @@ up: $(INSTALLED) ## start the local cloud and the app, until Ctrl-C (AWS_PORT, P
 package: $(INSTALLED) ## pack the app for AWS into dist/, without AWS (STAGE=dev)
 	@$(BIN)/python -m infrastructure.package --stage "$(STAGE)"
 
-test: $(INSTALLED) $(CHROMIUM) ## run every test, the fast ones first
+test: $(INSTALLED) $(CHROMIUM) $(JAVA) ## run every test, the fast ones first
 	@$(BIN)/python -m pytest tests
 
 $(CHROMIUM): # the page is tested in a real browser
@@ -42,7 +43,14 @@ $(CHROMIUM): # the page is tested in a real browser
 	@apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends \
 	  chromium fonts-dejavu-core >/dev/null
 
-test-contracts: $(INSTALLED) ## run training/ and inference/ under AWS's own toolkits
+$(JAVA): # the model is served by AWS's own server, TorchServe, which runs on Java
+	@test "$$(id -u)" = 0 && command -v apt-get >/dev/null || { echo "The tests with TorchServe need Java 17, and $@ is not there."; \
+	  echo "Install it (Debian, Ubuntu: sudo apt-get install openjdk-17-jre-headless), or name yours: make JAVA=PATH $(MAKECMDGOALS)"; exit 1; }
+	@echo "Installing Java 17, for the tests with TorchServe (once) ..."
+	@apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends \
+	  openjdk-17-jre-headless >/dev/null
+
+test-contracts: $(INSTALLED) $(JAVA) ## run training/ and inference/ under AWS's own toolkits, and AWS's SDK here
 	@$(BIN)/python -m pytest tests/contracts
 
 check: $(INSTALLED) lint types test ## format, lint, types and every test: what CI runs

@@ -1,7 +1,8 @@
 """Small environments for AWS's own toolkits, below .venv-contracts/, built once and again when their pins change.
 
-Each holds a toolkit and what it needs, exactly pinned. torch, torchvision and Pillow are taken from the environment
-that runs the tests, through a .pth file: they are large, and results are compared that only the same torch can give.
+Each holds a toolkit and what it needs, exactly pinned. The rest is taken from the environment that runs the tests,
+through a .pth file: torch, torchvision and Pillow, which are large, and results are compared that only the same torch
+can give; for `serving`, which has a torch of its own, the CUDA libraries without which that torch cannot be imported.
 What the toolkit's own environment holds comes first on the path.
 """
 

@@ -85,8 +85,9 @@ class TorchServe:
 
 def _make_environment(programs: Path, model_dir: Path, folder: Path) -> dict[str, str]:
     """What the image's `serve` gives to TorchServe, and this folder in place of the places it writes to."""
+    java = Path(os.environ.get("JAVA", "/usr/bin/java")).parent
     return {
-        "PATH": f"{programs}:{os.environ['PATH']}",
+        "PATH": f"{programs}:{java}:{os.environ['PATH']}",
         "HOME": str(folder),
         "PYTHONPATH": str(model_dir / "code"),
         "LOG_LOCATION": str(folder / "logs"),
