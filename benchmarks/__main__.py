@@ -15,6 +15,7 @@ NAMES = (
     "report",
     "page",
     "package",
+    "lambda_function",
     "demo",
     "suite",
 )
