@@ -88,6 +88,10 @@ def translate(error: Exception, doing: str) -> ServiceError:
     code = str(response.get("Error", {}).get("Code", ""))
     text = str(response.get("Error", {}).get("Message", ""))
     message = f"{doing}: {code}: {text}"
+    if code == "403":  # the answer to HEAD has no body
+        message += (
+            ". S3 does not say what is missing: it may be s3:GetObject, or s3:ListBucket where there is no such key."
+        )
     if code == "ModelError":
         status, body = int(response.get("OriginalStatusCode", 500)), str(response.get("OriginalMessage", ""))
         return errors.ModelError(message, original_status=status, original_body=body)

@@ -217,11 +217,13 @@ class Bucket:
         the copy is made in parts, which can take longer than a function may run: that limit is the dataset's.
         """
         origin = {"Bucket": self.name, "Key": source} | ({"VersionId": version} if version else {})
+        # whoever copies the tags of an upload too needs permissions for them
+        options = {"CopySourceIfMatch": etag, "TaggingDirective": "REPLACE"}
         with translated(f"Copying s3://{self.name}/{source} to {target}"):
             if size > COPY_LIMIT:
-                self._client.copy(origin, self.name, target, ExtraArgs={"CopySourceIfMatch": etag})
+                self._client.copy(origin, self.name, target, ExtraArgs=options)
             else:
-                self._client.copy_object(Bucket=self.name, Key=target, CopySource=origin, CopySourceIfMatch=etag)
+                self._client.copy_object(Bucket=self.name, Key=target, CopySource=origin, **options)
 
     @contextmanager
     def open(self, key: str) -> Iterator[BinaryIO]:

@@ -120,7 +120,9 @@ class FakeS3(Client):
             if left:
                 kept[key] = left  # type: ignore[index]
 
-    def do_copy_object(self, Bucket: str, Key: str, CopySource: dict[str, str], CopySourceIfMatch: str) -> Any:
+    def do_copy_object(
+        self, Bucket: str, Key: str, CopySource: dict[str, str], CopySourceIfMatch: str, TaggingDirective: str
+    ) -> Any:
         found = self.find(CopySource["Key"], "CopyObject", CopySource.get("VersionId"))
         if found.etag != CopySourceIfMatch:
             raise fail("PreconditionFailed", "At least one of the pre-conditions did not hold", "CopyObject")

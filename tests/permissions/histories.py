@@ -152,11 +152,19 @@ def make_request(method: str, resource: str, values: dict[str, str]) -> dict[str
 
 def go_on(world: World, recorder: Recorder, rounds: int = 4) -> None:
     """The function's events come, and what runs ends, by turns."""
+    leave_checkpoints(world)
     for _ in range(rounds):
         react(world, recorder)
         world.end_everything()
         world.clock.sleep(400)  # claims of the killed expire
     react(world, recorder)
+
+
+def leave_checkpoints(world: World) -> None:
+    """A job of each run was stopped, and has left what it would go on from."""
+    for key in world.list_keys("runs/"):
+        if key.endswith("/run.json"):
+            world.s3.store(key.replace("run.json", "jobs/trial/checkpoint.pt"), b"weights")
 
 
 def move_on(world: World, rounds: int = 5) -> None:
@@ -277,10 +285,14 @@ def tell_of_endings(rounds: int, recorder: Recorder, settings: Settings) -> None
     world = make_world(settings, recorder)
     move_on(world, rounds)
     move(world)
-    app.services.use(world.services())
-    for request in [*list_requests(world, last="/stop"), *list_requests(world, ("DELETE",))]:
-        with recorder.listening():
-            app.app(request, None)
+    for methods, last in ((("POST",), "/stop"), (("DELETE",), ""), (("DELETE",), "")):
+        leave_checkpoints(world)
+        app.services.use(world.services())
+        for request in list_requests(world, methods, last):
+            with recorder.listening():
+                app.app(request, None)
+        world.end_everything()
+        world.clock.sleep(4000)  # a stopped run is looked at for a while
     go_on(world, recorder)
 
 

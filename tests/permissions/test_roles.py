@@ -6,27 +6,22 @@ call shows stands in infrastructure/permissions.json, with its reason.
 
 from __future__ import annotations
 
-import copy
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from localcloud.call_log import Recorded
-from localcloud.policies import Document, Need, as_list, find_refusal, is_allowed, list_statements
+from localcloud.policies import Need, as_list, find_refusal, is_allowed, list_statements
 from tests.permissions.histories import tell_histories
-from tests.permissions.stack import EVERYTHING, EXECUTION, KEY, BuiltStack, Role, build_stack
+from tests.permissions.proofs import FUNCTIONS, GROUPS, TABLE, find_refusals, list_actions, list_rows, strip
+from tests.permissions.stack import EVERYTHING, EXECUTION, BuiltStack, Role, build_stack
 from tests.permissions.test_calls import load_aws_actions
 
-TABLE: dict[str, Any] = json.loads((Path(__file__).parents[2] / "infrastructure" / "permissions.json").read_text())
-EVENTS = ("on_dataset_uploaded", "on_tuning_job_changed", "on_training_job_changed", "on_endpoint_changed", "sweep")
-FUNCTIONS = ("app", *EVENTS)
-GROUPS = {"functions": FUNCTIONS, "event_functions": EVENTS, "api_handler": ("app",)}
-Calls = Callable[[str], frozenset[Recorded]]
 LARGEST = 10_240  # characters that the inline policies of one role may have together
+Calls = Callable[[str], frozenset[Recorded]]
 
 
 @pytest.fixture(scope="session")
@@ -40,45 +35,10 @@ def calls(stack: BuiltStack) -> Calls:
     return cache(lambda function: frozenset(tell_histories(function, stack.settings)))
 
 
-def find_refusals(policies: Iterable[Document], calls: Iterable[Recorded]) -> list[str]:
-    """Everything that the calls need and the policies refuse."""
-    documents = list(policies)
-    needs = {(call.operation, need) for call in calls for need in call.needs}
-    return sorted(
-        f"{operation}: {need.action} on {need.resource}: {reason}"
-        for operation, need in needs
-        if (reason := find_refusal(documents, need))
-    )
-
-
-def list_actions(policies: Iterable[Document]) -> set[str]:
-    return {action for document in policies for each in list_statements(document) for action in as_list(each["Action"])}
-
-
-def strip(policies: Iterable[Document], action: str) -> list[Document]:
-    """The policies without one action."""
-    stripped: list[Any] = copy.deepcopy(list(policies))
-    for document in stripped:
-        for statement in document["Statement"]:
-            statement["Action"] = [each for each in as_list(statement["Action"]) if each != action]
-    return stripped
-
-
-def list_rows(owner: str, stack: BuiltStack) -> Iterator[tuple[str, Need]]:
-    """(reason, what must be allowed) of each action in the table that is a role's."""
-    role = stack.roles[owner]
-    values = {
-        "bucket": stack.settings.bucket,
-        "prefix": "whippet-local",
-        "place": "us-east-1:123456789012",
-        "execution_role": stack.settings.execution_role_arn,
-        "function": role.name.removesuffix("-us-east-1"),
-        "key": KEY,
-    }
-    for row in TABLE["not_calls"]:
-        if owner in {each for name in row["roles"] for each in GROUPS.get(name, (name,))}:
-            resource = row["resource"].format(**values)
-            yield from ((row["reason"], Need(each, resource, row.get("context", {}))) for each in row["actions"])
+def explain(owner: str, stack: BuiltStack) -> list[tuple[str, Need]]:
+    """What the table says of a role."""
+    name, settings = stack.roles[owner].name, stack.settings
+    return list(list_rows(owner, name.removesuffix("-us-east-1"), settings.bucket, settings.execution_role_arn))
 
 
 @pytest.mark.parametrize("function", FUNCTIONS)
@@ -91,7 +51,7 @@ def test_every_call_is_allowed_by_its_own_role(function: str, stack: BuiltStack,
 def test_every_action_is_used_or_explained(function: str, stack: BuiltStack, calls: Calls) -> None:
     """A permission that no history needs, and no reason excuses, is one too many."""
     used = {need.action for call in calls(function) for need in call.needs}
-    explained = {need.action for _, need in list_rows(function, stack)}
+    explained = {need.action for _, need in explain(function, stack)}
     assert list_actions(stack.roles[function].policies) - used - explained == set()
 
 
@@ -99,7 +59,7 @@ def test_every_action_is_used_or_explained(function: str, stack: BuiltStack, cal
 def test_every_statement_is_needed(function: str, stack: BuiltStack, calls: Calls) -> None:
     """Each resource of each statement is needed by a call, or by a reason: no prefix is open for nothing."""
     needs = {need for call in calls(function) for need in call.needs}
-    needs |= {need for _, need in list_rows(function, stack)}
+    needs |= {need for _, need in explain(function, stack)}
     idle = [
         (statement.get("Sid"), resource)
         for document in stack.roles[function].policies
@@ -125,7 +85,7 @@ def test_a_function_stripped_of_an_action_is_refused_by_its_name(
 @pytest.mark.parametrize("owner", [*FUNCTIONS, EXECUTION])
 def test_what_is_no_call_is_allowed_and_missed_where_it_is_not(owner: str, stack: BuiltStack) -> None:
     """Each row of the table, for each of its roles."""
-    policies, rows = stack.roles[owner].policies, list(list_rows(owner, stack))
+    policies, rows = stack.roles[owner].policies, explain(owner, stack)
     assert rows
     for _, need in rows:
         assert find_refusal(policies, need) is None, need
