@@ -122,6 +122,14 @@ def test_policies_fit_into_a_role(owner: str, stack: BuiltStack) -> None:
     assert sum(len(json.dumps(each, separators=(",", ":"))) for each in stack.roles[owner].policies) <= LARGEST
 
 
+@pytest.mark.parametrize("owner", [*FUNCTIONS, EXECUTION])
+def test_no_two_statements_have_one_name(owner: str, stack: BuiltStack) -> None:
+    """IAM takes no policy in which a Sid stands twice."""
+    for document in stack.roles[owner].policies:
+        names = [statement["Sid"] for statement in list_statements(document)]
+        assert sorted(names) == sorted(set(names))
+
+
 def is_allowed_to(role: Role, action: str, resource: str, context: Mapping[str, str] | None = None) -> bool:
     return is_allowed(role.policies, Need(action, resource, context or {}))
 
