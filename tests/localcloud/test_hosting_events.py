@@ -85,7 +85,7 @@ def small(tmp_path: Path, template: Any) -> Iterator[Small]:
 
     bus = EventBus("us-east-1", wake)
     keeper = S3Keeper(moto, tmp_path / "s3", bus.emit)
-    origin = Origin(Router(moto, keeper, wake), no_sagemaker)
+    origin = Origin(Router(moto, keeper, sent=wake), no_sagemaker)
     with serve(origin) as url:
         clients = cache(lambda service: client(service, url))
         stack = provision(template, {"StageName": "local"}, clients)
