@@ -11,6 +11,7 @@ import pytest
 from chalicelib.advance import advance
 from chalicelib.intake import look_at_dataset, stop_run, sweep
 from chalicelib.progress import describe_run, list_runs
+from chalicelib.runs import find_run_of_training
 from tests.fakes import SETTINGS, World
 from tests.support.pictures import build_colour_zip
 
@@ -191,6 +192,20 @@ def test_a_training_without_a_machine_is_tried_on_the_next_type(world: World) ->
     advance(run_id, world.services())
     assert world.read(f"runs/{run_id}/decision.json")["training_job_name"] == f"{run_id}-2-train"
     assert describe_run(run_id, world.services())["training"]["instance_type"] == types[1]
+
+
+@pytest.mark.parametrize(
+    ("job", "run_id"),
+    [
+        ("whippet-dev-dogs-0123abcd-train", "whippet-dev-dogs-0123abcd"),
+        ("whippet-dev-dogs-0123abcd-3-train", "whippet-dev-dogs-0123abcd"),
+        ("whippet-dev-train-0123abcd-train", "whippet-dev-train-0123abcd"),
+        ("whippet-dev-dogs-0123abcd-003-0123abcd", None),
+    ],
+)
+def test_every_try_of_a_training_is_its_runs(job: str, run_id: str | None) -> None:
+    """So that each one's event lets the run go on; a trial's name is no training's."""
+    assert find_run_of_training(job) == run_id
 
 
 def test_a_training_without_any_machine_fails_with_the_reason(world: World) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from chalicelib.intake import sweep
 from tests.fakes import World
 from tests.web.browser import NARROW, WIDE, Tab
 from tests.web.conftest import OpenTab
 from tests.web.stories import (
+    ZIP,
     advance,
     fill_with_runs,
     tell_of_a_failure,
@@ -128,6 +130,19 @@ def test_a_run_is_followed_and_stopped(world: World, tab: Tab) -> None:
     tab.page.get_by_role("dialog").get_by_role("button", name="Stop this run").click()
     tab.page.get_by_role("dialog").wait_for(state="detached")
     world_sees_stop(world, tab, run_id)
+
+
+def test_a_run_that_waits_says_for_what(world: World, tab: Tab) -> None:
+    """It is on its way, with the reason in place of a result, and shows what it may cost."""
+    world.sagemaker.limits = {"HyperParameterTuningJob"}
+    world.upload("flowers.zip", ZIP)
+    sweep(world.services())
+    run_id = world.services().runs.list_all(1)[0][0]["run_id"]
+    tab.go(f"runs/{run_id}")
+    tab.page.get_by_text("This run waits its turn").wait_for()
+    tab.page.get_by_text("The account-level service limit is 0").first.wait_for()
+    tab.page.get_by_text("at most", exact=False).first.wait_for()
+    assert tab.find_barriers() == []
 
 
 def world_sees_stop(world: World, tab: Tab, run_id: str) -> None:
