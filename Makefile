@@ -8,7 +8,7 @@ export CHROMIUM ?= /usr/bin/chromium
 export JAVA ?= /usr/bin/java
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo up package deploy destroy test test-contracts check format lint types lock openapi bench clean prices
+.PHONY: help install demo up package test test-contracts check format lint types lock openapi bench clean prices
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
