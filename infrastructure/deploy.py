@@ -1,0 +1,88 @@
+"""`make deploy`: one stage of the app in an AWS account, made or brought up to date. Running it again is safe.
+
+    python -m infrastructure.deploy [--stage STAGE] [--app APP] [--profile NAME] [--region NAME]
+        [--tags "team=vision,cost-centre=42"] [--parameters "AlarmEmail=me@example.com MonthlyCapUsd=50"] [--anyway]
+
+Exit code 0: the stage is as ordered; 1: something stands in the way, and the message says what; 2: the command itself.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+
+from infrastructure.accounts import Account, Stage, connect, identify
+from infrastructure.deployment import Deployment, deploy
+from infrastructure.errors import CannotDeploy, OperatorError
+from infrastructure.images import check_support, find_images, pin_digests
+from infrastructure.orders import Order, check_names, check_tags, read_pairs, split_types
+from infrastructure.package import PROJECT, build_package
+from infrastructure.stacks import Stacks
+
+
+def parse(arguments: list[str] | None) -> Order:
+    """The order that a command line is. Raises Unusable."""
+    parser = argparse.ArgumentParser(prog="make deploy", description="Deploy a stage of the app to AWS.")
+    for name, default in (("stage", "dev"), ("app", "whippet"), ("profile", ""), ("region", "")):
+        parser.add_argument(f"--{name}", default=default)
+    parser.add_argument("--tags", default="", help="cost-allocation tags: NAME=VALUE,NAME=VALUE")
+    parser.add_argument("--parameters", default="", help="the template's parameters: NAME=VALUE NAME=VALUE")
+    parser.add_argument("--anyway", action="store_true", help="deploy where no quota lets anything train yet")
+    told = parser.parse_args(arguments)
+    check_names(told.app, told.stage)
+    tags, parameters = read_pairs(told.tags, "TAGS"), read_pairs(told.parameters, "PARAMETERS")
+    check_tags(tags)
+    return Order(told.app, told.stage, told.profile, told.region, tags, parameters, told.anyway)
+
+
+def name_images(account: Account, parameters: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
+    """AWS's images of the region, by digest where the registry tells it, and a warning of those that age."""
+    trials, training, endpoints = (
+        split_types(parameters[f"{each}InstanceTypes"]) for each in ("Trial", "Training", "Endpoint")
+    )
+    images = find_images(account.region, trials, training, endpoints)
+    notes = [f"! {each}" for each in check_support(images, datetime.now(UTC).date())]
+    try:
+        images = pin_digests(images, account.clients("ecr"))
+    except CannotDeploy as error:
+        notes.append(f"! The images are named by their tags, which AWS may move: {error}")
+    return {
+        "TrainingImageCpu": images.training_cpu,
+        "TrainingImageGpu": images.training_gpu,
+        "InferenceImageCpu": images.inference_cpu,
+        "InferenceImageGpu": images.inference_gpu,
+        "DebuggerRulesImage": images.debugger_rules,
+    }, notes
+
+
+def run(order: Order, folder: Path) -> None:
+    """Deploy what was ordered, from a package built into a folder. Raises OperatorError."""
+    clients, region = connect(order.profile, order.region)
+    stage = Stage(order.app, order.stage, identify(clients, region))
+    print(f"Deploying {stage.stack} to account {stage.account.number}, {region}.", flush=True)
+    package = build_package(PROJECT, order.stage, folder)
+    stacks = Stacks(clients("cloudformation"), tell)
+    deploy(Deployment(stage, order, package, stacks, name_images, tell))
+
+
+def tell(line: str) -> None:
+    print(line, flush=True)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    try:
+        run(parse(arguments), PROJECT / "dist")
+    except OperatorError as error:
+        print(f"deploy: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("deploy: left alone. CloudFormation goes on by itself; the same command follows it.", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,187 @@
+"""One deployment, step by step. Each step says what it does, and all of them may be repeated."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from infrastructure.accounts import Account, Stage, explained
+from infrastructure.archive import name_by_content
+from infrastructure.artifacts import has_bucket, make_artifacts_bucket, upload
+from infrastructure.errors import CannotDeploy
+from infrastructure.orders import Order, settle_parameters, split_types, tag_stage
+from infrastructure.package import FUNCTION, Package, point_functions
+from infrastructure.quotas import Choice, choose, list_wanted, read_limits
+from infrastructure.rest_costs import describe_rest, estimate_rest
+from infrastructure.spot_prices import describe_hours
+from infrastructure.stacks import StackRequest, Stacks, Tell
+
+Parameters = Mapping[str, str]
+FindImages = Callable[[Account, Parameters], tuple[Parameters, list[str]]]
+"""The parameters that name the images of a region, for a stack's instance types, and what to tell of them."""
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """What a deployment works with."""
+
+    stage: Stage
+    order: Order
+    package: Package
+    stacks: Stacks
+    find_images: FindImages
+    tell: Tell
+
+    def client(self, service: str) -> Any:
+        return self.stage.account.clients(service)
+
+
+def deploy(work: Deployment) -> dict[str, str]:
+    """Bring the stage to what was ordered; returns the stack's outputs. Raises CannotDeploy."""
+    template: dict[str, Any] = json.loads(work.package.template.read_text())
+    parameters = settle(work, template)
+    request = publish(work, template, parameters)
+    changed = work.stacks.apply(request)
+    work.tell(f"The stack {request.name} is there." if changed else f"The stack {request.name} was so already.")
+    outputs = work.stacks.read_outputs(request.name)
+    send_source(work, outputs["BucketName"])
+    for line in describe(work, template, parameters, outputs):
+        work.tell(line)
+    return outputs
+
+
+def settle(work: Deployment, template: dict[str, Any]) -> dict[str, str]:
+    """The parameters that the account's limits, the region's images and its API Gateway allow."""
+    name = work.stage.stack
+    before = {
+        each["ParameterKey"]: each["ParameterValue"] for each in (work.stacks.find(name) or {}).get("Parameters", [])
+    }
+    wanted = settle_parameters(template, work.order, before, {})
+    choice = fit_limits(work, template, wanted)
+    found = {
+        "TrialInstanceTypes": ",".join(choice.trial_types),
+        "TrainingInstanceTypes": ",".join(choice.training_types),
+        "UseSpot": str(choice.use_spot).lower(),
+        "ReservedConcurrency": str(choice.reserved_concurrency),
+    }
+    for line in describe_hours(work.stage.account.region, choice.trial_types, choice.use_spot):
+        work.tell(line)
+    images, notes = work.find_images(work.stage.account, wanted | found)
+    for note in notes:
+        work.tell(note)
+    named = {key: value for key, value in images.items() if key not in work.order.parameters}
+    logs = {} if "CreateApiLogsRole" in before else {"CreateApiLogsRole": need_api_logs_role(work)}
+    settled = settle_parameters(template, work.order, before, {**named, **logs, "CodeName": work.package.source.name})
+    return settled | found
+
+
+def fit_limits(work: Deployment, template: Mapping[str, Any], wanted: Parameters) -> Choice:
+    """What the account's limits leave, said aloud. Raises CannotDeploy where nothing could ever run."""
+    trials, training, endpoints = (
+        split_types(wanted[f"{each}InstanceTypes"]) for each in ("Trial", "Training", "Endpoint")
+    )
+    work.tell("Looking at the account's quotas ...")
+    limits = read_limits(
+        work.client("service-quotas"), work.client("lambda"), list_wanted([*trials, *training], endpoints)
+    )
+    choice = choose(
+        limits,
+        trial_types=trials,
+        training_types=training,
+        endpoint_types=endpoints,
+        use_spot=wanted["UseSpot"] == "true",
+        reserved=int(wanted["ReservedConcurrency"] or 0),
+        functions=count_reserving(template),
+    )
+    for line in choice.told:
+        work.tell(f"! {line}")
+    if choice.hopeless and not work.order.anyway:
+        raise CannotDeploy(
+            "\n".join(choice.hopeless)
+            + "\nNothing was made. Ask for the quota, name other types "
+            + '(PARAMETERS="TrialInstanceTypes=... TrainingInstanceTypes=..."), or deploy all the same: ANYWAY=yes'
+        )
+    return choice
+
+
+def count_reserving(template: Mapping[str, Any]) -> int:
+    """How many functions would reserve concurrency."""
+    functions = [each["Properties"] for each in template["Resources"].values() if each["Type"] == FUNCTION]
+    return sum("ReservedConcurrentExecutions" in each for each in functions)
+
+
+def need_api_logs_role(work: Deployment) -> str:
+    """Whether API Gateway has no role for its logs in this region yet: it is one for the account, not for a stack."""
+    with explained("Looking at API Gateway's account settings"):
+        return "false" if work.client("apigateway").get_account().get("cloudwatchRoleArn") else "true"
+
+
+def publish(work: Deployment, template: dict[str, Any], parameters: Parameters) -> StackRequest:
+    """Send the code and the template to the artifacts' bucket; what CloudFormation is to be asked for."""
+    stage, tags, s3 = work.stage, tag_stage(work.order), work.client("s3")
+    make_artifacts_bucket(stage, tags)
+    code = work.package.code
+    if upload(s3, stage.artifacts, code.name, code):
+        work.tell(f"Sent {code.name} ({code.stat().st_size / 1e6:.1f} MB).")
+    point_functions(template, {"Bucket": stage.artifacts, "Key": code.name})
+    path = write_template(template, code.parent)
+    upload(s3, stage.artifacts, path.name, path)
+    url = f"https://{stage.artifacts}.s3.{stage.account.region}.amazonaws.com/{path.name}"
+    there = has_bucket(s3, stage.bucket, stage.account.number)
+    if there:  # the program must be there before the functions name it
+        send_source(work, stage.bucket)
+    is_new = work.stacks.find(stage.stack) is None
+    if there and is_new:
+        work.tell(f"The bucket {stage.bucket} is there from before, and is taken into the stack with what it holds.")
+    return StackRequest(stage.stack, url, parameters, tags, imports=there and is_new)
+
+
+def write_template(template: Mapping[str, Any], folder: Path) -> Path:
+    """Write the template that is sent, under a name by its content."""
+    body = json.dumps(template, separators=(",", ":")).encode()
+    path = folder / name_by_content("template", body, ".json")
+    path.write_bytes(body)
+    return path
+
+
+def send_source(work: Deployment, bucket: str) -> None:
+    """Put the training program's tarball where CodeName says. One that runs have pinned is never removed."""
+    source = work.package.source
+    if upload(work.client("s3"), bucket, f"code/{source.name}", source):
+        work.tell(f"Sent {source.name}.")
+
+
+def describe(
+    work: Deployment, template: Mapping[str, Any], parameters: Parameters, outputs: Mapping[str, str]
+) -> list[str]:
+    """What an operator needs to go on: bucket, URL, token, and what it costs to leave it all there."""
+    region, secret = work.stage.account.region, f"{work.stage.prefix}tokens"
+    url, bucket = outputs["EndpointURL"].rstrip("/"), outputs["BucketName"]
+    resources = work.stacks.list_resources(work.stage.stack)
+    schedules = [
+        event["Properties"]["Schedule"]
+        for each in template["Resources"].values()
+        if each["Type"] == FUNCTION
+        for event in each["Properties"].get("Events", {}).values()
+        if event["Type"] == "Schedule"
+    ]
+    items = estimate_rest(resources, len(split_types(parameters.get("SubnetIds", ""))), schedules)
+    token = (
+        f"aws secretsmanager get-secret-value --region {region} --secret-id {secret} --query SecretString --output text"
+    )
+    return [
+        "",
+        f"  Bucket   {bucket}",
+        f"  URL      {url}",
+        f"  Page     {url}/",
+        f"  Token    {token}",
+        '           (the "default_token" in it)',
+        "",
+        f"  aws s3 cp dogs.zip s3://{bucket}/datasets/",
+        f'  curl -H "Authorization: Bearer $API_TOKEN" {url}/runs',
+        "",
+        *describe_rest(items),
+    ]

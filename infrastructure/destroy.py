@@ -1,0 +1,75 @@
+"""`make destroy`: takes a stage away, and looks afterwards for what is left of it. Running it again is safe.
+
+    python -m infrastructure.destroy [--stage STAGE] [--app APP] [--profile NAME] [--region NAME] [--data keep|delete]
+
+The bucket with datasets, runs and models is kept unless `--data delete` is given; a later deployment takes it in again.
+Exit code 0: nothing is left but what is kept on purpose; 1: something is, and is listed; 2: the command itself.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from infrastructure.accounts import Stage, connect, identify
+from infrastructure.errors import CannotDeploy, OperatorError
+from infrastructure.leftovers import find_leftovers
+from infrastructure.orders import check_names
+from infrastructure.removal import Removal, delete_bucket, delete_logs, delete_serving, stop_jobs
+from infrastructure.stacks import Stacks
+
+
+def destroy(work: Removal, stacks: Stacks, *, keeps_data: bool) -> None:
+    """Take the stage away. Raises CannotDeploy where something cannot be removed, or is left in the end."""
+    stop_jobs(work)
+    delete_serving(work)
+    if stacks.remove(work.stage.stack):
+        work.tell(f"The stack {work.stage.stack} is gone.")
+    stop_jobs(work)  # a function may have begun something while the stack went
+    delete_serving(work)
+    delete_logs(work)
+    delete_bucket(work, work.stage.artifacts)
+    if not keeps_data:
+        delete_bucket(work, work.stage.bucket)
+    report(work, keeps_data=keeps_data)
+
+
+def report(work: Removal, *, keeps_data: bool) -> None:
+    """Say what stays on purpose. Raises CannotDeploy naming what is left."""
+    found = find_leftovers(work, keeps_data=keeps_data)
+    for each in found.kept:
+        work.tell(f"Kept: {each}")
+    if found.left:
+        lines = "\n".join(f"  {each}" for each in found.left)
+        raise CannotDeploy(f"This is left:\n{lines}\nRun the same command again; what stays then, delete by hand.")
+    work.tell(f"Nothing else of {work.stage.stack} is left.")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="make destroy", description="Take a stage of the app away from AWS.")
+    for name, default in (("stage", "dev"), ("app", "whippet"), ("profile", ""), ("region", "")):
+        parser.add_argument(f"--{name}", default=default)
+    parser.add_argument("--data", choices=("keep", "delete"), default="keep")
+    told = parser.parse_args(arguments)
+    try:
+        check_names(told.app, told.stage)
+        clients, region = connect(told.profile, told.region)
+        stage = Stage(told.app, told.stage, identify(clients, region))
+        tell(f"Removing {stage.stack} from account {stage.account.number}, {region}.")
+        work = Removal(stage, tell)
+        destroy(work, Stacks(clients("cloudformation"), tell), keeps_data=told.data == "keep")
+    except OperatorError as error:
+        print(f"destroy: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("destroy: left half-way. The same command goes on from there.", file=sys.stderr)
+        return 1
+    return 0
+
+
+def tell(line: str) -> None:
+    print(line, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,118 @@
+"""What is left of a stage: by its names, service by service, and by its tags wherever else something may be.
+
+The Resource Groups Tagging API tells of what carries a tag, in every service, and goes on telling of it for a while
+after it is gone. So of the kinds that are listed by name here, only the lists count; of all others, the tags.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from infrastructure.accounts import explained
+from infrastructure.artifacts import has_bucket
+from infrastructure.orders import OURS
+from infrastructure.removal import Removal, is_of, list_log_groups, list_scaling
+
+HISTORY = (":training-job/", ":hyper-parameter-tuning-job/")  # ended jobs: no one is billed for their records
+LISTED = (
+    *("lambda", "sqs", "sns", "events", "cloudwatch", "logs", "secretsmanager", "s3", "sagemaker", "iam"),
+    *("apigateway", "cloudformation"),
+)
+
+
+@dataclass(frozen=True)
+class Leftovers:
+    """What was found: what should be gone, and what stays on purpose, with its reason."""
+
+    left: tuple[str, ...]
+    kept: tuple[str, ...] = ()
+
+
+def find_leftovers(work: Removal, *, keeps_data: bool) -> Leftovers:
+    """Look for what is left of a stage."""
+    with explained("Looking for what is left"):
+        named = [f"{kind} {name}" for kind, find in LISTS.items() for name in find(work)]
+        left = named + [f"tagged {arn}" for arn in find_tagged(work)]
+        kept = [f"role {name}: API Gateway of the whole account writes its logs with it" for name in find_shared(work)]
+        data = work.stage.bucket
+        if has_bucket(work.client("s3"), data, work.stage.account.number):
+            told = f"bucket {data}"
+            kept, left = (
+                ([*kept, f"{told}: your data (DATA=delete deletes it)"], left) if keeps_data else (kept, [*left, told])
+            )
+    return Leftovers(tuple(left), tuple(kept))
+
+
+def find_tagged(work: Removal) -> list[str]:
+    """What carries the stage's tags and is of no kind that is listed by name."""
+    stage = work.stage
+    tags = {f"{OURS}app": stage.app, f"{OURS}stage": stage.name}
+    filters = [{"Key": key, "Values": [value]} for key, value in tags.items()]
+    pages = work.client("resourcegroupstaggingapi").get_paginator("get_resources").paginate(TagFilters=filters)
+    arns = [each["ResourceARN"] for page in pages for each in page["ResourceTagMappingList"]]
+    return [arn for arn in arns if arn.split(":")[2] not in LISTED and not any(word in arn for word in HISTORY)]
+
+
+def page_through(client: Any, operation: str, member: str, key: str, **request: Any) -> Iterable[str]:
+    """One member of every entry of a paginated list."""
+    pages = client.get_paginator(operation).paginate(**request)
+    return (each[key] if key else each for page in pages for each in page.get(member, []))
+
+
+def list_by(service: str, operation: str, member: str, key: str, **request: Any) -> Callable[[Removal], list[str]]:
+    """A list of names in a service, of which those of the stage are kept. A name may be the end of an ARN or a URL."""
+
+    def find(work: Removal) -> list[str]:
+        names = page_through(work.client(service), operation, member, key, **request)
+        return [name for name in names if is_of(name.replace(":", "/").rpartition("/")[2], work.stage)]
+
+    return find
+
+
+def list_sagemaker(title: str, method: str) -> Callable[[Removal], list[str]]:
+    return lambda work: work.list_names(title, method)
+
+
+def find_roles(work: Removal) -> list[str]:
+    """The stage's roles but the one that is the account's."""
+    names = list_by("iam", "list_roles", "Roles", "RoleName")(work)
+    return [name for name in names if "-ApiLogsRole-" not in name]
+
+
+def find_shared(work: Removal) -> list[str]:
+    """The role for API Gateway's logs, where this stage was the first to need it."""
+    return [name for name in list_by("iam", "list_roles", "Roles", "RoleName")(work) if "-ApiLogsRole-" in name]
+
+
+def find_artifacts(work: Removal) -> list[str]:
+    stage = work.stage
+    return [stage.artifacts] if has_bucket(work.client("s3"), stage.artifacts, stage.account.number) else []
+
+
+LISTS: dict[str, Callable[[Removal], list[str]]] = {
+    "stack": lambda work: [name for name in list_live_stacks(work) if name == work.stage.stack],
+    "running job": lambda work: [name for _title, _method, name in work.list_running()],
+    "endpoint": list_sagemaker("Endpoint", "endpoint"),
+    "endpoint config": list_sagemaker("EndpointConfig", "endpoint_config"),
+    "model": list_sagemaker("Model", "model"),
+    "autoscaling target": lambda work: [each["ResourceId"] for each in list_scaling(work)],
+    "function": list_by("lambda", "list_functions", "Functions", "FunctionName"),
+    "event rule": list_by("events", "list_rules", "Rules", "Name"),
+    "queue": list_by("sqs", "list_queues", "QueueUrls", ""),
+    "topic": list_by("sns", "list_topics", "Topics", "TopicArn"),
+    "alarm": list_by("cloudwatch", "describe_alarms", "MetricAlarms", "AlarmName"),
+    "dashboard": list_by("cloudwatch", "list_dashboards", "DashboardEntries", "DashboardName"),
+    "secret": list_by("secretsmanager", "list_secrets", "SecretList", "Name"),
+    "API": list_by("apigateway", "get_rest_apis", "items", "name"),
+    "log group": list_log_groups,
+    "role": find_roles,
+    "bucket": find_artifacts,
+}
+
+
+def list_live_stacks(work: Removal) -> list[str]:
+    """The names of the stacks that are not deleted."""
+    pages = work.client("cloudformation").get_paginator("describe_stacks").paginate()
+    return [each["StackName"] for page in pages for each in page["Stacks"] if each["StackStatus"] != "DELETE_COMPLETE"]

@@ -1,0 +1,87 @@
+"""What an operator may say to `make deploy` and `make destroy`, and what becomes of it in the stack's parameters."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from infrastructure.errors import Unusable
+
+NAME_PART = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
+TAG = re.compile(r"[\w .:/=+@-]+")
+MAX_NAMES = 21  # of APP-STAGE: a tuning job's name, which begins with it, has 32 characters
+OURS = "whippet:"
+
+
+@dataclass(frozen=True)
+class Order:
+    """What was asked for. Empty profile and region: those of the environment. `tags` are for cost allocation."""
+
+    app: str = "whippet"
+    stage: str = "dev"
+    profile: str = ""
+    region: str = ""
+    tags: Mapping[str, str] = field(default_factory=dict)
+    parameters: Mapping[str, str] = field(default_factory=dict)
+    anyway: bool = False
+
+
+def check_names(app: str, stage: str) -> None:
+    """Raises Unusable for a name that SageMaker, S3 or IAM would refuse."""
+    for what, value in (("APP", app), ("STAGE", stage)):
+        if not NAME_PART.fullmatch(value):
+            raise Unusable(f"{what} is {value!r}, and may hold lower-case letters, digits and inner hyphens alone.")
+    if len(f"{app}-{stage}") > MAX_NAMES:
+        raise Unusable(f"{app}-{stage} has {len(app) + len(stage) + 1} characters, and may have {MAX_NAMES}.")
+
+
+def read_pairs(text: str, what: str) -> dict[str, str]:
+    """`NAME=VALUE` pairs parted by spaces, or by commas where a name follows. Raises Unusable naming a word that is
+    no pair."""
+    words = [word for word in re.split(r"\s+|,(?=[\w:]+=)", text.strip()) if word]
+    pairs = [word.partition("=") for word in words]
+    for name, equals, _value in pairs:
+        if not name or not equals:
+            raise Unusable(f"{what} has {name!r}, and takes NAME=VALUE pairs.")
+    return {name: value for name, _equals, value in pairs}
+
+
+def check_tags(tags: Mapping[str, str]) -> None:
+    """Raises Unusable for a tag that AWS would refuse, or that is ours."""
+    for name, value in tags.items():
+        if name.lower().startswith(("aws:", OURS)):
+            raise Unusable(f"TAGS has {name!r}; what begins with aws: or {OURS} is not yours to set.")
+        if not TAG.fullmatch(name) or not TAG.fullmatch(value) or len(name) > 128 or len(value) > 256:
+            raise Unusable(
+                f"TAGS has {name}={value}; names and values hold letters, digits, spaces and . : / = + @ - _"
+            )
+
+
+def tag_stage(order: Order) -> dict[str, str]:
+    """The tags of everything in the stage, by which `destroy` finds what is left, and the operator's own."""
+    return {f"{OURS}app": order.app, f"{OURS}stage": order.stage, **order.tags}
+
+
+def settle_parameters(
+    template: Mapping[str, Any], order: Order, previous: Mapping[str, str], found: Mapping[str, str]
+) -> dict[str, str]:
+    """The value of every parameter of a template: what was ordered, else what was found out now, else what the stack
+    has, else the template's default. Raises Unusable for a name that the template has not."""
+    known = template["Parameters"]
+    if unknown := sorted(set(order.parameters) - set(known)):
+        raise Unusable(f"The template has no parameter {', '.join(unknown)}. It has {', '.join(sorted(known))}.")
+    values = {name: str(told.get("Default", "")) for name, told in known.items()}
+    values |= {name: value for name, value in previous.items() if name in known}
+    values |= {name: value for name, value in found.items() if name in known}
+    values |= {"AppName": order.app, "StageName": order.stage}
+    if order.tags:
+        values["CostTags"] = json.dumps(dict(order.tags), sort_keys=True)
+    return {name: value for name, value in (values | dict(order.parameters)).items() if name in known}
+
+
+def split_types(text: str) -> tuple[str, ...]:
+    """A comma-separated list."""
+    return tuple(word.strip() for word in text.split(",") if word.strip())

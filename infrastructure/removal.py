@@ -1,0 +1,192 @@
+"""Takes a stage away, in the order in which nothing stands in the way of the next: what runs, what serves, the stack,
+what the functions and jobs wrote. Each step finds what there is by its name, so it may be repeated from anywhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from infrastructure.accounts import Stage, explained, read_code
+from infrastructure.artifacts import has_bucket
+from infrastructure.errors import CannotDeploy
+from infrastructure.stacks import Tell
+
+WAIT_SECONDS, POLL_SECONDS = 900, 5.0
+JOBS = (("HyperParameterTuningJob", "hyper_parameter_tuning_job"), ("TrainingJob", "training_job"))
+SERVING = (("EndpointConfig", "endpoint_config"), ("Model", "model"))
+SHARED_LOGS = ("/aws/sagemaker/TrainingJobs",)
+AT_ONCE = 1_000  # what DeleteObjects takes
+
+
+@dataclass(frozen=True)
+class Removal:
+    """What a removal works with; `sleep` takes seconds."""
+
+    stage: Stage
+    tell: Tell
+    sleep: Callable[[float], None] = time.sleep
+
+    def client(self, service: str) -> Any:
+        return self.stage.account.clients(service)
+
+    def list_names(self, title: str, method: str, key: str = "", **request: Any) -> list[str]:
+        """The stage's things of a kind in SageMaker, by the names that its lists give."""
+        pages = (
+            self.client("sagemaker").get_paginator(f"list_{method}s").paginate(NameContains=self.stage.stack, **request)
+        )
+        members = key or f"{title}s"
+        names = (each[f"{title}Name"] for page in pages for each in page[members])
+        return [name for name in names if name.startswith(self.stage.prefix)]
+
+    def list_running(self) -> list[tuple[str, str, str]]:
+        """(title, method, name) of each job that is not ended."""
+        return [
+            (title, method, name)
+            for title, method in JOBS
+            for status in ("InProgress", "Stopping")
+            for name in self.list_names(title, method, f"{title}Summaries", StatusEquals=status)
+        ]
+
+    def wait_for(self, what: str, is_done: Callable[[], bool]) -> None:
+        """Raises CannotDeploy where it is not done in a quarter of an hour."""
+        for _ in range(int(WAIT_SECONDS / POLL_SECONDS)):
+            if is_done():
+                return
+            self.sleep(POLL_SECONDS)
+        raise CannotDeploy(f"{what}: not after {WAIT_SECONDS // 60} minutes. Run the same command again later.")
+
+
+def stop_jobs(work: Removal) -> None:
+    """Stop every tuning and training job, and wait until nothing runs: what runs is billed, and writes."""
+    from botocore.exceptions import ClientError
+
+    with explained("Stopping jobs"):
+        for title, method, name in work.list_running():
+            work.tell(f"Stopping {title} {name}")
+            try:
+                getattr(work.client("sagemaker"), f"stop_{method}")(**{f"{title}Name": name})
+            except ClientError as error:  # it ended, or its tuning job has stopped it already
+                if read_code(error) not in ("ValidationException", "ResourceNotFound"):
+                    raise
+        work.wait_for("Jobs are still stopping", lambda: not work.list_running())
+
+
+def delete_serving(work: Removal) -> None:
+    """Delete endpoints with their autoscaling targets, then configs, then models."""
+    sagemaker = work.client("sagemaker")
+    with explained("Deleting endpoints"):
+        remove_scaling(work)
+        for name in work.list_names("Endpoint", "endpoint"):
+            work.tell(f"Deleting endpoint {name}")
+            work.wait_for(f"Endpoint {name} is changing", lambda name=name: try_delete_endpoint(sagemaker, name))  # type: ignore[misc]
+        work.wait_for("Endpoints are still being deleted", lambda: not work.list_names("Endpoint", "endpoint"))
+        for title, method in SERVING:
+            for name in work.list_names(title, method):
+                work.tell(f"Deleting {title} {name}")
+                getattr(sagemaker, f"delete_{method}")(**{f"{title}Name": name})
+
+
+def try_delete_endpoint(sagemaker: Any, name: str) -> bool:
+    """Ask for an endpoint's deletion. Returns False while it is being made or changed, which must end first."""
+    from botocore.exceptions import ClientError
+
+    try:
+        sagemaker.delete_endpoint(EndpointName=name)
+    except ClientError as error:
+        words = str(error)
+        if "Could not find" in words or "Deleting" in words:
+            return True
+        if "Cannot update in-progress" in words or "Creating" in words or "Updating" in words:
+            return False
+        raise
+    return True
+
+
+def list_scaling(work: Removal) -> list[dict[str, Any]]:
+    """The autoscaling targets of the stage's endpoints."""
+    pages = work.client("application-autoscaling").get_paginator("describe_scalable_targets")
+    targets = (each for page in pages.paginate(ServiceNamespace="sagemaker") for each in page["ScalableTargets"])
+    return [each for each in targets if each["ResourceId"].startswith(f"endpoint/{work.stage.prefix}")]
+
+
+def remove_scaling(work: Removal) -> None:
+    """A target that is left would keep alarms for an endpoint that is gone."""
+    for target in list_scaling(work):
+        keys = ("ServiceNamespace", "ResourceId", "ScalableDimension")
+        work.tell(f"Removing autoscaling of {target['ResourceId']}")
+        work.client("application-autoscaling").deregister_scalable_target(**{key: target[key] for key in keys})
+
+
+def list_log_groups(work: Removal) -> list[str]:
+    """The log groups of the stage's functions, API and endpoints."""
+    stage = work.stage
+    prefixes = [f"/aws/{kind}/{stage.prefix}" for kind in ("lambda", "sagemaker/Endpoints")]
+    prefixes += [f"/aws/apigateway/{stage.stack}"]
+    pages = [work.client("logs").get_paginator("describe_log_groups").paginate(logGroupNamePrefix=p) for p in prefixes]
+    names = [each["logGroupName"] for paged in pages for page in paged for each in page["logGroups"]]
+    return [name for name in names if is_of(name.rpartition("/")[2], stage)]
+
+
+def is_of(name: str, stage: Stage) -> bool:
+    """Whether a name is the stage's: `app-dev-x` is dev's, `app-development-x` is not."""
+    return name == stage.stack or name.startswith(stage.prefix)
+
+
+def delete_logs(work: Removal) -> None:
+    """Delete the stage's own log groups, and its jobs' streams in the groups that the whole account shares."""
+    logs = work.client("logs")
+    with explained("Deleting logs"):
+        for name in list_log_groups(work):
+            work.tell(f"Deleting log group {name}")
+            logs.delete_log_group(logGroupName=name)
+        for group in SHARED_LOGS:
+            for stream in list_streams(logs, group, work.stage.prefix):
+                logs.delete_log_stream(logGroupName=group, logStreamName=stream)
+
+
+def list_streams(logs: Any, group: str, prefix: str) -> list[str]:
+    """The streams of a log group whose names begin with a prefix; none where there is no group."""
+    from botocore.exceptions import ClientError
+
+    try:
+        pages = logs.get_paginator("describe_log_streams").paginate(logGroupName=group, logStreamNamePrefix=prefix)
+        return [each["logStreamName"] for page in pages for each in page["logStreams"]]
+    except ClientError as error:
+        if read_code(error) == "ResourceNotFoundException":
+            return []
+        raise
+
+
+def delete_bucket(work: Removal, name: str) -> bool:
+    """Delete a bucket with every version of everything in it. Returns False where there was none."""
+    s3 = work.client("s3")
+    with explained(f"Deleting the bucket {name}"):
+        if not has_bucket(s3, name, work.stage.account.number):
+            return False
+        for upload in list_uploads(s3, name):
+            s3.abort_multipart_upload(Bucket=name, Key=upload["Key"], UploadId=upload["UploadId"])
+        gone = 0
+        for batch in list_versions(s3, name):
+            answer = s3.delete_objects(Bucket=name, Delete={"Objects": batch, "Quiet": True})
+            if errors := answer.get("Errors"):
+                raise CannotDeploy(f"{errors[0]['Key']} in {name} cannot be deleted: {errors[0]['Message']}")
+            gone += len(batch)
+        s3.delete_bucket(Bucket=name)
+    work.tell(f"Deleted the bucket {name} with {gone} versions of objects.")
+    return True
+
+
+def list_uploads(s3: Any, bucket: str) -> list[Mapping[str, Any]]:
+    """Uploads in parts that were never finished."""
+    pages = s3.get_paginator("list_multipart_uploads").paginate(Bucket=bucket)
+    return [each for page in pages for each in page.get("Uploads", [])]
+
+
+def list_versions(s3: Any, bucket: str) -> Iterator[list[dict[str, str]]]:
+    """Every version and every marker of a bucket, in what one call deletes."""
+    for page in s3.get_paginator("list_object_versions").paginate(Bucket=bucket, MaxKeys=AT_ONCE):
+        held = [*page.get("Versions", []), *page.get("DeleteMarkers", [])]
+        if held:
+            yield [{"Key": each["Key"], "VersionId": each["VersionId"]} for each in held]

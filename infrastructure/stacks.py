@@ -1,0 +1,192 @@
+"""CloudFormation: a stack is made, changed and removed, and what it does is told while it does it.
+
+Always by a change set, which is refused before anything is touched where the template or a parameter is wrong, and
+which says when nothing is to be changed: that is a success. Everything may be repeated from wherever it stopped.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from infrastructure.accounts import describe_error, explained
+from infrastructure.errors import CannotDeploy
+from infrastructure.failures import advise
+
+Tell = Callable[[str], None]
+CAPABILITIES = ["CAPABILITY_IAM", "CAPABILITY_NAMED_IAM", "CAPABILITY_AUTO_EXPAND"]
+UNCHANGED = ("didn't contain changes", "No updates are to be performed")
+NEVER_MADE = ("ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "CREATE_FAILED")
+POLL_SECONDS = 3.0
+
+
+@dataclass(frozen=True)
+class StackRequest:
+    """What a stack is to be. `imports`: take resources of its names that are there already into a new stack."""
+
+    name: str
+    template_url: str
+    parameters: Mapping[str, str]
+    tags: Mapping[str, str]
+    imports: bool = False
+
+
+@dataclass
+class Stacks:
+    """One region's CloudFormation. `tell` takes a line for the operator, `sleep` seconds."""
+
+    client: Any
+    tell: Tell
+    sleep: Callable[[float], None] = time.sleep
+    clock: Callable[[], float] = time.time
+    _seen: set[str] = field(default_factory=set)
+
+    def find(self, name: str) -> dict[str, Any] | None:
+        """What CloudFormation says of a stack, or None where there is none of this name."""
+        from botocore.exceptions import ClientError
+
+        with explained(f"Looking for the stack {name}"):
+            try:
+                stack: dict[str, Any] = self.client.describe_stacks(StackName=name)["Stacks"][0]
+            except ClientError as error:
+                if "does not exist" in str(error):
+                    return None
+                raise
+        return None if stack["StackStatus"] == "DELETE_COMPLETE" else stack
+
+    def apply(self, request: StackRequest) -> bool:
+        """Make the stack, or change it to what is asked for. Returns False where there was nothing to change."""
+        found = self._clear_way(request.name)
+        kind = "UPDATE" if found and found["StackStatus"] != "REVIEW_IN_PROGRESS" else "CREATE"
+        self._skip_events(request.name)
+        if (change_set := self._plan(request, kind)) is None:
+            return False
+        with explained(f"Executing the change set of {request.name}"):
+            self.client.execute_change_set(ChangeSetName=change_set)
+        status = self._follow(request.name)
+        if status not in ("CREATE_COMPLETE", "UPDATE_COMPLETE", "IMPORT_COMPLETE"):
+            raise CannotDeploy(self._explain_failure(request.name, status))
+        return True
+
+    def remove(self, name: str) -> bool:
+        """Delete a stack and wait until it is gone. Returns False where there was none."""
+        found = self.find(name)
+        if found is None:
+            return False
+        identity = found["StackId"]  # the name is forgotten with the stack
+        self._skip_events(identity)
+        with explained(f"Deleting the stack {name}"):
+            self.client.delete_stack(StackName=name)
+        status = self._follow(identity)
+        if status != "DELETE_COMPLETE":
+            raise CannotDeploy(self._explain_failure(identity, status))
+        return True
+
+    def read_outputs(self, name: str) -> dict[str, str]:
+        """The stack's outputs."""
+        found = self.find(name) or {}
+        return {each["OutputKey"]: each["OutputValue"] for each in found.get("Outputs", [])}
+
+    def list_resources(self, name: str) -> list[dict[str, Any]]:
+        """The stack's resources: LogicalResourceId, PhysicalResourceId, ResourceType."""
+        with explained(f"Listing the resources of {name}"):
+            pages = self.client.get_paginator("list_stack_resources").paginate(StackName=name)
+            return [each for page in pages for each in page["StackResourceSummaries"]]
+
+    def _clear_way(self, name: str) -> dict[str, Any] | None:
+        """The stack, once it can be changed: one that was never made whole is removed first."""
+        found = self.find(name)
+        status = found["StackStatus"] if found else ""
+        if status in NEVER_MADE:
+            self.tell(f"The stack {name} was never made whole ({status}): it is removed first.")
+            self.remove(name)
+            return None
+        if status.endswith("_IN_PROGRESS") and status != "REVIEW_IN_PROGRESS":
+            self.tell(f"The stack {name} is being changed at this moment ({status}): waiting for its end.")
+            self._follow(name)
+            return self._clear_way(name)
+        if status.endswith("_FAILED"):
+            raise CannotDeploy(f"The stack {name} is stuck ({status}). {advise(status)}")
+        return found
+
+    def _plan(self, request: StackRequest, kind: str) -> str | None:
+        """The identity of a change set that can be executed, or None where there is nothing to change."""
+        told: dict[str, Any] = {
+            "StackName": request.name,
+            "ChangeSetName": f"deploy-{int(self.clock() * 1000)}",
+            "ChangeSetType": kind,
+            "TemplateURL": request.template_url,
+            "Parameters": [{"ParameterKey": k, "ParameterValue": v} for k, v in request.parameters.items()],
+            "Capabilities": CAPABILITIES,
+            "Tags": [{"Key": k, "Value": v} for k, v in request.tags.items()],
+        }
+        if request.imports:
+            told["ImportExistingResources"] = True
+        with explained(f"Planning the stack {request.name}"):
+            identity = str(self.client.create_change_set(**told)["Id"])
+            answer = self._wait_for_plan(identity)
+        if answer["Status"] != "FAILED":
+            return identity
+        reason = str(answer.get("StatusReason", ""))
+        self.client.delete_change_set(ChangeSetName=identity)
+        if any(words in reason for words in UNCHANGED):
+            return None
+        raise CannotDeploy(f"CloudFormation refuses the change of {request.name}: {reason}\n{advise(reason)}".rstrip())
+
+    def _wait_for_plan(self, identity: str) -> dict[str, Any]:
+        while True:
+            answer: dict[str, Any] = self.client.describe_change_set(ChangeSetName=identity)
+            if answer["Status"] not in ("CREATE_PENDING", "CREATE_IN_PROGRESS"):
+                return answer
+            self.sleep(POLL_SECONDS)
+
+    def _follow(self, name: str) -> str:
+        """Tell each event of a stack until it rests; returns the status in which it does."""
+        while True:
+            found = self.find(name)
+            for event in self._list_new_events(name):
+                self.tell(describe_event(event))
+            status = found["StackStatus"] if found else "DELETE_COMPLETE"
+            if not status.endswith("_IN_PROGRESS"):
+                return status
+            self.sleep(POLL_SECONDS)
+
+    def _list_events(self, name: str) -> Iterable[dict[str, Any]]:
+        """The stack's events, newest first; none where there is no stack."""
+        from botocore.exceptions import ClientError
+
+        try:
+            pages = self.client.get_paginator("describe_stack_events").paginate(StackName=name)
+            return [event for page in pages for event in page["StackEvents"]]
+        except ClientError as error:
+            if "does not exist" in describe_error(error):
+                return []
+            raise CannotDeploy(f"The events of {name} cannot be read. {describe_error(error)}") from error
+
+    def _list_new_events(self, name: str) -> list[dict[str, Any]]:
+        new = [event for event in self._list_events(name) if event["EventId"] not in self._seen]
+        self._seen |= {event["EventId"] for event in new}
+        return new[::-1]
+
+    def _skip_events(self, name: str) -> None:
+        self._seen = {event["EventId"] for event in self._list_events(name)}
+        self._began = self.clock()
+
+    def _explain_failure(self, name: str, status: str) -> str:
+        """What failed first, in CloudFormation's words, and what to do about it."""
+        failed = [each for each in self._list_events(name) if each["ResourceStatus"].endswith("_FAILED")]
+        recent = [each for each in failed if each["Timestamp"].timestamp() >= self._began - 60][::-1]
+        causes = [each for each in recent if "cancelled" not in each.get("ResourceStatusReason", "")]
+        lines = [describe_event(each) for each in causes[:3]]
+        reasons = " ".join(each.get("ResourceStatusReason", "") for each in causes)
+        return "\n".join([f"The stack ended as {status}.", *lines, advise(reasons or status)]).rstrip()
+
+
+def describe_event(event: Mapping[str, Any]) -> str:
+    """One line of an event: when, what, how it goes, and why where that is said."""
+    when = event["Timestamp"].strftime("%H:%M:%S")
+    reason = event.get("ResourceStatusReason") or ""
+    line = f"  {when}  {event['ResourceStatus']:<28} {event['LogicalResourceId']}"
+    return f"{line}  ({reason})" if reason and reason != "User Initiated" else line
