@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 STAGE ?= dev
+APP ?= whippet
 export CHROMIUM ?= /usr/bin/chromium
 export JAVA ?= /usr/bin/java
 
@@ -32,6 +33,14 @@ up: $(INSTALLED) ## start the local cloud and the app, until Ctrl-C (AWS_PORT, P
 
 package: $(INSTALLED) ## pack the app for AWS into dist/, without AWS (STAGE=dev)
 	@$(BIN)/python -m infrastructure.package --stage "$(STAGE)"
+
+WHERE = --stage "$(STAGE)" --app "$(APP)" --profile "$(PROFILE)" --region "$(REGION)"
+
+deploy: $(INSTALLED) ## make or update a stage on AWS (STAGE, PROFILE, REGION, TAGS, PARAMETERS: docs/aws.md)
+	@$(BIN)/python -m infrastructure.deploy $(WHERE) --tags "$(TAGS)" --parameters "$(PARAMETERS)" $(if $(ANYWAY),--anyway)
+
+destroy: $(INSTALLED) ## take a stage away from AWS; its data too with DATA=delete
+	@$(BIN)/python -m infrastructure.destroy $(WHERE) --data "$(or $(DATA),keep)"
 
 test: $(INSTALLED) $(CHROMIUM) $(JAVA) ## run every test, the fast ones first
 	@$(BIN)/python -m pytest tests

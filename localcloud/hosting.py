@@ -24,6 +24,7 @@ import uvicorn
 from botocore.config import Config
 
 from localcloud.access import Accesses
+from localcloud.account_limits import AccountLimits
 from localcloud.addresses import REGION, Place, keep_tokens
 from localcloud.call_log import CallLog
 from localcloud.clock import SystemClock
@@ -50,6 +51,7 @@ from localcloud.server import Origin, Router, make_moto
 from localcloud.serving import ProcessEndpointRunner
 from localcloud.stacks import Stacks
 from localcloud.store import Store
+from localcloud.wsgi import WsgiApp
 
 log = logging.getLogger(__name__)
 STAGE = "local"
@@ -69,9 +71,14 @@ class Hosting:
         self._processes = ForkServer()
         self.cloud = self._build_cloud()
         guard = Guard(self._identities, CallLog(self._home / "calls.jsonl"), REGION)
-        self._origin = Origin(
-            Router(moto, self._keeper, Stacks(moto, self._clients), self._wake), create_app(self.cloud), guard
-        )
+        limits = AccountLimits(moto, self._home)
+        fronts: dict[str, WsgiApp] = {
+            "cloudformation": Stacks(moto, self._clients),
+            "servicequotas": limits,
+            "lambda": limits,
+        }
+        router = Router(moto, self._keeper, self._wake, fronts)
+        self._origin = Origin(router, create_app(self.cloud), guard)
         self._pool = ThreadPoolExecutor(API_THREADS, thread_name_prefix="api")
         self._servers: list[uvicorn.Server] = []
         self._threads: list[threading.Thread] = []

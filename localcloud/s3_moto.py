@@ -6,11 +6,13 @@ twice over, copies bodies to list versions, and never lets go of a key it once m
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Iterable
 from typing import Any, ClassVar
 
 import moto.settings
+from moto.iam.access_control import IAMPolicy, PermissionResult
 from moto.s3 import models as moto_models
 from moto.s3 import notifications as moto_notifications
 from moto.s3.exceptions import EntityTooSmall, InvalidPart, MalformedXML
@@ -124,11 +126,23 @@ def _note(key: str) -> None:
         keys.add(key)
 
 
+def get_permission(bucket: Any, action: str, resource: str) -> Any:
+    """What a bucket's policy says without the statements that have a condition: moto reads none, and would refuse
+    everybody everything where plain HTTP alone is refused."""
+    if bucket.policy is None:
+        return PermissionResult.NEUTRAL
+    document = json.loads(bucket.policy)
+    statements = document["Statement"] if isinstance(document["Statement"], list) else [document["Statement"]]
+    document["Statement"] = [each for each in statements if "Condition" not in each]
+    return IAMPolicy(json.dumps(document)).is_action_permitted(action, resource)
+
+
 def install(bodies: Bodies) -> None:
     """Put our classes in the place of moto's. The names are looked up in moto's module at each use."""
     StoredKey.bodies = bodies
     models.FakeKey = StoredKey
     models.FakeMultipart = StoredMultipart
+    models.FakeBucket.get_permission = get_permission
     models._VersionedKeyStore = WatchedKeys
     notifications._send_event_bridge_message = lambda *_arguments, **_named: None
     moto.settings.S3_IGNORE_SUBDOMAIN_BUCKETNAME = True

@@ -7,7 +7,7 @@ same three that AWS's own host names stand for.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import Any
@@ -49,16 +49,19 @@ def make_moto() -> WsgiApp:
 
 
 class Router:
-    """moto behind the S3 keeper and the stacks: S3's and CloudFormation's requests go through these, all others
-    straight to moto.
+    """moto behind what stands before some of its services: S3's keeper, and by name any other (`fronts`).
 
     `sent` is called after each request that may have put a message into a queue."""
 
     def __init__(
-        self, moto: WsgiApp, keeper: S3Keeper, stacks: WsgiApp | None = None, sent: Callable[[], None] = lambda: None
+        self,
+        moto: WsgiApp,
+        keeper: S3Keeper,
+        sent: Callable[[], None] = lambda: None,
+        fronts: Mapping[str, WsgiApp] | None = None,
     ) -> None:
         self._moto, self._sent = moto, sent
-        self._fronts: dict[str, WsgiApp] = {"s3": keeper, "cloudformation": stacks or moto}
+        self._fronts: dict[str, WsgiApp] = {"s3": keeper, **(fronts or {})}
 
     def __call__(self, environ: Environ, start_response: Any) -> Iterable[bytes]:
         service = environ["localcloud.service"]

@@ -1,0 +1,83 @@
+"""What the account may use at most, where AWS's clients ask for it: Service Quotas' quotas of SageMaker, by the names
+that they have there, and Lambda's account settings. moto knows neither.
+
+`quotas.json` in the state's folder ({NAME: NUMBER}) says what this account has otherwise: a new one has 0 for spot.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from localcloud.service_model import load_service
+from localcloud.wsgi import Environ, WsgiApp
+
+KINDS = ("for training job usage", "for spot training job usage", "for endpoint usage")
+SERVERLESS = {
+    "Maximum number of serverless endpoints": 50,
+    "Maximum total concurrency that can be allocated across all serverless endpoints": 200,
+}
+INSTANCES, PAGE = 4, 100
+CONCURRENCY = "Concurrent executions"
+SETTINGS = "/2016-08-19/account-settings"
+
+
+class AccountLimits:
+    """A WSGI application before moto's that answers these questions and hands on all others."""
+
+    def __init__(self, moto: WsgiApp, home: Path) -> None:
+        self._moto, self._file = moto, home / "quotas.json"
+
+    def __call__(self, environ: Environ, start_response: Any) -> Iterable[bytes]:
+        operation = environ.get("HTTP_X_AMZ_TARGET", "").rpartition(".")[2]
+        if environ["PATH_INFO"].rstrip("/") == SETTINGS:
+            return answer(start_response, {"AccountLimit": self._describe_concurrency(), "AccountUsage": {}})
+        if operation not in ("ListServiceQuotas", "ListAWSDefaultServiceQuotas"):
+            return self._moto(environ, start_response)
+        told = json.loads(environ["wsgi.input"].read() or b"{}")
+        return answer(start_response, self._list_quotas(told))
+
+    def _read_own(self) -> dict[str, float]:
+        return dict(json.loads(self._file.read_text())) if self._file.exists() else {}
+
+    def _describe_concurrency(self) -> dict[str, int]:
+        allowed = int(self._read_own().get(CONCURRENCY, 1_000))
+        return {
+            "ConcurrentExecutions": allowed,
+            "UnreservedConcurrentExecutions": allowed,
+            "TotalCodeSize": 80_530_636_800,
+            "CodeSizeUnzipped": 262_144_000,
+            "CodeSizeZipped": 52_428_800,
+        }
+
+    def _list_quotas(self, told: dict[str, Any]) -> dict[str, Any]:
+        values = {**list_defaults(), **self._read_own()} if told.get("ServiceCode") == "sagemaker" else {}
+        first = int(told.get("NextToken", "0"))
+        after = first + min(int(told.get("MaxResults", PAGE)), PAGE)
+        page = list(values.items())[first:after]
+        following = {"NextToken": str(after)} if after < len(values) else {}
+        return {"Quotas": [describe_quota(name, value) for name, value in page], **following}
+
+
+@cache
+def list_defaults() -> Mapping[str, float]:
+    """A quota of each kind for each instance type that SageMaker knows."""
+    types: list[str] = load_service("sagemaker").shape_for("TrainingInstanceType").enum
+    return {f"{each} {kind}": INSTANCES for each in types for kind in KINDS} | SERVERLESS
+
+
+def describe_quota(name: str, value: float) -> dict[str, Any]:
+    """A quota as Service Quotas tells it; the code is made from the name."""
+    code = f"L-{hashlib.sha256(name.encode()).hexdigest()[:8].upper()}"
+    return {"ServiceCode": "sagemaker", "QuotaName": name, "QuotaCode": code, "Value": value, "Adjustable": True}
+
+
+def answer(start_response: Any, body: dict[str, Any]) -> Iterable[bytes]:
+    sent = json.dumps(body).encode()
+    headers = [("Content-Type", "application/x-amz-json-1.1"), ("Content-Length", str(len(sent)))]
+    start_response("200 OK", headers)
+    return [sent]
