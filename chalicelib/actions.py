@@ -9,14 +9,14 @@ from chalicelib import errors
 from chalicelib.billing import count_spent, estimate_run, tell_training
 from chalicelib.datasets import DatasetLimits, inspect_dataset
 from chalicelib.decisions import describe_trial, find_reached
+from chalicelib.deployments import create_own, delete_endpoint, deploy, record_deployment, scale
 from chalicelib.ledgers import join_queue, make_reservation, release
 from chalicelib.observing import read_evaluation, see_trainings, see_trials
 from chalicelib.recipes import Recipe, resolve_recipe
-from chalicelib.requests import Request, build_training_request, build_tuning_request
+from chalicelib.requests import build_training_request, build_tuning_request
 from chalicelib.runs import to_json
 from chalicelib.sagemaker import Kind
 from chalicelib.services import Services
-from chalicelib.serving_requests import build_config_request, build_endpoint_request, build_model_request
 from chalicelib.steps import (
     DeleteEndpoint,
     Deploy,
@@ -29,6 +29,7 @@ from chalicelib.steps import (
     RecordDeployment,
     RecordTuning,
     Reserve,
+    Scale,
     Select,
     Settle,
     StartTraining,
@@ -40,8 +41,6 @@ from chalicelib.steps import (
     WriteReport,
 )
 from chalicelib.verdicts import Story, fill_report
-
-CREATE_TRIES = 4
 
 
 def act(step: Step, seen: Observation, services: Services) -> None:
@@ -72,11 +71,13 @@ def act(step: Step, seen: Observation, services: Services) -> None:
         case Select(document):
             services.runs.write_file(run.run_id, "decision.json", document)
         case Deploy(update):
-            deploy(seen, update, services)
+            deploy(run, read_recipe(seen), update, services)
         case DeleteEndpoint():
-            sagemaker.delete(Kind.ENDPOINT, run.endpoint)
+            delete_endpoint(run.endpoint, services)
         case RecordDeployment():
-            record_deployment(seen, services)
+            record_deployment(run, services)
+        case Scale():
+            scale(seen, services)
         case Finish(status, reason):
             finish(seen, status, reason, services)
         case Settle():
@@ -143,62 +144,6 @@ def inspect(seen: Observation, services: Services) -> None:
     with services.bucket.open(f"{seen.run.folder}input/dataset.zip") as archive:
         report = inspect_dataset(archive, limits)
     services.runs.write_file(seen.run.run_id, "dataset.json", report.as_dict())
-
-
-def create_own(kind: Kind, run_id: str, request: Request, services: Services) -> None:
-    """Create a thing, or see that the one of this name is this run's. Raises AlreadyExists where it is a stranger's."""
-    try:
-        services.sagemaker.create(kind, request)
-    except errors.AlreadyExists as error:
-        name = request[f"{kind.title}Name"]
-        there = services.sagemaker.describe(kind, name)
-        tags = services.sagemaker.list_tags(there[f"{kind.title}Arn"]) if there else {}
-        if there and tags.get("whippet:run") != run_id:
-            raise errors.AlreadyExists(
-                f"{kind.title} {name} exists and is not of run {run_id}: its tags are {tags}. Delete it, and try again."
-            ) from error
-
-
-def deploy(seen: Observation, update: bool, services: Services) -> None:
-    """Create model and config, and have the endpoint serve them. The caller holds the lease."""
-    run, recipe, settings = seen.run, read_recipe(seen), services.settings
-    decision = services.runs.read_file(run.run_id, "decision.json") or {}
-    create_own(Kind.MODEL, run.run_id, build_model_request(run, recipe, settings, decision["model_data"]), services)
-    create_own(Kind.ENDPOINT_CONFIG, run.run_id, build_config_request(run, recipe, settings), services)
-    if update:
-        update_own_endpoint(seen, services)
-    else:
-        create_endpoint(seen, services)
-    record_deployment(seen, services)
-
-
-def update_own_endpoint(seen: Observation, services: Services) -> None:
-    """Move the endpoint to the run's config. Raises AlreadyExists where the endpoint is not of this app and stage."""
-    run, settings = seen.run, services.settings
-    there = services.sagemaker.describe(Kind.ENDPOINT, run.endpoint) or {}
-    tags = services.sagemaker.list_tags(there["EndpointArn"]) if there else {}
-    if (tags.get("whippet:app"), tags.get("whippet:stage")) != (settings.app_name, settings.stage):
-        raise errors.AlreadyExists(f"The endpoint {run.endpoint} is not of this app and stage: its tags are {tags}.")
-    services.sagemaker.update_endpoint(run.endpoint, run.run_id)
-
-
-def create_endpoint(seen: Observation, services: Services) -> None:
-    """Create the endpoint. Right after its config was created, SageMaker may not know that config for a moment."""
-    request = build_endpoint_request(seen.run, services.settings)
-    for attempt in range(CREATE_TRIES):
-        try:
-            services.sagemaker.create(Kind.ENDPOINT, request)
-        except errors.ServiceNotFound:
-            if attempt == CREATE_TRIES - 1:
-                raise
-            services.clock.sleep(1.0)
-        else:
-            return
-
-
-def record_deployment(seen: Observation, services: Services) -> None:
-    document = {"format": 1, "endpoint": seen.run.endpoint, "config": seen.run.run_id, "at": services.clock.now()}
-    services.runs.write_file(seen.run.run_id, "deployment.json", document)
 
 
 def finish(seen: Observation, status: str, reason: str | None, services: Services) -> None:

@@ -16,7 +16,7 @@ from chalicelib.notifications import send_notice
 from chalicelib.observing import observe
 from chalicelib.runs import Run
 from chalicelib.services import Services
-from chalicelib.steps import Close, DeleteEndpoint, Deploy, Finish, Hold, Observation, Step, Wait
+from chalicelib.steps import Close, DeleteEndpoint, Deploy, Finish, Hold, Observation, Scale, Step, Wait
 
 MAX_STEPS = 40  # twice as many as the longest way has
 LEASE_TRIES = 3
@@ -73,7 +73,7 @@ def _take(step: Step, seen: Observation, services: Services) -> bool:
 
 def _needs_lease(step: Step, seen: Observation) -> bool:
     is_end = isinstance(step, Finish) and step.status == "stopped" and seen.stage == "deploying"
-    return isinstance(step, Deploy | DeleteEndpoint) or is_end
+    return isinstance(step, Deploy | DeleteEndpoint | Scale) or is_end
 
 
 def _act_under_lease(run: Run, services: Services) -> bool:

@@ -16,6 +16,7 @@ ERRORS: Mapping[str, type[ServiceError]] = {
     "ExpiredTokenException": errors.AccessDenied,
     "InvalidClientTokenId": errors.AccessDenied,
     "InvalidSecurity": errors.AccessDenied,
+    "FailedResourceAccessException": errors.AccessDenied,
     "KMSAccessDenied": errors.AccessDenied,
     "SignatureDoesNotMatch": errors.AccessDenied,
     "UnrecognizedClientException": errors.AccessDenied,
@@ -26,6 +27,7 @@ ERRORS: Mapping[str, type[ServiceError]] = {
     "NoSuchKey": errors.ServiceNotFound,
     "NoSuchVersion": errors.ServiceNotFound,
     "NotFound": errors.ServiceNotFound,
+    "ObjectNotFoundException": errors.ServiceNotFound,
     "ResourceNotFound": errors.ServiceNotFound,
     "ResourceNotFoundException": errors.ServiceNotFound,
     "LimitExceededException": errors.QuotaExceeded,
@@ -40,6 +42,7 @@ ERRORS: Mapping[str, type[ServiceError]] = {
     "ThrottlingException": errors.Throttled,
     "TooManyRequestsException": errors.Throttled,
     "409": errors.Busy,
+    "ConcurrentUpdateException": errors.Busy,
     "ConditionalRequestConflict": errors.Busy,
     "OperationAborted": errors.Busy,
     "412": errors.PreconditionFailed,
@@ -67,11 +70,13 @@ ERRORS: Mapping[str, type[ServiceError]] = {
     "InternalException": ServiceError,
     "InternalFailure": ServiceError,
     "InternalServiceError": ServiceError,
+    "InternalServiceException": ServiceError,
 }
 
 # SageMaker says ValidationException for many things; the text alone tells them apart.
 VALIDATION_TEXTS: tuple[tuple[str, type[ServiceError]], ...] = (
     ("Cannot create already existing", errors.AlreadyExists),
+    ("No scalable target", errors.ServiceNotFound),
     ("Could not find", errors.ServiceNotFound),
     ("Requested resource not found", errors.ServiceNotFound),
     ("in-progress", errors.Busy),

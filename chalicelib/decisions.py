@@ -1,7 +1,7 @@
 """What the next step of a run is. Pure: an observation goes in, one step comes out.
 
 observation ──▶ decide ──▶ Pin, Inspect, EstimateCost, Reserve, Hold, StartTuning, StopTuning, RecordTuning,
-                           StartTraining, StopTraining, Select, Deploy, DeleteEndpoint, RecordDeployment, Finish,
+                           StartTraining, StopTraining, Select, Deploy, DeleteEndpoint, RecordDeployment, Scale, Finish,
                            WriteReport, Settle, Close, or Wait
 """
 
@@ -28,6 +28,7 @@ from chalicelib.steps import (
     RecordTuning,
     Reserve,
     Room,
+    Scale,
     Select,
     Settle,
     StartTraining,
@@ -278,8 +279,12 @@ def _is_on_endpoint(seen: Observation) -> bool:
 
 
 def _decide_in_service(seen: Observation, endpoint: Endpoint) -> Step:
+    is_scaled = "scaling.json" in seen.files
     if endpoint.config == seen.run.run_id:
-        return _finish(seen, "deployed", None)
+        plan = (seen.run.recipe or {}).get("endpoint", {})
+        return _finish(seen, "deployed", None) if is_scaled or plan.get("kind") != "instance" else Scale()
+    if seen.requested and not is_scaled:  # the endpoint that it went back to was kept from scaling meanwhile
+        return Scale()
     if seen.requested:
         why = f"The endpoint {seen.run.endpoint} went back to {endpoint.config}: {endpoint.reason or 'no reason given'}"
         return _finish(seen, "failed", why)

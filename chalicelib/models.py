@@ -6,6 +6,7 @@ from typing import Any
 
 from chalicelib import errors
 from chalicelib.claims import release_claim, take_claim
+from chalicelib.deployments import delete_endpoint
 from chalicelib.runs import make_endpoint_name
 from chalicelib.sagemaker import Kind
 from chalicelib.services import Services
@@ -90,7 +91,7 @@ def take_down(name: str, services: Services) -> list[str]:
 
 def _delete_endpoint(name: str, endpoint: str, services: Services) -> None:
     try:
-        services.sagemaker.delete(Kind.ENDPOINT, endpoint)
+        delete_endpoint(endpoint, services)
     except errors.Busy as error:
         message = f"The endpoint of {name!r} is changing, and can be deleted when that is over. Try again."
         raise errors.Conflict(message, retry_after=RETRY_SECONDS) from error

@@ -18,6 +18,7 @@ from chalicelib.auth import Tokens
 from chalicelib.buckets import Bucket
 from chalicelib.runs import Runs
 from chalicelib.sagemaker import Runtime, SageMaker
+from chalicelib.scaling import Scaling
 from chalicelib.settings import Settings, read_settings
 
 
@@ -49,6 +50,7 @@ class Services:
     runs: Runs
     sagemaker: SageMaker
     runtime: Runtime
+    scaling: Scaling
     publisher: aws.Publisher
     tokens: Tokens
     clock: Clock
@@ -69,6 +71,7 @@ def connect_services(log: Logger) -> Services:
         runs=Runs(Bucket(aws.connect("s3"), settings.bucket)),
         sagemaker=SageMaker(aws.connect("sagemaker")),
         runtime=Runtime(cache(lambda seconds: aws.connect("sagemaker-runtime", read_timeout=seconds, tries=1))),
+        scaling=Scaling(cache(lambda: aws.connect("application-autoscaling"))),
         publisher=aws.Publisher(aws.connect("events"), aws.connect("sns"), settings.topic_arn),
         tokens=Tokens(aws.Secrets(aws.connect("secretsmanager")), settings.tokens_secret_id, clock),
         clock=clock,

@@ -238,6 +238,11 @@ class RecordDeployment:
 
 
 @dataclass(frozen=True)
+class Scale:
+    """Have the endpoint scale as the run that it serves asks for."""
+
+
+@dataclass(frozen=True)
 class Finish:
     """Write down how the run ended."""
 
@@ -283,6 +288,7 @@ Step = (
     | Deploy
     | DeleteEndpoint
     | RecordDeployment
+    | Scale
     | Finish
     | Settle
     | WriteReport

@@ -25,7 +25,7 @@ from chalicelib.sagemaker import Kind
 from tests.fakes import BUCKET, World, fail
 
 SOURCES = Path(aws.__file__).parent
-SERVICES = ("s3", "sagemaker", "sagemaker-runtime", "events", "sns", "secretsmanager")
+SERVICES = ("s3", "sagemaker", "sagemaker-runtime", "events", "sns", "secretsmanager", "application-autoscaling")
 TABLE_DRIVEN = ["update_endpoint"]
 TABLE_DRIVEN += [f"{verb}_{kind.method}" for verb in ("create", "describe", "stop", "delete") for kind in Kind]
 TABLE_DRIVEN += [f"list_{kind.method}s" for kind in (Kind.MODEL, Kind.ENDPOINT, Kind.ENDPOINT_CONFIG)]
@@ -33,9 +33,8 @@ TABLE_DRIVEN += [f"list_{kind.method}s" for kind in (Kind.MODEL, Kind.ENDPOINT, 
 
 def find_called_methods() -> set[str]:
     """The names of the client methods that are written out; SageMaker's come from its table of kinds too."""
-    trees = [
-        ast.parse((SOURCES / name).read_text(encoding="utf-8")) for name in ("aws.py", "buckets.py", "sagemaker.py")
-    ]
+    names = ("aws.py", "buckets.py", "sagemaker.py", "scaling.py")
+    trees = [ast.parse((SOURCES / name).read_text(encoding="utf-8")) for name in names]
     return {node.attr for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
 
 
@@ -45,7 +44,7 @@ def load_model(service: str) -> ServiceModel:
 
 
 def list_operations() -> Iterator[tuple[str, str]]:
-    """(service, operation) of every call that the three modules make."""
+    """(service, operation) of every call that the four modules make."""
     for service in SERVICES:
         called = find_called_methods() | set(TABLE_DRIVEN if service == "sagemaker" else ())
         for operation in load_model(service).operation_names:

@@ -65,7 +65,18 @@ class FakeSageMaker(Client):
         return {f"{kind}Arn": arn}
 
     def _describe(self, kind: str, request: dict[str, Any]) -> dict[str, Any]:
-        return dict(self.find(kind, request[f"{kind}Name"]))
+        found = self.find(kind, request[f"{kind}Name"])
+        return {**found, "ProductionVariants": self.list_variants(found)} if kind == "Endpoint" else dict(found)
+
+    def list_variants(self, endpoint: dict[str, Any]) -> list[dict[str, Any]]:
+        """The variants of an endpoint as DescribeEndpoint tells them."""
+        config = self.kept["EndpointConfig"].get(endpoint.get("EndpointConfigName", ""), {})
+        return [
+            {"VariantName": each["VariantName"], "CurrentServerlessConfig": each["ServerlessConfig"]}
+            if "ServerlessConfig" in each
+            else {"VariantName": each["VariantName"], "CurrentInstanceCount": each["InitialInstanceCount"]}
+            for each in config.get("ProductionVariants", [])
+        ]
 
     def _stop(self, kind: str, request: dict[str, Any]) -> dict[str, Any]:
         job = self.find(kind, request[f"{kind}Name"])
@@ -89,10 +100,23 @@ class FakeSageMaker(Client):
         if endpoint["EndpointStatus"] != "InService":
             text = f'Cannot update in-progress endpoint "{EndpointName}".'
             raise fail("ValidationException", text, "UpdateEndpoint")
+        self._check_change(endpoint, EndpointConfigName)
         self.requests.append(("UpdateEndpoint", {"EndpointName": EndpointName, "config": EndpointConfigName}))
         endpoint["EndpointStatus"] = "Updating"
         endpoint["PendingDeploymentSummary"] = {"EndpointConfigName": EndpointConfigName}
         return {}
+
+    def _check_change(self, endpoint: dict[str, Any], config: str) -> None:
+        """What SageMaker does not change: machines into a serverless endpoint, and the type of machines that scale."""
+        configs = self.kept["EndpointConfig"]
+        [old], [new] = (configs[name]["ProductionVariants"] for name in (endpoint["EndpointConfigName"], config))
+        if "InstanceType" in old and "ServerlessConfig" in new:
+            text = "Updating an instance-based endpoint to a serverless endpoint is not supported."
+            raise fail("ValidationException", text, "UpdateEndpoint")
+        target = f"endpoint/{endpoint['EndpointName']}/variant/{old['VariantName']}"
+        if target in self.world.autoscaling.targets and old.get("InstanceType") != new.get("InstanceType"):
+            text = f"The variant {old['VariantName']} has a scalable target registered: deregister it first."
+            raise fail("ValidationException", text, "UpdateEndpoint")
 
     def do_list_training_jobs_for_hyper_parameter_tuning_job(self, HyperParameterTuningJobName: str, **_: Any) -> Any:
         self.find("HyperParameterTuningJob", HyperParameterTuningJobName)

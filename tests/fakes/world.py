@@ -13,8 +13,10 @@ from chalicelib.auth import Tokens
 from chalicelib.buckets import Bucket
 from chalicelib.runs import Runs
 from chalicelib.sagemaker import Runtime, SageMaker
+from chalicelib.scaling import Scaling
 from chalicelib.services import Services
 from chalicelib.settings import Settings
+from tests.fakes.autoscaling import FakeAutoscaling
 from tests.fakes.clients import Client, FakeClock, Trouble
 from tests.fakes.others import FakeEvents, FakeRuntime, FakeSecrets, FakeSns
 from tests.fakes.s3 import FakeS3
@@ -47,6 +49,7 @@ class World:
         self.settings = settings
         self.clock, self.trouble, self.page = FakeClock(), Trouble(), 1000
         self.s3, self.sagemaker = FakeS3(self), FakeSageMaker(self)
+        self.autoscaling = FakeAutoscaling(self)
         self.events, self.sns = FakeEvents(self), FakeSns(self)
         self.secrets, self.runtime = FakeSecrets(self), FakeRuntime(self)
         self.score: float | None = 0.95
@@ -61,6 +64,7 @@ class World:
             runs=Runs(Bucket(self.s3, self.settings.bucket)),
             sagemaker=SageMaker(self.sagemaker),
             runtime=Runtime(self.runtime.with_patience),
+            scaling=Scaling(lambda: self.autoscaling),
             publisher=aws.Publisher(self.events, self.sns, self.settings.topic_arn),
             tokens=Tokens(aws.Secrets(self.secrets), self.settings.tokens_secret_id, self.clock),
             clock=self.clock,

@@ -30,6 +30,7 @@ SERVICES = {
     "FakeS3": "s3",
     "FakeSageMaker": "sagemaker",
     "FakeRuntime": "sagemaker",
+    "FakeAutoscaling": "application-autoscaling",
     "FakeEvents": "events",
     "FakeSns": "sns",
     "FakeSecrets": "secretsmanager",

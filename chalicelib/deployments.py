@@ -1,0 +1,135 @@
+"""Making a run's model answer: model, config, endpoint, and how it scales. The caller holds the endpoint's lease."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from chalicelib import errors
+from chalicelib.recipes import Recipe, resolve_recipe
+from chalicelib.requests import Request
+from chalicelib.runs import Run
+from chalicelib.sagemaker import Kind
+from chalicelib.services import Services
+from chalicelib.serving_requests import (
+    build_config_request,
+    build_endpoint_request,
+    build_model_request,
+    name_variant,
+)
+from chalicelib.steps import Observation
+
+CREATE_TRIES = 4
+SCALES_NOT = (errors.InvalidRequest, errors.AccessDenied, errors.QuotaExceeded)  # and would not the next time either
+
+
+def create_own(kind: Kind, run_id: str, request: Request, services: Services) -> None:
+    """Create a thing, or see that the one of this name is this run's. Raises AlreadyExists where it is a stranger's."""
+    try:
+        services.sagemaker.create(kind, request)
+    except errors.AlreadyExists as error:
+        name = request[f"{kind.title}Name"]
+        there = services.sagemaker.describe(kind, name)
+        tags = services.sagemaker.list_tags(there[f"{kind.title}Arn"]) if there else {}
+        if there and tags.get("whippet:run") != run_id:
+            raise errors.AlreadyExists(
+                f"{kind.title} {name} exists and is not of run {run_id}: its tags are {tags}. Delete it, and try again."
+            ) from error
+
+
+def deploy(run: Run, recipe: Recipe, update: bool, services: Services) -> None:
+    """Create model and config, and have the endpoint serve them. An endpoint that cannot be moved goes first."""
+    settings = services.settings
+    decision = services.runs.read_file(run.run_id, "decision.json") or {}
+    create_own(Kind.MODEL, run.run_id, build_model_request(run, recipe, settings, decision["model_data"]), services)
+    create_own(Kind.ENDPOINT_CONFIG, run.run_id, build_config_request(run, recipe, settings), services)
+    if not update:
+        create_endpoint(run, services)
+    elif not move_endpoint(run, recipe, services):
+        return
+    record_deployment(run, services)
+
+
+def create_endpoint(run: Run, services: Services) -> None:
+    """Create the endpoint. Right after its config was created, SageMaker may not know that config for a moment."""
+    request = build_endpoint_request(run, services.settings)
+    for attempt in range(CREATE_TRIES):
+        try:
+            services.sagemaker.create(Kind.ENDPOINT, request)
+        except errors.ServiceNotFound:
+            if attempt == CREATE_TRIES - 1:
+                raise
+            services.clock.sleep(1.0)
+        else:
+            return
+
+
+def move_endpoint(run: Run, recipe: Recipe, services: Services) -> bool:
+    """Move the endpoint to the run's config. Returns False where it had to be deleted, to be created anew.
+
+    SageMaker makes no serverless endpoint of one on machines. While a variant scales, its machines cannot be changed.
+    Raises AlreadyExists where the endpoint is not of this app and stage.
+    """
+    there = services.sagemaker.describe(Kind.ENDPOINT, run.endpoint) or {}
+    _check_ours(run, there, services)
+    stop_scaling(there, services)
+    if is_on_machines(there) and recipe.endpoint.kind == "serverless":
+        reason = "SageMaker makes no serverless endpoint of one on machines: it is deleted and created anew."
+        document = {"format": 1, "endpoint": run.endpoint, "reason": reason, "at": services.clock.now()}
+        services.runs.write_file(run.run_id, "replacement.json", document)
+        services.sagemaker.delete(Kind.ENDPOINT, run.endpoint)
+        return False
+    services.sagemaker.update_endpoint(run.endpoint, run.run_id)
+    return True
+
+
+def _check_ours(run: Run, there: dict[str, Any], services: Services) -> None:
+    settings = services.settings
+    tags = services.sagemaker.list_tags(there["EndpointArn"]) if there else {}
+    if (tags.get("whippet:app"), tags.get("whippet:stage")) != (settings.app_name, settings.stage):
+        raise errors.AlreadyExists(f"The endpoint {run.endpoint} is not of this app and stage: its tags are {tags}.")
+
+
+def is_on_machines(endpoint: dict[str, Any]) -> bool:
+    """Whether an endpoint, as SageMaker describes it, is no serverless one. One that never served does not say."""
+    variants = endpoint.get("ProductionVariants", [])
+    return not any("CurrentServerlessConfig" in variant for variant in variants)
+
+
+def stop_scaling(endpoint: dict[str, Any], services: Services) -> None:
+    """Leave an endpoint, as SageMaker describes it, with the machines that it has."""
+    if is_on_machines(endpoint):
+        services.scaling.deregister(endpoint["EndpointName"], name_variant(services.settings))
+
+
+def delete_endpoint(name: str, services: Services) -> None:
+    """Delete an endpoint, and what scales it."""
+    endpoint = services.sagemaker.describe(Kind.ENDPOINT, name)
+    if endpoint:
+        stop_scaling(endpoint, services)
+        services.sagemaker.delete(Kind.ENDPOINT, name)
+
+
+def record_deployment(run: Run, services: Services) -> None:
+    document = {"format": 1, "endpoint": run.endpoint, "config": run.run_id, "at": services.clock.now()}
+    services.runs.write_file(run.run_id, "deployment.json", document)
+
+
+def scale(seen: Observation, services: Services) -> None:
+    """Have the endpoint scale as the run that it serves asks for: after a deployment that went back, the one before.
+
+    Where that cannot be, the model answers all the same, from the machines that it has; the document says why.
+    """
+    config = seen.endpoint.config if seen.endpoint else None
+    served = services.runs.find(config) if config else None
+    plan = resolve_recipe(served.recipe).endpoint if served else None
+    document: dict[str, Any] = {"format": 1, "endpoint": seen.run.endpoint, "config": config}
+    if plan and plan.kind == "instance" and plan.min_instances < plan.max_instances:
+        document |= {"min_instances": plan.min_instances, "max_instances": plan.max_instances}
+        try:
+            services.scaling.register(
+                seen.run.endpoint, name_variant(services.settings), plan.min_instances, plan.max_instances
+            )
+        except SCALES_NOT as error:
+            services.log.exception("the endpoint does not scale")
+            document["problem"] = error.message
+    services.runs.write_file(seen.run.run_id, "scaling.json", document | {"at": services.clock.now()})

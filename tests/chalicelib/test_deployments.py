@@ -1,0 +1,118 @@
+"""Endpoints of both kinds: how they scale, how one becomes the other, and that nothing is left that costs."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from chalicelib.intake import look_at_dataset, sweep
+from chalicelib.models import delete_model
+from chalicelib.runs import make_endpoint_name
+from tests.fakes import SETTINGS, World
+from tests.support.pictures import build_colour_zip
+
+ENDPOINT = make_endpoint_name(SETTINGS, "dogs")
+TARGET = f"endpoint/{ENDPOINT}/variant/{SETTINGS.app_name}-{SETTINGS.stage}"
+MACHINES = {"endpoint": {"kind": "instance", "min_instances": 2, "max_instances": 5}}
+
+
+def run(world: World, recipe: dict[str, Any], seed: int = 0) -> dict[str, Any]:
+    """Upload the dataset with a recipe, and let the run go to its end. Returns its result."""
+    world.upload("dogs.json", json.dumps(recipe).encode())
+    world.upload("dogs.zip", build_colour_zip(seed=seed, counts={"red": 3, "green": 3}))
+    run_id = look_at_dataset("dogs", world.services())
+    for _ in range(8):
+        world.end_everything()
+        world.clock.sleep(400)
+        sweep(world.services())
+    return dict(world.read(f"runs/{run_id}/result.json"))
+
+
+def test_an_endpoint_on_machines_scales(world: World) -> None:
+    """Between the recipe's two numbers, by the requests of each machine, from when it serves."""
+    result = run(world, MACHINES)
+    assert result["status"] == "deployed"
+    assert world.autoscaling.targets == {TARGET: (2, 5)}
+    policy = world.autoscaling.policies[TARGET]
+    assert policy["PolicyType"] == "TargetTrackingScaling"
+    metric = policy["TargetTrackingScalingPolicyConfiguration"]["PredefinedMetricSpecification"]
+    assert metric == {"PredefinedMetricType": "SageMakerVariantInvocationsPerInstance"}
+    assert world.read(f"runs/{result['run_id']}/scaling.json")["max_instances"] == 5
+
+
+def test_a_serverless_endpoint_scales_by_itself(world: World) -> None:
+    """Nothing is registered, and nothing written."""
+    result = run(world, {})
+    assert world.autoscaling.targets == {}
+    assert f"runs/{result['run_id']}/scaling.json" not in world.s3.versions
+
+
+def test_one_number_of_machines_needs_no_scaling(world: World) -> None:
+    """As few as there are many."""
+    run(world, {"endpoint": {"kind": "instance", "min_instances": 2, "max_instances": 2}})
+    assert world.autoscaling.targets == {}
+
+
+def test_an_endpoint_that_scales_gets_other_machines(world: World) -> None:
+    """SageMaker refuses that while it scales, so scaling ends before and begins again after."""
+    run(world, MACHINES)
+    bigger = {**MACHINES, "instance_types": {"endpoint": ["ml.m5.xlarge"]}}
+    bigger["endpoint"] = MACHINES["endpoint"] | {"max_instances": 9}
+    assert run(world, bigger, seed=1)["status"] == "deployed"
+    assert world.autoscaling.targets == {TARGET: (2, 9)}
+
+
+def test_machines_become_serverless_by_a_new_endpoint(world: World) -> None:
+    """SageMaker cannot move one, so it is deleted and created; the run's folder says why."""
+    first = run(world, MACHINES)
+    second = run(world, {}, seed=1)
+    assert (first["status"], second["status"]) == ("deployed", "deployed")
+    assert world.autoscaling.targets == {}
+    assert "ServerlessConfig" in world.sagemaker.kept["EndpointConfig"][second["run_id"]]["ProductionVariants"][0]
+    assert world.sagemaker.count("DeleteEndpoint") == 1
+    assert "created anew" in world.read(f"runs/{second['run_id']}/replacement.json")["reason"]
+
+
+def test_serverless_becomes_machines_without_a_pause(world: World) -> None:
+    """That way SageMaker moves it, and the old model answers until the new one does."""
+    run(world, {})
+    assert run(world, MACHINES, seed=1)["status"] == "deployed"
+    assert world.sagemaker.count("DeleteEndpoint") == 0
+    assert world.autoscaling.targets == {TARGET: (2, 5)}
+
+
+def test_a_deployment_that_goes_back_scales_as_before(world: World) -> None:
+    """The old model serves on, with its own numbers."""
+    run(world, MACHINES)
+    world.upload("dogs.json", json.dumps({"endpoint": {"kind": "instance", "max_instances": 9}}).encode())
+    world.upload("dogs.zip", build_colour_zip(seed=1, counts={"red": 3, "green": 3}))
+    run_id = look_at_dataset("dogs", world.services())
+    for _ in range(2):
+        world.end_everything()
+        sweep(world.services())
+    assert world.autoscaling.targets == {}
+    world.end_deployment(ENDPOINT, "InService", "the container did not answer")
+    sweep(world.services())
+    assert "went back" in world.read(f"runs/{run_id}/result.json")["reason"]
+    assert world.autoscaling.targets == {TARGET: (2, 5)}
+
+
+def test_a_model_that_cannot_scale_answers_all_the_same(world: World) -> None:
+    """What is amiss stands in the run's folder; the model is deployed, with the machines that it has."""
+    world.autoscaling.refuses = True
+    result = run(world, MACHINES)
+    assert result["status"] == "deployed"
+    assert "cannot be scaled" in world.read(f"runs/{result['run_id']}/scaling.json")["problem"]
+
+
+@pytest.mark.parametrize("recipe", [MACHINES, {}])
+def test_taking_a_model_down_leaves_nothing_that_costs(world: World, recipe: dict[str, Any]) -> None:
+    """Endpoint, what scales it, configs and models, of all its runs."""
+    run(world, recipe)
+    run(world, recipe, seed=1)
+    deleted = delete_model("dogs", world.services())["deleted"]
+    assert len(deleted) == 5
+    assert world.autoscaling.targets == {}
+    assert [kept for kind in ("Endpoint", "EndpointConfig", "Model") for kept in world.sagemaker.kept[kind]] == []
