@@ -3,6 +3,7 @@
 import { ask, part, poll } from "./api.js";
 import { bytes, callout, findings, h, live, moment, pill, say } from "./dom.js";
 import { dropZone } from "./models.js";
+import { confirmBox } from "./run.js";
 
 const APPEARS_WITHIN = 90_000; // milliseconds; an upload's event starts its run long before
 const shelf = h("ul", { class: "uploads", "aria-label": "Uploads" }); // stays while other views are looked at
@@ -124,8 +125,21 @@ function drawKnown(runs) {
   return [
     h("h2", {}, "Datasets so far"),
     h("ul", { class: "runs", "aria-label": "Datasets, each with its newest run" }, [...latest.values()].map((run) =>
-      h("li", {}, h("a", { href: `#/runs/${part(run.run_id)}`, "data-key": run.dataset }, run.dataset), pill(run.status), h("span", { class: "when" }, moment(run.created_at))))),
+      h("li", {}, h("a", { href: `#/runs/${part(run.run_id)}`, "data-key": run.dataset }, run.dataset), pill(run.status), h("span", { class: "when" }, moment(run.created_at)),
+        h("button", { type: "button", class: "quiet", "aria-label": `Delete the dataset ${run.dataset}`, onclick: () => remove(run.dataset) }, "Delete")))),
   ];
+}
+
+/** Delete a dataset with all that was made from it. What has to end first is told; then it is to be asked for again. */
+async function remove(name) {
+  if (!(await confirmBox(`Delete the dataset ${name}?`, "With it go every version, its recipe, its runs and their reports, and its model. Runs on their way are stopped.", "Delete it all"))) return;
+  try {
+    const { left } = await ask(`datasets/${part(name)}`, { method: "DELETE" });
+    say(left.length ? `${name} is not gone yet: ${left.join(" ")} Delete it again in some minutes.` : `The dataset ${name} is deleted.`);
+    shelf.prepend(h("li", { class: "card" }, callout(left.length ? "info" : "good", left.length ? `${name}: delete it again in some minutes` : `${name} is deleted`, left.map((each) => h("p", {}, each)))));
+  } catch (error) {
+    shelf.prepend(h("li", { class: "card" }, callout("bad", `${name} is not deleted`, h("p", {}, error.message))));
+  }
 }
 
 export async function showDatasets(main, { signal }) {

@@ -211,6 +211,23 @@ def test_models_are_shown_and_deleted_after_a_question(world: World, tab: Tab) -
     assert world.sagemaker.kept["Endpoint"] == {}
 
 
+def test_a_dataset_is_deleted_after_a_question(world: World, tab: Tab) -> None:
+    """With its runs and its model; Cancel keeps everything."""
+    tell_of_a_model(world)
+    tab.go("datasets")
+    button = tab.page.get_by_role("button", name="Delete the dataset digits")
+    button.click()
+    assert tab.find_barriers() == []
+    tab.page.get_by_role("button", name="Cancel").click()
+    assert world.sagemaker.kept["Endpoint"]
+    button.click()
+    tab.page.get_by_role("button", name="Delete it all").click()
+    tab.page.get_by_text("digits is deleted", exact=True).wait_for()
+    assert world.sagemaker.kept["Endpoint"] == {}
+    assert world.list_keys("runs/") == []
+    assert tab.find_barriers() == []
+
+
 def test_a_picture_that_cannot_be_read_is_answered_in_words(world: World, tab: Tab) -> None:
     """A file of another kind gets the route's own refusal, where the answer would be."""
     tell_of_a_model(world)
