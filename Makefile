@@ -7,6 +7,7 @@ STAGE ?= dev
 APP ?= whippet
 export CHROMIUM ?= /usr/bin/chromium
 export JAVA ?= /usr/bin/java
+export PYTHONDONTWRITEBYTECODE := # every process that compiled torch or boto3 anew would lose seconds
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo up package test test-contracts check format lint types lock openapi bench clean prices
@@ -22,7 +23,7 @@ $(INSTALLED): requirements-dev.txt
 	@echo "Setting up $(VENV) (once; about 8 GB, PyTorch and its libraries being most of it) ..."
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check "$$(grep '^uv==' requirements-dev.txt)"
-	@$(BIN)/uv pip sync --quiet --python $(BIN)/python requirements-dev.txt
+	@$(BIN)/uv pip sync --quiet --compile-bytecode --python $(BIN)/python requirements-dev.txt
 	@touch $@
 
 demo: $(INSTALLED) ## run the whole pipeline on scanned digits, or on DATASET=path/to/zip

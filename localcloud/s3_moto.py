@@ -1,7 +1,7 @@
 """moto's S3 classes with bodies in files. moto holds every body in memory, puts multipart uploads together in memory
 twice over, copies bodies to list versions, and never lets go of a key it once made; these do none of that.
 
-`install` puts them in the place of moto's, for the whole process.
+`install` puts them in the place of moto's, for the whole process, and `uninstall` puts moto's back.
 """
 
 from __future__ import annotations
@@ -137,12 +137,27 @@ def get_permission(bucket: Any, action: str, resource: str) -> Any:
     return IAMPolicy(json.dumps(document)).is_action_permitted(action, resource)
 
 
+OURS: tuple[tuple[Any, str, Any], ...] = (
+    (models, "FakeKey", StoredKey),
+    (models, "FakeMultipart", StoredMultipart),
+    (models, "_VersionedKeyStore", WatchedKeys),
+    (models.FakeBucket, "get_permission", get_permission),
+    (notifications, "_send_event_bridge_message", lambda *_arguments, **_named: None),
+    (moto.settings, "S3_IGNORE_SUBDOMAIN_BUCKETNAME", True),
+)
+THEIRS = [(place, name, getattr(place, name)) for place, name, _ in OURS]
+
+
 def install(bodies: Bodies) -> None:
     """Put our classes in the place of moto's. The names are looked up in moto's module at each use."""
     StoredKey.bodies = bodies
-    models.FakeKey = StoredKey
-    models.FakeMultipart = StoredMultipart
-    models.FakeBucket.get_permission = get_permission
-    models._VersionedKeyStore = WatchedKeys
-    notifications._send_event_bridge_message = lambda *_arguments, **_named: None
-    moto.settings.S3_IGNORE_SUBDOMAIN_BUCKETNAME = True
+    for place, name, ours in OURS:
+        setattr(place, name, ours)
+
+
+def uninstall(bodies: Bodies) -> None:
+    """Put moto's own classes back, unless others have installed theirs since: moto serves other users in a process."""
+    if getattr(StoredKey, "bodies", None) is bodies:
+        del StoredKey.bodies
+        for place, name, theirs in THEIRS:
+            setattr(place, name, theirs)

@@ -25,7 +25,7 @@ from moto.iam.access_control import PermissionResult
 
 from localcloud.s3_events import Change, describe_change, reason_of
 from localcloud.s3_files import Bodies, Record, Versions
-from localcloud.s3_moto import StoredKey, install, models, touched
+from localcloud.s3_moto import StoredKey, install, models, touched, uninstall
 from localcloud.wsgi import Environ, Headers, WsgiApp, call, make_environ
 
 ACCOUNT = "123456789012"
@@ -56,7 +56,9 @@ class S3Keeper:
         self._load()
 
     def close(self) -> None:
+        """Close the tables. moto is as it was, for whoever uses it next in this process."""
         self._versions.close()
+        uninstall(self._bodies)
 
     def __call__(self, environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
         bucket, key = split_path(environ)

@@ -44,6 +44,6 @@ def _build(environment: Path, pins: Path) -> None:
     shutil.rmtree(environment, ignore_errors=True)
     subprocess.run([program, "venv", "--quiet", "--python", sys.executable, str(environment)], check=True)
     python = str(environment / "bin" / "python")
-    subprocess.run([program, "pip", "sync", "--quiet", "--python", python, str(pins)], check=True)
+    subprocess.run([program, "pip", "sync", "--quiet", "--compile-bytecode", "--python", python, str(pins)], check=True)
     packages = next((environment / "lib").glob("python*/site-packages"))
     (packages / "main-environment.pth").write_text(sysconfig.get_path("purelib") + "\n")

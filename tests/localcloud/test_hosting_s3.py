@@ -8,11 +8,16 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import boto3
 import httpx
 import pytest
 from botocore.exceptions import ClientError
+from moto import mock_aws
+from moto.s3 import models
 
 from localcloud.s3_events import next_sequencer
+from localcloud.s3_state import S3Keeper
+from localcloud.server import make_moto
 from tests.localcloud.hosting import Event, aws, client
 
 BUCKET = "bucket"
@@ -202,6 +207,26 @@ def test_a_missing_key_is_403_without_list_bucket(s3: Any) -> None:
         s3.get_object(Bucket=BUCKET, Key="missing")
     with pytest.raises(ClientError, match="403"):
         s3.head_object(Bucket=BUCKET, Key="missing")
+
+
+def test_moto_is_as_it_was_when_the_keeper_is_closed(tmp_path: Path) -> None:
+    """Whoever uses moto in the same process afterwards meets moto's own S3; a keeper opened since is not disturbed."""
+    theirs = list_classes()
+    first = S3Keeper(make_moto(), tmp_path / "first", lambda *event: None)
+    second = S3Keeper(make_moto(), tmp_path / "second", lambda *event: None)
+    first.close()
+    assert not theirs & list_classes()
+    second.close()
+    assert list_classes() == theirs
+    with mock_aws():
+        s3 = boto3.client("s3", "us-east-1", aws_access_key_id="none", aws_secret_access_key="none")
+        make_bucket(s3)
+        s3.put_object(Bucket=BUCKET, Key="a", Body=b"1")
+        assert s3.get_object(Bucket=BUCKET, Key="a")["Body"].read() == b"1"
+
+
+def list_classes() -> set[type]:
+    return {models.FakeKey, models.FakeMultipart, models._VersionedKeyStore}
 
 
 def upload_in_parts(s3: Any, key: str, bodies: list[bytes]) -> None:
