@@ -165,11 +165,13 @@ def build_arguments(job: Record) -> list[str]:
 
 
 def build_environment(job: Record, directory: JobDirectory, cores: int, inherited: Mapping[str, str]) -> dict[str, str]:
-    """The program's whole environment: the platform's variables, the toolkit's SM_*, the request's Environment."""
+    """The program's whole environment: the platform's variables, the toolkit's SM_*, the request's Environment. A
+    request's own entry point runs without the toolkit."""
+    has_toolkit = not job["AlgorithmSpecification"].get("ContainerEntrypoint")
     return {
         **inherited,
         **_platform_variables(job, directory, cores),
-        **_toolkit_variables(job, directory, cores),
+        **(_toolkit_variables(job, directory, cores) if has_toolkit else {}),
         **job.get("Environment", {}),
     }
 

@@ -15,21 +15,16 @@ from typing import Any
 from localcloud.access import Access
 from localcloud.checkpoints import CheckpointMirror
 from localcloud.clock import Clock
+from localcloud.entry_points import JobFailed, fetch_code, plan_launch, tell_start
 from localcloud.faults import Faults, ReadFaults
-from localcloud.forkserver import Command, ForkServer, Launch, Process, Script
-from localcloud.job_directory import (
-    DEFAULT_CHECKPOINTS,
-    JobDirectory,
-    build_arguments,
-    build_environment,
-    decode_hyperparameters,
-)
+from localcloud.forkserver import ForkServer, Process
+from localcloud.job_directory import DEFAULT_CHECKPOINTS, JobDirectory
 from localcloud.logs import LogStream
 from localcloud.metrics import compile_metrics, find_metrics
 from localcloud.sagemaker.cloud import JobReport, Outcome
 from localcloud.spot import NO_CAPACITY, Market
 from localcloud.store import Record
-from localcloud.transfers import TransferError, download_archive, download_prefix, upload_archive
+from localcloud.transfers import TransferError, download_prefix, upload_archive
 
 log = logging.getLogger(__name__)
 LOG_GROUP = "/aws/sagemaker/TrainingJobs"
@@ -60,10 +55,6 @@ class Tools:
             return self
         environment = {**self.environment, **access.variables}
         return replace(self, s3=access.s3, logs=access.logs, environment=environment)
-
-
-class JobFailed(Exception):
-    """The job ends Failed, and this is its FailureReason."""
 
 
 class JobRun:
@@ -166,7 +157,7 @@ class JobRun:
             uri = channel["DataSource"]["S3DataSource"]["S3Uri"]
             if not download_prefix(self._tools.s3, uri, directory.data / channel["ChannelName"]):
                 raise TransferError(f'Data download failed: No S3 objects found under S3 URL "{uri}"')
-        download_archive(self._tools.s3, decode_hyperparameters(job)["sagemaker_submit_directory"], directory.code)
+        fetch_code(self._tools.s3, job, directory)
         if self._mirror is not None:
             self._mirror.fill()
 
@@ -181,20 +172,8 @@ class JobRun:
         raise JobFailed("InternalServerError: the process that jobs are forked from ended; please try again")
 
     def _launch(self) -> Process:
-        program = str(decode_hyperparameters(self._job)["sagemaker_program"])
-        if not (self._directory.code / program).is_file():
-            raise JobFailed(
-                f"AlgorithmError: {program!r} (sagemaker_program) is not in the code's archive, exit code: 1"
-            )
-        entry, first = (Script(program), []) if program.endswith(".py") else (Command("/bin/sh"), [program])
-        launch = Launch(
-            entry,
-            cwd=self._directory.code,
-            log=self._directory.log,
-            env=build_environment(self._job, self._directory, self._cores, self._tools.environment),
-            argv=[*first, *build_arguments(self._job)],
-        )
-        self._write_line(f"local cloud: {program} runs on {self._cores} core(s), SM_NUM_CPUS={self._cores}")
+        launch = plan_launch(self._job, self._directory, self._cores, self._tools.environment)
+        self._write_line(tell_start(self._job, self._cores))
         process = self._tools.processes.launch(launch)
         self._report.enter_stage("Training")
         return process

@@ -6,6 +6,7 @@ same three that AWS's own host names stand for.
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +22,7 @@ from localcloud.guard import Guard, Passed
 from localcloud.s3_state import S3Keeper
 from localcloud.wsgi import Environ, WsgiApp, WsgiBridge
 
+log = logging.getLogger(__name__)
 THREADS = 48
 MESSENGERS = {"events", "sqs", "sns"}
 CREDENTIAL = re.compile(r"Credential=[^/,\s]+/\d{8}/[^/]*/(?P<service>[^/]+)/aws4_request")
@@ -65,10 +67,20 @@ class Router:
 
     def __call__(self, environ: Environ, start_response: Any) -> Iterable[bytes]:
         service = environ["localcloud.service"]
-        answer = self._fronts.get(service, self._moto)(environ, start_response)
+        try:
+            answer = self._fronts.get(service, self._moto)(environ, start_response)
+        except NotImplementedError as error:
+            return _refuse_unknown(service, error, start_response)
         if service in MESSENGERS:
             self._sent()
         return answer
+
+
+def _refuse_unknown(service: str, error: NotImplementedError, start_response: Any) -> Iterable[bytes]:
+    """What moto has not: an error that no client tries again, and that says so whether it reads JSON or XML."""
+    log.warning("the local cloud does not support this of %s: %s", service, error)
+    start_response("501 Not Implemented", [("Content-Type", "text/plain"), ("Content-Length", "0")])
+    return []
 
 
 class Origin:

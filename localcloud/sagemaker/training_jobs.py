@@ -81,7 +81,7 @@ def listen(listener: Listener) -> Listener:
 
 @operation
 def create_training_job(cloud: Cloud, request: Request) -> Response:
-    """Begin a training job in script mode. Raises ResourceInUse for a name that is taken."""
+    """Begin a training job. Raises ResourceInUse for a name that is taken."""
     unsupported.refuse_unsupported(request, unsupported.TRAINING_JOB)
     check_resources(request)
     check_definition(request, request.get("HyperParameters", {}))

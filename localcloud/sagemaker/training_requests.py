@@ -39,10 +39,22 @@ def check_definition(definition: Record, hyperparameters: dict[str, str]) -> Non
         compile_metrics(definition["AlgorithmSpecification"].get("MetricDefinitions", []))
     except ValueError as error:
         raise ValidationException(f"Invalid metric definition: {error}") from error
+    _check_program(definition["AlgorithmSpecification"], hyperparameters)
+
+
+def _check_program(algorithm: Record, hyperparameters: dict[str, str]) -> None:
+    """That it can be run without the image: in script mode, or by an entry point of the request's own."""
+    if algorithm.get("ContainerEntrypoint"):
+        return
+    if algorithm.get("ContainerArguments"):
+        raise Unsupported(
+            "The local cloud runs no image: ContainerArguments need a ContainerEntrypoint in AlgorithmSpecification"
+        )
     for name in ("sagemaker_program", "sagemaker_submit_directory"):
         if name not in hyperparameters:
             raise Unsupported(
-                f"The local cloud runs no image, only programs in script mode: the hyperparameters need {name!r}"
+                "The local cloud runs no image, only programs in script mode or by a ContainerEntrypoint: the "
+                f"hyperparameters need {name!r}"
             )
 
 

@@ -46,8 +46,6 @@ _RESOURCES: Rules = {
 TRAINING_JOB: Rules = {
     **_CHANNELS,
     **_RESOURCES,
-    "AlgorithmSpecification.ContainerEntrypoint": (),
-    "AlgorithmSpecification.ContainerArguments": (),
     "AlgorithmSpecification.TrainingImageConfig": ({"TrainingRepositoryAccessMode": "Platform"},),
     "TensorBoardOutputConfig": (),
     "ExperimentConfig": ({},),

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from botocore.exceptions import ClientError
 
 from localcloud.server import find_service
 from tests.localcloud.hosting import aws, client
@@ -48,3 +49,12 @@ def test_motos_own_api_is_closed(tmp_path: Path) -> None:
     """Its reset would empty memory and leave the disk as it is."""
     with aws(tmp_path, []) as url:
         assert httpx.post(f"{url}/moto-api/reset").status_code == 404
+
+
+def test_what_moto_has_not_is_an_error_that_says_so(tmp_path: Path) -> None:
+    """501, which no client tries again, and not a failure of the server."""
+    with aws(tmp_path, []) as url, pytest.raises(ClientError, match="Not Implemented") as refused:
+        client("iam", url).simulate_principal_policy(
+            PolicySourceArn="arn:aws:iam::123456789012:role/some-role", ActionNames=["s3:PutObject"]
+        )
+    assert refused.value.response["ResponseMetadata"]["RetryAttempts"] == 0
