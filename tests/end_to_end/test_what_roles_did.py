@@ -17,7 +17,7 @@ from tests.permissions.stack import EXECUTION
 from tests.support.local_cloud import LocalCloud
 
 REGION = "us-east-1"
-NOTICES = {"events", "sns"}
+BY_WHOEVER_LOOKS_FIRST = {"events", "sns", "application-autoscaling"}
 OWNERS = {"whippet-local-api": "app", "whippet-local-jobs": EXECUTION}
 
 
@@ -64,7 +64,7 @@ def test_no_policy_allows_a_service_that_its_role_has_no_use_for(cloud: LocalClo
     """Each service in a role's policy was called by that role here, or stands in the table of what is no call.
 
     Left to tests/permissions, which proves each action of each function: the sweep, which does only what no event did,
-    and the notices, which are sent by whichever function looks first.
+    and notices and scaling, which fall to whichever function looks first.
     """
     for role, documents in read_policies(cloud).items():
         if name_owner(role) == "sweep":
@@ -73,7 +73,7 @@ def test_no_policy_allows_a_service_that_its_role_has_no_use_for(cloud: LocalClo
         used = {need.service for call in recorded if call.role == role for need in call.needs}
         explained = {need.service for need in explain(cloud, role, owner)}
         allowed = {action.partition(":")[0] for action in list_actions(documents.values())}
-        assert allowed - used - explained - NOTICES == set(), role
+        assert allowed - used - explained - BY_WHOEVER_LOOKS_FIRST == set(), role
 
 
 def test_jobs_and_endpoints_use_all_that_their_role_may(cloud: LocalCloud, recorded: list[Recorded]) -> None:
