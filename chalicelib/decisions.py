@@ -50,6 +50,7 @@ STAGE_NOTICES = {"tuning": "Tuning Started", "training": "Training Started", "de
 FINAL_NOTICES = {
     "rejected": "Dataset Rejected",
     "deployed": "Model Deployed",
+    "declined": "Model Declined",
     "failed": "Run Failed",
     "stopped": "Run Stopped",
     "superseded": "Run Superseded",
@@ -244,6 +245,7 @@ def select_model(
     else:
         ships, why = "training", f"The training reached {value:.4f}, within one standard error or better."
     job = (training or run.training_job) if ships == "training" else best["name"]
+    shipped = of_training if ships == "training" else of_trial
     return {
         "format": 1,
         "ships": ships,
@@ -251,11 +253,27 @@ def select_model(
         "model_data": f"{run.uri}output/{job}/output/model.tar.gz",
         "objective": {"training": value, "trial": trial_value, "standard_error": error},
         "reason": why,
+        "declined": explain_decline(run, shipped),
     }
+
+
+def explain_decline(run: Run, evaluation: dict[str, Any] | None) -> str | None:
+    """Why the recipe's gate lets a model of this evaluation not through; None where it does."""
+    least = (run.recipe or {}).get("gate", {}).get("min_accuracy", 0.0)
+    if not least:
+        return None
+    reached = (evaluation or {}).get("valid", {}).get("accuracy")
+    if reached is not None and reached >= least:
+        return None
+    told = "is unknown, as its job left no evaluation" if reached is None else f"is {reached:.4f}"
+    return f"The model's accuracy on the validation split {told}, and the recipe's gate.min_accuracy is {least:g}."
 
 
 def _decide_deployment(seen: Observation) -> Step:
     endpoint = seen.endpoint
+    declined = (seen.decision or {}).get("declined")
+    if declined and not seen.requested:
+        return _finish(seen, "declined", declined)
     if seen.rival:
         return _finish(seen, "superseded", f"The newer run {seen.rival} is on the endpoint.")
     if endpoint is None:

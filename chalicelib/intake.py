@@ -15,7 +15,7 @@ from chalicelib.recipes import parse_recipe, resolve_recipe
 from chalicelib.runs import DATASETS, Run, make_endpoint_name, make_run_id, parse_dataset_key
 from chalicelib.services import Services
 
-TRIED_AGAIN_BY_RECIPE = ("failed", "rejected")
+TRIED_AGAIN_BY_RECIPE = ("failed", "rejected", "declined")
 SWEEP_LOOKS_BACK = timedelta(days=7)  # an upload whose event was lost is found by the next sweep, minutes later
 STALE_MARKER = timedelta(hours=1)
 

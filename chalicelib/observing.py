@@ -35,6 +35,7 @@ def observe(run: Run, services: Services) -> Observation:
         seen["training"] = see_training(run, services)
         seen["trial_evaluation"] = read_evaluation(run, seen["tuned"]["best"]["name"], services)
     if not seen["result"] and "decision.json" in files:
+        seen["decision"] = read("decision.json")
         seen["endpoint"] = endpoint = see_endpoint(run.endpoint, services)
         seen["rival"] = _find_rival(run, endpoint, services)
     return Observation(run=run, now=services.clock.now(), files=files, **seen)

@@ -98,6 +98,7 @@ class Observation:
     tuned: dict[str, Any] | None = None
     training: Training | None = None
     trial_evaluation: dict[str, Any] | None = None
+    decision: dict[str, Any] | None = None
     endpoint: Endpoint | None = None
     rival: str | None = None
     room: Room | None = None

@@ -134,6 +134,7 @@ def _tell_next(story: Story) -> list[str]:
         "failed": "mend what the reason names, then POST /runs/RUN_ID/retry",
         "stopped": "POST /runs/RUN_ID/retry begins it anew",
         "superseded": "see the newer run",
+        "declined": "add images, or upload the recipe with a lower gate.min_accuracy, which trains anew",
     }
     return [f"What to do next: {advices[status]}."] if status in advices else []
 

@@ -11,11 +11,12 @@ const MEASURES = [
   ["valid", "loss", "Loss on the validation split"],
   ["train", "loss", "Loss on the training split"],
 ];
-const KIND = { deployed: "good", failed: "bad", rejected: "bad", stopped: "warn", superseded: "info" };
+const KIND = { deployed: "good", failed: "bad", rejected: "bad", stopped: "warn", superseded: "info", declined: "warn" };
 const ENDING = {
   failed: "This run failed",
   rejected: "This dataset was rejected",
   stopped: "This run was stopped",
+  declined: "This model was not good enough to deploy",
   superseded: "A newer upload took this run's place",
 };
 
@@ -106,7 +107,7 @@ export class RunHead {
     this.body.show({ ...steady, curve });
     this.links.show(run);
     this.stopping.hidden = this.hasEnded;
-    this.retrying.hidden = !["failed", "rejected", "stopped"].includes(run.status);
+    this.retrying.hidden = !["failed", "rejected", "stopped", "declined"].includes(run.status);
   }
 
   async look(id, signal) {

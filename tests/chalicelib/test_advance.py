@@ -197,6 +197,21 @@ def test_a_failed_training_fails_the_run(world: World) -> None:
     assert "out of memory" in read_result(world, run_id)[1]
 
 
+def test_a_model_that_is_not_good_enough_is_not_deployed(world: World) -> None:
+    """It is kept, and said why; nothing that serves is made. A recipe that asks for less begins the next attempt."""
+    first = start(world, recipe={"gate": {"min_accuracy": 0.97}})
+    assert go_to_the_end(world, first) == "declined"
+    result = world.read(f"runs/{first}/result.json")
+    assert "0.9500" in result["reason"]
+    assert "gate.min_accuracy is 0.97" in result["reason"]
+    assert result["model_data"].endswith("/model.tar.gz")
+    assert world.sagemaker.kept.get("Model", {}) == {}
+    assert world.events.sent[-1][0] == "Model Declined"
+    world.upload("dogs.json", b'{"gate": {"min_accuracy": 0.9}}')
+    second = look_at_dataset("dogs", world.services()) or ""
+    assert go_to_the_end(world, second) == "deployed"
+
+
 def test_a_newer_run_moves_the_endpoint(world: World) -> None:
     """The second version updates the endpoint of the first, which stays deployed in its own result."""
     first = start(world)

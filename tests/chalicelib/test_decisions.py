@@ -98,6 +98,7 @@ STEPS: list[tuple[str, Observation, type | tuple[type, str]]] = [
     ("the training failed", see(TUNING_DONE, **TUNED, training=Training("Failed", "x")), (Finish, "failed")),
     ("the training is a stranger's", see(TUNING_DONE, **TUNED, training=Training(FOREIGN)), (Finish, "failed")),
     ("there is no endpoint", see(*DECIDED), Deploy),
+    ("the model is not good enough", see(*DECIDED, decision={"declined": "x"}), (Finish, "declined")),
     ("the endpoint serves another run", see(*DECIDED, endpoint=Endpoint("InService", OLD)), Deploy),
     ("a newer run is on it", see(*DECIDED, endpoint=Endpoint("InService", "n"), rival="n"), (Finish, "superseded")),
     ("another run is on its way", see(*DECIDED, endpoint=Endpoint("Updating", OLD, "older")), Wait),
@@ -205,6 +206,18 @@ def test_which_model_ships(trial: dict[str, Any] | None, training: dict[str, Any
     assert decision["training_job_name"] == (RUN.training_job if ships == "training" else "t-001")
     assert decision["objective"]["trial"] == (trial["objective"]["value"] if trial else 0.9)
     assert decision["reason"]
+
+
+@pytest.mark.parametrize(
+    ("least", "accuracy", "told"), [(0.0, None, None), (0.8, 0.8, None), (0.8, 0.79, "0.7900"), (0.8, None, "unknown")]
+)
+def test_the_gate_declines_what_is_not_good_enough(least: float, accuracy: float | None, told: str | None) -> None:
+    """By the accuracy of the model that would ship; one that nobody measured is not let through either."""
+    run = replace(RUN, recipe={"gate": {"min_accuracy": least}})
+    measured = {**evaluate(0.95), "valid": {} if accuracy is None else {"accuracy": accuracy}}
+    declined = select_model(run, TUNED["tuned"]["best"], evaluate(0.90), measured)["declined"]
+    assert (told is None) == (declined is None)
+    assert declined is None or (told or "") in declined
 
 
 def test_many_problems_are_counted() -> None:

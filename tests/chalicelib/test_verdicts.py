@@ -44,7 +44,7 @@ def test_a_trials_model_is_named_as_such_and_why() -> None:
     assert text.count("The training reached 0.1. What is shown below is the training's model.") == 1
 
 
-@pytest.mark.parametrize("status", ["rejected", "failed", "stopped", "superseded"])
+@pytest.mark.parametrize("status", ["rejected", "declined", "failed", "stopped", "superseded"])
 def test_a_run_without_a_model_says_why_and_what_to_do(status: str) -> None:
     """No quality is claimed where nothing was measured."""
     text = tell_verdict(Story({"dataset": "pets", "status": status, "reason": "The zip is empty."}))

@@ -11,7 +11,7 @@ import pytest
 from tests.support.local_cloud import LocalCloud
 from tests.support.pictures import build_colour_zip
 
-ENDED = ("deployed", "failed", "rejected", "stopped", "superseded")
+ENDED = ("deployed", "declined", "failed", "rejected", "stopped", "superseded")
 SMALL_RECIPE: dict[str, Any] = {
     "image_size": 32,
     "pretrained": "none",
