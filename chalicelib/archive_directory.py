@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from chalicelib.errors import BrokenZip
+from chalicelib.findings import quote_bytes
 
 CENTRAL = struct.Struct("<4s4B4H3L5H2L")
 CENTRAL_MARK = b"PK\x01\x02"
@@ -86,7 +87,7 @@ def _read_name(raw: bytes, flags: int) -> str:
     try:
         return raw.decode("utf-8" if flags & UTF8 else "cp437")
     except UnicodeDecodeError as error:
-        raise BrokenZip(f"the name {raw[:40]!r} is not the UTF-8 that it states") from error
+        raise BrokenZip(f"the name {quote_bytes(raw[:40])} is not the UTF-8 that it states") from error
 
 
 def _split_extra(extra: bytes) -> dict[int, bytes]:

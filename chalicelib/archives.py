@@ -14,7 +14,7 @@ from typing import BinaryIO, Protocol, runtime_checkable
 
 from chalicelib.archive_directory import Entry, read_entries
 from chalicelib.errors import BrokenZip
-from chalicelib.findings import Finding
+from chalicelib.findings import Finding, quote_bytes
 
 END = b"PK\x05\x06"
 END_SIZE = 22
@@ -157,8 +157,8 @@ def _explain_no_end(archive: BinaryIO, size: int) -> Finding:
     kinds = [name for magic, name in OTHER_FORMATS.items() if head.lstrip().startswith(magic) or head.startswith(magic)]
     if head[257:262] == b"ustar":
         kinds = ["a tar archive"]
-    kind = kinds[0] if kinds else f"nothing that is known here ({head[:8]!r}…)"
-    return Finding("not_a_zip", f"The file is no zip, it looks like {kind}. Pack the folder as .zip and upload that.")
+    what = f"it looks like {kinds[0]}" if kinds else f"and begins with {quote_bytes(head[:8])}"
+    return Finding("not_a_zip", f"The file is no zip, {what}. Pack the folder as .zip and upload that.")
 
 
 def _find_tricks(ends: list[End]) -> Iterator[Finding]:

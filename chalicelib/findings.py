@@ -56,5 +56,13 @@ def quote_plain(name: str) -> str:
     return repr(shorten(name))[1:-1]
 
 
+def quote_bytes(raw: bytes) -> str:
+    """Bytes for a message: text as text, anything else in hexadecimal."""
+    text = raw.decode("utf-8", errors="replace")
+    if text.isprintable() and "\N{REPLACEMENT CHARACTER}" not in text:
+        return quote(text)
+    return f"the bytes {raw.hex(' ')}"
+
+
 def shorten(name: str) -> str:
     return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME // 2]}…{name[-LONGEST_NAME // 2 + 1 :]}"

@@ -160,7 +160,9 @@ function drawReason(run) {
   if (run.status === "waiting") return callout("info", "This run waits its turn", h("p", {}, run.reason));
   if (!isOver(run) || run.status === "deployed") return null;
   const problems = run.dataset_report?.problems ?? [];
-  return callout(KIND[run.status], ENDING[run.status], run.reason && h("p", {}, run.reason), problems.length > 0 && findings(problems));
+  const told = run.status === "rejected" && problems.length > 0; // the reason is their sentences
+  const title = run.status === "rejected" && !told ? "This run was rejected" : ENDING[run.status];
+  return callout(KIND[run.status], title, told ? findings(problems) : run.reason && h("p", {}, run.reason));
 }
 
 function drawWarnings(run) {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,7 @@ def test_hostile_zip_is_refused(name: str, tmp_path: Path) -> None:
     for words in case.says:
         assert words in message
     assert message.isprintable()
+    assert not re.search(r"\bb['\"]", message), "bytes are told in words, not as Python writes them"
     assert len(message) < 700
     json.dumps(report.as_dict()).encode()
 

@@ -163,8 +163,8 @@ MANY = [f"class {index:03d}" for index in range(30)]
 ZIPS: dict[str, HostileZip] = {
     # no archive at all
     "empty file": HostileZip(lambda: b"", "empty_file", ("0 bytes",)),
-    "text": HostileZip(lambda: b"hello " * 100, "not_a_zip"),
-    "noise": HostileZip(lambda: random.Random(1).randbytes(4_000), "not_a_zip"),
+    "text": HostileZip(lambda: b"hello " * 100, "not_a_zip", ("begins with 'hello he'.",)),
+    "noise": HostileZip(lambda: random.Random(1).randbytes(4_000), "not_a_zip", ("begins with the bytes f5 b1 65",)),
     "gzip": HostileZip(lambda: b"\x1f\x8b\x08" + bytes(200), "not_a_zip", ("gzip",)),
     "tar": HostileZip(lambda: b"train/".ljust(257, b"\0") + b"ustar" + bytes(300), "not_a_zip", ("tar",)),
     "7z": HostileZip(lambda: b"7z\xbc\xaf\x27\x1c" + bytes(60), "not_a_zip", ("7z",)),

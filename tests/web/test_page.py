@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from chalicelib.intake import sweep
@@ -171,8 +173,20 @@ def test_a_rejected_dataset_tells_every_problem(world: World, tab: Tab) -> None:
     tab.go("runs")
     tab.page.get_by_role("link", name="broken").click()
     tab.page.get_by_text("This dataset was rejected").wait_for()
-    assert "zip" in tab.page.locator(".callout.bad").inner_text()
+    told = tab.page.locator(".callout.bad").inner_text()
+    assert told.count("The file is no zip") == 1
     tab.keep("run-rejected")
+
+
+def test_a_run_rejected_for_its_budget_says_so(world: World, tab: Tab) -> None:
+    """Where nothing is wrong with the dataset, the reason is not in what pre-flight found."""
+    world.upload("flowers.json", json.dumps({"budget_usd": 0.01}).encode())
+    world.upload("flowers.zip", ZIP)
+    advance(world)
+    tab.go("runs")
+    tab.page.get_by_role("link", name="flowers").click()
+    tab.page.get_by_text("This run was rejected").wait_for()
+    assert "its budget is $0.01" in tab.page.locator(".callout.bad").inner_text()
 
 
 def test_a_thousand_runs(world: World, tab: Tab) -> None:
