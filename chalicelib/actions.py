@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
 from chalicelib import errors
 from chalicelib.billing import count_spent, estimate_run, tell_training
 from chalicelib.datasets import DatasetLimits, inspect_dataset
-from chalicelib.decisions import describe_trial, find_reached
+from chalicelib.decisions import describe_trial, find_reached, find_wait_begin
 from chalicelib.deployments import create_own, delete_endpoint, deploy, record_deployment, scale
 from chalicelib.ledgers import join_queue, make_reservation, release
 from chalicelib.observing import read_evaluation, see_trainings, see_trials
+from chalicelib.quotas import ask_for_any, ask_one_by_one
 from chalicelib.recipes import Recipe, resolve_recipe
 from chalicelib.requests import build_training_request, build_tuning_request
 from chalicelib.runs import to_json
@@ -58,8 +60,7 @@ def act(step: Step, seen: Observation, services: Services) -> None:
         case Hold():
             join_queue(run, services)
         case StartTuning():
-            request = build_tuning_request(run, read_recipe(seen), services.settings)
-            create_own(Kind.TUNING_JOB, run.run_id, request, services)
+            start_tuning(seen, services)
         case StopTuning():
             sagemaker.stop(Kind.TUNING_JOB, run.run_id)
         case RecordTuning(document):
@@ -86,17 +87,32 @@ def act(step: Step, seen: Observation, services: Services) -> None:
             write_report(seen, services)
 
 
-def hold(seen: Observation, reason: str, services: Services) -> bool:
+def hold(seen: Observation, step: Hold, services: Services) -> bool:
     """Write down what a run waits for. Returns False where that stands there already.
 
-    It is the one file of a run that is written anew, since the reason may change; a later launch makes it void.
+    It is the one file of a run that is written anew, since the reason may change; a later launch makes it void. `since`
+    stays as long as the run waits for the same kind of thing.
     """
-    document = {"format": 1, "for": seen.next_launch, "reason": reason, "since": services.clock.now()}
-    known = seen.waiting or {}
-    if all(known.get(name) == document[name] for name in ("for", "reason")):
+    since = find_wait_begin(seen, step.kind).isoformat()
+    document = {"format": 1, "for": seen.next_launch, "kind": step.kind, "reason": step.reason, "since": since}
+    if document == seen.waiting:
         return False
     services.bucket.write(f"{seen.run.folder}waiting.json", to_json(document))
     return True
+
+
+def start_tuning(seen: Observation, services: Services) -> None:
+    """Create the tuning job on those of its instance types of which the account may have enough.
+
+    Raises QuotaExceeded where there are none.
+    """
+    run, recipe, settings = seen.run, read_recipe(seen), services.settings
+
+    def ask(types: tuple[str, ...]) -> None:
+        chosen = replace(recipe, instance_types=replace(recipe.instance_types, trial=types))
+        create_own(Kind.TUNING_JOB, run.run_id, build_tuning_request(run, chosen, settings), services)
+
+    ask_for_any(seen.trial_types or recipe.instance_types.trial or settings.trial_instance_types, ask)
 
 
 def start_training(step: StartTraining, seen: Observation, services: Services) -> None:
@@ -104,18 +120,15 @@ def start_training(step: StartTraining, seen: Observation, services: Services) -
 
     Raises QuotaExceeded where there is none.
     """
-    run, types = seen.run, step.types or (None,)
-    for instance_type in types:
+    run, recipe, settings = seen.run, read_recipe(seen), services.settings
+
+    def ask(instance_type: str) -> None:
         request = build_training_request(
-            run, read_recipe(seen), services.settings, step.best, number=step.number, instance_type=instance_type
+            run, recipe, settings, step.best, number=step.number, instance_type=instance_type
         )
-        try:
-            create_own(Kind.TRAINING_JOB, run.run_id, request, services)
-        except errors.QuotaExceeded:
-            if instance_type == types[-1]:
-                raise
-        else:
-            return
+        create_own(Kind.TRAINING_JOB, run.run_id, request, services)
+
+    ask_one_by_one(step.types or recipe.instance_types.training or settings.training_instance_types, ask)
 
 
 def read_recipe(seen: Observation) -> Recipe:

@@ -11,7 +11,7 @@ from dataclasses import replace
 from chalicelib import errors
 from chalicelib.actions import act, finish, hold
 from chalicelib.claims import release_claim, take_claim
-from chalicelib.decisions import decide, find_due_notices, name_notice
+from chalicelib.decisions import decide, decide_wait, find_due_notices, name_notice
 from chalicelib.notifications import send_notice
 from chalicelib.observing import observe
 from chalicelib.runs import Run
@@ -20,7 +20,7 @@ from chalicelib.steps import Close, DeleteEndpoint, Deploy, Finish, Hold, Observ
 
 MAX_STEPS = 40  # twice as many as the longest way has
 LEASE_TRIES = 3
-FOR_EVER = (errors.InvalidRequest, errors.AccessDenied, errors.AlreadyExists)
+FOR_EVER = (errors.InvalidRequest, errors.AccessDenied, errors.AlreadyExists, errors.QuotaTooSmall)
 
 
 def advance(run_id: str, services: Services) -> str:
@@ -58,16 +58,25 @@ def _take(step: Step, seen: Observation, services: Services) -> bool:
     try:
         if isinstance(step, Hold):
             act(step, seen, services)
-            return hold(seen, step.reason, services)
+            return hold(seen, step, services)
         if _needs_lease(step, seen):
             return _act_under_lease(seen.run, services)
         act(step, seen, services)
-    except errors.QuotaExceeded as error:  # other runs of the account have what this one needs: it waits its turn
-        services.log.warning("a quota of the account is used up", extra={"why": error.message})
-        return hold(seen, error.message, services)
     except FOR_EVER as error:  # the same call would fail again, so the run ends here, and says why
         services.log.exception("a step cannot be taken")
         finish(seen, "failed", error.message, services)
+    except errors.QuotaExceeded as error:  # other runs of the account have what this one needs: it waits its turn
+        services.log.warning("a quota of the account is used up", extra={"why": error.message})
+        return _wait_for_quota(seen, error, services)
+    return True
+
+
+def _wait_for_quota(seen: Observation, error: errors.QuotaExceeded, services: Services) -> bool:
+    """Let the run wait, or end where it has waited long enough. Returns whether to look again at once."""
+    step = decide_wait(seen, "quota", error.message)
+    if isinstance(step, Hold):
+        return hold(seen, step, services)
+    act(step, seen, services)
     return True
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from chalicelib import errors
 from chalicelib.errors import ServiceError
+from chalicelib.quotas import read_refusal
 
 ERRORS: Mapping[str, type[ServiceError]] = {
     "AccessDenied": errors.AccessDenied,
@@ -100,6 +101,8 @@ def translate(error: Exception, doing: str) -> ServiceError:
     if code == "ModelError":
         status, body = int(response.get("OriginalStatusCode", 500)), str(response.get("OriginalMessage", ""))
         return errors.ModelError(message, original_status=status, original_body=body)
+    if ERRORS.get(code) is errors.QuotaExceeded:
+        return read_refusal(message)
     if code == "ValidationException":
         for part, kind in VALIDATION_TEXTS:
             if part in text:

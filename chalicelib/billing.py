@@ -25,8 +25,8 @@ def plan_run(run: Run, dataset: Mapping[str, Any], services: Services) -> Plan:
 
 def estimate_run(run: Run, dataset: Mapping[str, Any], services: Services) -> dict[str, Any]:
     """What the run will cost and can cost at most: `cost` of its run.json."""
-    region = services.settings.aws_region
-    return estimate(plan_run(run, dataset, services), find_prices(region), region)
+    region, cap = services.settings.aws_region, services.settings.monthly_cap_usd
+    return estimate(plan_run(run, dataset, services), find_prices(region), region, cap)
 
 
 def tell_training(training: Training) -> dict[str, Any]:

@@ -37,10 +37,11 @@ class Sum:
         return Sum(self.expected + other.expected, self.worst + other.worst)
 
 
-def estimate(plan: Plan, prices: Prices | None, region: str) -> dict[str, Any]:
+def estimate(plan: Plan, prices: Prices | None, region: str, cap: float = 0.0) -> dict[str, Any]:
     """`cost` of run.json: what the run will cost and can cost at most, job by job, and the limits that hold it there.
 
-    `problem` says why the run is refused, `unknown` why nothing is known of its cost.
+    `cap` is the stage's, by the month; 0 is none. `problem` says why the run is refused, `unknown` why nothing is known
+    of its cost: where there is a budget or a cap to be kept, that is a problem too.
     """
     budget = plan.recipe.budget_usd
     missing = explain_missing(prices, region, (*plan.trial_types, *plan.training_types))
@@ -58,7 +59,7 @@ def estimate(plan: Plan, prices: Prices | None, region: str) -> dict[str, Any]:
         "limits": write_limits(plan.limits),
         "endpoint": describe_endpoint(plan, prices),
         "unknown": missing,
-        "problem": f"The budget of ${budget:,.2f} cannot be kept: {missing}" if missing and budget else None,
+        "problem": explain_unpriced(missing, budget, cap) if missing else None,
     }
     if prices is None or missing:
         return told
@@ -75,6 +76,18 @@ def estimate(plan: Plan, prices: Prices | None, region: str) -> dict[str, Any]:
         "limits": write_limits(limits),
         "problem": problem,
     }
+
+
+def explain_unpriced(missing: str, budget: float | None, cap: float) -> str | None:
+    """Why a run of which a price is missing is refused; None where it has no limit in dollars to keep."""
+    if budget is not None:
+        return f"The budget of ${budget:,.2f} cannot be kept. {missing} Or leave budget_usd out of the recipe."
+    if cap:
+        return (
+            f"The stage's cap of ${cap:,.2f} a month cannot be kept. {missing} Or deploy the stage without a cap "
+            "(MonthlyCapUsd=0)."
+        )
+    return None
 
 
 def _describe(dollars: Sum, seconds: Sum | None = None) -> dict[str, float]:

@@ -46,6 +46,10 @@ UNDER_WAY = ("InProgress", "Stopping")
 CHANGING = ("Creating", "Updating", "SystemUpdating", "RollingBack", "Deleting")
 CHECK_LIMIT = timedelta(hours=2)  # a pre-flight that was killed this long will be killed for ever
 NOTICE_LIMIT = timedelta(days=1)  # as long as EventBridge tries a target
+WAIT_LIMITS = {  # what is not there by then will not come by itself
+    "cap": timedelta(days=62),  # two turns of the month
+    "quota": timedelta(days=2),
+}
 STAGE_NOTICES = {"tuning": "Tuning Started", "training": "Training Started", "deploying": "Deployment Started"}
 FINAL_NOTICES = {
     "rejected": "Dataset Rejected",
@@ -68,6 +72,22 @@ def decide(seen: Observation) -> Step:
     if "decision.json" not in seen.files:
         return _decide_training(seen)
     return _decide_deployment(seen)
+
+
+def find_wait_begin(seen: Observation, kind: str) -> datetime:
+    """Since when the run has waited for this kind of thing before its next launch: now, where it did not until now."""
+    known = seen.waiting or {}
+    if (known.get("for"), known.get("kind")) != (seen.next_launch, kind):
+        return seen.now
+    return datetime.fromisoformat(known["since"])
+
+
+def decide_wait(seen: Observation, kind: str, reason: str) -> Hold | Finish:
+    """What a run does that cannot begin now: it waits, and ends where it has waited for as long as it may."""
+    until = find_wait_begin(seen, kind) + WAIT_LIMITS[kind]
+    if seen.now >= until:
+        return _finish(seen, "failed", f"The run has waited in vain for {WAIT_LIMITS[kind].days} days. {reason}")
+    return Hold(f"{reason} It is tried again every few minutes until {until:%Y-%m-%d %H:%M} UTC.", kind)
 
 
 def find_due_notices(seen: Observation) -> list[str]:
@@ -151,7 +171,7 @@ def _decide_start(seen: Observation) -> Step:
         return StartTuning()
     if room.refused:
         return _finish(seen, "rejected", room.refused)
-    return Hold(room.obstacle) if room.obstacle else Reserve()
+    return decide_wait(seen, "cap", room.obstacle) if room.obstacle else Reserve()
 
 
 def explain_problems(problems: list[Any]) -> str:

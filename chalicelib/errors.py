@@ -23,6 +23,7 @@
     │   ├── ModelError                   502  the model's container answered with an error
     │   ├── PreconditionFailed           502  a conditional call came too late
     │   ├── QuotaExceeded                502
+    │   │   └── QuotaTooSmall            502  no waiting helps
     │   ├── ServiceNotFound              502  the thing asked of AWS is not there
     │   ├── Busy                         503  the thing is changing at the moment
     │   ├── Throttled                    503
@@ -173,7 +174,19 @@ class ServiceNotFound(ServiceError):
 
 
 class QuotaExceeded(ServiceError):
-    """A limit of the account stands in the way."""
+    """A limit of the account stands in the way: `quota` is its name, where AWS tells it."""
+
+    def __init__(self, message: str, *, quota: str = "") -> None:
+        super().__init__(message)
+        self.quota = quota
+
+
+class QuotaTooSmall(QuotaExceeded):
+    """A limit of the account is below what is asked for: no waiting helps. `shortages` has a phrase for each limit."""
+
+    def __init__(self, message: str, *, quota: str = "", shortages: tuple[str, ...] = ()) -> None:
+        super().__init__(message, quota=quota)
+        self.shortages = shortages
 
 
 class Busy(ServiceError):

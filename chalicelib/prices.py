@@ -45,7 +45,7 @@ def find_prices(region: str, document: Mapping[str, Any] | None = None) -> Price
 def explain_missing(prices: Prices | None, region: str, wanted: tuple[str, ...]) -> str | None:
     """What price is missing, and what to do; None where all of these training instances have one."""
     if prices is None:
-        return f"prices.json has no prices of the region {region}: add it with `make prices`, and deploy again."
+        return f"prices.json has no prices of the region {region}: add it with `make prices` and deploy again."
     missing = [each for each in wanted if each not in prices.training]
     if not missing:
         return None

@@ -127,7 +127,9 @@ class Observation:
         if "decision.json" in self.files:
             return None if self.requested else "deploying"
         if "tuning.json" in self.files:
-            return "training" if self.training is None or self.training.is_out_of_capacity else None
+            if self.training is None:
+                return "training"
+            return f"training {self.training.number + 1}" if self.training.is_out_of_capacity else None
         return None if self.tuning else "tuning"
 
     @property
@@ -135,6 +137,11 @@ class Observation:
         """What a run waits for: the month's cap, or a quota of the account. An earlier launch's wait is over."""
         waiting = self.waiting or {}
         return waiting.get("reason") if not self.result and waiting.get("for") == self.next_launch else None
+
+    @property
+    def trial_types(self) -> tuple[str, ...]:
+        """The instance types of the trials; empty where the run pinned none."""
+        return tuple((self.run.cost or {}).get("instance_types", {}).get("trial", ()))
 
     @property
     def training_types(self) -> tuple[str, ...]:
@@ -175,9 +182,10 @@ class Reserve:
 
 @dataclass(frozen=True)
 class Hold:
-    """Write down what the run waits for; the sweep looks again."""
+    """Write down what the run waits for; the sweep looks again. `kind` is a key of `decisions.WAIT_LIMITS`."""
 
     reason: str
+    kind: str
 
 
 @dataclass(frozen=True)

@@ -100,16 +100,45 @@ def test_a_budget_that_cannot_be_kept_is_refused_with_the_sum(world: World) -> N
     assert world.sagemaker.requests == []
 
 
-@pytest.mark.parametrize(("budget", "status"), [(5.0, "rejected"), (None, "tuning")])
-def test_a_price_that_is_missing_stands_in_the_way_of_a_budget_alone(budget: float | None, status: str) -> None:
-    """Without a budget the run goes on, and says that its cost is unknown."""
-    world = make_world(200)
-    recipe: dict[str, Any] = {"instance_types": {"trial": ["ml.x9.xlarge"]}}
-    run_id = start(world, recipe=recipe | ({"budget_usd": budget} if budget else {}))
+@pytest.mark.parametrize(
+    ("budget", "cap", "instead"),
+    [
+        (5.0, 0, "The budget of $5.00 cannot be kept. | Or leave budget_usd out of the recipe."),
+        (5.0, 200, "The budget of $5.00 cannot be kept. | Or leave budget_usd out of the recipe."),
+        (None, 200, "The stage's cap of $200.00 a month cannot be kept. |(MonthlyCapUsd=0)."),
+    ],
+)
+@pytest.mark.parametrize("where", ["instance type", "region"])
+def test_a_run_without_a_price_is_refused_where_dollars_are_limited(
+    budget: float | None, cap: int, instead: str, where: str
+) -> None:
+    """Whether its machine or its region has none: it says what is missing and what to do; nothing is launched."""
+    world = make_world(cap)
+    recipe: dict[str, Any] = {"budget_usd": budget} if budget else {}
+    if where == "region":
+        world.settings = replace(world.settings, aws_region="mars-north-1")
+    else:
+        recipe["instance_types"] = {"trial": ["ml.x9.xlarge"]}
+    run_id = start(world, recipe=recipe)
+    result = world.read(f"runs/{run_id}/result.json")
+    assert result["status"] == "rejected"
+    begins, ends = instead.split("|")
+    assert result["reason"].startswith(begins)
+    assert result["reason"].endswith(ends)
+    assert "`make prices`" in result["reason"]
+    assert ("mars-north-1" if where == "region" else "ml.x9.xlarge") in result["reason"]
+    assert world.sagemaker.requests == []
+    assert world.list_keys("ledger/") == []
+
+
+def test_a_run_without_a_price_goes_on_where_no_dollars_are_limited() -> None:
+    """As on the local cloud, which caps nothing: it says that its cost is unknown."""
+    world = make_world(0)
+    run_id = start(world, recipe={"instance_types": {"trial": ["ml.x9.xlarge"]}})
     told = describe_run(run_id, world.services())
-    assert told["status"] == status
+    assert (told["status"], told["cost"]["worst_usd"], told["cost"]["spent_usd"]) == ("tuning", None, 0.0)
     assert "ml.x9.xlarge" in told["cost"]["unknown"]
-    assert told["cost"]["worst_usd"] is None
+    assert finish(world, run_id) == "deployed"
 
 
 def test_a_run_beyond_the_months_cap_waits_and_goes_on() -> None:

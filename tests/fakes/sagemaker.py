@@ -18,7 +18,8 @@ ACCOUNT = "arn:aws:sagemaker:us-east-1:123456789012:"
 class FakeSageMaker(Client):
     """Tuning jobs, training jobs, models, configs and endpoints. Nothing moves until the world's `run_jobs` is called.
 
-    `requests` keeps what was asked, by operation; `limits` names kinds of which the account may have no more.
+    `requests` keeps what was asked, by operation; `limits` names kinds of which the account has none left just now, and
+    `quotas` says of how many machines of a type it may have at all, as {"ml.g5.xlarge": 0}.
     """
 
     NOT_FOUND = ("HyperParameterTuningJob", "TrainingJob")
@@ -30,6 +31,8 @@ class FakeSageMaker(Client):
         self.tags: dict[str, dict[str, str]] = {}
         self.requests: list[tuple[str, dict[str, Any]]] = []
         self.limits: set[str] = set()
+        self.used = 1
+        self.quotas: dict[str, int] = {}
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         verb, _, method = name.partition("_")
@@ -51,7 +54,8 @@ class FakeSageMaker(Client):
         arn = f"{ACCOUNT}{re.sub('(?<!^)(?=[A-Z])', '-', kind).lower()}/{name}"
         self.requests.append((f"Create{kind}", request))
         if kind in self.limits:
-            raise fail("ResourceLimitExceeded", "The account-level service limit is 0", f"Create{kind}")
+            self.refuse(kind, "'number of things'", self.used, self.used, 1)
+        self.check_quotas(kind, request)
         if name in self.kept[kind]:
             code, text = "ValidationException", f'Cannot create already existing {kind.lower()} "{arn}".'
             if kind in self.NOT_FOUND:
@@ -63,6 +67,35 @@ class FakeSageMaker(Client):
         status = {"Endpoint": "Creating"}.get(kind, "InProgress")
         self.kept[kind][name][f"{kind}Status"] = status
         return {f"{kind}Arn": arn}
+
+    def check_quotas(self, kind: str, request: dict[str, Any]) -> None:
+        """Refuse a job, or an endpoint, for the first of its types of which the account may not have so many."""
+        wanted = request.get("HyperParameterTuningJobConfig", {}).get("ResourceLimits", {})
+        for instance_type in self.list_types(kind, request):
+            asked = wanted.get("MaxParallelTrainingJobs", 1)
+            limit = self.quotas.get(instance_type, asked)
+            if limit < asked:
+                use = "endpoint" if kind == "Endpoint" else "training job"
+                self.refuse(kind, f"'{instance_type} for {use} usage'", limit, 0, asked)
+
+    def list_types(self, kind: str, request: dict[str, Any]) -> list[str]:
+        """The instance types that a job, or an endpoint by its config, may get."""
+        if kind == "Endpoint":
+            config = self.kept["EndpointConfig"].get(request["EndpointConfigName"], {})
+            return [each["InstanceType"] for each in config.get("ProductionVariants", []) if "InstanceType" in each]
+        job = request.get("TrainingJobDefinition", request)
+        several = job.get("HyperParameterTuningResourceConfig", {}).get("InstanceConfigs", [])
+        machines = [*several, job["ResourceConfig"]] if "ResourceConfig" in job else several
+        return [each["InstanceType"] for each in machines]
+
+    def refuse(self, kind: str, quota: str, limit: int, used: int, asked: int) -> None:
+        raise fail(
+            "ResourceLimitExceeded",
+            f"The account-level service limit {quota} is {limit} Instances, with current utilization of {used} "
+            f"Instances and a request delta of {asked} Instances. Please use AWS Service Quotas to request an increase "
+            "for this quota.",
+            f"Create{kind}",
+        )
 
     def _describe(self, kind: str, request: dict[str, Any]) -> dict[str, Any]:
         found = self.find(kind, request[f"{kind}Name"])

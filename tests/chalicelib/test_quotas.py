@@ -1,0 +1,179 @@
+"""Quotas: what others use up is waited for, for so long; what is too small is told at once, with what to do."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from chalicelib.advance import advance
+from chalicelib.aws_errors import translate
+from chalicelib.errors import QuotaExceeded, QuotaTooSmall
+from chalicelib.intake import look_at_dataset, retry_run, sweep
+from chalicelib.progress import describe_run
+from chalicelib.quotas import CONSOLE
+from tests.fakes import SETTINGS, World, fail
+from tests.support.pictures import build_colour_zip
+
+ZIP = build_colour_zip(counts={"red": 3, "green": 3})
+FIRST, SECOND = "ml.g4dn.xlarge", "ml.g5.xlarge"
+ADVICE = "Please use AWS Service Quotas to request an increase for this quota."
+USED_UP = (
+    "The account-level service limit 'ml.p3.8xlarge for training job usage' is 2 Instances, with current utilization "
+    f"of 3 Instances and a request delta of 1 Instances. {ADVICE}"
+)
+OF_NONE = (
+    "The account-level service limit 'ml.m4.xlarge for training job usage' is 0 Instances, with current utilization of "
+    f"0 Instances and a request delta of 2 Instances. {ADVICE}"
+)
+TOO_MANY = (
+    "The account-level service limit 'Number of instances across all processing jobs' is 4 Instances, with current "
+    f"utilization of 0 Instances and a request delta of 11 Instances. {ADVICE}"
+)
+
+
+@pytest.fixture
+def world() -> World:
+    return World(replace(SETTINGS, use_spot=False, monthly_cap_usd=0))
+
+
+def start(world: World, recipe: dict[str, Any] | None = None) -> str:
+    world.upload("dogs.json", json.dumps(recipe or {}).encode())
+    world.upload("dogs.zip", ZIP)
+    return look_at_dataset("dogs", world.services()) or ""
+
+
+def go_on(world: World, run_id: str) -> str:
+    world.end_everything()
+    return advance(run_id, world.services())
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "quota"),
+    [
+        (USED_UP, QuotaExceeded, "ml.p3.8xlarge for training job usage"),
+        (OF_NONE, QuotaTooSmall, "ml.m4.xlarge for training job usage"),
+        (TOO_MANY, QuotaTooSmall, "Number of instances across all processing jobs"),
+        ("You have reached a limit.", QuotaExceeded, ""),
+    ],
+)
+def test_aws_words_tell_whether_waiting_helps(text: str, kind: type[QuotaExceeded], quota: str) -> None:
+    """A limit that is used up passes; one below what is asked for does not. Words that are not known may pass."""
+    error = translate(fail("ResourceLimitExceeded", text, "CreateTrainingJob"), "CreateTrainingJob dogs")
+    assert type(error) is kind
+    assert isinstance(error, QuotaExceeded)
+    assert error.quota == quota
+
+
+def test_trials_go_to_the_types_that_have_a_quota(world: World) -> None:
+    """The tuning job is asked for again without the type that the refusal names."""
+    world.sagemaker.quotas = {FIRST: 0}
+    run_id = start(world, {"instance_types": {"trial": [FIRST, SECOND], "training": [FIRST, SECOND]}})
+    assert describe_run(run_id, world.services())["status"] == "tuning"
+    definition = world.sagemaker.kept["HyperParameterTuningJob"][run_id]["TrainingJobDefinition"]
+    assert definition["ResourceConfig"]["InstanceType"] == SECOND
+    assert go_on(world, run_id) == "training"
+    training = world.sagemaker.kept["TrainingJob"][f"{run_id}-train"]
+    assert training["ResourceConfig"]["InstanceType"] == SECOND
+
+
+def test_a_run_for_which_no_type_has_a_quota_fails_with_what_to_do(world: World) -> None:
+    """At once: it names each quota, where to ask for it, and what to change; raised, the run is tried again."""
+    world.sagemaker.quotas = {FIRST: 0, SECOND: 1}
+    run_id = start(world, {"parallel_trials": 2, "instance_types": {"trial": [FIRST, SECOND]}})
+    result = world.read(f"runs/{run_id}/result.json")
+    assert result["status"] == "failed"
+    assert f"'{FIRST} for training job usage' is 0, and 2 are asked for" in result["reason"]
+    assert f"'{SECOND} for training job usage' is 1, and 2 are asked for" in result["reason"]
+    assert CONSOLE in result["reason"]
+    assert world.events.sent[-1][0] == "Run Failed"
+    assert world.sagemaker.kept["HyperParameterTuningJob"] == {}
+    world.sagemaker.quotas = {}
+    again = retry_run(run_id, world.services())
+    assert describe_run(again, world.services())["status"] == "tuning"
+
+
+def test_a_spot_quota_of_none_says_that_machines_on_demand_have_another() -> None:
+    """What a new account meets first."""
+    text = OF_NONE.replace("training job", "spot training job")
+    error = translate(fail("ResourceLimitExceeded", text, "CreateTrainingJob"), "CreateTrainingJob dogs")
+    assert 'set "spot": false' in str(error)
+
+
+def test_a_last_training_without_any_quota_fails_with_what_to_do(world: World) -> None:
+    """Each type was asked for, once."""
+    run_id = start(world, {"instance_types": {"training": [FIRST, SECOND]}})
+    world.sagemaker.quotas = {FIRST: 0, SECOND: 0}
+    assert go_on(world, run_id) == "failed"
+    reason = world.read(f"runs/{run_id}/result.json")["reason"]
+    assert f"'{FIRST} for" in reason
+    assert f"'{SECOND} for" in reason
+    assert world.sagemaker.count("CreateTrainingJob") == 2
+
+
+def test_one_type_that_is_only_used_up_is_waited_for(world: World) -> None:
+    """Though the other can never be had: it is the passing one that the run waits for."""
+    run_id = start(world, {"instance_types": {"training": [FIRST, SECOND]}})
+    world.sagemaker.quotas, world.sagemaker.limits = {FIRST: 0}, {"TrainingJob"}
+    assert go_on(world, run_id) == "waiting"
+    world.sagemaker.limits = set()
+    sweep(world.services())
+    [training] = world.sagemaker.kept["TrainingJob"].values()
+    assert training["ResourceConfig"]["InstanceType"] == SECOND
+
+
+def test_a_quota_is_waited_for_two_days(world: World) -> None:
+    """However its words change meanwhile; the reason says until when, and at the end what was in the way."""
+    world.sagemaker.limits = {"HyperParameterTuningJob"}
+    run_id = start(world)
+    began = world.clock.now()
+    until = f"until {began.replace(day=began.day + 2):%Y-%m-%d %H:%M} UTC"
+    for hours in range(0, 48, 8):
+        world.sagemaker.used = hours + 1
+        sweep(world.services())
+        told = describe_run(run_id, world.services())
+        assert told["status"] == "waiting"
+        assert until in told["reason"]
+        assert f"utilization of {hours + 1}" in told["reason"]
+        world.clock.sleep(8 * 3600)
+    sweep(world.services())
+    result = world.read(f"runs/{run_id}/result.json")
+    assert result["status"] == "failed"
+    assert result["reason"].startswith("The run has waited in vain for 2 days. ")
+    assert "service limit" in result["reason"]
+    world.clock.sleep(400)
+    sweep(world.services())
+    assert world.list_keys("active/") == []
+
+
+def test_each_launch_has_a_wait_of_its_own(world: World) -> None:
+    """What was waited before the tuning job is not counted before the training."""
+    world.sagemaker.limits = {"HyperParameterTuningJob"}
+    run_id = start(world)
+    world.clock.sleep(40 * 3600)
+    world.sagemaker.limits = {"TrainingJob"}
+    sweep(world.services())
+    assert go_on(world, run_id) == "waiting"
+    world.clock.sleep(40 * 3600)
+    sweep(world.services())
+    assert describe_run(run_id, world.services())["status"] == "waiting"
+    world.sagemaker.limits = set()
+    sweep(world.services())
+    assert describe_run(run_id, world.services())["status"] == "training"
+
+
+def test_the_months_cap_is_waited_for_longer(world: World) -> None:
+    """Until the month has turned twice: then room would have come."""
+    cpu = ("ml.m5.xlarge",)
+    world.settings = replace(world.settings, monthly_cap_usd=4, trial_instance_types=cpu, training_instance_types=cpu)
+    start(world)
+    world.upload("cats.zip", ZIP)
+    second = look_at_dataset("cats", world.services()) or ""
+    for _ in range(62):
+        assert describe_run(second, world.services())["status"] == "waiting"
+        world.clock.sleep(86_400)
+        sweep(world.services())
+    assert world.read(f"runs/{second}/result.json")["status"] == "failed"
+    assert "cap of $4.00" in world.read(f"runs/{second}/result.json")["reason"]
