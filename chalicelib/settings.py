@@ -15,7 +15,7 @@ DEBUGGER_MODES = ("off", "monitoring", "full")
 MAX_PREFIX = 32 - len("-x-12345678")  # a tuning job's name has 32 characters, and a slug has one at least
 MAX_COST_TAGS = 40
 TAG = re.compile(r"[\w .:/=+\-@]*")
-NAME_PART = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
+NAME_PART = re.compile(r"[a-z0-9]+")  # a hyphen would let one stage's names begin as another's do
 
 
 @dataclass(frozen=True)
@@ -141,7 +141,7 @@ READERS: Mapping[str, Callable[[str], Any]] = {  # by the type that a field is d
 def _check_names(environ: Mapping[str, str]) -> list[str]:
     app, stage = environ.get("APP_NAME") or Settings.app_name, environ.get("STAGE") or Settings.stage
     problems = [
-        f"{variable} is {value!r}, and may hold lower-case letters, digits and inner hyphens alone"
+        f"{variable} is {value!r}, and may hold lower-case letters and digits alone"
         for variable, value in (("APP_NAME", app), ("STAGE", stage))
         if not NAME_PART.fullmatch(value)
     ]

@@ -68,12 +68,12 @@ def connect(profile: str, region: str) -> tuple[Clients, str]:
 
 def identify(clients: Clients, region: str) -> Account:
     """Whose account this is. Raises CannotDeploy where the credentials are none."""
-    from botocore.exceptions import ClientError, NoCredentialsError, TokenRetrievalError
+    from botocore.exceptions import BotoCoreError, ClientError
 
     try:
         number = clients("sts").get_caller_identity()["Account"]
-    except (NoCredentialsError, TokenRetrievalError) as error:
-        raise CannotDeploy(f"There are no AWS credentials ({error}). {CREDENTIALS_AT}") from error
+    except BotoCoreError as error:
+        raise CannotDeploy(f"AWS cannot be asked who you are ({error}). {CREDENTIALS_AT}") from error
     except ClientError as error:
         raise CannotDeploy(f"AWS refuses the credentials: {describe_error(error)}. {CREDENTIALS_AT}") from error
     return Account(str(number), region, clients)

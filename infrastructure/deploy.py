@@ -8,26 +8,26 @@ Exit code 0: the stage is as ordered; 1: something stands in the way, and the me
 
 from __future__ import annotations
 
-import argparse
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from pathlib import Path
 
 from infrastructure.accounts import Account, Stage, connect, identify
+from infrastructure.commands import make_parser, run_command, tell
 from infrastructure.deployment import Deployment, deploy
-from infrastructure.errors import CannotDeploy, OperatorError
+from infrastructure.errors import CannotDeploy
 from infrastructure.images import check_support, find_images, pin_digests
 from infrastructure.orders import Order, check_names, check_tags, read_pairs, split_types
-from infrastructure.package import PROJECT, build_package
+from infrastructure.package import PROJECT, Package, build_package
 from infrastructure.stacks import Stacks
+
+Pack = Callable[[str], Package]
+"""Packs a stage's template, code and source."""
 
 
 def parse(arguments: list[str] | None) -> Order:
     """The order that a command line is. Raises Unusable."""
-    parser = argparse.ArgumentParser(prog="make deploy", description="Deploy a stage of the app to AWS.")
-    for name, default in (("stage", "dev"), ("app", "whippet"), ("profile", ""), ("region", "")):
-        parser.add_argument(f"--{name}", default=default)
+    parser = make_parser("deploy", "Deploy a stage of the app to AWS.")
     parser.add_argument("--tags", default="", help="cost-allocation tags: NAME=VALUE,NAME=VALUE")
     parser.add_argument("--parameters", default="", help="the template's parameters: NAME=VALUE NAME=VALUE")
     parser.add_argument("--anyway", action="store_true", help="deploy where no quota lets anything train yet")
@@ -58,30 +58,26 @@ def name_images(account: Account, parameters: Mapping[str, str]) -> tuple[dict[s
     }, notes
 
 
-def run(order: Order, folder: Path) -> None:
-    """Deploy what was ordered, from a package built into a folder. Raises OperatorError."""
+def pack(stage: str) -> Package:
+    """Pack the app as it stands here, as `make package` does."""
+    return build_package(PROJECT, stage, PROJECT / "dist")
+
+
+def run(order: Order, pack: Pack) -> None:
+    """Deploy what was ordered. Raises OperatorError."""
     clients, region = connect(order.profile, order.region)
     stage = Stage(order.app, order.stage, identify(clients, region))
-    print(f"Deploying {stage.stack} to account {stage.account.number}, {region}.", flush=True)
-    package = build_package(PROJECT, order.stage, folder)
+    tell(f"Deploying {stage.stack} to account {stage.account.number}, {region}.")
     stacks = Stacks(clients("cloudformation"), tell)
-    deploy(Deployment(stage, order, package, stacks, name_images, tell))
+    deploy(Deployment(stage, order, pack(order.stage), stacks, name_images, tell))
 
 
-def tell(line: str) -> None:
-    print(line, flush=True)
-
-
-def main(arguments: list[str] | None = None) -> int:
-    try:
-        run(parse(arguments), PROJECT / "dist")
-    except OperatorError as error:
-        print(f"deploy: {error}", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        print("deploy: left alone. CloudFormation goes on by itself; the same command follows it.", file=sys.stderr)
-        return 1
-    return 0
+def main(arguments: list[str] | None = None, pack: Pack = pack) -> int:
+    return run_command(
+        "deploy",
+        lambda: run(parse(arguments), pack),
+        interrupted="left alone. CloudFormation goes on by itself; the same command follows it.",
+    )
 
 
 if __name__ == "__main__":

@@ -55,10 +55,7 @@ def deploy(work: Deployment) -> dict[str, str]:
 
 def settle(work: Deployment, template: dict[str, Any]) -> dict[str, str]:
     """The parameters that the account's limits, the region's images and its API Gateway allow."""
-    name = work.stage.stack
-    before = {
-        each["ParameterKey"]: each["ParameterValue"] for each in (work.stacks.find(name) or {}).get("Parameters", [])
-    }
+    before = work.stacks.read_parameters(work.stage.stack)
     wanted = settle_parameters(template, work.order, before, {})
     choice = fit_limits(work, template, wanted)
     found = {
@@ -121,7 +118,7 @@ def need_api_logs_role(work: Deployment) -> str:
 
 def publish(work: Deployment, template: dict[str, Any], parameters: Parameters) -> StackRequest:
     """Send the code and the template to the artifacts' bucket; what CloudFormation is to be asked for."""
-    stage, tags, s3 = work.stage, tag_stage(work.order), work.client("s3")
+    stage, tags, s3 = work.stage, tag_stage(work.order, parameters["CostTags"]), work.client("s3")
     make_artifacts_bucket(stage, tags)
     code = work.package.code
     if upload(s3, stage.artifacts, code.name, code):
@@ -158,7 +155,6 @@ def describe(
     work: Deployment, template: Mapping[str, Any], parameters: Parameters, outputs: Mapping[str, str]
 ) -> list[str]:
     """What an operator needs to go on: bucket, URL, token, and what it costs to leave it all there."""
-    region, secret = work.stage.account.region, f"{work.stage.prefix}tokens"
     url, bucket = outputs["EndpointURL"].rstrip("/"), outputs["BucketName"]
     resources = work.stacks.list_resources(work.stage.stack)
     schedules = [
@@ -169,19 +165,24 @@ def describe(
         if event["Type"] == "Schedule"
     ]
     items = estimate_rest(resources, len(split_types(parameters.get("SubnetIds", ""))), schedules)
-    token = (
-        f"aws secretsmanager get-secret-value --region {region} --secret-id {secret} --query SecretString --output text"
-    )
     return [
         "",
-        f"  Bucket   {bucket}",
-        f"  URL      {url}",
         f"  Page     {url}/",
-        f"  Token    {token}",
-        '           (the "default_token" in it)',
+        f"  Bucket   {bucket}",
         "",
-        f"  aws s3 cp dogs.zip s3://{bucket}/datasets/",
-        f'  curl -H "Authorization: Bearer $API_TOKEN" {url}/runs',
+        f"  export BUCKET={bucket}",
+        f"  export API_URL={url}",
+        f"  export API_TOKEN=$({read_token_by(work)})",
+        "  aws s3 cp dogs.zip s3://$BUCKET/datasets/",
+        '  curl -H "Authorization: Bearer $API_TOKEN" $API_URL/runs',
         "",
         *describe_rest(items),
     ]
+
+
+def read_token_by(work: Deployment) -> str:
+    """The command that prints the token of the stage's routes."""
+    profile = f" --profile {work.order.profile}" if work.order.profile else ""
+    where = f"--region {work.stage.account.region} --secret-id {work.stage.prefix}tokens"
+    secret = f"aws secretsmanager get-secret-value{profile} {where} --query SecretString --output text"
+    return f"""{secret} | python3 -c 'import json, sys; print(json.load(sys.stdin)["default_token"])'"""

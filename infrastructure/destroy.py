@@ -8,14 +8,21 @@ Exit code 0: nothing is left but what is kept on purpose; 1: something is, and i
 
 from __future__ import annotations
 
-import argparse
 import sys
 
 from infrastructure.accounts import Stage, connect, identify
-from infrastructure.errors import CannotDeploy, OperatorError
+from infrastructure.commands import make_parser, run_command, tell
+from infrastructure.errors import CannotDeploy
 from infrastructure.leftovers import find_leftovers
 from infrastructure.orders import check_names
-from infrastructure.removal import Removal, delete_bucket, delete_logs, delete_serving, stop_jobs
+from infrastructure.removal import (
+    Removal,
+    delete_bucket,
+    delete_logs,
+    delete_serving,
+    delete_unused_roles,
+    stop_jobs,
+)
 from infrastructure.stacks import Stacks
 
 
@@ -28,6 +35,7 @@ def destroy(work: Removal, stacks: Stacks, *, keeps_data: bool) -> None:
     stop_jobs(work)  # a function may have begun something while the stack went
     delete_serving(work)
     delete_logs(work)
+    delete_unused_roles(work)
     delete_bucket(work, work.stage.artifacts)
     if not keeps_data:
         delete_bucket(work, work.stage.bucket)
@@ -45,30 +53,22 @@ def report(work: Removal, *, keeps_data: bool) -> None:
     work.tell(f"Nothing else of {work.stage.stack} is left.")
 
 
-def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="make destroy", description="Take a stage of the app away from AWS.")
-    for name, default in (("stage", "dev"), ("app", "whippet"), ("profile", ""), ("region", "")):
-        parser.add_argument(f"--{name}", default=default)
-    parser.add_argument("--data", choices=("keep", "delete"), default="keep")
+def run(arguments: list[str] | None) -> None:
+    """Take away the stage that a command line names. Raises OperatorError."""
+    parser = make_parser("destroy", "Take a stage of the app away from AWS.")
+    parser.add_argument("--data", choices=("keep", "delete"), default="keep", help="what becomes of the stage's bucket")
     told = parser.parse_args(arguments)
-    try:
-        check_names(told.app, told.stage)
-        clients, region = connect(told.profile, told.region)
-        stage = Stage(told.app, told.stage, identify(clients, region))
-        tell(f"Removing {stage.stack} from account {stage.account.number}, {region}.")
-        work = Removal(stage, tell)
-        destroy(work, Stacks(clients("cloudformation"), tell), keeps_data=told.data == "keep")
-    except OperatorError as error:
-        print(f"destroy: {error}", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        print("destroy: left half-way. The same command goes on from there.", file=sys.stderr)
-        return 1
-    return 0
+    check_names(told.app, told.stage)
+    clients, region = connect(told.profile, told.region)
+    stage = Stage(told.app, told.stage, identify(clients, region))
+    tell(f"Removing {stage.stack} from account {stage.account.number}, {region}.")
+    destroy(Removal(stage, tell), Stacks(clients("cloudformation"), tell), keeps_data=told.data == "keep")
 
 
-def tell(line: str) -> None:
-    print(line, flush=True)
+def main(arguments: list[str] | None = None) -> int:
+    return run_command(
+        "destroy", lambda: run(arguments), interrupted="left half-way. The same command goes on from there."
+    )
 
 
 if __name__ == "__main__":

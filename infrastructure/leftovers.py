@@ -13,7 +13,15 @@ from typing import Any
 from infrastructure.accounts import explained
 from infrastructure.artifacts import has_bucket
 from infrastructure.orders import OURS
-from infrastructure.removal import Removal, is_of, list_log_groups, list_scaling
+from infrastructure.removal import (
+    Removal,
+    is_of,
+    list_api_logs_roles,
+    list_log_groups,
+    list_scaling,
+    list_unused_roles,
+    read_api_logs_role,
+)
 
 HISTORY = (":training-job/", ":hyper-parameter-tuning-job/")  # ended jobs: no one is billed for their records
 LISTED = (
@@ -35,7 +43,7 @@ def find_leftovers(work: Removal, *, keeps_data: bool) -> Leftovers:
     with explained("Looking for what is left"):
         named = [f"{kind} {name}" for kind, find in LISTS.items() for name in find(work)]
         left = named + [f"tagged {arn}" for arn in find_tagged(work)]
-        kept = [f"role {name}: API Gateway of the whole account writes its logs with it" for name in find_shared(work)]
+        kept = [f"role {name}: API Gateway of the whole account writes its logs with it" for name in find_used(work)]
         data = work.stage.bucket
         if has_bucket(work.client("s3"), data, work.stage.account.number):
             told = f"bucket {data}"
@@ -76,14 +84,15 @@ def list_sagemaker(title: str, method: str) -> Callable[[Removal], list[str]]:
 
 
 def find_roles(work: Removal) -> list[str]:
-    """The stage's roles but the one that is the account's."""
+    """The stage's roles in this region, whose name theirs end with, but the one that is the account's."""
     names = list_by("iam", "list_roles", "Roles", "RoleName")(work)
-    return [name for name in names if "-ApiLogsRole-" not in name]
+    own = [name for name in names if name.endswith(f"-{work.stage.account.region}")]
+    return [*own, *list_unused_roles(work)]
 
 
-def find_shared(work: Removal) -> list[str]:
-    """The role for API Gateway's logs, where this stage was the first to need it."""
-    return [name for name in list_by("iam", "list_roles", "Roles", "RoleName")(work) if "-ApiLogsRole-" in name]
+def find_used(work: Removal) -> list[str]:
+    """The role for API Gateway's logs, where this stage was the first to need it and API Gateway has it still."""
+    return [name for name in list_api_logs_roles(work) if name == read_api_logs_role(work)]
 
 
 def find_artifacts(work: Removal) -> list[str]:

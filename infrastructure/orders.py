@@ -10,7 +10,7 @@ from typing import Any
 
 from infrastructure.errors import Unusable
 
-NAME_PART = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
+NAME_PART = re.compile(r"[a-z0-9]+")  # a hyphen would let one stage's names begin as another's do
 TAG = re.compile(r"[\w .:/=+@-]+")
 MAX_NAMES = 21  # of APP-STAGE: a tuning job's name, which begins with it, has 32 characters
 OURS = "whippet:"
@@ -33,7 +33,7 @@ def check_names(app: str, stage: str) -> None:
     """Raises Unusable for a name that SageMaker, S3 or IAM would refuse."""
     for what, value in (("APP", app), ("STAGE", stage)):
         if not NAME_PART.fullmatch(value):
-            raise Unusable(f"{what} is {value!r}, and may hold lower-case letters, digits and inner hyphens alone.")
+            raise Unusable(f"{what} is {value!r}, and may hold lower-case letters and digits alone.")
     if len(f"{app}-{stage}") > MAX_NAMES:
         raise Unusable(f"{app}-{stage} has {len(app) + len(stage) + 1} characters, and may have {MAX_NAMES}.")
 
@@ -60,9 +60,10 @@ def check_tags(tags: Mapping[str, str]) -> None:
             )
 
 
-def tag_stage(order: Order) -> dict[str, str]:
-    """The tags of everything in the stage, by which `destroy` finds what is left, and the operator's own."""
-    return {f"{OURS}app": order.app, f"{OURS}stage": order.stage, **order.tags}
+def tag_stage(order: Order, cost_tags: str) -> dict[str, str]:
+    """The tags of everything in the stage: ours, by which `destroy` finds what is left, and those for cost allocation,
+    which stay as they were ordered until others are."""
+    return {f"{OURS}app": order.app, f"{OURS}stage": order.stage, **json.loads(cost_tags or "{}")}
 
 
 def settle_parameters(

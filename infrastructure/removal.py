@@ -13,7 +13,7 @@ from infrastructure.artifacts import has_bucket
 from infrastructure.errors import CannotDeploy
 from infrastructure.stacks import Tell
 
-WAIT_SECONDS, POLL_SECONDS = 900, 5.0
+WAIT_SECONDS, POLL_SECONDS = 900, 3.0
 JOBS = (("HyperParameterTuningJob", "hyper_parameter_tuning_job"), ("TrainingJob", "training_job"))
 SERVING = (("EndpointConfig", "endpoint_config"), ("Model", "model"))
 SHARED_LOGS = ("/aws/sagemaker/TrainingJobs",)
@@ -117,6 +117,37 @@ def remove_scaling(work: Removal) -> None:
         keys = ("ServiceNamespace", "ResourceId", "ScalableDimension")
         work.tell(f"Removing autoscaling of {target['ResourceId']}")
         work.client("application-autoscaling").deregister_scalable_target(**{key: target[key] for key in keys})
+
+
+def read_api_logs_role(work: Removal) -> str:
+    """The name of the role with which API Gateway writes logs in this region; empty where it has none."""
+    return str(work.client("apigateway").get_account().get("cloudwatchRoleArn", "")).rpartition("/")[2]
+
+
+def list_api_logs_roles(work: Removal) -> list[str]:
+    """The roles that this stage made for API Gateway's logs in this region, which their description names."""
+    pages = work.client("iam").get_paginator("list_roles").paginate()
+    roles = (each for page in pages for each in page["Roles"])
+    ours = [each for each in roles if each["RoleName"].startswith(f"{work.stage.prefix}ApiLogsRole")]
+    region = f" of {work.stage.account.region} "
+    return [each["RoleName"] for each in ours if region in each.get("Description", "")]
+
+
+def list_unused_roles(work: Removal) -> list[str]:
+    """Those that API Gateway does not have: another role took its place, or a deployment failed half-way."""
+    used = read_api_logs_role(work)
+    return [name for name in list_api_logs_roles(work) if name != used]
+
+
+def delete_unused_roles(work: Removal) -> None:
+    """Delete the roles for API Gateway's logs that it does not have: a stack retains every one."""
+    iam = work.client("iam")
+    with explained("Deleting roles"):
+        for name in list_unused_roles(work):
+            work.tell(f"Deleting role {name}")
+            for policy in iam.list_attached_role_policies(RoleName=name)["AttachedPolicies"]:
+                iam.detach_role_policy(RoleName=name, PolicyArn=policy["PolicyArn"])
+            iam.delete_role(RoleName=name)
 
 
 def list_log_groups(work: Removal) -> list[str]:

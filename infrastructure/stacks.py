@@ -89,6 +89,12 @@ class Stacks:
         found = self.find(name) or {}
         return {each["OutputKey"]: each["OutputValue"] for each in found.get("Outputs", [])}
 
+    def read_parameters(self, name: str) -> dict[str, str]:
+        """What the stack was made with; nothing of one that was never made whole."""
+        found = self.find(name) or {"StackStatus": ""}
+        told = [] if found["StackStatus"] in NEVER_MADE else found.get("Parameters", [])
+        return {each["ParameterKey"]: each["ParameterValue"] for each in told}
+
     def list_resources(self, name: str) -> list[dict[str, Any]]:
         """The stack's resources: LogicalResourceId, PhysicalResourceId, ResourceType."""
         with explained(f"Listing the resources of {name}"):

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from localcloud.service_model import load_service
-from localcloud.wsgi import Environ, WsgiApp
+from localcloud.wsgi import Environ, WsgiApp, answer_json, refuse_json
 
 KINDS = ("for training job usage", "for spot training job usage", "for endpoint usage")
 SERVERLESS = {
@@ -35,11 +35,13 @@ class AccountLimits:
     def __call__(self, environ: Environ, start_response: Any) -> Iterable[bytes]:
         operation = environ.get("HTTP_X_AMZ_TARGET", "").rpartition(".")[2]
         if environ["PATH_INFO"].rstrip("/") == SETTINGS:
-            return answer(start_response, {"AccountLimit": self._describe_concurrency(), "AccountUsage": {}})
+            return answer_json(start_response, {"AccountLimit": self._describe_concurrency(), "AccountUsage": {}})
+        if operation == "RequestServiceQuotaIncrease":
+            return refuse_json(start_response, f"Nobody raises quotas here: write the number into {self._file}.")
         if operation not in ("ListServiceQuotas", "ListAWSDefaultServiceQuotas"):
             return self._moto(environ, start_response)
         told = json.loads(environ["wsgi.input"].read() or b"{}")
-        return answer(start_response, self._list_quotas(told))
+        return answer_json(start_response, self._list_quotas(told))
 
     def _read_own(self) -> dict[str, float]:
         return dict(json.loads(self._file.read_text())) if self._file.exists() else {}
@@ -74,10 +76,3 @@ def describe_quota(name: str, value: float) -> dict[str, Any]:
     """A quota as Service Quotas tells it; the code is made from the name."""
     code = f"L-{hashlib.sha256(name.encode()).hexdigest()[:8].upper()}"
     return {"ServiceCode": "sagemaker", "QuotaName": name, "QuotaCode": code, "Value": value, "Adjustable": True}
-
-
-def answer(start_response: Any, body: dict[str, Any]) -> Iterable[bytes]:
-    sent = json.dumps(body).encode()
-    headers = [("Content-Type", "application/x-amz-json-1.1"), ("Content-Length", str(len(sent)))]
-    start_response("200 OK", headers)
-    return [sent]

@@ -24,7 +24,6 @@ import uvicorn
 from botocore.config import Config
 
 from localcloud.access import Accesses
-from localcloud.account_limits import AccountLimits
 from localcloud.addresses import REGION, Place, keep_tokens
 from localcloud.call_log import CallLog
 from localcloud.clock import SystemClock
@@ -33,6 +32,7 @@ from localcloud.event_bus import EventBus
 from localcloud.event_delivery import Delivery, subscribe
 from localcloud.faults import FaultFile
 from localcloud.forkserver import ForkServer
+from localcloud.fronts import make_fronts
 from localcloud.function_log import FunctionLog
 from localcloud.functions import Functions
 from localcloud.gateway import Gateway
@@ -45,13 +45,12 @@ from localcloud.s3_state import S3Keeper
 from localcloud.sagemaker.app import create_app
 from localcloud.sagemaker.cloud import Cloud
 from localcloud.sagemaker.endpoints import resume_endpoints
+from localcloud.sagemaker.tags import list_tagged
 from localcloud.sagemaker.training_jobs import resume_training_jobs
 from localcloud.sagemaker.tuning_jobs import resume_tuning_jobs
 from localcloud.server import Origin, Router, make_moto
 from localcloud.serving import ProcessEndpointRunner
-from localcloud.stacks import Stacks
 from localcloud.store import Store
-from localcloud.wsgi import WsgiApp
 
 log = logging.getLogger(__name__)
 STAGE = "local"
@@ -71,12 +70,7 @@ class Hosting:
         self._processes = ForkServer()
         self.cloud = self._build_cloud()
         guard = Guard(self._identities, CallLog(self._home / "calls.jsonl"), REGION)
-        limits = AccountLimits(moto, self._home)
-        fronts: dict[str, WsgiApp] = {
-            "cloudformation": Stacks(moto, self._clients),
-            "servicequotas": limits,
-            "lambda": limits,
-        }
+        fronts = make_fronts(moto, self._clients, self._home, lambda: list_tagged(self.cloud))
         router = Router(moto, self._keeper, self._wake, fronts)
         self._origin = Origin(router, create_app(self.cloud), guard)
         self._pool = ThreadPoolExecutor(API_THREADS, thread_name_prefix="api")

@@ -20,7 +20,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from localcloud.guard import Guard, Passed
 from localcloud.s3_state import S3Keeper
-from localcloud.wsgi import Environ, WsgiApp, WsgiBridge
+from localcloud.wsgi import Environ, WsgiApp, WsgiBridge, refuse_json
 
 log = logging.getLogger(__name__)
 THREADS = 48
@@ -42,12 +42,21 @@ def find_service(path: str, query: str, headers: dict[str, str]) -> str:
 
 
 def make_moto() -> WsgiApp:
-    """moto's WSGI application for all of its services."""
-    app = DomainDispatcherApplication(create_backend_app)
+    """moto's WSGI application for all of its services; any other is refused by its name."""
+    app = DomainDispatcherApplication(create_service)
     # moto lists the folders of its two hundred services at each request to find the one of a host
     app.get_backend_for_host = cache(app.get_backend_for_host)  # type: ignore[method-assign]
     dispatch: WsgiApp = app
     return dispatch
+
+
+def create_service(name: Any) -> Any:
+    """moto's application of a service, by moto's name of it; None is a service that moto has not."""
+    return create_backend_app(name) if name else refuse_service
+
+
+def refuse_service(environ: Environ, start_response: Any) -> Iterable[bytes]:
+    return refuse_json(start_response, f"The local cloud has no service {environ['localcloud.service']!r}.")
 
 
 class Router:

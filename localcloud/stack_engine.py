@@ -1,7 +1,5 @@
-"""Executes a change set as CloudFormation does: an event for each resource, a failed creation rolled back, the stack's
+"""Executes a change set as CloudFormation does: an event for each resource, what fails rolled back, the stack's
 template, parameters and outputs those of the change set that it executed last. moto's own does none of these.
-
-A failed update is not rolled back: the stack ends as UPDATE_ROLLBACK_FAILED, which is what it is.
 """
 
 from __future__ import annotations
@@ -57,13 +55,19 @@ def settle(stack: Any, change_set: Any) -> None:
 
 
 def roll_back(stack: Any, kind: str, reason: str) -> str:
-    """Remove what a failed creation made; the status that the stack is left in."""
-    if kind != "CREATE":
-        return "UPDATE_ROLLBACK_FAILED"
-    stack.status = "ROLLBACK_IN_PROGRESS"
-    stack._add_stack_event("ROLLBACK_IN_PROGRESS", resource_status_reason=reason)
-    stack.resource_map.delete()
-    return "ROLLBACK_COMPLETE"
+    """Remove what a failed creation made, or change a stack back; the status that it is left in."""
+    ended = "ROLLBACK" if kind == "CREATE" else "UPDATE_ROLLBACK"
+    stack.status = f"{ended}_IN_PROGRESS"
+    stack._add_stack_event(stack.status, resource_status_reason=reason)
+    try:
+        if kind == "CREATE":
+            stack.resource_map.delete()
+        else:
+            stack.resource_map.update(stack.template_dict, stack.parameters)
+    except Exception:
+        log.exception("Rolling back the stack %s", stack.name)
+        return f"{ended}_FAILED"
+    return f"{ended}_COMPLETE"
 
 
 def watch_creation(logical: str, told: Properties, resources: Any, account_id: str, region_name: str) -> Any:

@@ -140,14 +140,25 @@ class Api(Noted):
         self.client("apigateway").delete_rest_api(restApiId=self._made.ref)
 
 
+class ApiAccount(Noted):
+    """The role with which API Gateway writes logs: one for the account, which keeps it when the stack is gone."""
+
+    @classmethod
+    def make(cls, name: str, properties: Properties) -> Made:
+        change = {"op": "replace", "path": "/cloudwatchRoleArn", "value": properties["CloudWatchRoleArn"]}
+        cls.client("apigateway").update_account(patchOperations=[change])
+        return Made(name)
+
+
 MODELS = {
+    "AWS::ApiGateway::Account": ApiAccount,
     "AWS::S3::Bucket": Bucket,
     "AWS::SecretsManager::Secret": Secret,
     "AWS::CloudWatch::Alarm": Alarm,
     "AWS::ApiGateway::RestApi": Api,
 }
 NOTED = (
-    *("AWS::ApiGateway::Account", "AWS::ApiGateway::Deployment", "AWS::ApiGateway::Stage", "AWS::Budgets::Budget"),
+    *("AWS::ApiGateway::Deployment", "AWS::ApiGateway::Stage", "AWS::Budgets::Budget"),
     *("AWS::Lambda::EventInvokeConfig", "AWS::Lambda::Permission", "AWS::S3::BucketPolicy", "AWS::SNS::Subscription"),
     *("AWS::SNS::TopicPolicy", "AWS::SQS::QueuePolicy", "AWS::EC2::VPCEndpoint", "AWS::EC2::SecurityGroup"),
 )

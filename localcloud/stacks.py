@@ -18,6 +18,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
 from xml.sax.saxutils import escape
 
+from localcloud.addresses import REGION
 from localcloud.makers import Clients
 from localcloud.wsgi import Environ, WsgiApp
 
@@ -44,6 +45,7 @@ class Stacks:
         told = {name: values[0] for name, values in parse_qs(sent.decode(), keep_blank_values=True).items()}
         try:
             if told.get("Action") in TAKES_TEMPLATE:
+                require_region(environ)
                 sent = urlencode(self._adapt(told)).encode()
             environ |= {"wsgi.input": io.BytesIO(sent), "CONTENT_LENGTH": str(len(sent))}
             with self._lock:
@@ -75,6 +77,13 @@ class Stacks:
             {body["Type"] for body in template["Resources"].values() if not self._knows(body["Type"])}
         ):
             raise RefusedTemplate(f"The local cloud's stacks make no {', '.join(unknown)}.")
+
+
+def require_region(environ: Environ) -> None:
+    """A stack's resources are made by clients of one region. Raises RefusedTemplate for a request to another."""
+    signed = environ.get("HTTP_AUTHORIZATION", "")
+    if "/cloudformation/" in signed and f"/{REGION}/cloudformation/" not in signed:
+        raise RefusedTemplate(f"The local cloud has one region, {REGION}.")
 
 
 def adapt_template(template: Template) -> Template:

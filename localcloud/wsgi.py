@@ -7,6 +7,7 @@ memory. Here a request's body beyond 8 MiB goes to a temporary file, and an answ
 from __future__ import annotations
 
 import asyncio
+import json
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Executor
@@ -62,6 +63,19 @@ def call(app: WsgiApp, environ: Environ) -> tuple[str, Headers, Iterable[bytes]]
     body = app(environ, lambda status, headers, _error=None: started.append((status, headers)))
     status, headers = started[-1]
     return status, headers, body
+
+
+def answer_json(start_response: Any, body: Any, status: str = "200 OK") -> Iterable[bytes]:
+    """Answer in the JSON protocols' form."""
+    sent = json.dumps(body).encode()
+    headers = [("Content-Type", "application/x-amz-json-1.1"), ("Content-Length", str(len(sent)))]
+    start_response(status, headers)
+    return [sent]
+
+
+def refuse_json(start_response: Any, message: str) -> Iterable[bytes]:
+    """Say that the local cloud does not do this, so that clients tell it and do not try again."""
+    return answer_json(start_response, {"__type": "NotInTheLocalCloud", "message": message}, "400 Bad Request")
 
 
 class WsgiBridge:

@@ -50,6 +50,11 @@ def read_tags(cloud: Cloud, arn: str) -> dict[str, str]:
     return tags
 
 
+def list_tagged(cloud: Cloud) -> list[tuple[str, dict[str, str]]]:
+    """Everything that has tags: its ARN and these."""
+    return [(arn, read_tags(cloud, arn)) for arn in cloud.store.names("tags")]
+
+
 def drop_tags(cloud: Cloud, arn: str) -> None:
     """Forget the tags of a resource that is deleted."""
     cloud.store.delete("tags", arn)

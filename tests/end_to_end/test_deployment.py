@@ -1,0 +1,297 @@
+"""`make deploy` and `make destroy` as an operator types them, with the local cloud for the account.
+
+The first stage is made and removed by make itself; what stands between runs the same entry points in this process, with
+what make packed.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from infrastructure.package import PROJECT
+from tests.support.local_cloud import LocalCloud
+from tests.support.operator import Operator, Said, describe_terminal, find_package, make
+
+SPOT, ON_DEMAND = "for spot training job usage", "for training job usage"
+TYPES = ("ml.g4dn.xlarge", "ml.g5.xlarge")
+
+
+@pytest.fixture(scope="module")
+def made(cloud: LocalCloud) -> Iterator[Said]:
+    """What `make deploy` said when it made the stage `made`, which `make destroy` takes away in the end."""
+    said = make(cloud, "deploy", "STAGE=made", "TAGS=team=vision", "PARAMETERS=AlarmEmail=a@example.org")
+    assert said.code == 0, said.out + said.err
+    yield said
+    gone = make(cloud, "destroy", "STAGE=made", "DATA=delete")
+    assert gone.code == 0, gone.out + gone.err
+    assert "Nothing else of whippet-made is left." in gone.out
+
+
+@pytest.fixture
+def operator(
+    cloud: LocalCloud, made: Said, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Operator:
+    for name, value in describe_terminal(cloud).items():
+        if name.startswith("AWS_"):
+            monkeypatch.setenv(name, value)
+    return Operator(cloud, find_package(PROJECT / "dist"), capsys.readouterr)
+
+
+@pytest.fixture
+def no_stage(operator: Operator) -> Iterator[str]:
+    """The name of a stage that is not there, and is not there afterwards."""
+    yield "other"
+    assert operator.destroy("other", data="delete").code == 0
+
+
+def list_buckets(cloud: LocalCloud) -> set[str]:
+    return {each["Name"] for each in cloud.s3.list_buckets()["Buckets"]}
+
+
+def test_it_makes_the_stage_and_says_how_to_use_it(cloud: LocalCloud, made: Said) -> None:
+    """Bucket, address, a command for the token, and what it costs to leave it all there."""
+    assert "Deploying whippet-made to account 123456789012, us-east-1." in made.out
+    assert "CREATE_COMPLETE" in made.out
+    assert "export BUCKET=whippet-made-123456789012-us-east-1" in made.out
+    assert re.search(r"export API_URL=https://\w+\.execute-api\.us-east-1\.amazonaws\.com/api$", made.out, re.MULTILINE)
+    assert re.search(r"^At rest about \$\d+\.\d\d a month:$", made.out, re.MULTILINE)
+    sources = cloud.s3.list_objects_v2(Bucket="whippet-made-123456789012-us-east-1", Prefix="code/")["Contents"]
+    assert [each["Key"] for each in sources] == [f"code/{find_package(PROJECT / 'dist').source.name}"]
+
+
+def test_the_printed_commands_tell_the_token(cloud: LocalCloud, made: Said) -> None:
+    """Pasted into a shell they set three variables, and the last is the token that was generated."""
+    exports = "\n".join(line.strip() for line in made.out.splitlines() if line.startswith("  export "))
+    environment = describe_terminal(cloud) | {"PATH": f"{PROJECT / '.venv/bin'}:/usr/bin:/bin"}
+    script = f'set -e\n{exports}\nprintf %s "$API_TOKEN"'
+    done = subprocess.run(["bash", "-c", script], env=environment, capture_output=True, text=True)
+    secret = cloud.client("secretsmanager").get_secret_value(SecretId="whippet-made-tokens")["SecretString"]
+    assert len(done.stdout) == 43, done.stderr
+    assert f'"default_token": "{done.stdout}"' in secret
+
+
+def test_the_stack_has_what_was_ordered_and_what_was_found_out(operator: Operator) -> None:
+    """Tags, parameters, the region's images and the program's name; an order stays until another one."""
+    stack, parameters = operator.find_stack("made"), operator.read_parameters("made")
+    assert stack is not None
+    tags = {each["Key"]: each["Value"] for each in stack["Tags"]}
+    assert tags == {"whippet:app": "whippet", "whippet:stage": "made", "team": "vision"}
+    assert parameters["AlarmEmail"] == "a@example.org"
+    assert parameters["CostTags"] == '{"team": "vision"}'
+    assert parameters["CodeName"] == operator.package.source.name
+    assert "us-east-1.amazonaws.com/pytorch-training" in parameters["TrainingImageGpu"]
+
+
+def test_again_changes_nothing(operator: Operator) -> None:
+    """The same stage again: nothing is sent, and the stack was so already, tags and parameters of before included."""
+    said = operator.deploy("made")
+    assert said.code == 0, said.err
+    assert "The stack whippet-made was so already." in said.out
+    assert "Sent " not in said.out
+
+
+def test_a_changed_parameter_is_an_update(operator: Operator) -> None:
+    """What is named changes, in the functions too; what is not named stays as it was ordered before."""
+    said = operator.deploy("made", parameters="MonthlyCapUsd=50")
+    assert said.code == 0, said.err
+    assert "UPDATE_COMPLETE" in said.out
+    parameters = operator.read_parameters("made")
+    assert (parameters["MonthlyCapUsd"], parameters["AlarmEmail"]) == ("50", "a@example.org")
+    function = operator.cloud.client("lambda").get_function_configuration(FunctionName="whippet-made-sweep")
+    assert function["Environment"]["Variables"]["MONTHLY_CAP_USD"] in (50, "50")
+    assert operator.deploy("made", parameters="MonthlyCapUsd=200").code == 0
+
+
+@pytest.mark.parametrize(
+    ("told", "words"),
+    [
+        ({"parameters": "MonthlyCapUds=50"}, "The template has no parameter MonthlyCapUds. It has "),
+        ({"parameters": "50"}, "PARAMETERS has '50', and takes NAME=VALUE pairs."),
+        ({"tags": "whippet:stage=x"}, "TAGS has 'whippet:stage'"),
+        ({"app": "my-app"}, "APP is 'my-app', and may hold lower-case letters and digits alone."),
+        ({"profile": "nobodys"}, "nobodys"),
+    ],
+    ids=["parameter", "pairs", "tag", "app", "profile"],
+)
+def test_a_command_that_cannot_be_understood_does_nothing(
+    operator: Operator, no_stage: str, told: dict[str, str], words: str
+) -> None:
+    """Exit code 2, the word that is wrong, and no stack."""
+    said = operator.deploy(no_stage, **told)
+    assert (said.code, words in said.err) == (2, True), said.err
+    assert operator.find_stack(no_stage) is None
+
+
+def test_without_credentials_it_says_how_to_get_some(operator: Operator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Exit code 1 for both commands, before anything is packed or removed."""
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    for said in (operator.deploy("made"), operator.destroy("made")):
+        assert said.code == 1
+        assert "Unable to locate credentials" in said.err
+        assert "aws sso login" in said.err
+
+
+def test_without_a_region_it_asks_for_one(operator: Operator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No region is guessed."""
+    monkeypatch.delenv("AWS_DEFAULT_REGION")
+    monkeypatch.delenv("AWS_REGION")
+    said = operator.deploy("made")
+    assert (said.code, "REGION=" in said.err) == (2, True), said.err
+
+
+def test_a_region_without_images_is_a_clear_error(operator: Operator, no_stage: str) -> None:
+    """It is told before anything is made, with what can be done."""
+    before = list_buckets(operator.cloud)
+    said = operator.deploy(no_stage, region="us-iso-west-1")
+    assert said.code == 1
+    assert "AWS has no PyTorch 2.10 training image in region 'us-iso-west-1'" in said.err
+    assert "Deploy to another region" in said.err
+    assert list_buckets(operator.cloud) == before
+
+
+def test_an_image_and_a_type_that_do_not_go_together_are_refused(operator: Operator, no_stage: str) -> None:
+    """CUDA 13 runs on no V100."""
+    said = operator.deploy(no_stage, parameters="TrialInstanceTypes=ml.p3.2xlarge")
+    assert said.code == 1
+    assert "ml.p3.2xlarge has a GPU of compute capability 7.0" in said.err
+    assert operator.find_stack(no_stage) is None
+
+
+def test_no_spot_quota_means_on_demand_said_aloud_and_priced_again(operator: Operator, no_stage: str) -> None:
+    """As in a new account: the quotas are named with the commands that ask for more, the stack uses no spot."""
+    with operator.limited(**{f"{each} {SPOT}": 0 for each in TYPES}):
+        said = operator.deploy(no_stage)
+    assert said.code == 0, said.err
+    assert "! No spot instance may train here: all jobs run on demand (UseSpot=false)." in said.out
+    assert re.search(
+        r"--quota-code L-\w+ --desired-value 1   # ml\.g5\.xlarge for spot training job usage: 0", said.out
+    )
+    assert re.search(r"ml\.g4dn\.xlarge +\$0\.74 on demand", said.out)
+    assert "on spot" not in said.out
+    assert operator.read_parameters(no_stage)["UseSpot"] == "false"
+
+
+def test_without_any_quota_nothing_is_made(operator: Operator, no_stage: str) -> None:
+    """Every quota that is missing is named; ANYWAY=yes makes the stage all the same."""
+    with operator.limited(**{f"{each} {kind}": 0 for each in TYPES for kind in (SPOT, ON_DEMAND)}):
+        said = operator.deploy(no_stage)
+        assert said.code == 1
+        assert [f"# {each} {ON_DEMAND}: 0" in said.err for each in TYPES] == [True, True], said.err
+        assert "Nothing was made." in said.err
+        assert operator.find_stack(no_stage) is None
+        assert operator.deploy(no_stage, anyway="yes").code == 0
+    assert operator.find_stack(no_stage) is not None
+
+
+def test_a_small_account_is_told_what_it_cannot_do(operator: Operator, no_stage: str) -> None:
+    """Ten calls at once for all functions, no endpoints: each is said with its way out, and nothing is reserved."""
+    limits = {
+        "Concurrent executions": 10,
+        "Maximum number of serverless endpoints": 0,
+        "ml.m5.large for endpoint usage": 0,
+        f"{TYPES[0]} {SPOT}": 0,
+    }
+    with operator.limited(**limits):
+        said = operator.deploy(no_stage, parameters="ReservedConcurrency=2")
+    assert said.code == 0, said.err
+    assert "may run 10 calls at once" in said.out
+    assert "No serverless endpoint may be made here" in said.out
+    assert "No endpoint on instances may be made here" in said.out
+    assert "ml.g4dn.xlarge may not be used here" in said.out
+    parameters = operator.read_parameters(no_stage)
+    assert (parameters["ReservedConcurrency"], parameters["TrialInstanceTypes"]) == ("0", "ml.g5.xlarge")
+
+
+def test_what_cannot_be_made_is_rolled_back_and_told(operator: Operator, no_stage: str) -> None:
+    """The resource that failed and why, what to do, and afterwards the same command goes through."""
+    iam, name = operator.cloud.client("iam"), f"whippet-{no_stage}-jobs-us-east-1"
+    iam.create_role(RoleName=name, AssumeRolePolicyDocument="{}")
+    said = operator.deploy(no_stage)
+    assert said.code == 1
+    assert re.search(r"CREATE_FAILED +ExecutionRole +\(.*already exists", said.out)
+    assert "The stack ended as ROLLBACK_COMPLETE." in said.err
+    assert re.search(r"CREATE_FAILED +ExecutionRole", said.err)
+    assert "`make destroy` of the stage removes what is left" in said.err
+    iam.delete_role(RoleName=name)
+    again = operator.deploy(no_stage)
+    assert again.code == 0, again.err
+    assert "was never made whole (ROLLBACK_COMPLETE): it is removed first." in again.out
+
+
+def test_two_stages_live_beside_each_other(operator: Operator) -> None:
+    """One whose name begins as the other's does goes, with all that is its own; the other stays, and the app's too."""
+    assert operator.deploy("made2").code == 0
+    functions = operator.cloud.client("lambda")
+    assert operator.destroy("made2", data="delete").code == 0
+    left = [each["FunctionName"] for each in functions.list_functions()["Functions"]]
+    assert "whippet-made-sweep" in left
+    assert not [name for name in left if name.startswith("whippet-made2-")]
+    assert {"whippet-made-123456789012-us-east-1", operator.cloud.bucket} <= list_buckets(operator.cloud)
+    assert "was so already" in operator.deploy("made").out
+
+
+def test_data_is_kept_and_taken_in_again(operator: Operator, no_stage: str) -> None:
+    """Without DATA=delete the bucket stays with what it holds; the next deployment takes it into its stack."""
+    assert operator.deploy(no_stage).code == 0
+    bucket = f"whippet-{no_stage}-123456789012-us-east-1"
+    operator.cloud.s3.put_object(Bucket=bucket, Key="datasets/dogs.zip", Body=b"dogs")
+    said = operator.destroy(no_stage)
+    assert said.code == 0, said.err
+    assert f"Kept: bucket {bucket}: your data (DATA=delete deletes it)" in said.out
+    again = operator.deploy(no_stage)
+    assert again.code == 0, again.err
+    assert "is there from before, and is taken into the stack with what it holds" in again.out
+    assert operator.cloud.s3.get_object(Bucket=bucket, Key="datasets/dogs.zip")["Body"].read() == b"dogs"
+    gone = operator.destroy(no_stage, data="delete")
+    assert gone.code == 0, gone.err
+    assert f"Deleted the bucket {bucket} with " in gone.out
+    assert not [name for name in list_buckets(operator.cloud) if name.startswith(f"whippet-{no_stage}-")]
+
+
+def test_destroying_nothing_is_no_error(operator: Operator) -> None:
+    """Again is safe here too."""
+    said = operator.destroy("never")
+    assert (said.code, "Nothing else of whippet-never is left." in said.out) == (0, True), said.err
+
+
+def test_what_only_its_tags_tell_of_is_listed_and_fails(operator: Operator, no_stage: str) -> None:
+    """Something with the stage's tags that no list of ours looks for: exit code 1, and its name."""
+    kms = operator.cloud.client("kms")
+    tags = {"whippet:app": "whippet", "whippet:stage": no_stage}
+    key = kms.create_key(Tags=[{"TagKey": name, "TagValue": value} for name, value in tags.items()])["KeyMetadata"]
+    said = operator.destroy(no_stage)
+    assert said.code == 1
+    assert f"This is left:\n  tagged {key['Arn']}" in said.err
+    kms.untag_resource(KeyId=key["KeyId"], TagKeys=list(tags))
+
+
+def test_what_the_app_made_goes_before_the_stack(operator: Operator, no_stage: str) -> None:
+    """Endpoint configs, models and logs go, and other stages' stay."""
+    cloud = operator.cloud
+    make_serving(cloud, f"whippet-{no_stage}-dogs", "whippet-made-dogs")
+    cloud.client("logs").create_log_group(logGroupName=f"/aws/sagemaker/Endpoints/whippet-{no_stage}-dogs")
+    said = operator.destroy(no_stage)
+    assert said.code == 0, said.err
+    assert f"Deleting EndpointConfig whippet-{no_stage}-dogs" in said.out
+    assert f"Deleting Model whippet-{no_stage}-dogs" in said.out
+    assert f"Deleting log group /aws/sagemaker/Endpoints/whippet-{no_stage}-dogs" in said.out
+    assert [each["ModelName"] for each in cloud.sagemaker.list_models(NameContains="whippet-made")["Models"]]
+
+
+def make_serving(cloud: LocalCloud, *names: str) -> None:
+    """A model and an endpoint config of each name."""
+    cloud.s3.put_object(Bucket=cloud.bucket, Key="m.tar.gz", Body=b"never opened")
+    image = "763104351884.dkr.ecr.us-east-1.amazonaws.com/pytorch-inference:2.6.0-cpu-py312"
+    container: Any = {"Image": image, "ModelDataUrl": f"s3://{cloud.bucket}/m.tar.gz"}
+    for name in names:
+        role = "arn:aws:iam::123456789012:role/x"
+        cloud.sagemaker.create_model(ModelName=name, ExecutionRoleArn=role, PrimaryContainer=container)
+        serverless = {"MemorySizeInMB": 2048, "MaxConcurrency": 1}
+        variant = {"VariantName": "all", "ModelName": name, "ServerlessConfig": serverless}
+        cloud.sagemaker.create_endpoint_config(EndpointConfigName=name, ProductionVariants=[variant])

@@ -1,0 +1,99 @@
+"""An operator at a terminal who deploys to a running local cloud: the commands' own entry points, in this process."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from infrastructure import deploy, destroy
+from infrastructure.package import PROJECT, Package
+from tests.support.local_cloud import LocalCloud
+
+NOBODY = {"AWS_CONFIG_FILE": os.devnull, "AWS_SHARED_CREDENTIALS_FILE": os.devnull, "AWS_EC2_METADATA_DISABLED": "true"}
+Read = Callable[[], tuple[str, str]]
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a command printed, and its exit code."""
+
+    code: int
+    out: str
+    err: str = ""
+
+
+@dataclass
+class Operator:
+    """`read` takes what was printed since it was last called: pytest's capsys.readouterr."""
+
+    cloud: LocalCloud
+    package: Package
+    read: Read
+
+    def deploy(self, stage: str, **told: str) -> Said:
+        """`make deploy STAGE=stage`; other words by name: parameters, tags, region, profile; `anyway` if not empty."""
+        return self._run(lambda words: deploy.main(words, lambda _stage: self.package), stage, told)
+
+    def destroy(self, stage: str, **told: str) -> Said:
+        """`make destroy STAGE=stage`; `data="delete"` as DATA=delete."""
+        return self._run(destroy.main, stage, told)
+
+    def find_stack(self, stage: str) -> dict[str, Any] | None:
+        """The stack as CloudFormation tells of it."""
+        cloudformation = self.cloud.client("cloudformation")
+        named = [each for each in cloudformation.describe_stacks()["Stacks"] if each["StackName"] == f"whippet-{stage}"]
+        living = [each for each in named if each["StackStatus"] != "DELETE_COMPLETE"]
+        return living[0] if living else None
+
+    def read_parameters(self, stage: str) -> dict[str, str]:
+        stack = self.find_stack(stage)
+        assert stack is not None
+        return {each["ParameterKey"]: each["ParameterValue"] for each in stack["Parameters"]}
+
+    @contextmanager
+    def limited(self, **quotas: float) -> Iterator[None]:
+        """The account's quotas are these for a while; in names `_` stands for a space."""
+        path = self.cloud.home / "quotas.json"
+        path.write_text(json.dumps({name.replace("_", " "): value for name, value in quotas.items()}))
+        try:
+            yield
+        finally:
+            path.unlink()
+
+    def _run(self, main: Callable[[list[str]], int], stage: str, told: dict[str, str]) -> Said:
+        words = ["--stage", stage]
+        for name, value in told.items():
+            words += [f"--{name}"] if name == "anyway" else [f"--{name}", value]
+        self.read()
+        return Said(main(words), *self.read())
+
+
+def describe_terminal(cloud: LocalCloud) -> dict[str, str]:
+    """The variables of an operator's terminal, in which AWS is this cloud."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+    return inherited | NOBODY | {name: value for name, value in cloud.variables.items() if name.startswith("AWS_")}
+
+
+def make(cloud: LocalCloud, *words: str) -> Said:
+    """Run `make` in the project's folder."""
+    done = subprocess.run(
+        ["make", "--no-print-directory", *words],
+        cwd=PROJECT,
+        env=describe_terminal(cloud),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return Said(done.returncode, done.stdout, done.stderr)
+
+
+def find_package(folder: Path) -> Package:
+    """What `make package` left in a folder."""
+    (code,), (source,) = folder.glob("lambda-*.zip"), folder.glob("sourcedir-*.tar.gz")
+    return Package(folder / "template.json", code, source)
