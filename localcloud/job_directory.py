@@ -142,13 +142,18 @@ def describe_debugging(job: Record, base: Path) -> dict[str, Any]:
     """The contents of debughookconfig.json and profilerconfig.json, where the request asks for them; the hook's
     folder is the one below `base` that stands for its place below /opt/ml."""
     found: dict[str, Any] = {}
-    if hook := job.get("DebugHookConfig"):
-        inside = Path(hook["LocalPath"]).relative_to("/opt/ml")
-        found["debughookconfig"] = hook | {"LocalPath": str(base / inside)}
+    if tensors := place_tensors(job, base):
+        found["debughookconfig"] = job["DebugHookConfig"] | {"LocalPath": str(tensors)}
     profiler = job.get("ProfilerConfig", {"DisableProfiler": True})
     if not profiler.get("DisableProfiler", False):
         found["profilerconfig"] = profiler
     return found
+
+
+def place_tensors(job: Record, base: Path) -> Path | None:
+    """The folder of the debugger's tensors, where the request has a hook."""
+    hook = job.get("DebugHookConfig")
+    return base / Path(hook["LocalPath"]).relative_to("/opt/ml") if hook else None
 
 
 def decode_hyperparameters(job: Record) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from localcloud.sagemaker.cloud import JobReport, Outcome
 from localcloud.spot import NO_CAPACITY, Market
 from localcloud.store import Record
 from localcloud.transfers import TransferError, download_prefix, upload_archive
+from localcloud.watch import Watch
 
 log = logging.getLogger(__name__)
 LOG_GROUP = "/aws/sagemaker/TrainingJobs"
@@ -72,6 +73,7 @@ class JobRun:
         self._market = Market(job, tools.faults)
         self._woken = threading.Event()
         self._mirror = self._make_mirror()
+        self._watch = Watch(job, directory, tools.s3, tools.clock)
         self._metrics = compile_metrics(job["AlgorithmSpecification"].get("MetricDefinitions", []))
         self._log_stream = LogStream(tools.logs, LOG_GROUP, f"{job['TrainingJobName']}/algo-1-{_stamp(job)}")
         self._log = LogReader(directory.log)
@@ -100,6 +102,7 @@ class JobRun:
         if not self._abandoned:
             self._report.finish(outcome)
             self._directory.discard()
+            self._watch.discard()
 
     def _carry_out(self) -> Outcome:
         status = self._recall_exit()
@@ -136,8 +139,7 @@ class JobRun:
 
     def _leave_instance(self) -> None:
         """Nothing stays of the instance but what is in S3; the job begins again, on another."""
-        if self._mirror is not None:
-            self._mirror.sync(all_files=True)
+        self._sync(all_files=True)
         self._report.enter_stage("Interrupted")
         self._directory.clear()
         self._mirror = self._make_mirror()
@@ -166,7 +168,7 @@ class JobRun:
         attempts = 1 + self._job.get("RetryStrategy", {}).get("MaximumRetryAttempts", 0)
         for _ in range(attempts):
             process = self._launch()
-            status = self._watch(process)
+            status = self._accompany(process)
             if not process.lost:
                 return status
         raise JobFailed("InternalServerError: the process that jobs are forked from ended; please try again")
@@ -178,15 +180,17 @@ class JobRun:
         self._report.enter_stage("Training")
         return process
 
-    def _watch(self, process: Process) -> int:
+    def _accompany(self, process: Process) -> int:
         ended = threading.Event()
         mirroring = threading.Thread(target=self._keep_mirroring, args=(ended,), name="mirror", daemon=True)
         mirroring.start()
+        self._watch.begin()
         try:
             status = self._follow(process)
         finally:
             ended.set()
             mirroring.join()
+            self._watch.end()
         self._read_log(last=True)
         if not self._abandoned and not self._interrupted and not process.lost:
             stopped = self._stop_reason.secondary or "Stopped" if self._stop_reason else None
@@ -212,8 +216,8 @@ class JobRun:
         return status
 
     def _upload(self) -> None:
-        if self._mirror is not None:
-            self._mirror.sync(all_files=True)
+        self._sync(all_files=True)
+        self._watch.finish()
         uri = self._job["ModelArtifacts"]["S3ModelArtifacts"]
         directory = self._directory
         if any(directory.model.iterdir()):
@@ -253,8 +257,13 @@ class JobRun:
         return CheckpointMirror(self._tools.s3, config["S3Uri"], self._directory.base / inside, self._tools.clock)
 
     def _keep_mirroring(self, ended: threading.Event) -> None:
-        while self._mirror is not None and not ended.wait(MIRROR_SECONDS):
-            self._mirror.sync()
+        while not ended.wait(MIRROR_SECONDS):
+            self._sync()
+
+    def _sync(self, *, all_files: bool = False) -> None:
+        if self._mirror is not None:
+            self._mirror.sync(all_files=all_files)
+        self._watch.sync(all_files=all_files)
 
     def _read_log(self, *, last: bool = False) -> None:
         lines = self._log.read(last=last)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from localcloud import checkpoints
+from localcloud import mirrors
 from localcloud.checkpoints import CheckpointMirror
 from localcloud.job_directory import build_arguments, decode_hyperparameters
 from localcloud.job_run import LogReader
@@ -60,13 +60,13 @@ def test_large_files_wait_for_their_interval(local: LocalSageMaker, prefix: str,
     mirror.fill()
 
     def change_and_sync(fill: bytes, *, all_files: bool = False) -> bytes:
-        file.write_bytes(fill * checkpoints.LARGE_SIZE)
+        file.write_bytes(fill * mirrors.LARGE_SIZE)
         mirror.sync(all_files=all_files)
         return list_keys(local, prefix)["large.pt"][:1]
 
     assert change_and_sync(b"1") == b"1"
     assert change_and_sync(b"22") == b"1"
-    clock.moment += timedelta(seconds=checkpoints.LARGE_INTERVAL)
+    clock.moment += timedelta(seconds=mirrors.LARGE_INTERVAL)
     assert change_and_sync(b"333") == b"3"
     assert change_and_sync(b"4444", all_files=True) == b"4"
 

@@ -1,0 +1,71 @@
+"""A folder of a running job that S3 follows: each file that is new or has changed is uploaded at the next look.
+
+Small files follow at every look; a large one that was uploaded before at most every `LARGE_INTERVAL` seconds, for a
+checkpoint of a hundred megabytes after every epoch would take the machine from the training.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+from localcloud.clock import Clock
+from localcloud.transfers import TransferError, split_uri, upload
+
+log = logging.getLogger(__name__)
+LARGE_SIZE = 4 << 20
+LARGE_INTERVAL = 20.0
+State = tuple[int, int]  # size in bytes, time of modification in nanoseconds
+
+
+class Mirror:
+    """Uploads what is in `folder`, which may come later, to `uri` (an S3 prefix). Used by one thread at a time."""
+
+    unfinished: tuple[str, ...] = (".tmp",)  # endings; smdebug gives a file its name when it is complete
+
+    def __init__(self, s3: Any, uri: str, folder: Path, clock: Clock) -> None:
+        self._s3 = s3
+        self._uri = uri
+        self._folder = folder
+        self._clock = clock
+        self._known: dict[str, State] = {}
+        self._uploaded_at: dict[str, float] = {}
+
+    def sync(self, *, all_files: bool = False) -> None:
+        """Upload what has changed; large files only when their interval has passed, or with `all_files`."""
+        for name, state in self._look().items():
+            if self._known.get(name) != state and (all_files or self._is_due(name, state)):
+                self._upload(name, state)
+
+    def _look(self) -> dict[str, State]:
+        found = {}
+        for folder, _, names in os.walk(self._folder):
+            for path in (Path(folder, name) for name in names if not name.endswith(self.unfinished)):
+                try:
+                    status = path.stat()
+                except FileNotFoundError:
+                    continue  # renamed or deleted since it was listed
+                found[path.relative_to(self._folder).as_posix()] = (status.st_size, status.st_mtime_ns)
+        return found
+
+    def _is_due(self, name: str, state: State) -> bool:
+        last = self._uploaded_at.get(name)
+        return state[0] < LARGE_SIZE or last is None or self._clock.now().timestamp() - last >= LARGE_INTERVAL
+
+    def _upload(self, name: str, state: State) -> None:
+        bucket, key = self._locate(name)
+        try:
+            upload(self._s3, self._folder / name, bucket, key)
+        except FileNotFoundError:
+            return
+        except TransferError as error:
+            log.warning("%s is not mirrored to %s now: %s", name, self._uri, error)
+            return
+        self._known[name] = state
+        self._uploaded_at[name] = self._clock.now().timestamp()
+
+    def _locate(self, name: str) -> tuple[str, str]:
+        bucket, prefix = split_uri(self._uri)
+        return bucket, f"{prefix.rstrip('/')}/{name}".lstrip("/")
