@@ -15,6 +15,7 @@ NAMES = (
     "report",
     "page",
     "package",
+    "stack",
     "lambda_function",
     "demo",
     "suite",

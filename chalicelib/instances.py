@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 
 MOST = 5  # in a list of preference
 TYPE = re.compile(r"ml\.([a-z0-9-]+)\.[a-z0-9]+")
-GPU = re.compile(r"[gp]\d")
+GPU = re.compile(r"(g|gr|p)\d")
 ARM = re.compile(r"[a-z]+\d+g[a-z]*|.*-gb\d+")
-OWN_DISK = re.compile(r"[a-z]+\d+[a-z]*d[a-z]*|[gi]\d.*|p[4-9].*")  # the last ones always have one
+OWN_DISK = re.compile(r"[a-z]+\d+[a-z]*d[a-z]*|(g|gr|i)\d.*|p[4-9].*")  # the last ones always have one
 NEURON = ("inf", "trn")
 UNKNOWN_GPUS = {  # too old for the CUDA of the images, or too new, by what an instance is used for
     "trial": ("p2", "p3", "p3dn"),

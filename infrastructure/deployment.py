@@ -124,13 +124,15 @@ def publish(work: Deployment, template: dict[str, Any], parameters: Parameters) 
     if upload(s3, stage.artifacts, code.name, code):
         work.tell(f"Sent {code.name} ({code.stat().st_size / 1e6:.1f} MB).")
     point_functions(template, {"Bucket": stage.artifacts, "Key": code.name})
+    # CloudFormation takes a bucket that is there into a stack by its name, where that is made by no function
+    template["Resources"]["Bucket"]["Properties"]["BucketName"] = stage.bucket
     path = write_template(template, code.parent)
     upload(s3, stage.artifacts, path.name, path)
     url = f"https://{stage.artifacts}.s3.{stage.account.region}.amazonaws.com/{path.name}"
     there = has_bucket(s3, stage.bucket, stage.account.number)
     if there:  # the program must be there before the functions name it
         send_source(work, stage.bucket)
-    is_new = work.stacks.find(stage.stack) is None
+    is_new = not work.stacks.is_made(stage.stack)
     if there and is_new:
         work.tell(f"The bucket {stage.bucket} is there from before, and is taken into the stack with what it holds.")
     return StackRequest(stage.stack, url, parameters, tags, imports=there and is_new)

@@ -25,6 +25,7 @@ CAPABILITIES: dict[str, tuple[int, int]] = {
     "p5en": (9, 0),
     "p6-b200": (10, 0),
     "p6-b300": (10, 3),
+    "g7": (12, 0),  # RTX PRO 4500
     "g7e": (12, 0),  # RTX PRO 6000
 }
 # The CUDA versions from which a capability is left out, and from which it is known.

@@ -56,6 +56,11 @@ class Stacks:
                 raise
         return None if stack["StackStatus"] == "DELETE_COMPLETE" else stack
 
+    def is_made(self, name: str) -> bool:
+        """Whether there is a stack that was once whole: one that never was is made anew."""
+        found = self.find(name)
+        return found is not None and found["StackStatus"] not in (*NEVER_MADE, "REVIEW_IN_PROGRESS")
+
     def apply(self, request: StackRequest) -> bool:
         """Make the stack, or change it to what is asked for. Returns False where there was nothing to change."""
         found = self._clear_way(request.name)
@@ -91,9 +96,8 @@ class Stacks:
 
     def read_parameters(self, name: str) -> dict[str, str]:
         """What the stack was made with; nothing of one that was never made whole."""
-        found = self.find(name) or {"StackStatus": ""}
-        told = [] if found["StackStatus"] in NEVER_MADE else found.get("Parameters", [])
-        return {each["ParameterKey"]: each["ParameterValue"] for each in told}
+        found = self.find(name) if self.is_made(name) else None
+        return {each["ParameterKey"]: each["ParameterValue"] for each in (found or {}).get("Parameters", [])}
 
     def list_resources(self, name: str) -> list[dict[str, Any]]:
         """The stack's resources: LogicalResourceId, PhysicalResourceId, ResourceType."""

@@ -1,7 +1,8 @@
 """What the account may use at most, where AWS's clients ask for it: Service Quotas' quotas of SageMaker, by the names
 that they have there, and Lambda's account settings. moto knows neither.
 
-`quotas.json` in the state's folder ({NAME: NUMBER}) says what this account has otherwise: a new one has 0 for spot.
+What this account has otherwise (a new one has 0 for spot) stands among the faults on purpose, `quotas` in faults.json,
+as for SageMaker's own refusals. `Concurrent executions` is Lambda's.
 """
 
 from __future__ import annotations
@@ -10,9 +11,9 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from functools import cache
-from pathlib import Path
 from typing import Any
 
+from localcloud.faults import ReadFaults
 from localcloud.service_model import load_service
 from localcloud.wsgi import Environ, WsgiApp, answer_json, refuse_json
 
@@ -29,25 +30,22 @@ SETTINGS = "/2016-08-19/account-settings"
 class AccountLimits:
     """A WSGI application before moto's that answers these questions and hands on all others."""
 
-    def __init__(self, moto: WsgiApp, home: Path) -> None:
-        self._moto, self._file = moto, home / "quotas.json"
+    def __init__(self, moto: WsgiApp, faults: ReadFaults) -> None:
+        self._moto, self._faults = moto, faults
 
     def __call__(self, environ: Environ, start_response: Any) -> Iterable[bytes]:
         operation = environ.get("HTTP_X_AMZ_TARGET", "").rpartition(".")[2]
         if environ["PATH_INFO"].rstrip("/") == SETTINGS:
             return answer_json(start_response, {"AccountLimit": self._describe_concurrency(), "AccountUsage": {}})
         if operation == "RequestServiceQuotaIncrease":
-            return refuse_json(start_response, f"Nobody raises quotas here: write the number into {self._file}.")
+            return refuse_json(start_response, "Nobody raises quotas here: write the number into faults.json.")
         if operation not in ("ListServiceQuotas", "ListAWSDefaultServiceQuotas"):
             return self._moto(environ, start_response)
         told = json.loads(environ["wsgi.input"].read() or b"{}")
         return answer_json(start_response, self._list_quotas(told))
 
-    def _read_own(self) -> dict[str, float]:
-        return dict(json.loads(self._file.read_text())) if self._file.exists() else {}
-
     def _describe_concurrency(self) -> dict[str, int]:
-        allowed = int(self._read_own().get(CONCURRENCY, 1_000))
+        allowed = self._faults().quotas.get(CONCURRENCY, 1_000)
         return {
             "ConcurrentExecutions": allowed,
             "UnreservedConcurrentExecutions": allowed,
@@ -57,7 +55,7 @@ class AccountLimits:
         }
 
     def _list_quotas(self, told: dict[str, Any]) -> dict[str, Any]:
-        values = {**list_defaults(), **self._read_own()} if told.get("ServiceCode") == "sagemaker" else {}
+        values = {**list_defaults(), **self._faults().quotas} if told.get("ServiceCode") == "sagemaker" else {}
         first = int(told.get("NextToken", "0"))
         after = first + min(int(told.get("MaxResults", PAGE)), PAGE)
         page = list(values.items())[first:after]

@@ -3,18 +3,17 @@ otherwise than AWS. S3's and SageMaker's are the server's own."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from localcloud.account_limits import AccountLimits
+from localcloud.faults import ReadFaults
 from localcloud.makers import Clients
 from localcloud.stacks import Stacks
 from localcloud.tagged import ListTagged, Tagged
 from localcloud.wsgi import WsgiApp
 
 
-def make_fronts(moto: WsgiApp, clients: Clients, home: Path, list_tagged: ListTagged) -> dict[str, WsgiApp]:
+def make_fronts(moto: WsgiApp, clients: Clients, faults: ReadFaults, list_tagged: ListTagged) -> dict[str, WsgiApp]:
     """A WSGI application for each service that needs one; `clients` are of this cloud's own API."""
-    limits = AccountLimits(moto, home)
+    limits = AccountLimits(moto, faults)
     return {
         "cloudformation": Stacks(moto, clients),
         "servicequotas": limits,

@@ -70,7 +70,9 @@ class Hosting:
         self._processes = ForkServer()
         self.cloud = self._build_cloud()
         guard = Guard(self._identities, CallLog(self._home / "calls.jsonl"), REGION)
-        fronts = make_fronts(moto, self._clients, self._home, lambda: list_tagged(self.cloud))
+        fronts = make_fronts(
+            moto, self._clients, FaultFile(self._home / "faults.json"), lambda: list_tagged(self.cloud)
+        )
         router = Router(moto, self._keeper, self._wake, fronts)
         self._origin = Origin(router, create_app(self.cloud), guard)
         self._pool = ThreadPoolExecutor(API_THREADS, thread_name_prefix="api")

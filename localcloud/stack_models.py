@@ -75,14 +75,22 @@ class Noted(Model):  # type: ignore[misc]
 
 
 class Bucket(Noted):
-    """Made through S3's API, which is kept on disk here; one that is there already is taken into the stack, which is
-    what importing existing resources does. A stack never removes it: it is retained."""
+    """Made through S3's API, which is kept on disk here. One that is there already is taken into a stack where its
+    change set imports it by its name. A stack never removes it: it is retained."""
 
     name_property = "BucketName"
+    importable: ClassVar[set[str]] = set()
 
     @classmethod
     def make(cls, name: str, properties: Properties) -> Made:
+        if name not in cls.importable and name in {each["Name"] for each in cls.client("s3").list_buckets()["Buckets"]}:
+            raise ValueError(f"{name} already exists")
+        cls.importable.discard(name)
         return make_bucket(cls.client, name, properties)
+
+    @classmethod
+    def change(cls, made: Made, properties: Properties) -> Made:
+        return make_bucket(cls.client, made.ref, properties)
 
 
 class Secret(Noted):

@@ -61,22 +61,26 @@ class Stacks:
         if not text:
             return told  # UsePreviousTemplate
         template = adapt_template(json.loads(text))
-        self._check(template)
+        models = self._check(template)
+        if told.get("ImportExistingResources") == "true":
+            models.Bucket.importable |= list_importable(template)
         return told | {"TemplateBody": json.dumps(template)}
 
     def _fetch(self, url: str) -> str:
         bucket, key = split_template_url(url)
         return str(self._clients("s3").get_object(Bucket=bucket, Key=key)["Body"].read().decode())
 
-    def _check(self, template: Template) -> None:
-        if self._knows is None:
-            from localcloud.stack_models import install
+    def _check(self, template: Template) -> Any:
+        """What a template's resources are made by. Raises RefusedTemplate for a type that nothing makes."""
+        from localcloud import stack_models
 
-            self._knows = install(self._clients)
+        if self._knows is None:
+            self._knows = stack_models.install(self._clients)
         if unknown := sorted(
             {body["Type"] for body in template["Resources"].values() if not self._knows(body["Type"])}
         ):
             raise RefusedTemplate(f"The local cloud's stacks make no {', '.join(unknown)}.")
+        return stack_models
 
 
 def require_region(environ: Environ) -> None:
@@ -94,6 +98,13 @@ def adapt_template(template: Template) -> Template:
         if body.get("DeletionPolicy") == "RetainExceptOnCreate":
             body["DeletionPolicy"] = "Retain"
     return template
+
+
+def list_importable(template: Template) -> set[str]:
+    """The names of the buckets that a stack may take in where they exist: those that no function makes."""
+    buckets = (body for body in template["Resources"].values() if body["Type"] == "AWS::S3::Bucket")
+    names = (body.get("Properties", {}).get("BucketName") for body in buckets if body.get("DeletionPolicy") == "Retain")
+    return {name for name in names if isinstance(name, str)}
 
 
 def translate(template: Template) -> Template:

@@ -165,7 +165,7 @@ def test_an_image_and_a_type_that_do_not_go_together_are_refused(operator: Opera
 
 def test_no_spot_quota_means_on_demand_said_aloud_and_priced_again(operator: Operator, no_stage: str) -> None:
     """As in a new account: the quotas are named with the commands that ask for more, the stack uses no spot."""
-    with operator.limited(**{f"{each} {SPOT}": 0 for each in TYPES}):
+    with operator.limited({f"{each} {SPOT}": 0 for each in TYPES}):
         said = operator.deploy(no_stage)
     assert said.code == 0, said.err
     assert "! No spot instance may train here: all jobs run on demand (UseSpot=false)." in said.out
@@ -179,7 +179,7 @@ def test_no_spot_quota_means_on_demand_said_aloud_and_priced_again(operator: Ope
 
 def test_without_any_quota_nothing_is_made(operator: Operator, no_stage: str) -> None:
     """Every quota that is missing is named; ANYWAY=yes makes the stage all the same."""
-    with operator.limited(**{f"{each} {kind}": 0 for each in TYPES for kind in (SPOT, ON_DEMAND)}):
+    with operator.limited({f"{each} {kind}": 0 for each in TYPES for kind in (SPOT, ON_DEMAND)}):
         said = operator.deploy(no_stage)
         assert said.code == 1
         assert [f"# {each} {ON_DEMAND}: 0" in said.err for each in TYPES] == [True, True], said.err
@@ -197,7 +197,7 @@ def test_a_small_account_is_told_what_it_cannot_do(operator: Operator, no_stage:
         "ml.m5.large for endpoint usage": 0,
         f"{TYPES[0]} {SPOT}": 0,
     }
-    with operator.limited(**limits):
+    with operator.limited(limits):
         said = operator.deploy(no_stage, parameters="ReservedConcurrency=2")
     assert said.code == 0, said.err
     assert "may run 10 calls at once" in said.out

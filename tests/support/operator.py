@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,10 +57,12 @@ class Operator:
         return {each["ParameterKey"]: each["ParameterValue"] for each in stack["Parameters"]}
 
     @contextmanager
-    def limited(self, **quotas: float) -> Iterator[None]:
-        """The account's quotas are these for a while; in names `_` stands for a space."""
-        path = self.cloud.home / "quotas.json"
-        path.write_text(json.dumps({name.replace("_", " "): value for name, value in quotas.items()}))
+    def limited(self, quotas: Mapping[str, int]) -> Iterator[None]:
+        """The account's quotas are these for a while."""
+        path = self.cloud.home / "faults.json"
+        half_written = path.with_suffix(".part")
+        half_written.write_text(json.dumps({"quotas": quotas}))
+        half_written.replace(path)
         try:
             yield
         finally:

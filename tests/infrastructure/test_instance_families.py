@@ -1,0 +1,48 @@
+"""Instance families stand in two places that are shipped apart: the app's, which refuses when it runs, and the
+workstation's, which refuses at deployment. They say the same of every type that SageMaker knows."""
+
+from __future__ import annotations
+
+import pytest
+
+from chalicelib.instances import find_family, find_list_problems, has_gpu
+from infrastructure.images import Images, check_types
+from infrastructure.instance_families import CAPABILITIES, read_family
+from localcloud.service_model import load_service
+
+REGISTRY = "763104351884.dkr.ecr.us-east-1.amazonaws.com"
+IMAGES = Images(
+    training_cpu=f"{REGISTRY}/pytorch-training:2.10.0-cpu-py313",
+    training_gpu=f"{REGISTRY}/pytorch-training:2.10.0-gpu-py313",
+    inference_cpu=f"{REGISTRY}/pytorch-inference:2.6.0-cpu-py312",
+    inference_gpu=f"{REGISTRY}/pytorch-inference:2.6.0-gpu-py312",
+)
+
+
+def list_types(shape: str) -> list[str]:
+    types: list[str] = load_service("sagemaker").shape_for(shape).enum
+    return types
+
+
+TRAINING, SERVING = list_types("TrainingInstanceType"), list_types("ProductionVariantInstanceType")
+
+
+@pytest.mark.parametrize("name", [*TRAINING, "ml.gr6.4xlarge"])
+def test_both_refuse_the_same_types_for_training(name: str) -> None:
+    """What the deployment lets through, the app takes, for trials and for the last training."""
+    refused = bool(check_types(IMAGES, [name], []))
+    assert [bool(list(find_list_problems(use, [name]))) for use in ("trial", "training")] == [refused, refused]
+
+
+@pytest.mark.parametrize("name", SERVING)
+def test_both_refuse_the_same_types_for_endpoints(name: str) -> None:
+    """The same with the images that serve."""
+    assert bool(list(find_list_problems("endpoint", [name]))) == bool(check_types(IMAGES, [], [name]))
+
+
+@pytest.mark.parametrize("name", sorted({*TRAINING, *SERVING, "ml.gr6.4xlarge"}))
+def test_both_know_the_same_gpus(name: str) -> None:
+    """What has a compute capability there has a GPU here, and is of the same family."""
+    assert find_family(name) == read_family(name)
+    known = read_family(name) in CAPABILITIES
+    assert has_gpu(name) == known or bool(check_types(IMAGES, [name], []))

@@ -1,0 +1,118 @@
+"""What an account's limits leave of what was asked for: the choice, and what the operator is told."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+from infrastructure.quotas import SERVERLESS, Choice, Limits, Quota, choose, list_wanted, read_limits
+
+G4, G5 = "ml.g4dn.xlarge", "ml.g5.xlarge"
+SPOT, ON_DEMAND = "for spot training job usage", "for training job usage"
+
+
+def limit(concurrency: int = 1_000, **values: float) -> Limits:
+    """An account's limits: every quota that is wanted is 4, but for these."""
+    names = list_wanted([G4, G5], ["ml.m5.large"])
+    told = dict.fromkeys(names, 4.0) | values
+    return Limits(
+        {name: Quota(name, value, f"L-{at}") for at, (name, value) in enumerate(told.items())}, concurrency, concurrency
+    )
+
+
+def decide(limits: Limits, **told: Any) -> Choice:
+    wanted: dict[str, Any] = {
+        "trial_types": [G4, G5],
+        "training_types": [G5],
+        "endpoint_types": ["ml.m5.large"],
+        "use_spot": True,
+        "reserved": 0,
+        "functions": 5,
+    }
+    return choose(limits, **(wanted | told))
+
+
+def test_enough_of_everything_changes_and_says_nothing() -> None:
+    """The choice is the order."""
+    assert decide(limit()) == Choice((G4, G5), (G5,), True, 0)
+
+
+def test_what_is_not_known_is_not_zero() -> None:
+    """Where nothing can be read, nothing is taken away; that it could not be read is said."""
+    choice = decide(Limits({}, unreadable=("nothing could be read",)), reserved=3)
+    assert choice == Choice((G4, G5), (G5,), True, 3, ("nothing could be read",))
+
+
+def test_no_spot_at_all_means_on_demand() -> None:
+    """It is said with a command for each quota."""
+    choice = decide(limit(**{f"{each} {SPOT}": 0 for each in (G4, G5)}))
+    assert not choice.use_spot
+    assert choice.trial_types == (G4, G5)
+    assert choice.told[0].count("aws service-quotas request-service-quota-increase") == 2
+
+
+def test_spot_for_one_type_leaves_the_other_out() -> None:
+    """As long as a type is left for each use, nothing falls back to on demand."""
+    choice = decide(limit(**{f"{G4} {SPOT}": 0}))
+    assert (choice.use_spot, choice.trial_types, choice.training_types) == (True, (G5,), (G5,))
+    assert choice.told == (f"{G4} may not be used here, and is left out of what trials run on.",)
+
+
+def test_spot_for_the_trials_alone_is_hopeless_for_the_last_training() -> None:
+    """One setting says spot for all jobs, so the last training, which has no type then, is named."""
+    choice = decide(limit(**{f"{G5} {SPOT}": 0}))
+    assert len(choice.hopeless) == 1
+    assert "the last training" in choice.hopeless[0]
+
+
+def test_without_any_machine_it_is_hopeless() -> None:
+    """For each use, with the quotas that are missing."""
+    choice = decide(limit(**{f"{each} {kind}": 0 for each in (G4, G5) for kind in (SPOT, ON_DEMAND)}))
+    assert len(choice.hopeless) == 2
+    assert all(f"{G5} {ON_DEMAND}: 0" in each for each in choice.hopeless)
+
+
+@pytest.mark.parametrize(("concurrency", "reserved"), [(10, 0), (109, 0), (110, 2), (1_000, 2)])
+def test_concurrency_is_reserved_where_a_hundred_calls_stay_free(concurrency: int, reserved: int) -> None:
+    """Lambda refuses a reservation beyond that, which would fail the stack."""
+    choice = decide(limit(concurrency), reserved=2)
+    assert choice.reserved_concurrency == reserved
+    assert ("ReservedConcurrency=0" in " ".join(choice.told)) == (not reserved)
+
+
+def test_no_serverless_endpoint_is_told() -> None:
+    """With the way out for recipes."""
+    assert "endpoint.kind instance" in decide(limit(**{SERVERLESS: 0})).told[0]
+
+
+class Quotas:
+    """Service Quotas, where what was never changed stands among AWS's defaults alone."""
+
+    def list_service_quotas(self, **told: Any) -> dict[str, Any]:
+        first = "NextToken" not in told
+        name = f"{G4} {SPOT}" if first else f"{G5} {SPOT}"
+        return {
+            "Quotas": [{"QuotaName": name, "Value": 1.0, "QuotaCode": "L-1"}],
+            **({"NextToken": "2"} if first else {}),
+        }
+
+    def list_aws_default_service_quotas(self, **_told: Any) -> dict[str, Any]:
+        names = (f"{G4} {SPOT}", f"{G4} {ON_DEMAND}")
+        return {"Quotas": [{"QuotaName": name, "Value": 0.0, "QuotaCode": "L-2"} for name in names]}
+
+
+class NoFunctions:
+    def get_account_settings(self) -> dict[str, Any]:
+        raise ClientError({"Error": {"Code": "AccessDenied", "Message": "no"}}, "GetAccountSettings")
+
+
+def test_defaults_stand_in_for_what_was_never_changed() -> None:
+    """An applied quota wins over AWS's default; what may not be read is told, and stops nothing."""
+    limits = read_limits(
+        Quotas(), NoFunctions(), [f"{G4} {SPOT}", f"{G5} {SPOT}", f"{G4} {ON_DEMAND}", f"{G5} {ON_DEMAND}"]
+    )
+    values = {name: quota.value for name, quota in limits.quotas.items()}
+    assert values == {f"{G4} {SPOT}": 1, f"{G5} {SPOT}": 1, f"{G4} {ON_DEMAND}": 0}
+    assert limits.unreadable == ("Lambda's limit of concurrent calls could not be read (AccessDenied: no)",)
