@@ -16,7 +16,7 @@ from typing import BinaryIO
 from chalicelib.errors import BrokenZip
 from chalicelib.findings import quote_bytes
 
-CENTRAL = struct.Struct("<4s4B4H3L5H2L")
+CENTRAL = struct.Struct("<4sxBBx2H4x3L3H4x2L")  # without the times, and what nobody asks for
 CENTRAL_MARK = b"PK\x01\x02"
 HEADER = struct.Struct("<4s2B4H3L2H")
 HEADER_MARK = b"PK\x03\x04"
@@ -59,26 +59,31 @@ class Entry:
 
 def read_entries(directory: bytes, shift: int) -> Iterator[Entry]:
     """The entries of a directory's bytes; `shift` is what stands before the archive. Raises BrokenZip."""
-    position, end = 0, len(directory)
+    position, end, fixed = 0, len(directory), CENTRAL.size
     attributes: dict[int, int] = {}  # one number object for all entries that share it
     while position < end:
-        if position + CENTRAL.size > end:
+        if position + fixed > end:
             raise BrokenZip("it ends within an entry")
-        (mark, _, system, version, _, flags, method, _, _, crc, packed, size, *lengths, outer, offset) = (
+        (mark, system, version, flags, method, crc, packed, size, name_length, extra_length, comment_length, *rest) = (
             CENTRAL.unpack_from(directory, position)
         )
         if mark != CENTRAL_MARK:
             raise BrokenZip(f"no entry begins at its byte {position:,}")
         if version > NEWEST_VERSION:
             raise BrokenZip(f"an entry needs version {version / 10:.1f} of the format")
-        name_end = position + CENTRAL.size + lengths[0]
-        extra_end = name_end + lengths[1]
-        name = _read_name(directory[position + CENTRAL.size : name_end], flags)
-        extra = _split_extra(directory[name_end:extra_end]) if lengths[1] else {}
-        size, packed, offset = _read_zip64(extra, size, packed, offset)
+        outer, offset = rest
+        position += fixed
+        name = _read_name(directory[position : position + name_length], flags)
+        position += name_length
+        if extra_length:
+            extra = _split_extra(directory[position : position + extra_length])
+            size, packed, offset = _read_zip64(extra, size, packed, offset)
+        if size == packed:
+            size = packed  # one number object for both
+        file_name = name.partition("\0")[0] if "\0" in name else name
         outer = attributes.setdefault(outer, outer)
-        yield Entry(name.partition("\0")[0], name, system, flags, method, crc, packed, size, outer, offset + shift)
-        position = extra_end + lengths[2]
+        yield Entry(file_name, name, system, flags, method, crc, packed, size, outer, offset + shift)
+        position += extra_length + comment_length
 
 
 def _read_name(raw: bytes, flags: int) -> str:

@@ -10,12 +10,16 @@ import stat
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from operator import attrgetter
 
-from chalicelib.archive_directory import Entry
+from chalicelib.archive_directory import ENCRYPTED, HEADER, Entry
 from chalicelib.archives import Archive
 from chalicelib.findings import Finding, find_among
 
-SERVED_METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
+STORED, DEFLATED = zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED
+SERVED_METHODS = {STORED, DEFLATED}
+ANY_KIND = stat.S_IFMT(0xFFFF)
+ORDINARY_KINDS = (0, stat.S_IFREG, stat.S_IFDIR)
 BOMB_RATIO = 100
 BOMB_BYTES = 1_000_000  # below this a high ratio harms nobody: a blank icon reaches it
 CONTROL = re.compile(r"[\x00-\x1f\x7f]")
@@ -24,24 +28,39 @@ DRIVE = re.compile(r"[A-Za-z]:")
 
 def find_entry_problems(archive: Archive) -> list[Finding]:
     """Everything that is wrong with entries as entries, whatever they hold."""
-    entries = archive.entries
+    odd = _list_odd(archive.entries)
     return [
-        *_find_names(entries),
-        *_find_duplicates(entries),
-        *_find_kinds(entries),
-        *_find_bombs(entries),
-        *_find_misplaced(entries, archive.directory_start),
+        *_find_names(archive.entries),
+        *_find_duplicates(archive.entries),
+        *_find_kinds(odd),
+        *_find_bombs(odd),
+        *_find_overlaps(archive.entries, archive.directory_start),
+        *_find_two_sizes(odd),
+    ]
+
+
+def _list_odd(entries: Iterable[Entry]) -> list[Entry]:
+    """The entries that are not as nearly all are: few, if any, so that what is wrong with them is sought among few."""
+    return [
+        entry
+        for entry in entries
+        if entry.flag_bits & ENCRYPTED
+        or entry.external_attr >> 16 & ANY_KIND not in ORDINARY_KINDS
+        or (
+            entry.file_size != entry.compress_size if entry.compress_type == STORED else entry.compress_type != DEFLATED
+        )
+        or (entry.file_size > BOMB_BYTES and _is_bomb(entry))
     ]
 
 
 def is_readable(entry: Entry) -> bool:
     """Whether an entry may be opened: not encrypted, and packed in a way that cannot blow up unseen."""
-    return not entry.is_encrypted and entry.compress_type in SERVED_METHODS
+    return not entry.flag_bits & ENCRYPTED and entry.compress_type in SERVED_METHODS
 
 
 def _find_names(entries: list[Entry]) -> Iterator[Finding]:
     """Names that leave the folder they are unpacked in, or that no folder can hold."""
-    names = [entry.orig_filename for entry in entries]
+    names = [name for entry in entries if not _is_plain(name := entry.orig_filename)]
     advice = "Pack the folder again from inside it, with relative names."
     yield from find_among(
         "name_escapes", filter(_escapes, names), "name leaves the folder|names leave the folder", advice
@@ -58,6 +77,11 @@ def _find_names(entries: list[Entry]) -> Iterator[Finding]:
         "name has control characters|names have control characters",
         "Rename them.",
     )
+
+
+def _is_plain(name: str) -> bool:
+    """Whether a name holds nothing that could be wrong, as nearly all do."""
+    return name.isprintable() and not (".." in name or "\\" in name or ":" in name or name.startswith("/"))
 
 
 def _escapes(name: str) -> bool:
@@ -104,7 +128,7 @@ def _find_where(
 def _is_special(entry: Entry) -> bool:
     """Unix keeps a file's type in the high half of the attributes; 0 is none."""
     kind = stat.S_IFMT(entry.external_attr >> 16) if entry.create_system == 3 else 0
-    return kind not in (0, stat.S_IFREG, stat.S_IFDIR)
+    return kind not in ORDINARY_KINDS
 
 
 def _name_method(method: int) -> str:
@@ -127,28 +151,29 @@ def _is_bomb(entry: Entry) -> bool:
     return entry.file_size > BOMB_BYTES and entry.file_size > BOMB_RATIO * entry.compress_size
 
 
-def _find_misplaced(entries: list[Entry], directory: int) -> Iterator[Finding]:
+def _find_overlaps(entries: list[Entry], directory: int) -> list[Finding]:
     """Entries that share bytes with another or with the directory: how a small zip unpacks to anything."""
-    ordered = sorted(entries, key=lambda entry: entry.header_offset)
+    ordered = sorted(entries, key=attrgetter("header_offset"))
     limits = [entry.header_offset for entry in ordered[1:]] + [directory]
     lying = [
         entry.filename
         for entry, limit in zip(ordered, limits, strict=False)
-        if entry.header_offset < 0 or entry.header_offset + 30 + entry.compress_size > limit
+        if entry.header_offset < 0 or entry.header_offset + HEADER.size + entry.compress_size > limit
     ]
-    yield from find_among(
+    return find_among(
         "overlapping_entries",
         lying,
         "entry overlaps what follows it|entries overlap what follows them",
         "The zip is damaged or a bomb: pack it again.",
     )
-    yield from _find_where(
+
+
+def _find_two_sizes(entries: list[Entry]) -> list[Finding]:
+    return _find_where(
         "sizes_disagree",
         entries,
         lambda entry: (
-            entry.compress_type == zipfile.ZIP_STORED
-            and entry.compress_size != entry.file_size
-            and not entry.is_encrypted
+            entry.compress_type == STORED and entry.compress_size != entry.file_size and not entry.is_encrypted
         ),
         "entry is stored and has two sizes|entries are stored and have two sizes",
         "The zip is damaged: pack it again.",

@@ -110,6 +110,8 @@ def _read_directory(archive: BinaryIO, end: End) -> list[Entry]:
         archive.prefetch([(end.directory_start, end.directory_end)])
     archive.seek(end.directory_start)
     directory = archive.read(end.directory_size)
+    if isinstance(archive, Prefetching):
+        archive.prefetch([])  # its bytes need not be kept twice
     if len(directory) < end.directory_size:
         raise BrokenZip("it ends too early")
     return list(read_entries(directory, end.directory_start - end.directory_offset))

@@ -231,9 +231,10 @@ class Bucket:
         from smart_open import s3
 
         doing = f"Reading s3://{self.name}/{key}"
-        options = {"buffer_size": READ_BUFFER, "range_chunk_size": RANGE, "client": self._client}
+        options = {"buffer_size": READ_BUFFER, "range_chunk_size": RANGE, "client": self._client, "defer_seek": True}
         with translated(doing):
             file = s3.open(self.name, key, "rb", **options)
+            file.seek(0, io.SEEK_END)  # learns the size from one byte, where opening would begin to send the object
         with file:
             yield cast(BinaryIO, ObjectFile(file, doing, partial(self._read_span, key)))
 

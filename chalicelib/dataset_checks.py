@@ -86,17 +86,21 @@ def _fold(name: str) -> str:
 
 def find_excess(contents: Contents, limits: DatasetLimits) -> Iterator[Finding]:
     """What is more than is served."""
-    images = sum(len(each) for each in contents.images.values())
-    size = sum(image.file_size for image in contents.all_images())
+    sizes = [image.file_size for image in contents.all_images()]
     measured: Mapping[str, tuple[int, int, str]] = {
-        "too_many_images": (images, limits.max_images, "images"),
+        "too_many_images": (len(sizes), limits.max_images, "images"),
         "too_many_classes": (len(contents.classes()), limits.max_classes, "classes"),
-        "too_many_bytes": (size, limits.max_bytes, "bytes of images, unpacked"),
+        "too_many_bytes": (sum(sizes), limits.max_bytes, "bytes of images, unpacked"),
     }
     for code, (found, most, what) in measured.items():
         if found > most:
             text = f"The dataset has {found:,} {what}; {most:,} are the most that are served. Make it smaller."
             yield Finding(code, text, count=found)
+    if sizes and (min(sizes) < 1 or max(sizes) > limits.max_image_bytes):
+        yield from _find_odd_sizes(contents, limits)
+
+
+def _find_odd_sizes(contents: Contents, limits: DatasetLimits) -> Iterator[Finding]:
     large = (image.filename for image in contents.all_images() if image.file_size > limits.max_image_bytes)
     what = (
         f"image has more than {limits.max_image_bytes:,} bytes|images have more than {limits.max_image_bytes:,} bytes"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from chalicelib.archive_directory import Entry
@@ -58,42 +58,48 @@ class Contents:
             yield from images
 
 
-def sort_out(entries: Sequence[Entry]) -> Contents:
+def sort_out(entries: Iterable[Entry]) -> Contents:
     """Every entry in its place: an image of a class, a stranger in a class folder, or ignored.
 
     A hundred thousand images lie in a few hundred folders, so what a folder's name says is worked out once.
     """
-    names = {name: split_folder(name) for name in {_name_folder(entry) for entry in entries}}
-    kept = {name: parts for name, parts in names.items() if not is_litter_folder(parts)}
-    contents = Contents(find_layout(_find_picture_folders(entries, kept)))
-    places = {name: contents.layout.place(parts) for name, parts in kept.items()}
-    contents.folders.update(place for place in places.values() if place)
-    for entry in entries:
-        folder, _, file = entry.filename.rpartition("/")
-        if not file or folder not in kept or is_litter_file(file):
-            continue
-        place = places[folder]
+    files = _group_by_folder(entries)
+    parts = {name: split_folder(name) for name in files}
+    kept = {name: split for name, split in parts.items() if not is_litter_folder(split)}
+    contents = Contents(find_layout(_find_picture_folders(files, kept)))
+    for name, split in kept.items():
+        place = contents.layout.place(split)
         if place is None:
-            contents.ignored.append(entry)
-        elif is_image_name(file):
-            contents.images[place].append(entry)
+            contents.ignored += files[name]
         else:
-            contents.strangers.append(entry)
+            contents.folders.add(place)
+            _sort_out_class(files[name], place, contents)
     return contents
 
 
-def _find_picture_folders(entries: Sequence[Entry], kept: Mapping[str, tuple[str, ...]]) -> set[tuple[str, ...]]:
+def _group_by_folder(entries: Iterable[Entry]) -> dict[str, list[Entry]]:
+    """The files of each folder, litter left out. A folder that has no file of its own is there too."""
+    files: dict[str, list[Entry]] = defaultdict(list)
+    for entry in entries:
+        folder, _, file = entry.filename.rpartition("/")
+        members = files[folder]
+        if file and not is_litter_file(file):
+            members.append(entry)
+    return files
+
+
+def _sort_out_class(files: Iterable[Entry], place: tuple[str, str], contents: Contents) -> None:
+    """The images and the strangers among the files of a folder that lies in a class."""
+    images: list[Entry] = []
+    for entry in files:
+        (images if is_image_name(entry.filename) else contents.strangers).append(entry)
+    if images:
+        contents.images[place] += images
+
+
+def _find_picture_folders(
+    files: Mapping[str, Sequence[Entry]], kept: Mapping[str, tuple[str, ...]]
+) -> set[tuple[str, ...]]:
     """The folders that hold images; where no file is one, those that hold any file, to say where classes would be."""
-    for counts in (is_image_name, bool):
-        names = {
-            _name_folder(entry)
-            for entry in entries
-            if counts(file := entry.filename.rpartition("/")[2]) and not is_litter_file(file)
-        }
-        if names & kept.keys():
-            return {kept[name] for name in names & kept.keys()}
-    return set()
-
-
-def _name_folder(entry: Entry) -> str:
-    return entry.filename.rpartition("/")[0]
+    with_images = {kept[name] for name in kept if any(is_image_name(entry.filename) for entry in files[name])}
+    return with_images or {kept[name] for name in kept if files[name]}

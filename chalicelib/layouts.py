@@ -64,7 +64,7 @@ def is_litter_file(file: str) -> bool:
 
 
 def is_image_name(name: str) -> bool:
-    return name.lower().endswith(IMAGE_SUFFIXES)
+    return name.endswith(IMAGE_SUFFIXES) or name.lower().endswith(IMAGE_SUFFIXES)
 
 
 def find_layout(folders: Collection[tuple[str, ...]]) -> Layout:
