@@ -64,10 +64,14 @@ class ObjectFile(io.RawIOBase):
     def prefetch(self, spans: Iterable[tuple[int, int]]) -> None:
         """Get spans, (start, end) each, many at a time, in place of those that were kept: a GET costs some 30 ms."""
         wanted = list(dict.fromkeys(spans))
-        with ThreadPoolExecutor(GETS_AT_ONCE) as pool:
-            bodies = pool.map(lambda span: self._fetch(*span), wanted)
-            self._spans = {start: body for (start, _), body in zip(wanted, bodies, strict=True)}
+        self._spans = dict(zip((start for start, _ in wanted), self._fetch_all(wanted), strict=True))
         self._starts = sorted(self._spans)
+
+    def _fetch_all(self, spans: Sequence[tuple[int, int]]) -> list[bytes]:
+        if len(spans) < 2:
+            return [self._fetch(*span) for span in spans]
+        with ThreadPoolExecutor(GETS_AT_ONCE) as pool:
+            return list(pool.map(lambda span: self._fetch(*span), spans))
 
     def read(self, size: int | None = -1, /) -> bytes:
         body = self._find_kept(size)
