@@ -16,6 +16,7 @@ from tests.fakes import Killed, World
 from tests.support.pictures import build_colour_zip
 
 ZIP = build_colour_zip(counts={"red": 3, "green": 3})
+ZIP_AGAIN = build_colour_zip(seed=1, counts={"red": 3, "green": 3})
 ONE_OF_EACH = {
     "CreateHyperParameterTuningJob": 1,
     "CreateTrainingJob": 1,
@@ -138,7 +139,7 @@ def test_the_newer_upload_wins(events: list[tuple[str, bool]], trouble: dict[int
     for number, (event, ends) in enumerate([*events, ("sweep", True)]):
         deliver(world, event)
         if number == min(again, len(events)):
-            world.upload("dogs.zip", build_colour_zip(seed=1, counts={"red": 3, "green": 3}))
+            world.upload("dogs.zip", ZIP_AGAIN)
         if ends:
             world.end_everything()
     settle(world)

@@ -6,6 +6,7 @@ import io
 import random
 import zipfile
 from collections.abc import Mapping
+from functools import cache
 
 from PIL import Image
 
@@ -26,10 +27,15 @@ def draw_picture(colour: tuple[int, int, int], dice: random.Random, size: int = 
 
 def build_colour_zip(seed: int = 0, counts: Mapping[str, int] = COUNTS, root: str = "") -> bytes:
     """A dataset of three colours: `counts[split]` pictures of each in every split."""
+    return _build_colour_zip(seed, tuple(counts.items()), root)
+
+
+@cache
+def _build_colour_zip(seed: int, counts: tuple[tuple[str, int], ...], root: str) -> bytes:
     dice = random.Random(seed)
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
-        for split, count in counts.items():
+        for split, count in counts:
             for name, colour in COLOURS.items():
                 for index in range(count):
                     archive.writestr(f"{root}{split}/{name}/{index:03d}.png", draw_picture(colour, dice))
