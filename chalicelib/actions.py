@@ -10,7 +10,14 @@ from chalicelib import errors
 from chalicelib.billing import count_spent, estimate_run, tell_training
 from chalicelib.datasets import DatasetLimits, inspect_dataset
 from chalicelib.decisions import describe_trial, find_reached, find_wait_begin
-from chalicelib.deployments import create_own, delete_endpoint, deploy, record_deployment, scale
+from chalicelib.deployments import (
+    create_own,
+    delete_endpoint,
+    deploy_on_first,
+    record_deployment,
+    record_no_machine,
+    scale,
+)
 from chalicelib.ledgers import join_queue, make_reservation, release
 from chalicelib.observing import read_evaluation, see_trainings, see_trials
 from chalicelib.quotas import ask_for_any, ask_one_by_one
@@ -40,6 +47,7 @@ from chalicelib.steps import (
     StopTraining,
     StopTuning,
     Training,
+    TryElsewhere,
     WriteReport,
 )
 from chalicelib.verdicts import Story, fill_report
@@ -72,11 +80,13 @@ def act(step: Step, seen: Observation, services: Services) -> None:
         case Select(document):
             services.runs.write_file(run.run_id, "decision.json", document)
         case Deploy(update):
-            deploy(run, read_recipe(seen), update, services)
+            deploy_on_first(seen, read_recipe(seen), update, services)
         case DeleteEndpoint():
             delete_endpoint(run.endpoint, services)
         case RecordDeployment():
-            record_deployment(run, services)
+            record_deployment(seen, services)
+        case TryElsewhere(reason):
+            record_no_machine(seen, reason, services)
         case Scale():
             scale(seen, services)
         case Finish(status, reason):

@@ -52,7 +52,7 @@ def estimate(plan: Plan, prices: Prices | None, region: str, cap: float = 0.0) -
         "spot": plan.spot,
         "budget_usd": budget,
         "volume_gb": plan.volume_gb,
-        "instance_types": {"trial": list(plan.trial_types), "training": list(plan.training_types)},
+        "instance_types": list_types(plan),
         "expected_usd": None,
         "worst_usd": None,
         "jobs": {},
@@ -76,6 +76,12 @@ def estimate(plan: Plan, prices: Prices | None, region: str, cap: float = 0.0) -
         "limits": write_limits(limits),
         "problem": problem,
     }
+
+
+def list_types(plan: Plan) -> dict[str, list[str]]:
+    """The instance types that the run may get, by what they are for; a serverless endpoint gets none."""
+    hosting = plan.endpoint_types if plan.recipe.endpoint.kind == "instance" else ()
+    return {"trial": list(plan.trial_types), "training": list(plan.training_types), "endpoint": list(hosting)}
 
 
 def explain_unpriced(missing: str, budget: float | None, cap: float) -> str | None:

@@ -1,8 +1,8 @@
 """What the next step of a run is. Pure: an observation goes in, one step comes out.
 
 observation ──▶ decide ──▶ Pin, Inspect, EstimateCost, Reserve, Hold, StartTuning, StopTuning, RecordTuning,
-                           StartTraining, StopTraining, Select, Deploy, DeleteEndpoint, RecordDeployment, Scale, Finish,
-                           WriteReport, Settle, Close, or Wait
+                           StartTraining, StopTraining, Select, Deploy, DeleteEndpoint, RecordDeployment, TryElsewhere,
+                           Scale, Finish, WriteReport, Settle, Close, or Wait
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ from chalicelib.steps import (
     StopTraining,
     StopTuning,
     Trial,
+    TryElsewhere,
     Tuning,
     Wait,
     WriteReport,
@@ -110,7 +111,7 @@ def find_reached(seen: Observation) -> tuple[str, ...]:
     begun = {
         "tuning": seen.tuning is not None or "tuning.json" in seen.files,
         "training": seen.training is not None or "decision.json" in seen.files,
-        "deploying": seen.requested,
+        "deploying": seen.was_requested,
     }
     return tuple(stage for stage, is_begun in begun.items() if is_begun)
 
@@ -299,12 +300,14 @@ def _decide_deployment(seen: Observation) -> Step:
     if endpoint is None:
         why = f"The endpoint {seen.run.endpoint} was deleted while it was being deployed."
         return _finish(seen, "failed", why) if seen.requested else Deploy(update=False)
-    if _is_on_endpoint(seen) and not seen.requested:
+    if _is_on_endpoint(seen) and not seen.requested and not (seen.was_requested and endpoint.status == "Failed"):
         return RecordDeployment()
     if endpoint.status in CHANGING:
         return Wait(f"the endpoint is {endpoint.status}")
     if endpoint.status == "InService":
         return _decide_in_service(seen, endpoint)
+    if seen.requested and endpoint.is_out_of_capacity and seen.endpoint_types:
+        return TryElsewhere(endpoint.reason or "")
     if seen.requested:
         why = endpoint.reason or "SageMaker gives no reason"
         return _finish(seen, "failed", f"The endpoint {seen.run.endpoint} is {endpoint.status}: {why}")
@@ -321,6 +324,8 @@ def _decide_in_service(seen: Observation, endpoint: Endpoint) -> Step:
     if endpoint.config == seen.run.run_id:
         plan = (seen.run.recipe or {}).get("endpoint", {})
         return _finish(seen, "deployed", None) if is_scaled or plan.get("kind") != "instance" else Scale()
+    if seen.requested and endpoint.is_out_of_capacity and seen.endpoint_types:
+        return TryElsewhere(endpoint.reason or "")
     if seen.requested and not is_scaled:  # the endpoint that it went back to was kept from scaling meanwhile
         return Scale()
     if seen.requested:

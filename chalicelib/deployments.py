@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from chalicelib import errors
+from chalicelib.quotas import ask_one_by_one
 from chalicelib.recipes import Recipe, resolve_recipe
 from chalicelib.requests import Request
 from chalicelib.runs import Run
@@ -14,9 +16,10 @@ from chalicelib.serving_requests import (
     build_config_request,
     build_endpoint_request,
     build_model_request,
+    choose_instance_type,
     name_variant,
 )
-from chalicelib.steps import Observation
+from chalicelib.steps import Observation, name_deployment
 
 CREATE_TRIES = 4
 SCALES_NOT = (errors.InvalidRequest, errors.AccessDenied, errors.QuotaExceeded)  # and would not the next time either
@@ -36,9 +39,27 @@ def create_own(kind: Kind, run_id: str, request: Request, services: Services) ->
             ) from error
 
 
-def deploy(run: Run, recipe: Recipe, update: bool, services: Services) -> None:
+def deploy_on_first(seen: Observation, recipe: Recipe, update: bool, services: Services) -> None:
+    """Deploy on the first of the instance types that are left of which the account may have enough.
+
+    A config cannot be changed, so that of a type which could not be had is made anew. Raises QuotaExceeded where there
+    is no type left.
+    """
+
+    def ask(instance_type: str) -> None:
+        services.sagemaker.delete(Kind.ENDPOINT_CONFIG, seen.run.run_id)
+        chosen = replace(recipe, instance_types=replace(recipe.instance_types, endpoint=(instance_type,)))
+        deploy(seen, chosen, update, services)
+
+    if len(seen.endpoint_types) > 1 or seen.was_requested:
+        ask_one_by_one(seen.endpoint_types, ask)
+    else:
+        deploy(seen, recipe, update, services)
+
+
+def deploy(seen: Observation, recipe: Recipe, update: bool, services: Services) -> None:
     """Create model and config, and have the endpoint serve them. An endpoint that cannot be moved goes first."""
-    settings = services.settings
+    run, settings = seen.run, services.settings
     decision = services.runs.read_file(run.run_id, "decision.json") or {}
     create_own(Kind.MODEL, run.run_id, build_model_request(run, recipe, settings, decision["model_data"]), services)
     create_own(Kind.ENDPOINT_CONFIG, run.run_id, build_config_request(run, recipe, settings), services)
@@ -46,7 +67,7 @@ def deploy(run: Run, recipe: Recipe, update: bool, services: Services) -> None:
         create_endpoint(run, services)
     elif not move_endpoint(run, recipe, services):
         return
-    record_deployment(run, services)
+    record_deployment(seen, services, recipe)
 
 
 def create_endpoint(run: Run, services: Services) -> None:
@@ -109,9 +130,19 @@ def delete_endpoint(name: str, services: Services) -> None:
         services.sagemaker.delete(Kind.ENDPOINT, name)
 
 
-def record_deployment(run: Run, services: Services) -> None:
-    document = {"format": 1, "endpoint": run.endpoint, "config": run.run_id, "at": services.clock.now()}
-    services.runs.write_file(run.run_id, "deployment.json", document)
+def record_deployment(seen: Observation, services: Services, recipe: Recipe | None = None) -> None:
+    """Write down that the endpoint was asked to serve the run, and on which machine, where that is known."""
+    run, now = seen.run, services.clock.now()
+    on = choose_instance_type(recipe, services.settings) if recipe and recipe.endpoint.kind == "instance" else None
+    document = {"format": 1, "endpoint": run.endpoint, "config": run.run_id, "instance_type": on, "at": now}
+    services.runs.write_file(run.run_id, name_deployment(seen.deployment_number), document)
+
+
+def record_no_machine(seen: Observation, reason: str, services: Services) -> None:
+    """Write down that AWS had no machine for the deployment that was under way."""
+    on, now = seen.machine, services.clock.now()
+    document = {"format": 1, "endpoint": seen.run.endpoint, "instance_type": on, "reason": reason, "at": now}
+    services.runs.write_file(seen.run.run_id, f"no-machine-{seen.deployment_number}.json", document)
 
 
 def scale(seen: Observation, services: Services) -> None:

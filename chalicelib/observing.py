@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -38,6 +39,7 @@ def observe(run: Run, services: Services) -> Observation:
         seen["decision"] = read("decision.json")
         seen["endpoint"] = endpoint = see_endpoint(run.endpoint, services)
         seen["rival"] = _find_rival(run, endpoint, services)
+        seen["machine"] = _find_machine(run, files, services)
     return Observation(run=run, now=services.clock.now(), files=files, **seen)
 
 
@@ -144,6 +146,21 @@ def see_endpoint(name: str, services: Services) -> Endpoint | None:
         pending=endpoint.get("PendingDeploymentSummary", {}).get("EndpointConfigName"),
         reason=endpoint.get("FailureReason"),
     )
+
+
+def _find_machine(run: Run, files: frozenset[str], services: Services) -> str | None:
+    """The instance type on which the endpoint was last asked for; None for a serverless one."""
+    if not (run.cost or {}).get("instance_types", {}).get("endpoint"):
+        return None
+    asked = sorted((name for name in files if name.startswith(("deployment", "no-machine-"))), key=_order_of_asking)
+    last = services.runs.read_file(run.run_id, asked[-1]) if asked else None
+    return (last or {}).get("instance_type")
+
+
+def _order_of_asking(name: str) -> tuple[int, bool]:
+    """deployment.json comes before no-machine-1.json, and that before deployment-2.json."""
+    number = re.search(r"\d+", name)
+    return (int(number[0]) if number else 1, name.startswith("no-machine-"))
 
 
 def _find_rival(run: Run, endpoint: Endpoint | None, services: Services) -> str | None:

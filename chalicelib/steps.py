@@ -9,6 +9,7 @@ from typing import Any
 from chalicelib.runs import Run
 
 CAPACITY_ERROR = "CapacityError"  # in the reason of a job for which AWS had no machine of its type
+NO_CAPACITY = (CAPACITY_ERROR, "InsufficientInstanceCapacity")  # the same for an endpoint
 FOREIGN = "Foreign"  # the status of a job that has this run's name and is not of this run
 
 
@@ -81,13 +82,19 @@ class Endpoint:
     pending: str | None = None
     reason: str | None = None
 
+    @property
+    def is_out_of_capacity(self) -> bool:
+        """Whether it failed, or went back, since AWS had no machine of its type."""
+        return any(words in (self.reason or "") for words in NO_CAPACITY)
+
 
 @dataclass(frozen=True)
 class Observation:
     """All that decides a run's next step. What a stage does not need is not looked at, and stays None.
 
     `files` are the names in the run's folder. `tuned` is tuning.json and `trial_evaluation` what its best trial wrote.
-    `rival` is a newer run of the dataset that the endpoint is on, or on its way to. `room` is told before the tuning.
+    `rival` is a newer run of the dataset that the endpoint is on, or on its way to. `machine` is the instance type on
+    which the endpoint was last asked for. `room` is told before the tuning.
     """
 
     run: Run
@@ -101,6 +108,7 @@ class Observation:
     decision: dict[str, Any] | None = None
     endpoint: Endpoint | None = None
     rival: str | None = None
+    machine: str | None = None
     room: Room | None = None
     waiting: dict[str, Any] | None = None
     stop: dict[str, Any] | None = None
@@ -125,7 +133,7 @@ class Observation:
     def next_launch(self) -> str | None:
         """What is to be launched next on AWS's side; None while something runs."""
         if "decision.json" in self.files:
-            return None if self.requested else "deploying"
+            return None if self.requested else f"deploying {self.deployment_number}"
         if "tuning.json" in self.files:
             if self.training is None:
                 return "training"
@@ -151,13 +159,39 @@ class Observation:
         return pinned[pinned.index(used) + 1 :] if used in pinned else pinned
 
     @property
+    def endpoint_types(self) -> tuple[str, ...]:
+        """The instance types of the endpoint that are left to try; empty for a serverless one.
+
+        Where it was asked for by a look that was killed before it wrote on which, the first counts as tried.
+        """
+        pinned = tuple((self.run.cost or {}).get("instance_types", {}).get("endpoint", ()))
+        if self.machine in pinned:
+            return pinned[pinned.index(self.machine) + 1 :]
+        return pinned[1:] if self.was_requested else pinned
+
+    @property
+    def deployment_number(self) -> int:
+        """That of the deployment which is under way or comes next: one more than those for which AWS had no machine."""
+        return 1 + sum(name.startswith("no-machine-") for name in self.files)
+
+    @property
     def requested(self) -> bool:
-        """Whether the endpoint was asked to serve this run."""
-        return "deployment.json" in self.files
+        """Whether the endpoint was asked to serve this run, and AWS did not lack the machine for that."""
+        return name_deployment(self.deployment_number) in self.files
+
+    @property
+    def was_requested(self) -> bool:
+        """Whether it ever was asked to."""
+        return name_deployment(1) in self.files
 
     @property
     def created_at(self) -> datetime:
         return datetime.fromisoformat(self.run.created_at)
+
+
+def name_deployment(number: int) -> str:
+    """The file that says that the endpoint was asked for: the first time, or on another type of machine."""
+    return "deployment.json" if number == 1 else f"deployment-{number}.json"
 
 
 @dataclass(frozen=True)
@@ -247,6 +281,13 @@ class RecordDeployment:
 
 
 @dataclass(frozen=True)
+class TryElsewhere:
+    """Write down that AWS had no machine of the endpoint's type, so that it is asked for on the next one."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
 class Scale:
     """Have the endpoint scale as the run that it serves asks for."""
 
@@ -297,6 +338,7 @@ Step = (
     | Deploy
     | DeleteEndpoint
     | RecordDeployment
+    | TryElsewhere
     | Scale
     | Finish
     | Settle

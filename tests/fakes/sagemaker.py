@@ -130,6 +130,7 @@ class FakeSageMaker(Client):
     def do_update_endpoint(self, EndpointName: str, EndpointConfigName: str) -> dict[str, Any]:
         endpoint = self.find("Endpoint", EndpointName)
         self.find("EndpointConfig", EndpointConfigName)
+        self.check_quotas("Endpoint", {"EndpointConfigName": EndpointConfigName})
         if endpoint["EndpointStatus"] != "InService":
             text = f'Cannot update in-progress endpoint "{EndpointName}".'
             raise fail("ValidationException", text, "UpdateEndpoint")

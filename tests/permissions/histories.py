@@ -266,6 +266,27 @@ def tell_of_a_failure(rounds: int, recorder: Recorder, settings: Settings) -> No
     go_on(world, recorder)
 
 
+def tell_of_no_machine(rounds: int, recorder: Recorder, settings: Settings) -> None:
+    """The endpoint is to be on machines, and AWS has none of the first type, or the account may have none."""
+    world = make_world(settings, recorder)
+    types = ["ml.m5.large", "ml.m5.xlarge"]
+    recipe = {"endpoint": {"kind": "instance"}, "instance_types": {"endpoint": types}}
+    world.upload("dogs.json", json.dumps(recipe).encode())
+    world.sagemaker.quotas = {types[0]: 0} if rounds % 2 else {}
+    move_on(world, rounds)
+    move(world)
+    for _ in range(5):
+        react(world, recorder)
+        for name, endpoint in world.sagemaker.kept["Endpoint"].items():
+            if endpoint["EndpointStatus"] == "Creating" and types[0] in world.sagemaker.list_types(
+                "Endpoint", endpoint
+            ):
+                world.end_deployment(name, "Failed", "InsufficientInstanceCapacity: there is none.")
+        react(world, recorder)
+        world.end_everything()
+        world.clock.sleep(400)
+
+
 def tell_of_another_upload(rounds: int, recorder: Recorder, settings: Settings) -> None:
     """The dataset is uploaded again, while the endpoint serves, or has failed, or is on its way."""
     world = make_world(settings, recorder)
@@ -300,6 +321,7 @@ def tell_of_endings(rounds: int, recorder: Recorder, settings: Settings) -> None
 STORIES: tuple[Callable[[int, Recorder, Settings], None], ...] = (
     tell_of_a_stop,
     tell_of_a_failure,
+    tell_of_no_machine,
     tell_of_another_upload,
     tell_of_endings,
 )

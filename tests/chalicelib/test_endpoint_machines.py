@@ -1,0 +1,192 @@
+"""Endpoints on machines that AWS does not have, or the account may not: the next type of the list is asked for."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from chalicelib.advance import advance
+from chalicelib.errors import WhippetError
+from chalicelib.intake import look_at_dataset, sweep
+from chalicelib.runs import make_endpoint_name
+from tests.fakes import SETTINGS, Killed, World
+from tests.support.pictures import build_colour_zip
+
+FIRST, SECOND, THIRD = "ml.m5.large", "ml.m5.xlarge", "ml.c5.xlarge"
+RECIPE = {"endpoint": {"kind": "instance"}, "instance_types": {"endpoint": [FIRST, SECOND]}}
+ENDPOINT = make_endpoint_name(SETTINGS, "dogs")
+NO_CAPACITY = (
+    "Unable to provision requested ML compute capacity due to InsufficientInstanceCapacity error. Please retry using a "
+    "different ML instance type or after some time."
+)
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+def start(world: World, recipe: dict[str, Any] = RECIPE, seed: int = 0) -> str:
+    world.upload("dogs.json", json.dumps(recipe).encode())
+    world.upload("dogs.zip", build_colour_zip(seed=seed, counts={"red": 3, "green": 3}))
+    return look_at_dataset("dogs", world.services()) or ""
+
+
+def deploy(world: World, run_id: str) -> str:
+    """Let the jobs end, so that the endpoint is asked for."""
+    for _ in range(2):
+        world.end_everything()
+        advance(run_id, world.services())
+    return advance(run_id, world.services())
+
+
+def lack(world: World, run_id: str, status: str = "Failed") -> str:
+    """AWS has no machine for what is under way."""
+    world.end_deployment(ENDPOINT, status, NO_CAPACITY)
+    return advance(run_id, world.services())
+
+
+def end(world: World, run_id: str) -> str:
+    world.end_everything()
+    return advance(run_id, world.services())
+
+
+def read_machine(world: World, run_id: str) -> Any:
+    """The instance type of the config that the endpoint is on."""
+    assert world.sagemaker.kept["Endpoint"][ENDPOINT]["EndpointConfigName"] == run_id
+    [variant] = world.sagemaker.kept["EndpointConfig"][run_id]["ProductionVariants"]
+    return variant["InstanceType"]
+
+
+def test_an_endpoint_beyond_a_quota_goes_to_the_next_type(world: World) -> None:
+    """At once, and the run says on which machine it is."""
+    world.sagemaker.quotas = {FIRST: 0}
+    run_id = start(world)
+    assert deploy(world, run_id) == "deploying"
+    assert end(world, run_id) == "deployed"
+    assert read_machine(world, run_id) == SECOND
+    assert world.read(f"runs/{run_id}/deployment.json")["instance_type"] == SECOND
+
+
+def test_an_endpoint_for_which_no_type_has_a_quota_fails_with_what_to_do(world: World) -> None:
+    """It names each."""
+    world.sagemaker.quotas = {FIRST: 0, SECOND: 0}
+    run_id = start(world)
+    assert deploy(world, run_id) == "failed"
+    reason = world.read(f"runs/{run_id}/result.json")["reason"]
+    assert f"'{FIRST} for endpoint usage' is 0" in reason
+    assert f"'{SECOND} for endpoint usage' is 0" in reason
+
+
+def test_an_endpoint_that_is_refused_waits_for_a_type_that_is_used_up(world: World) -> None:
+    """What nobody has to raise is waited for."""
+    world.sagemaker.quotas, world.sagemaker.limits = {FIRST: 0}, {"Endpoint"}
+    run_id = start(world)
+    assert deploy(world, run_id) == "waiting"
+    world.sagemaker.limits = set()
+    assert advance(run_id, world.services()) == "deploying"
+    assert end(world, run_id) == "deployed"
+    assert read_machine(world, run_id) == SECOND
+
+
+def test_an_endpoint_without_a_machine_is_made_anew_on_the_next_type(world: World) -> None:
+    """What has failed goes first, since nothing else mends it; one notification tells of the deployment."""
+    run_id = start(world)
+    deploy(world, run_id)
+    assert lack(world, run_id) == "deploying"
+    assert world.read(f"runs/{run_id}/no-machine-1.json")["instance_type"] == FIRST
+    assert end(world, run_id) == "deployed"
+    assert read_machine(world, run_id) == SECOND
+    assert world.sagemaker.count("DeleteEndpoint") == 1
+    assert [name for name, _ in world.events.sent].count("Deployment Started") == 1
+
+
+def test_an_endpoint_that_went_back_is_moved_to_the_next_type(world: World) -> None:
+    """It serves all the while."""
+    first = start(world)
+    deploy(world, first)
+    assert end(world, first) == "deployed"
+    second = start(world, seed=1)
+    deploy(world, second)
+    assert lack(world, second, "InService") == "deploying"
+    assert world.sagemaker.kept["Endpoint"][ENDPOINT]["EndpointConfigName"] == first
+    assert end(world, second) == "deployed"
+    assert read_machine(world, second) == SECOND
+    assert world.sagemaker.count("DeleteEndpoint") == 0
+
+
+@pytest.mark.parametrize("types", [[FIRST], [FIRST, SECOND], [FIRST, SECOND, THIRD]])
+def test_an_endpoint_without_any_machine_fails_with_the_reason(world: World, types: list[str]) -> None:
+    """The list bounds the tries."""
+    run_id = start(world, {**RECIPE, "instance_types": {"endpoint": types}})
+    status = deploy(world, run_id)
+    for _ in types:
+        assert status == "deploying"
+        status = lack(world, run_id)
+    assert status == "failed"
+    assert "InsufficientInstanceCapacity" in world.read(f"runs/{run_id}/result.json")["reason"]
+    assert world.sagemaker.count("CreateEndpoint") == len(types)
+
+
+def test_another_failure_tries_no_other_machine(world: World) -> None:
+    """A model that does not start would start nowhere."""
+    run_id = start(world)
+    deploy(world, run_id)
+    world.end_deployment(ENDPOINT, "Failed", "The primary container did not pass the ping health check.")
+    assert advance(run_id, world.services()) == "failed"
+    assert world.sagemaker.count("CreateEndpoint") == 1
+
+
+KINDS = st.sampled_from(["throttle", "before", "after", "meanwhile after"])
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    trouble=st.dictionaries(st.integers(0, 120), KINDS, max_size=5), lacking=st.sets(st.sampled_from([FIRST, SECOND]))
+)
+def test_killed_functions_leave_one_endpoint_on_a_machine_that_is_there(
+    trouble: dict[int, str], lacking: set[str]
+) -> None:
+    """Calls throttled, functions killed between two of them, two looks at once, types that are not to be had."""
+    world = World()
+    run_id = ""
+    for _ in range(2):
+        run_id = run_id or start(world, {**RECIPE, "instance_types": {"endpoint": [FIRST, SECOND, THIRD]}})
+        world.end_everything()
+        advance(run_id, world.services())
+    world.trouble.other = lambda: look(world)
+    begun = len(world.trouble.calls)
+    world.trouble.plan = {begun + number: kind for number, kind in trouble.items()}
+    for _ in range(10):
+        look(world)
+        end_where_machines_are(world, lacking)
+        world.clock.sleep(400)
+    world.trouble.plan = {}
+    for _ in range(10):
+        end_where_machines_are(world, lacking)
+        world.clock.sleep(400)
+        look(world)
+    assert world.read(f"runs/{run_id}/result.json")["status"] == "deployed"
+    assert read_machine(world, run_id) not in lacking
+    assert [len(world.sagemaker.kept[kind]) for kind in ("Endpoint", "EndpointConfig", "Model")] == [1, 1, 1]
+    assert world.list_keys("active/") == []
+
+
+def look(world: World) -> None:
+    try:
+        sweep(world.services())
+    except (WhippetError, Killed):
+        return
+
+
+def end_where_machines_are(world: World, lacking: set[str]) -> None:
+    """What is on its way serves, or fails where its machine is not to be had."""
+    for name, endpoint in world.sagemaker.kept["Endpoint"].items():
+        types = set(world.sagemaker.list_types("Endpoint", endpoint))
+        if endpoint["EndpointStatus"] == "Creating" and types & lacking:
+            world.end_deployment(name, "Failed", NO_CAPACITY)
+    world.end_everything()
