@@ -144,7 +144,7 @@ def test_another_failure_tries_no_other_machine(world: World) -> None:
 KINDS = st.sampled_from(["throttle", "before", "after", "meanwhile after"])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(
     trouble=st.dictionaries(st.integers(0, 120), KINDS, max_size=5), lacking=st.sets(st.sampled_from([FIRST, SECOND]))
 )
