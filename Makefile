@@ -10,7 +10,7 @@ export JAVA ?= /usr/bin/java
 export PYTHONDONTWRITEBYTECODE := # every process that compiled torch or boto3 anew would lose seconds
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo up package test test-contracts check format lint types lock openapi bench clean prices
+.PHONY: help install demo up package deploy destroy lock test test-contracts check format lint types lock openapi bench clean prices
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

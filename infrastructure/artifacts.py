@@ -1,4 +1,4 @@
-"""What a deployment sends to AWS before there is a stack: the functions' archive and the template.
+"""What a deployment keeps on AWS beside the stack: the functions' archive, the template, and what was ordered.
 
 They lie in a small bucket of the stage's own, APP-STAGE-artifacts-ACCOUNT-REGION, made here and removed by `destroy`.
 The stack's bucket cannot hold them: a stack's functions need their code before the stack has made its bucket, and a
@@ -16,6 +16,8 @@ from typing import Any
 
 from infrastructure.accounts import Stage, explained, read_code
 from infrastructure.errors import CannotDeploy
+
+ORDERS = "orders.json"
 
 
 def make_artifacts_bucket(stage: Stage, tags: Mapping[str, str]) -> None:
@@ -57,6 +59,29 @@ def forbid_plain_http(bucket: str) -> dict[str, Any]:
         "Version": "2012-10-17",
         "Statement": [statement | {"Condition": {"Bool": {"aws:SecureTransport": "false"}}}],
     }
+
+
+def read_orders(stage: Stage) -> dict[str, str]:
+    """The parameters that were ordered for the stage until now. The stack does not tell them from those that were
+    chosen for want of a quota, which are chosen anew each time."""
+    from botocore.exceptions import ClientError
+
+    s3 = stage.account.clients("s3")
+    with explained(f"Reading the orders in {stage.artifacts}"):
+        if not has_bucket(s3, stage.artifacts, stage.account.number):
+            return {}
+        try:
+            return dict(json.loads(s3.get_object(Bucket=stage.artifacts, Key=ORDERS)["Body"].read()))
+        except ClientError as error:
+            if read_code(error) in ("NoSuchKey", "404"):
+                return {}
+            raise
+
+
+def keep_orders(stage: Stage, ordered: Mapping[str, str]) -> None:
+    """Keep them for the next deployment."""
+    with explained(f"Keeping the orders in {stage.artifacts}"):
+        stage.account.clients("s3").put_object(Bucket=stage.artifacts, Key=ORDERS, Body=json.dumps(ordered).encode())
 
 
 def upload(s3: Any, bucket: str, key: str, path: Path) -> bool:

@@ -10,9 +10,9 @@ from typing import Any
 
 from infrastructure.accounts import Account, Stage, explained
 from infrastructure.archive import name_by_content
-from infrastructure.artifacts import has_bucket, make_artifacts_bucket, upload
+from infrastructure.artifacts import has_bucket, keep_orders, make_artifacts_bucket, read_orders, upload
 from infrastructure.errors import CannotDeploy
-from infrastructure.orders import Order, settle_parameters, split_types, tag_stage
+from infrastructure.orders import Order, join_orders, settle_parameters, split_types, tag_stage
 from infrastructure.package import FUNCTION, Package, point_functions
 from infrastructure.quotas import Choice, choose, list_wanted, read_limits
 from infrastructure.rest_costs import describe_rest, estimate_rest
@@ -42,10 +42,12 @@ class Deployment:
 def deploy(work: Deployment) -> dict[str, str]:
     """Bring the stage to what was ordered; returns the stack's outputs. Raises CannotDeploy."""
     template: dict[str, Any] = json.loads(work.package.template.read_text())
-    parameters = settle(work, template)
+    ordered = join_orders(template, work.order, read_orders(work.stage))
+    parameters = settle(work, template, ordered)
     request = publish(work, template, parameters)
     changed = work.stacks.apply(request)
     work.tell(f"The stack {request.name} is there." if changed else f"The stack {request.name} was so already.")
+    keep_orders(work.stage, ordered)
     outputs = work.stacks.read_outputs(request.name)
     send_source(work, outputs["BucketName"])
     for line in describe(work, template, parameters, outputs):
@@ -53,11 +55,11 @@ def deploy(work: Deployment) -> dict[str, str]:
     return outputs
 
 
-def settle(work: Deployment, template: dict[str, Any]) -> dict[str, str]:
+def settle(work: Deployment, template: dict[str, Any], ordered: Parameters) -> dict[str, str]:
     """The parameters that the account's limits, the region's images and its API Gateway allow."""
     before = work.stacks.read_parameters(work.stage.stack)
-    wanted = settle_parameters(template, work.order, before, {})
-    choice = fit_limits(work, template, wanted)
+    wanted = settle_parameters(template, work.order, ordered, {})
+    choice = fit_limits(work, template, wanted, reserved_before=int(before.get("ReservedConcurrency", "0")))
     found = {
         "TrialInstanceTypes": ",".join(choice.trial_types),
         "TrainingInstanceTypes": ",".join(choice.training_types),
@@ -69,13 +71,12 @@ def settle(work: Deployment, template: dict[str, Any]) -> dict[str, str]:
     images, notes = work.find_images(work.stage.account, wanted | found)
     for note in notes:
         work.tell(note)
-    named = {key: value for key, value in images.items() if key not in work.order.parameters}
-    logs = {} if "CreateApiLogsRole" in before else {"CreateApiLogsRole": need_api_logs_role(work)}
-    settled = settle_parameters(template, work.order, before, {**named, **logs, "CodeName": work.package.source.name})
-    return settled | found
+    role = "CreateApiLogsRole"
+    others = {role: before.get(role) or need_api_logs_role(work), "CodeName": work.package.source.name}
+    return settle_parameters(template, work.order, ordered, {**images, **others}) | found
 
 
-def fit_limits(work: Deployment, template: Mapping[str, Any], wanted: Parameters) -> Choice:
+def fit_limits(work: Deployment, template: Mapping[str, Any], wanted: Parameters, *, reserved_before: int) -> Choice:
     """What the account's limits leave, said aloud. Raises CannotDeploy where nothing could ever run."""
     trials, training, endpoints = (
         split_types(wanted[f"{each}InstanceTypes"]) for each in ("Trial", "Training", "Endpoint")
@@ -91,6 +92,7 @@ def fit_limits(work: Deployment, template: Mapping[str, Any], wanted: Parameters
         endpoint_types=endpoints,
         use_spot=wanted["UseSpot"] == "true",
         reserved=int(wanted["ReservedConcurrency"] or 0),
+        reserved_before=reserved_before,
         functions=count_reserving(template),
     )
     for line in choice.told:

@@ -66,21 +66,25 @@ def tag_stage(order: Order, cost_tags: str) -> dict[str, str]:
     return {f"{OURS}app": order.app, f"{OURS}stage": order.stage, **json.loads(cost_tags or "{}")}
 
 
-def settle_parameters(
-    template: Mapping[str, Any], order: Order, previous: Mapping[str, str], found: Mapping[str, str]
-) -> dict[str, str]:
-    """The value of every parameter of a template: what was ordered, else what was found out now, else what the stack
-    has, else the template's default. Raises Unusable for a name that the template has not."""
+def join_orders(template: Mapping[str, Any], order: Order, earlier: Mapping[str, str]) -> dict[str, str]:
+    """The parameters that were ordered, now or earlier: an order stays until another takes its place. What the template
+    has no more is forgotten. Raises Unusable for a new name that it has not."""
     known = template["Parameters"]
     if unknown := sorted(set(order.parameters) - set(known)):
         raise Unusable(f"The template has no parameter {', '.join(unknown)}. It has {', '.join(sorted(known))}.")
+    tags = {"CostTags": json.dumps(dict(order.tags), sort_keys=True)} if order.tags else {}
+    joined = {**earlier, **tags, **order.parameters}
+    return {name: value for name, value in joined.items() if name in known}
+
+
+def settle_parameters(
+    template: Mapping[str, Any], order: Order, ordered: Mapping[str, str], found: Mapping[str, str]
+) -> dict[str, str]:
+    """The value of every parameter of a template: what was ordered, else what was found out, else its default."""
+    known = template["Parameters"]
     values = {name: str(told.get("Default", "")) for name, told in known.items()}
-    values |= {name: value for name, value in previous.items() if name in known}
-    values |= {name: value for name, value in found.items() if name in known}
-    values |= {"AppName": order.app, "StageName": order.stage}
-    if order.tags:
-        values["CostTags"] = json.dumps(dict(order.tags), sort_keys=True)
-    return {name: value for name, value in (values | dict(order.parameters)).items() if name in known}
+    values |= {**found, "AppName": order.app, "StageName": order.stage, **ordered}
+    return {name: value for name, value in values.items() if name in known}
 
 
 def split_types(text: str) -> tuple[str, ...]:

@@ -102,9 +102,11 @@ def choose(
     endpoint_types: Sequence[str],
     use_spot: bool,
     reserved: int,
+    reserved_before: int = 0,
     functions: int,
 ) -> Choice:
-    """Fit what was asked for into the limits. `functions` is how many would each reserve `reserved` calls."""
+    """Fit what was asked for into the limits. `functions` is how many would each reserve `reserved` calls, and reserve
+    `reserved_before` now."""
     told, hopeless = list(limits.unreadable), []
     every = list(dict.fromkeys([*trial_types, *training_types]))
     spot = use_spot and any(limits.allows(f"{each} {SPOT}") for each in every)
@@ -120,7 +122,7 @@ def choose(
         elif left_out:
             hopeless.append(f"No instance may run {kind}: {_ask(limits, types, SPOT if spot else ON_DEMAND).strip()}")
     told += _tell_endpoints(limits, endpoint_types) + _tell_concurrency(limits)
-    reserved, reservation = _fit_reservation(limits, reserved, functions)
+    reserved, reservation = _fit_reservation(limits, reserved, reserved_before, functions)
     return Choice(
         tuple(each for each in trial_types if each in kept) or tuple(trial_types),
         tuple(each for each in training_types if each in kept) or tuple(training_types),
@@ -165,10 +167,11 @@ def _tell_concurrency(limits: Limits) -> list[str]:
     ]
 
 
-def _fit_reservation(limits: Limits, reserved: int, functions: int) -> tuple[int, list[str]]:
-    if not reserved or limits.unreserved is None or limits.unreserved - reserved * functions >= UNRESERVED:
+def _fit_reservation(limits: Limits, reserved: int, before: int, functions: int) -> tuple[int, list[str]]:
+    free = None if limits.unreserved is None else limits.unreserved + before * functions
+    if not reserved or free is None or free - reserved * functions >= UNRESERVED:
         return reserved, []
     return 0, [
-        f"Nothing is reserved for the functions: {functions} times {reserved} of the {limits.unreserved} free calls "
+        f"Nothing is reserved for the functions: {functions} times {reserved} of the {free} free calls "
         f"would leave fewer than the {UNRESERVED} that Lambda keeps for all (ReservedConcurrency=0)."
     ]

@@ -48,6 +48,7 @@ def end(stack: Any, status: str) -> None:
 
 def settle(stack: Any, change_set: Any) -> None:
     """Make a stack what its change set says."""
+    forget_removed(stack)
     stack.template, stack.parameters = change_set.template, change_set.parameters
     stack.tags = change_set.tags or stack.tags
     stack._parse_template()
@@ -63,11 +64,27 @@ def roll_back(stack: Any, kind: str, reason: str) -> str:
         if kind == "CREATE":
             stack.resource_map.delete()
         else:
+            forget_removed(stack)
+            forget_unmade(stack)
             stack.resource_map.update(stack.template_dict, stack.parameters)
     except Exception:
         log.exception("Rolling back the stack %s", stack.name)
         return f"{ended}_FAILED"
     return f"{ended}_COMPLETE"
+
+
+def forget_removed(stack: Any) -> None:
+    """Let go of what an update removed: moto would take it for made when it is to be made again."""
+    held = stack.resource_map
+    for name in set(stack.template_dict.get("Resources", {})) - set(held._resource_json_map):
+        held._parsed_resources.pop(name, None)
+
+
+def forget_unmade(stack: Any) -> None:
+    """Let go of what an update never came to make: moto would remove it."""
+    held = stack.resource_map
+    there = {name: body for name, body in held._resource_json_map.items() if name in held._parsed_resources}
+    held._resource_json_map = there
 
 
 def watch_creation(logical: str, told: Properties, resources: Any, account_id: str, region_name: str) -> Any:

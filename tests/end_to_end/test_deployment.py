@@ -175,6 +175,9 @@ def test_no_spot_quota_means_on_demand_said_aloud_and_priced_again(operator: Ope
     assert re.search(r"ml\.g4dn\.xlarge +\$0\.74 on demand", said.out)
     assert "on spot" not in said.out
     assert operator.read_parameters(no_stage)["UseSpot"] == "false"
+    raised = operator.deploy(no_stage)
+    assert raised.code == 0, raised.err
+    assert operator.read_parameters(no_stage)["UseSpot"] == "true"  # once AWS has raised the quota
 
 
 def test_without_any_quota_nothing_is_made(operator: Operator, no_stage: str) -> None:

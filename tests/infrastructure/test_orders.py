@@ -12,7 +12,7 @@ import pytest
 from chalicelib.errors import InvalidSettings
 from chalicelib.settings import read_settings
 from infrastructure.errors import Unusable
-from infrastructure.orders import Order, check_names, check_tags, read_pairs, settle_parameters, tag_stage
+from infrastructure.orders import Order, check_names, check_tags, join_orders, read_pairs, settle_parameters, tag_stage
 
 PARAMETERS = Path(__file__).parents[2] / "infrastructure" / "resources" / "parameters.json"
 TEMPLATE: dict[str, Any] = {
@@ -81,14 +81,21 @@ def test_a_tag_that_cannot_be_is_refused(tags: dict[str, str]) -> None:
         check_tags(tags)
 
 
-def test_what_is_ordered_wins_over_what_was_and_that_over_defaults() -> None:
-    """Then what was found out now, which stands for nothing that is ordered."""
+def test_an_order_stays_until_another_takes_its_place() -> None:
+    """Tags are one parameter; what the template has no more is forgotten; a new name that it has not is refused."""
     order = Order("whippet", "dev", tags={"team": "vision"}, parameters={"Cap": "5"})
-    before = {"Cap": "100", "Image": "old", "Gone": "x", "StageName": "other"}
-    settled = settle_parameters(TEMPLATE, order, before, {"Image": "new"})
-    expected = {"AppName": "whippet", "StageName": "dev", "CostTags": '{"team": "vision"}', "Cap": "5", "Image": "new"}
-    assert settled == expected
-    assert settle_parameters(TEMPLATE, Order(), before, {})["Cap"] == "100"
+    earlier = {"Cap": "100", "Image": "mine", "Gone": "x"}
+    assert join_orders(TEMPLATE, order, earlier) == {"Cap": "5", "Image": "mine", "CostTags": '{"team": "vision"}'}
+    assert join_orders(TEMPLATE, Order(), earlier) == {"Cap": "100", "Image": "mine"}
+    with pytest.raises(Unusable, match=r"The template has no parameter Kap\. It has AppName, Cap"):
+        join_orders(TEMPLATE, Order(parameters={"Kap": "5"}), {})
+
+
+def test_what_is_ordered_wins_over_what_is_found_and_that_over_defaults() -> None:
+    """The stage's names are the command's."""
+    settled = settle_parameters(TEMPLATE, Order("a", "b"), {"Image": "mine"}, {"Image": "found", "Else": "x"})
+    assert settled == {"AppName": "a", "StageName": "b", "CostTags": "{}", "Cap": "200", "Image": "mine"}
+    assert settle_parameters(TEMPLATE, Order(), {}, {"Image": "found"})["Image"] == "found"
 
 
 def test_cost_tags_stand_beside_ours() -> None:

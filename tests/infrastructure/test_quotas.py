@@ -82,6 +82,12 @@ def test_concurrency_is_reserved_where_a_hundred_calls_stay_free(concurrency: in
     assert ("ReservedConcurrency=0" in " ".join(choice.told)) == (not reserved)
 
 
+def test_what_the_stage_reserves_already_is_its_own() -> None:
+    """The same order again is met again: what is free is told without it."""
+    assert decide(limit(100), reserved=2, reserved_before=2).reserved_concurrency == 2
+    assert decide(limit(100), reserved=2, reserved_before=1).reserved_concurrency == 0
+
+
 def test_no_serverless_endpoint_is_told() -> None:
     """With the way out for recipes."""
     assert "endpoint.kind instance" in decide(limit(**{SERVERLESS: 0})).told[0]
