@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import ast
-import json
-import re
 from pathlib import Path
 
 import pytest
@@ -67,33 +64,3 @@ def test_an_hour_is_priced_as_it_will_be_used() -> None:
     assert "spot" not in describe_hours("us-east-1", ["ml.g4dn.xlarge"], False)[1]
     assert "runs will be refused" in describe_hours("nowhere-1", ["ml.g4dn.xlarge"], True)[0]
     assert "0.74 on demand, about 0.29 on spot" in PAGE
-
-
-def test_the_page_names_parameters_that_there_are() -> None:
-    """Each in the table of parameters, and each that a command sets."""
-    known = set(json.loads((PROJECT / "infrastructure/resources/parameters.json").read_text())["Parameters"])
-    table = PAGE.partition("| parameter | says |")[2].partition("\n\n")[0]
-    rows = [row.split("|")[1] for row in table.splitlines() if row.startswith("| `")]
-    named = {name for row in rows for name in re.findall(r"`(\w+)`", row)}
-    set_by_commands = {
-        name for told in re.findall(r'PARAMETERS="([^"]*)"', PAGE) for name in re.findall(r"(\w+)=", told)
-    }
-    assert named
-    assert (named | set_by_commands) - known == set()
-
-
-def list_texts() -> list[str]:
-    """Every text in the commands' source."""
-    trees = [ast.parse(path.read_text()) for path in (PROJECT / "infrastructure").glob("*.py")]
-    nodes = (node for tree in trees for node in ast.walk(tree))
-    return [node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)]
-
-
-def test_the_page_quotes_messages_that_are_printed() -> None:
-    """Each in the first column of its last table stands in the source, part by part where values come between."""
-    rows = [row.split(" | ")[0] for row in PAGE.partition("| it says | do |")[2].splitlines() if row.startswith("| `")]
-    quoted = [part for row in rows for text in re.findall(r"`([^`]+)`", row) for part in text.split("…")]
-    parts = [part for part in quoted if len(part.strip(" .:()")) > 3]
-    texts = list_texts()
-    assert len(parts) > 30
-    assert [part for part in parts if not any(part.strip() in text for text in texts)] == []
