@@ -14,11 +14,13 @@ from typing import Any
 import pytest
 
 from infrastructure.package import PROJECT
+from tests.localcloud.sagemaker_support import build_training_request, pack
 from tests.support.local_cloud import LocalCloud
 from tests.support.operator import Operator, Said, describe_terminal, find_package, make
 
 SPOT, ON_DEMAND = "for spot training job usage", "for training job usage"
 TYPES = ("ml.g4dn.xlarge", "ml.g5.xlarge")
+NOT_THERE = "never"  # the name of a stage that no test makes
 
 
 @pytest.fixture(scope="module")
@@ -118,13 +120,11 @@ def test_a_changed_parameter_is_an_update(operator: Operator) -> None:
     ],
     ids=["parameter", "pairs", "tag", "app", "profile"],
 )
-def test_a_command_that_cannot_be_understood_does_nothing(
-    operator: Operator, no_stage: str, told: dict[str, str], words: str
-) -> None:
+def test_a_command_that_cannot_be_understood_does_nothing(operator: Operator, told: dict[str, str], words: str) -> None:
     """Exit code 2, the word that is wrong, and no stack."""
-    said = operator.deploy(no_stage, **told)
+    said = operator.deploy(NOT_THERE, **told)
     assert (said.code, words in said.err) == (2, True), said.err
-    assert operator.find_stack(no_stage) is None
+    assert operator.find_stack(NOT_THERE) is None
 
 
 def test_without_credentials_it_says_how_to_get_some(operator: Operator, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -145,22 +145,22 @@ def test_without_a_region_it_asks_for_one(operator: Operator, monkeypatch: pytes
     assert (said.code, "REGION=" in said.err) == (2, True), said.err
 
 
-def test_a_region_without_images_is_a_clear_error(operator: Operator, no_stage: str) -> None:
+def test_a_region_without_images_is_a_clear_error(operator: Operator) -> None:
     """It is told before anything is made, with what can be done."""
     before = list_buckets(operator.cloud)
-    said = operator.deploy(no_stage, region="us-iso-west-1")
+    said = operator.deploy(NOT_THERE, region="us-iso-west-1")
     assert said.code == 1
     assert "AWS has no PyTorch 2.10 training image in region 'us-iso-west-1'" in said.err
     assert "Deploy to another region" in said.err
     assert list_buckets(operator.cloud) == before
 
 
-def test_an_image_and_a_type_that_do_not_go_together_are_refused(operator: Operator, no_stage: str) -> None:
+def test_an_image_and_a_type_that_do_not_go_together_are_refused(operator: Operator) -> None:
     """CUDA 13 runs on no V100."""
-    said = operator.deploy(no_stage, parameters="TrialInstanceTypes=ml.p3.2xlarge")
+    said = operator.deploy(NOT_THERE, parameters="TrialInstanceTypes=ml.p3.2xlarge")
     assert said.code == 1
     assert "ml.p3.2xlarge has a GPU of compute capability 7.0" in said.err
-    assert operator.find_stack(no_stage) is None
+    assert operator.find_stack(NOT_THERE) is None
 
 
 def test_no_spot_quota_means_on_demand_said_aloud_and_priced_again(operator: Operator, no_stage: str) -> None:
@@ -259,32 +259,44 @@ def test_data_is_kept_and_taken_in_again(operator: Operator, no_stage: str) -> N
 
 def test_destroying_nothing_is_no_error(operator: Operator) -> None:
     """Again is safe here too."""
-    said = operator.destroy("never")
+    said = operator.destroy(NOT_THERE)
     assert (said.code, "Nothing else of whippet-never is left." in said.out) == (0, True), said.err
 
 
-def test_what_only_its_tags_tell_of_is_listed_and_fails(operator: Operator, no_stage: str) -> None:
+def test_what_only_its_tags_tell_of_is_listed_and_fails(operator: Operator) -> None:
     """Something with the stage's tags that no list of ours looks for: exit code 1, and its name."""
     kms = operator.cloud.client("kms")
-    tags = {"whippet:app": "whippet", "whippet:stage": no_stage}
+    tags = {"whippet:app": "whippet", "whippet:stage": NOT_THERE}
     key = kms.create_key(Tags=[{"TagKey": name, "TagValue": value} for name, value in tags.items()])["KeyMetadata"]
-    said = operator.destroy(no_stage)
+    said = operator.destroy(NOT_THERE)
     assert said.code == 1
     assert f"This is left:\n  tagged {key['Arn']}" in said.err
     kms.untag_resource(KeyId=key["KeyId"], TagKeys=list(tags))
 
 
-def test_what_the_app_made_goes_before_the_stack(operator: Operator, no_stage: str) -> None:
-    """Endpoint configs, models and logs go, and other stages' stay."""
+def test_what_the_app_made_goes_before_the_stack(operator: Operator) -> None:
+    """A running job is stopped, endpoint configs, models and logs go, and other stages' stay."""
     cloud = operator.cloud
-    make_serving(cloud, f"whippet-{no_stage}-dogs", "whippet-made-dogs")
-    cloud.client("logs").create_log_group(logGroupName=f"/aws/sagemaker/Endpoints/whippet-{no_stage}-dogs")
-    said = operator.destroy(no_stage)
+    job = start_job(cloud, f"whippet-{NOT_THERE}-dogs-train")
+    make_serving(cloud, f"whippet-{NOT_THERE}-dogs", "whippet-made-dogs")
+    cloud.client("logs").create_log_group(logGroupName=f"/aws/sagemaker/Endpoints/whippet-{NOT_THERE}-dogs")
+    said = operator.destroy(NOT_THERE)
     assert said.code == 0, said.err
-    assert f"Deleting EndpointConfig whippet-{no_stage}-dogs" in said.out
-    assert f"Deleting Model whippet-{no_stage}-dogs" in said.out
-    assert f"Deleting log group /aws/sagemaker/Endpoints/whippet-{no_stage}-dogs" in said.out
+    assert f"Stopping TrainingJob {job}" in said.out
+    assert cloud.sagemaker.describe_training_job(TrainingJobName=job)["TrainingJobStatus"] == "Stopped"
+    assert f"Deleting EndpointConfig whippet-{NOT_THERE}-dogs" in said.out
+    assert f"Deleting Model whippet-{NOT_THERE}-dogs" in said.out
+    assert f"Deleting log group /aws/sagemaker/Endpoints/whippet-{NOT_THERE}-dogs" in said.out
     assert [each["ModelName"] for each in cloud.sagemaker.list_models(NameContains="whippet-made")["Models"]]
+
+
+def start_job(cloud: LocalCloud, name: str) -> str:
+    """A training that would take an hour."""
+    program = pack({"train.py": "import time; time.sleep(3600)"})
+    cloud.s3.put_object(Bucket=cloud.bucket, Key="sleep.tar.gz", Body=program)
+    code, output = f"s3://{cloud.bucket}/sleep.tar.gz", f"s3://{cloud.bucket}/out"
+    cloud.sagemaker.create_training_job(**build_training_request(name, code, output))
+    return name
 
 
 def make_serving(cloud: LocalCloud, *names: str) -> None:
