@@ -54,6 +54,7 @@ from localcloud.store import Store
 
 log = logging.getLogger(__name__)
 STAGE = "local"
+CHOSEN = {"APP_NAME": "AppName", "DEBUGGER_MODE": "DebuggerMode", "DEBUGGER_RULES_IMAGE": "DebuggerRulesImage"}
 API_THREADS = 64
 
 
@@ -192,10 +193,8 @@ class Hosting:
         run.start()
 
     def _provision(self, template: dict[str, Any], source: Path) -> Stack:
-        parameters = {"StageName": STAGE, "CodeName": source.name, "MonthlyCapUsd": "0", "CreateApiLogsRole": "false"}
-        if name := os.environ.get("APP_NAME"):
-            parameters["AppName"] = name
-        stack = provision(template, parameters, self._clients, REGION)
+        own = {"StageName": STAGE, "CodeName": source.name, "MonthlyCapUsd": "0", "CreateApiLogsRole": "false"}
+        stack = provision(template, own | choose_parameters(os.environ), self._clients, REGION)
         self._clients("s3").upload_file(str(source), stack.outputs["BucketName"], f"code/{source.name}")
         tokens = json.dumps({"tokens": keep_tokens(self._home)})
         self._clients("secretsmanager").put_secret_value(SecretId=stack.outputs["TokensSecretId"], SecretString=tokens)
@@ -207,3 +206,8 @@ class Hosting:
         log.error("%s gave up an event: %s", function, reason)
         with (self._home / "dead-letters.jsonl").open("a") as file:
             file.write(json.dumps({"function": function, "reason": reason, "event": event}) + "\n")
+
+
+def choose_parameters(environ: Mapping[str, str]) -> dict[str, str]:
+    """The template's parameters that whoever starts the cloud chooses, by variables of the environment."""
+    return {parameter: environ[variable] for variable, parameter in CHOSEN.items() if environ.get(variable)}

@@ -2,10 +2,10 @@
 
 STYLE = """
 :root { --bg:#fff; --surface:#f5f6f8; --ink:#15181e; --muted:#596170; --line:#dde1e7; --good:#15803d; --bad:#c2261d;
-  --c1:#2563eb; --c2:#d97706; --c3:#0d9488; --c4:#9333ea; --c5:#db2777; --c6:#64748b; }
+  --shade:#15181e29; --c1:#2563eb; --c2:#d97706; --c3:#0d9488; --c4:#9333ea; --c5:#db2777; --c6:#64748b; }
 @media screen and (prefers-color-scheme: dark) {
   :root { --bg:#0f1115; --surface:#191c22; --ink:#e8eaef; --muted:#9ba4b3; --line:#2d323b;
-    --good:#4ade80; --bad:#fb7166;
+    --good:#4ade80; --bad:#fb7166; --shade:#000000b3;
     --c1:#7aa5ff; --c2:#f6b04a; --c3:#45cfbf; --c4:#c490f5; --c5:#f47fb5; --c6:#94a3b8; }
   img { filter: brightness(.92); }
 }
@@ -39,7 +39,13 @@ dd { margin: 0; font-size: 1.45rem; font-weight: 600; line-height: 1.35; font-va
 dd small { display: block; font-size: .8rem; font-weight: 400; line-height: 1.4; }
 figure { margin: 1.25rem 0; }
 figcaption { font-size: .875rem; max-width: 46rem; margin-top: .35rem; }
-.scroll { overflow-x: auto; }
+/* A shadow on the side where there is more to see. */
+.scroll { overflow-x: auto; background:
+  linear-gradient(to right, var(--bg) 40%, transparent) left / 2.5rem 100% no-repeat local,
+  linear-gradient(to left, var(--bg) 40%, transparent) right / 2.5rem 100% no-repeat local,
+  linear-gradient(to right, var(--shade), transparent) left / .9rem 100% no-repeat scroll,
+  linear-gradient(to left, var(--shade), transparent) right / .9rem 100% no-repeat scroll; }
+figure:has(.big) > .scroll { width: fit-content; max-width: calc(100vw - 2.5rem); margin-left: 50%; translate: -50%; }
 svg { display: block; height: auto; }
 svg:not(.big) { max-width: 100%; }
 svg text { font-family: inherit !important; }
@@ -74,7 +80,8 @@ img.tiny { image-rendering: pixelated; }
   h2 { margin-top: 1.6rem; } h2, h3, figcaption { break-after: avoid; } figcaption { break-before: avoid; }
   figure, .pair, .shot, tr, .tiles div { break-inside: avoid; }
   svg, svg.big { min-width: 0 !important; max-width: 100% !important; max-height: 235mm; }
-  .scroll { overflow: visible; } pre { white-space: pre-wrap; overflow-wrap: anywhere; }
+  .scroll, figure:has(.big) > .scroll { overflow: visible; background: none; width: auto; max-width: none; margin: 0;
+    translate: none; } pre { white-space: pre-wrap; overflow-wrap: anywhere; }
   details::details-content { content-visibility: visible; display: block; height: auto; }
   details { display: block; } summary { list-style: none; color: var(--muted); }
   .shots { grid-template-columns: repeat(6, 1fr); } .pairs { display: block; }

@@ -55,8 +55,8 @@ def read_env_file(path: Path) -> dict[str, str]:
 class LocalCloud:
     """`python -m localcloud up` over one state folder; may be killed and started again."""
 
-    def __init__(self, home: Path) -> None:
-        self.home = home
+    def __init__(self, home: Path, **variables: str) -> None:
+        self.home, self.chosen = home, variables
         self.aws_port, self.port = find_free_port(), find_free_port()
         self.process: subprocess.Popen[bytes] | None = None
         self.variables: dict[str, str] = {}
@@ -68,6 +68,7 @@ class LocalCloud:
         env_file.unlink(missing_ok=True)
         environment = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
         environment |= {"LOCALCLOUD_HOME": str(self.home), "AWS_PORT": str(self.aws_port), "PORT": str(self.port)}
+        environment |= self.chosen
         self.home.mkdir(parents=True, exist_ok=True)
         started = time.monotonic()
         with (self.home / "up.log").open("ab") as log:
@@ -164,9 +165,9 @@ class LocalCloud:
 
 
 @contextmanager
-def run_local_cloud(home: Path) -> Iterator[LocalCloud]:
-    """A started local cloud, ended at the end whatever happens."""
-    cloud = LocalCloud(home)
+def run_local_cloud(home: Path, **variables: str) -> Iterator[LocalCloud]:
+    """A started local cloud with these variables in its environment, ended at the end whatever happens."""
+    cloud = LocalCloud(home, **variables)
     try:
         cloud.start()
         yield cloud

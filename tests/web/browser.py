@@ -59,6 +59,13 @@ class Tab:
         carried = self.page.evaluate_handle(MAKE_DROP, [name, kind, base64.b64encode(body).decode()])
         self.page.dispatch_event(selector, "drop", {"dataTransfer": carried})
 
+    def limit_uploads(self, bytes_per_second: int) -> None:
+        """Have the network take no more than so much; -1 is all that it can."""
+        conditions = {"offline": False, "latency": 0, "downloadThroughput": -1, "uploadThroughput": bytes_per_second}
+        session = self.page.context.new_cdp_session(self.page)
+        session.send("Network.enable")
+        session.send("Network.emulateNetworkConditions", conditions)
+
     def resize(self, width: int) -> None:
         self.page.set_viewport_size({"width": width, "height": HEIGHTS[width]})
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import httpx
 
@@ -20,7 +21,12 @@ def test_from_a_dropped_zip_to_a_prediction(cloud: LocalCloud, open_any: OpenTab
     tab = open_any(f"{cloud.variables['API_URL']}/")
     tab.sign_in(cloud.variables["API_TOKEN"])
     tab.go("datasets")
+    tab.limit_uploads(20_000)
     tab.drop(".drop", "dropped.zip", "application/zip", build_colour_zip(seed=5))
+    tab.page.get_by_text(re.compile(r"[1-9]\d? % of .* kB sent")).wait_for()
+    assert 0 < tab.page.get_by_role("progressbar").evaluate("bar => bar.value") < 1
+    tab.keep("journey-0-sending")
+    tab.limit_uploads(-1)
     tab.page.get_by_text("Checked: its run has begun").wait_for()
     tab.keep("journey-1-uploaded")
     tab.page.get_by_role("link", name="Follow the run").click()

@@ -134,6 +134,31 @@ def test_a_run_is_followed_and_stopped(world: World, tab: Tab) -> None:
     world_sees_stop(world, tab, run_id)
 
 
+def test_looks_become_rare_while_nothing_happens(world: World, open_any: OpenTab, address: str) -> None:
+    """Every second at first, at last three times a minute; a change makes them frequent again."""
+    tell_of_a_tuning(world)
+    tab = open_any(address)
+    tab.page.clock.install()
+    tab.sign_in("ann-token")
+    tab.page.get_by_role("article").wait_for()
+
+    def count_looks(seconds: int) -> int:
+        asked: list[str] = []
+        note = lambda request: asked.append(request.url) if "/runs?" in request.url else None  # noqa: E731
+        tab.page.on("request", note)
+        for _ in range(seconds):
+            tab.page.clock.run_for(1000)
+            tab.page.wait_for_load_state("networkidle")
+        tab.page.remove_listener("request", note)
+        return len(asked)
+
+    assert 3 <= count_looks(10) <= 10
+    count_looks(50)
+    assert 1 <= count_looks(45) <= 4
+    advance(world, 1)
+    assert count_looks(40) >= 5
+
+
 def test_a_run_that_waits_says_for_what(world: World, tab: Tab) -> None:
     """It is on its way, with the reason in place of a result, and shows what it may cost."""
     world.sagemaker.limits = {"HyperParameterTuningJob"}
@@ -144,6 +169,7 @@ def test_a_run_that_waits_says_for_what(world: World, tab: Tab) -> None:
     tab.page.get_by_text("This run waits its turn").wait_for()
     tab.page.get_by_text("The account-level service limit").first.wait_for()
     tab.page.get_by_text("at most", exact=False).first.wait_for()
+    tab.keep("run-waiting")
     assert tab.find_barriers() == []
 
 

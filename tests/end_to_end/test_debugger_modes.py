@@ -1,0 +1,116 @@
+"""AWS's own Debugger, asked for by the setting, and a rule that ends the training: from the zip to the report."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from smdebug.profiler.system_metrics_reader import LocalSystemMetricsReader
+from smdebug.trials import create_trial
+
+from chalicelib.aws_debugger import RULES
+from localcloud.transfers import download_prefix
+from tests.end_to_end.conftest import upload_small_dataset
+from tests.support.local_cloud import LocalCloud, run_local_cloud, wait_until
+
+IMAGE = "503895931360.dkr.ecr.us-east-1.amazonaws.com/sagemaker-debugger-rules:latest"
+ENDED = ("deployed", "failed", "rejected", "stopped", "declined")
+
+
+@pytest.fixture(scope="module")
+def full(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCloud]:
+    """A local cloud whose app asks for AWS's hook, profiler and rules."""
+    home = tmp_path_factory.mktemp("full") / "state"
+    with run_local_cloud(home, DEBUGGER_MODE="full", DEBUGGER_RULES_IMAGE=IMAGE) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def monitoring(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCloud]:
+    """A local cloud whose app asks for AWS's profiler and its report."""
+    home = tmp_path_factory.mktemp("monitoring") / "state"
+    with run_local_cloud(home, DEBUGGER_MODE="monitoring", DEBUGGER_RULES_IMAGE=IMAGE) as running:
+        yield running
+
+
+def finish_run(cloud: LocalCloud, name: str, **recipe: Any) -> dict[str, Any]:
+    """Drop a small dataset and see its run deployed: its training's description."""
+    upload_small_dataset(cloud, name, trials=1, parallel_trials=1, **recipe)
+    run = cloud.wait_for_status(name, *ENDED)
+    assert run["status"] == "deployed", run
+    job: dict[str, Any] = cloud.sagemaker.describe_training_job(TrainingJobName=f"{run['run_id']}-train")
+    assert job["TrainingJobStatus"] == "Completed", job
+    return job | {"run_id": run["run_id"]}
+
+
+def read(cloud: LocalCloud, job: dict[str, Any], name: str) -> dict[str, Any]:
+    key = f"runs/{job['run_id']}/jobs/{job['TrainingJobName']}/{name}"
+    return dict(json.loads(cloud.s3.get_object(Bucket=cloud.bucket, Key=key)["Body"].read()))
+
+
+def read_report(cloud: LocalCloud, job: dict[str, Any]) -> str:
+    """The report, which is written just after the run's status."""
+    look = lambda: cloud.api.get(f"/runs/{job['run_id']}").json()["links"]["report"]  # noqa: E731
+    answer = httpx.get(wait_until(look, within=60, what="the report is written", every=1))
+    assert answer.headers["content-type"].startswith("text/html")
+    return answer.text
+
+
+def test_full_goes_from_the_request_to_the_report(full: LocalCloud, tmp_path: Path) -> None:
+    """One hook, SageMaker's, for AWS's rules and ours: tensors and metrics in S3, statuses in Describe, a report."""
+    job = finish_run(full, "watched", epochs=2)
+    ours = {rule["name"]: rule["status"] for rule in read(full, job, "rules.json")["rules"]}
+    told = {each["RuleConfigurationName"]: each for each in job["DebugRuleEvaluationStatuses"]}
+    assert {name: each["RuleEvaluationStatus"] for name, each in told.items()} == ours
+    assert set(ours) == set(RULES)
+    assert "Error" not in ours.values(), told
+    [profiled] = job["ProfilerRuleEvaluationStatuses"]
+    assert profiled["RuleEvaluationStatus"] in ("NoIssuesFound", "IssuesFound")
+    report = read_report(full, job)
+    assert all(name in report for name in RULES)
+
+    tensors = f"{job['DebugHookConfig']['S3OutputPath']}{job['TrainingJobName']}/debug-output/"
+    download_prefix(full.s3, tensors, tmp_path / "tensors")
+    trial = create_trial(str(tmp_path / "tensors"))
+    assert trial.tensor_names(collection="losses")
+    [weight] = [name for name in trial.tensor_names(collection="weights") if name.endswith("_conv1.weight")]
+    assert trial.tensor(weight).value(trial.steps()[0]).ndim == 4
+    assert trial.loaded_all_steps
+    assert read_samples(full, job, tmp_path / "samples")
+
+
+def test_monitoring_samples_and_judges_and_leaves_the_hook_alone(monitoring: LocalCloud, tmp_path: Path) -> None:
+    """SageMaker's samples are in S3 and its ProfilerReport has a status; tensors are ours, in the job's folder."""
+    job = finish_run(monitoring, "sampled")
+    assert not {"DebugHookConfig", "DebugRuleEvaluationStatuses"} & set(job)
+    [report] = job["ProfilerRuleEvaluationStatuses"]
+    assert report["RuleConfigurationName"] == "ProfilerReport"
+    assert "rules triggered" in report["StatusDetails"]
+    assert read_samples(monitoring, job, tmp_path)
+    prefix = f"runs/{job['run_id']}/jobs/{job['TrainingJobName']}/debug/"
+    assert monitoring.s3.list_objects_v2(Bucket=monitoring.bucket, Prefix=prefix)["KeyCount"] > 0
+
+
+def test_a_rule_that_may_end_the_training_does(monitoring: LocalCloud) -> None:
+    """By the recipe alone: the best epoch is deployed, rule-stop.json and the report say which rule, and why."""
+    ranges = {"batch_size": [4], "learning_rate": {"min": 900, "max": 1000}}
+    recipe = {"epochs": 30, "ranges": ranges, "stop_on_rules": ["WeightUpdateRatio", "ExplodingTensor"]}
+    job = finish_run(monitoring, "wrecked", **recipe)
+    stop = read(monitoring, job, "rule-stop.json")
+    assert stop["rule"] in recipe["stop_on_rules"]
+    evaluation = read(monitoring, job, "evaluation.json")
+    assert any(stop["reason"] in warning for warning in evaluation["warnings"])
+    report = read_report(monitoring, job)
+    assert f"{stop['rule']} ended the training" in report
+
+
+def read_samples(cloud: LocalCloud, job: dict[str, Any], folder: Path) -> list[Any]:
+    """What smdebug's reader finds of the machine below the profiler's place in S3."""
+    uri = f"{job['ProfilerConfig']['S3OutputPath']}{job['TrainingJobName']}/profiler-output/"
+    download_prefix(cloud.s3, uri, folder)
+    return list(LocalSystemMetricsReader(str(folder)).get_events(0, time.time() * 1e6))
