@@ -54,7 +54,12 @@ from localcloud.store import Store
 
 log = logging.getLogger(__name__)
 STAGE = "local"
-CHOSEN = {"APP_NAME": "AppName", "DEBUGGER_MODE": "DebuggerMode", "DEBUGGER_RULES_IMAGE": "DebuggerRulesImage"}
+CHOSEN = {
+    "APP_NAME": "AppName",
+    "DEBUGGER_MODE": "DebuggerMode",
+    "DEBUGGER_RULES_IMAGE": "DebuggerRulesImage",
+    "WEIGHTS_URI": "WeightsUri",
+}
 API_THREADS = 64
 
 

@@ -51,7 +51,7 @@ def show_tiles(found: Findings) -> str:
         values["gained over a baseline"] = (gain, f"untuned: {baseline:.1%}")
     if found.trials:
         seconds = sum(job.evaluation.get("seconds") or 0 for job in (*found.trials, found.job))
-        values["trainings"] = (f"{len(found.trials)} + 1", f"{seconds:,.0f} s in all")
+        values["trainings"] = (f"{len(found.trials)} + 1", f"{seconds:,.0f} s by the clock")
     rate = found.file("timeline").get("images_per_second")
     if rate:
         values["images a second"] = (f"{rate:,.0f}", f"trained on {found.job.start.get('device', 'one machine')}")

@@ -86,8 +86,8 @@ img.tiny { image-rendering: pixelated; }
   details { display: block; } summary { list-style: none; color: var(--muted); }
   .shots { grid-template-columns: repeat(6, 1fr); } .pairs { display: block; }
   .pair { display: inline-block; width: 48%; margin: 0 1% 1rem 0; vertical-align: top; }
-  table.words { min-width: 0; }
-  th, td { padding-top: .14rem; padding-bottom: .14rem; }
+  table { font-size: 8.5pt; } table, table.words { min-width: 0; }
+  th, td { padding: .14rem .6rem .14rem 0; }
   * { print-color-adjust: exact; -webkit-print-color-adjust: exact; }
 }
 """

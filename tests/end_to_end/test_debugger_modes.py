@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import tarfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,8 +12,10 @@ from typing import Any
 
 import httpx
 import pytest
+import torch
 from smdebug.profiler.system_metrics_reader import LocalSystemMetricsReader
 from smdebug.trials import create_trial
+from torchvision.models import resnet18
 
 from chalicelib.aws_debugger import RULES
 from localcloud.transfers import download_prefix
@@ -19,6 +23,7 @@ from tests.end_to_end.conftest import upload_small_dataset
 from tests.support.local_cloud import LocalCloud, run_local_cloud, wait_until
 
 IMAGE = "503895931360.dkr.ecr.us-east-1.amazonaws.com/sagemaker-debugger-rules:latest"
+BUCKET = "whippet-local-123456789012-us-east-1"
 ENDED = ("deployed", "failed", "rejected", "stopped", "declined")
 
 
@@ -32,16 +37,21 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCloud]:
 
 @pytest.fixture(scope="module")
 def monitoring(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCloud]:
-    """A local cloud whose app asks for AWS's profiler and its report."""
+    """A local cloud whose app asks for AWS's profiler and its report, and has pretrained weights in its bucket."""
     home = tmp_path_factory.mktemp("monitoring") / "state"
-    with run_local_cloud(home, DEBUGGER_MODE="monitoring", DEBUGGER_RULES_IMAGE=IMAGE) as running:
+    asked = {"DEBUGGER_MODE": "monitoring", "DEBUGGER_RULES_IMAGE": IMAGE, "WEIGHTS_URI": f"s3://{BUCKET}/weights/"}
+    with run_local_cloud(home, **asked) as running:
+        assert running.bucket == BUCKET
+        weights = io.BytesIO()
+        torch.save(resnet18(num_classes=1000).state_dict(), weights)
+        running.s3.put_object(Bucket=BUCKET, Key="weights/resnet18.pth", Body=weights.getvalue())
         yield running
 
 
 def finish_run(cloud: LocalCloud, name: str, **recipe: Any) -> dict[str, Any]:
     """Drop a small dataset and see its run deployed: its training's description."""
     upload_small_dataset(cloud, name, trials=1, parallel_trials=1, **recipe)
-    run = cloud.wait_for_status(name, *ENDED)
+    run = cloud.wait_for_status(name, *ENDED, within=600)
     assert run["status"] == "deployed", run
     job: dict[str, Any] = cloud.sagemaker.describe_training_job(TrainingJobName=f"{run['run_id']}-train")
     assert job["TrainingJobStatus"] == "Completed", job
@@ -98,8 +108,8 @@ def test_monitoring_samples_and_judges_and_leaves_the_hook_alone(monitoring: Loc
 
 def test_a_rule_that_may_end_the_training_does(monitoring: LocalCloud) -> None:
     """By the recipe alone: the best epoch is deployed, rule-stop.json and the report say which rule, and why."""
-    ranges = {"batch_size": [4], "learning_rate": {"min": 900, "max": 1000}}
-    recipe = {"epochs": 30, "ranges": ranges, "stop_on_rules": ["WeightUpdateRatio", "ExplodingTensor"]}
+    ranges = {"batch_size": [8], "learning_rate": {"min": 900, "max": 1000}}
+    recipe = {"epochs": 20, "ranges": ranges, "stop_on_rules": ["WeightUpdateRatio", "ExplodingTensor"]}
     job = finish_run(monitoring, "wrecked", **recipe)
     stop = read(monitoring, job, "rule-stop.json")
     assert stop["rule"] in recipe["stop_on_rules"]
@@ -107,6 +117,23 @@ def test_a_rule_that_may_end_the_training_does(monitoring: LocalCloud) -> None:
     assert any(stop["reason"] in warning for warning in evaluation["warnings"])
     report = read_report(monitoring, job)
     assert f"{stop['rule']} ended the training" in report
+
+
+def test_weights_come_from_their_channel(monitoring: LocalCloud) -> None:
+    """Where the stack names a place for them, every job has a channel `weights`: log, manifest and report say so."""
+    job = finish_run(
+        monitoring, "weighted", pretrained="imagenet", ranges={"batch_size": [16], "fine_tune": ["last_block"]}
+    )
+    assert {channel["ChannelName"] for channel in job["InputDataConfig"]} == {"dataset", "weights"}
+    log = (monitoring.home / "jobs" / job["TrainingJobName"] / "log.txt").read_text()
+    assert "the head was fitted on the features of the frozen backbone" in log
+    assert "FROM SCRATCH" not in log + read_report(monitoring, job)
+    bucket, key = job["ModelArtifacts"]["S3ModelArtifacts"].removeprefix("s3://").split("/", 1)
+    archive = io.BytesIO(monitoring.s3.get_object(Bucket=bucket, Key=key)["Body"].read())
+    with tarfile.open(fileobj=archive) as opened:
+        manifest = json.load(opened.extractfile("manifest.json"))  # type: ignore[arg-type]
+    assert manifest["pretrained"] == "imagenet"
+    assert read(monitoring, job, "baseline.json")["kind"] == "linear_head"
 
 
 def read_samples(cloud: LocalCloud, job: dict[str, Any], folder: Path) -> list[Any]:
