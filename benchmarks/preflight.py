@@ -1,8 +1,9 @@
 """What pre-flight costs for a dataset in S3: time, memory, and how much of the archive comes over the line.
 
 The dataset of 100,000 images and 1 GB is held to bounds; 1,000, 10,000 and 1,000,000 show how the costs grow. The zip
-lies in the local cloud's S3, behind a proxy that counts what is sent. The peer is Python's zipfile, which reads the
-same directory from a local file and judges nothing.
+lies in the local cloud's S3, behind a proxy that counts what is sent. Who looks is a fresh interpreter with what the
+Lambda's archive holds, and nothing else. The peer is Python's zipfile, which reads the same directory from a local file
+and judges nothing.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from benchmarks.lambda_function import unpack_package
 from benchmarks.results import claim, write_result
 from tests.layouts import picture
 from tests.support.local_cloud import LocalCloud, run_local_cloud
@@ -31,6 +33,7 @@ TRIES = 3
 PEER = "import zipfile; look = lambda _: zipfile.ZipFile(sys.argv[1])"
 OURS = """
 import os
+sys.path = [each for each in sys.path if "site-packages" not in each]
 from chalicelib.aws import connect
 from chalicelib.buckets import Bucket
 from chalicelib.datasets import DatasetLimits, inspect_dataset
@@ -97,10 +100,10 @@ def write_dataset(path: Path, images: int, size: int) -> None:
             archive.writestr(name, bodies[number % len(bodies)])
 
 
-def measure(setup: str, path: Path, images: int, variables: dict[str, str]) -> dict[str, float]:
-    """Seconds and megabytes of one look, in a fresh interpreter."""
+def measure(setup: str, path: Path, images: int, variables: dict[str, str], home: Path) -> dict[str, float]:
+    """Seconds and megabytes of one look, in a fresh interpreter that stands in a folder."""
     command = [sys.executable, "-c", MEASURE.format(setup=setup), str(path), str(images)]
-    result = subprocess.run(command, capture_output=True, text=True, env=os.environ | variables, check=False)
+    result = subprocess.run(command, capture_output=True, text=True, env=os.environ | variables, cwd=home)
     if result.returncode:
         raise SystemExit(result.stderr)
     return dict(json.loads(result.stdout))
@@ -115,23 +118,23 @@ def store(cloud: LocalCloud, path: Path) -> Iterator[None]:
     cloud.s3.delete_object(Bucket=cloud.bucket, Key=key)
 
 
-def look_from_afar(cloud: LocalCloud, path: Path, images: int) -> dict[str, float]:
-    """The quickest of a few looks at a zip in S3, with the bytes that it had sent."""
+def look_from_afar(cloud: LocalCloud, path: Path, images: int, task: Path) -> dict[str, float]:
+    """The quickest of a few looks at a zip in S3 with a function's code, with the bytes that it had sent."""
     runs = []
     for _ in range(TRIES):
         proxy = CountingProxy(cloud.aws_port)
         address = {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{proxy.port}"}
-        runs.append(measure(OURS, path, images, cloud.variables | address) | {"sent": proxy.received})
+        runs.append(measure(OURS, path, images, cloud.variables | address, task) | {"sent": proxy.received})
         proxy.close()
     return min(runs, key=lambda run: run["seconds"])
 
 
-def measure_size(cloud: LocalCloud, folder: Path, images: int) -> dict[str, Any]:
+def measure_size(cloud: LocalCloud, folder: Path, images: int, task: Path) -> dict[str, Any]:
     path = folder / f"{images}.zip"
     write_dataset(path, images, GROWTH[images])
     with store(cloud, path):
-        ours = look_from_afar(cloud, path, images)
-    peer = min((measure(PEER, path, images, {}) for _ in range(TRIES)), key=lambda run: run["seconds"])
+        ours = look_from_afar(cloud, path, images, task)
+    peer = min((measure(PEER, path, images, {}, folder) for _ in range(TRIES)), key=lambda run: run["seconds"])
     size = path.stat().st_size
     path.unlink()
     return ours | {"images": images, "bytes": size, "zipfile_seconds": peer["seconds"], "share": ours["sent"] / size}
@@ -139,7 +142,8 @@ def measure_size(cloud: LocalCloud, folder: Path, images: int) -> dict[str, Any]
 
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder, run_local_cloud(Path(folder) / "state") as cloud:
-        sizes = {images: measure_size(cloud, Path(folder), images) for images in GROWTH}
+        task, _ = unpack_package(Path(folder))
+        sizes = {images: measure_size(cloud, Path(folder), images, task) for images in GROWTH}
     held = sizes[IMAGES]
     what = f"pre-flight of {IMAGES:,} images, {held['bytes'] / 1e9:.2f} GB in S3"
     grown = [
