@@ -41,6 +41,10 @@ class Place:
         return self.home / "env"
 
     @property
+    def sdk_file(self) -> Path:
+        return self.home / "sagemaker.yaml"
+
+    @property
     def lock_file(self) -> Path:
         return self.home / "lock"
 
@@ -95,9 +99,24 @@ def enter(place: Place, environ: MutableMapping[str, str] = os.environ) -> None:
     environ.update(nowhere | {"AWS_EC2_METADATA_DISABLED": "true"})
 
 
+def describe_sdk(place: Place) -> dict[str, str]:
+    """What AWS's `sagemaker` SDK needs besides: no look at a role in IAM, and settings that are not the user's own."""
+    return {"SAGEMAKER_VALIDATE_ROLE": "false", "SAGEMAKER_USER_CONFIG_OVERRIDE": str(place.sdk_file)}
+
+
+def write_sdk_settings(place: Place, bucket: str) -> None:
+    """Write the `sagemaker` SDK's settings: the bucket for its uploads, since it would ask the real STS for the name of
+    its own, and no reports of its use to AWS. JSON is YAML."""
+    modules = {"Session": {"DefaultS3Bucket": bucket, "DefaultS3ObjectKeyPrefix": "sdk"}, "TelemetryOptOut": True}
+    settings = {"SchemaVersion": "1.0", "SageMaker": {"PythonSDK": {"Modules": modules}}}
+    write_private(place.sdk_file, json.dumps(settings, indent=2) + "\n")
+
+
 def write_env(place: Place, bucket: str, token: str) -> None:
     """Write the file that a user sources. It holds a token, so only the user may read it."""
-    variables = describe_aws(place) | {"BUCKET": bucket, "API_URL": place.api_url, "API_TOKEN": token}
+    app = {"BUCKET": bucket, "API_URL": place.api_url, "API_TOKEN": token}
+    variables = describe_aws(place) | app | describe_sdk(place)
+    write_sdk_settings(place, bucket)
     programs = shlex.quote(str(Path(sys.executable).parent))
     lines = [
         "unset AWS_PROFILE AWS_SESSION_TOKEN",

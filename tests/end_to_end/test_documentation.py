@@ -7,6 +7,8 @@ import os
 import re
 import signal
 import subprocess
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -56,13 +58,41 @@ def reader(cloud: LocalCloud, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def type_page(cloud: LocalCloud, reader: Path) -> Callable[[str], subprocess.CompletedProcess[str]]:
+    """Types the commands of a page one after another, after `. .localcloud/env`; the same page only once."""
+
+    @cache
+    def type_commands(page: str) -> subprocess.CompletedProcess[str]:
+        script = PREAMBLE + f". {cloud.home / 'env'}\nset -x\n" + "\n".join(SHELL[page])
+        environment = {"HOME": str(reader), "PATH": f"{PROJECT / '.venv/bin'}:{os.environ['PATH']}"}
+        return subprocess.run(["bash", "-c", script], cwd=reader, env=environment, capture_output=True, text=True)
+
+    return type_commands
+
+
 @pytest.mark.parametrize("page", [name for name, commands in SHELL.items() if commands])
-def test_the_commands_of_a_page_work(cloud: LocalCloud, reader: Path, page: str) -> None:
-    """Typed one after another, after `. .localcloud/env`, none of them fails."""
-    script = PREAMBLE + f". {cloud.home / 'env'}\nset -x\n" + "\n".join(SHELL[page])
-    environment = {"HOME": str(reader), "PATH": f"{PROJECT / '.venv/bin'}:{os.environ['PATH']}"}
-    done = subprocess.run(["bash", "-c", script], cwd=reader, env=environment, capture_output=True, text=True)
+def test_the_commands_of_a_page_work(type_page: Callable[[str], subprocess.CompletedProcess[str]], page: str) -> None:
+    """None of them fails."""
+    done = type_page(page)
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+
+
+def test_the_sdk_tells_of_the_app_s_search_what_the_service_tells(
+    cloud: LocalCloud, type_page: Callable[[str], subprocess.CompletedProcess[str]]
+) -> None:
+    """The best trial, the table of all, an answer of the endpoint; and a training of its own runs."""
+    done = type_page("docs/localcloud.md")
+    printed = f"{done.stdout}{done.stderr}"
+    search = cloud.sagemaker.describe_hyper_parameter_tuning_job(
+        HyperParameterTuningJobName=cloud.list_runs("dogs")[0]["run_id"]
+    )
+    best = search["BestTrainingJob"]
+    value = best["FinalHyperParameterTuningJobObjectiveMetric"]["Value"]
+    assert f"Completed {best['TrainingJobName']}" in printed
+    assert re.search(rf"{best['TrainingJobName']}\s+{value:.4f}", printed), printed
+    assert '"label"' in printed, printed
+    assert "valid:score=0.75" in printed
 
 
 @pytest.fixture

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from sagemaker.core.analytics import HyperparameterTuningJobAnalytics
-from sagemaker.core.helper.session_helper import Session
 from sagemaker.core.parameter import CategoricalParameter, ContinuousParameter
 from sagemaker.core.resources import Endpoint, EndpointConfig, HyperParameterTuningJob, Model, TrainingJob
 from sagemaker.core.shapes import (
@@ -34,7 +33,6 @@ METRIC = {"Name": "valid:score", "Regex": "valid:score=([-+0-9.eE]+)"}
 def make_trainer(places: Places, name: str, **changes: Any) -> ModelTrainer:
     """A trainer of the folder's train.py, as the SDK's own guide makes one."""
     trainer = ModelTrainer(
-        sagemaker_session=Session(default_bucket=places["bucket"]),  # else it asks the real STS who it is
         training_image=places["image"],
         role=places["role"],
         base_job_name=name,

@@ -138,5 +138,6 @@ def test_the_token_is_made_once_and_private(tmp_path: Path) -> None:
     assert keep_tokens(tmp_path)["local"] == token
     write_env(place, "bucket", "it's $odd")
     assert read_env(place)["API_TOKEN"] == "it's $odd"
+    assert read_env(place)["SAGEMAKER_USER_CONFIG_OVERRIDE"] == str(place.sdk_file)
     for path in (tmp_path / "tokens.json", place.env_file):
         assert stat.S_IMODE(path.stat().st_mode) == 0o600

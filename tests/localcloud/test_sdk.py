@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from localcloud.addresses import Place, describe_sdk, write_sdk_settings
 from tests.localcloud import endpoint_support
 from tests.localcloud.endpoint_support import NAMED_MODEL, serve_endpoints
 from tests.localcloud.sagemaker_support import IMAGE, ROLE, LocalSageMaker
@@ -34,7 +35,6 @@ PROGRAMS = {
     "broken.py": "raise SystemExit('no such breed')",
     "slow.py": "import time\ntime.sleep(60)",
 }
-NO_TELEMETRY = "SchemaVersion: '1.0'\nSageMaker: {PythonSDK: {Modules: {TelemetryOptOut: true}}}\n"
 
 
 @pytest.fixture(scope="module")
@@ -42,11 +42,10 @@ def seen(local: LocalSageMaker, tmp_path_factory: pytest.TempPathFactory) -> dic
     """What the SDK saw when it did everything once."""
     home = tmp_path_factory.mktemp("sdk")
     places = prepare(local, home)
-    variables = {"SAGEMAKER_VALIDATE_ROLE": "false", "SAGEMAKER_USER_CONFIG_OVERRIDE": str(home / "config.yaml")}
     with serve_endpoints(local):
         done = subprocess.run(
             [sys.executable, "-m", "tests.localcloud.sdk_client", str(places), str(home / "seen.json")],
-            env=environment(local, home) | variables,
+            env=environment(local, home) | describe_sdk(Place(home)),
             capture_output=True,
             text=True,
             timeout=180,
@@ -61,13 +60,12 @@ def prepare(local: LocalSageMaker, home: Path) -> Path:
     for name, program in PROGRAMS.items():
         (home / "source" / name).parent.mkdir(exist_ok=True)
         (home / "source" / name).write_text(program)
-    (home / "config.yaml").write_text(NO_TELEMETRY)
+    write_sdk_settings(Place(home), local.bucket)
     places = {
         "source": str(home / "source"),
         "role": ROLE,
         "image": IMAGE,
         "serving image": endpoint_support.IMAGE,
-        "bucket": local.bucket,
         "out": f"s3://{local.bucket}/sdk",
         "data": local.put("sdk-data/a.txt", b"A").rpartition("/")[0],
     }
