@@ -45,7 +45,7 @@ function stages(run) {
 /** The meter: what was spent, beside what was expected and what the time limits allow at most. */
 function cost({ spent_usd: spent, expected_usd: first, refined_usd: refined, worst_usd: worst }, over) {
   if (first === null) return ["Cost", "unknown"];
-  const told = over ? `expected $${first.toFixed(2)}` : `of $${(refined ?? first).toFixed(2)} expected, $${worst.toFixed(2)} at most`;
+  const told = `of $${((over ? null : refined) ?? first).toFixed(2)} expected, $${worst.toFixed(2)} at most`;
   return ["Cost", spent === null ? "unknown" : `$${spent.toFixed(2)}`, told];
 }
 

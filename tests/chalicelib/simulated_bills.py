@@ -1,19 +1,19 @@
 """A SageMaker that does nothing but bill: jobs that start, are interrupted, fail, overrun and upload, second by second.
 
-It knows nothing of `costs`. How long a job's work takes is the throughput model's guess times a factor that the world
-draws, so what it can show of an estimate is how it holds when machines, starts, spot and failures differ from what was
-assumed: not whether the model's constants are right. Only real runs can show that.
+It knows nothing of `costs`. How long a job's work takes is told by `simulated_trainings`, epoch by epoch, on machines
+each of whose constants is off by a factor of its own. So what it can show of an estimate is how it holds when machines,
+trials that are ended early, starts, spot and failures differ from what was assumed: not whether the constants that it
+draws about are right. Only real runs can show that.
 """
 
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from chalicelib.plans import Limits, Plan
 from chalicelib.prices import Prices
-from chalicelib.recipes import Choices
-from chalicelib.throughput import START_SECONDS, Time, model_training, model_trial, read_throughput
+from tests.chalicelib.simulated_trainings import Judge, Machines, Took, count_parameters
 
 HOUR = 3600
 MONTH = 730 * HOUR
@@ -23,7 +23,8 @@ MONTH = 730 * HOUR
 class Weather:
     """Ranges from which a world draws; the last two are chances, an hour and an attempt."""
 
-    speed: tuple[float, float] = (0.9, 1.1)  # times what the model says that work takes
+    error: float = 0.1  # by which each constant of a machine may be off, up or down
+    speed: tuple[float, float] = (1.0, 1.0)  # times which all work takes
     start: tuple[float, float] = (-20, 20)  # seconds more than the model says
     spot_share: tuple[float, float] = (0.36, 0.44)  # of the on-demand price
     gap: tuple[float, float] = (60, 600)  # that a spot job waits after it was interrupted
@@ -34,7 +35,7 @@ class Weather:
 
 
 FAIR = Weather()
-FOUL = Weather((0.2, 12.0), (-60, 220), (0.1, 1.0), (0, 3000), (0, 195), 6.0, 0.2)
+FOUL = Weather(1.0, (0.2, 12.0), (-60, 220), (0.1, 1.0), (0, 3000), (0, 195), 6.0, 0.2)
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,8 @@ class World:
         self.plan, self.limits, self.prices, self.weather = plan, limits, prices, weather
         self.random = random.Random(seed)
         self.speed = self.random.uniform(*weather.speed)
+        self.machines = Machines(self.random, weather.error)
+        self.judge = Judge(plan.recipe, self.random)
         self.depths = [str(each) for each in plan.recipe.ranges.fine_tune.values]
 
     def bill_run(self) -> float:
@@ -74,7 +77,7 @@ class World:
             if left <= 0:
                 break
             instance_type = self.choose_type(self.plan.trial_types)
-            time = model_trial(self.fix_depth(), instance_type)
+            time = self.machines.time_trial(self.plan, instance_type, self.draw_depth(), self.judge.count_epochs())
             job = self.run_job(time, self.limits.trial, self.limits.wait, left)
             free_at[slot] += job.took
             jobs.append((job, instance_type))
@@ -82,24 +85,24 @@ class World:
 
     def run_training(self) -> tuple[Job, str]:
         instance_type = self.choose_type(self.plan.training_types)
-        time = model_training(self.fix_depth(), instance_type)
+        epochs = self.judge.count_last_epochs()
+        time = self.machines.time_training(self.plan, instance_type, self.draw_depth(), epochs)
         return self.run_job(time, self.limits.training, self.limits.wait, float("inf")), instance_type
 
     def choose_type(self, types: tuple[str, ...]) -> str:
         """The first one in fair weather; in foul weather whichever has capacity."""
         return types[0] if not self.weather.breaks else self.random.choice(types)
 
-    def fix_depth(self) -> Plan:
-        ranges = replace(self.plan.recipe.ranges, fine_tune=Choices((self.random.choice(self.depths),)))
-        return replace(self.plan, recipe=replace(self.plan.recipe, ranges=ranges))
+    def draw_depth(self) -> str:
+        return self.random.choice(self.depths)
 
-    def run_job(self, time: Time, limit: float, wait: float, ended_from_outside: float) -> Job:
-        """Bill one job: the model's time, as this world draws it."""
+    def run_job(self, time: Took, limit: float, wait: float, ended_from_outside: float) -> Job:
+        """Bill one job, which would take so long if nothing came between."""
         weather, draw = self.weather, self.random.uniform
         running = starting = gaps = saved = 0.0  # seconds of the limit, of the bill alone, of nothing, of kept work
         failures, finished = 0, False
         start = self.start_job()
-        work = time.fixed - START_SECONDS + time.work * self.speed * draw(0.95, 1.05)
+        work = time.moving + time.working * self.speed * draw(0.95, 1.05)
         longest = limit + wait if self.plan.spot else float("inf")
         while True:
             running += start if weather.is_limit_of_starts else 0.0
@@ -125,7 +128,7 @@ class World:
         return Job(held * share, held, held + gaps, finished)
 
     def start_job(self) -> float:
-        return max(0.0, START_SECONDS + self.random.uniform(*self.weather.start))
+        return max(0.0, self.machines.time_start() + self.random.uniform(*self.weather.start))
 
     def price(self, job: Job, instance_type: str) -> float:
         volume = self.prices.training_volume_gb_month * self.plan.volume_gb * job.held / MONTH
@@ -133,6 +136,6 @@ class World:
 
     def store(self, jobs: int) -> float:
         """A month of the dataset and of what the jobs left: each an archive, in foul weather with its checkpoints."""
-        archive = read_throughput()["architectures"][self.plan.recipe.architecture][2] * 4e6
+        archive = count_parameters(self.plan.recipe.architecture) * 4
         each = archive * (4 if self.weather.breaks else 1) + self.random.uniform(0, 5e6)
         return (self.plan.zip_bytes + jobs * each) / 1e9 * self.prices.s3_gb_month

@@ -78,6 +78,47 @@ def test_the_meter_counts_billable_seconds(world: World) -> None:
     assert b"the most it could cost" in world.s3.versions[f"runs/{run_id}/report.html"][-1].body
 
 
+def test_the_same_dollars_stand_wherever_a_run_is_told_of(world: World) -> None:
+    """run.json, the route while it runs and afterwards, every notification, the result, the report."""
+    run_id = start(world)
+    cost = world.read(f"runs/{run_id}/run.json")["cost"]
+    both = {name: cost[name] for name in ("expected_usd", "worst_usd")}
+    told = [describe_run(run_id, world.services())["cost"]]
+    go_on(world, run_id)
+    world.sagemaker.kept["TrainingJob"][f"{run_id}-train"] |= {
+        "TrainingStartTime": world.clock.now(),
+        "BillableTimeInSeconds": 7200,
+    }
+    told.append(describe_run(run_id, world.services())["cost"])
+    finish(world, run_id)
+    told.append(describe_run(run_id, world.services())["cost"])
+    for each in (*told, *(detail["cost"] for _, detail in world.events.sent)):
+        assert {name: each[name] for name in both} == both
+    assert [name for name, _ in world.events.sent][-1] == "Model Deployed"
+    spent = told[-1]["spent_usd"]
+    assert spent == pytest.approx(2 * 0.23, abs=0.05)
+    assert world.read(f"runs/{run_id}/result.json")["cost"] == both | {"spent_usd": spent}
+    report = world.s3.versions[f"runs/{run_id}/report.html"][-1].body.decode()
+    sums = f"${both['expected_usd']:,.2f} were expected, ${both['worst_usd']:,.2f} the most it could cost"
+    assert f"billable seconds, ${spent:,.2f} ({sums})" in report
+
+
+def test_the_meter_follows_the_billable_seconds_of_trials_that_run(world: World) -> None:
+    """Of spot machines that are interrupted they stand still, though the clock goes on."""
+    run_id = start(world)
+    trial = world._make_trial(run_id, 1, 0.7) | {"TrainingJobStatus": "InProgress", "TrainingEndTime": None}
+    world.sagemaker.trials[run_id] = [trial]
+    spent = []
+    for billable in (600, 1200, 1200):
+        world.clock.sleep(900)
+        described = trial | {"BillableTimeInSeconds": billable, "ResourceConfig": {"InstanceType": "ml.m5.xlarge"}}
+        world.sagemaker.kept["TrainingJob"][trial["TrainingJobName"]] = described
+        spent.append(describe_run(run_id, world.services())["cost"]["spent_usd"])
+    assert spent[0] == pytest.approx(0.23 / 6, abs=0.01)
+    assert spent[1] == pytest.approx(2 * 0.23 / 6, abs=0.01)
+    assert spent[2] - spent[1] < 0.005
+
+
 def test_a_budget_tightens_the_requests_own_limits(world: World) -> None:
     """A dollar buys shorter jobs than the recipe would allow; the worst case stays below it."""
     run_id = start(world, recipe={"budget_usd": 1.8})

@@ -1,18 +1,22 @@
 """The estimates against simulated bills: the worst case is never exceeded, and the expected one is near.
 
-Near means within 25 %. It is claimed of each run in fair weather (`simulated_bills.FAIR`): machines as fast as the
-throughput model says, give or take a tenth, starts give or take 20 s, spot at its usual share, few interruptions, no
-job ended by its limit, and one depth of fine-tuning, since which of several depths wins decides how long the last
-training takes. With several depths it is claimed of the mean over runs. And it is claimed of each run after half its
-trials, on machines up to four times slower or faster than modelled: from then on the estimate stands on measurements.
-What no simulation shows is whether the model's constants fit the real machines: docs/costs.md says so too.
+Near means within 25 %. It is claimed of each run in fair weather (`simulated_bills.FAIR`): each constant of the model
+off by up to a tenth, one up and the other down, starts give or take 20 s more, spot at its usual share,
+few interruptions, no job ended early or by its limit, and one depth of fine-tuning, since which of several depths wins
+decides how long the last training takes. With several depths, and where trials are ended early, it is claimed of the
+mean over runs. How many runs are still near where the constants are off by more is measured. And it is claimed of each
+run after half its trials, on machines up to four times slower or faster than modelled: from then on the estimate stands
+on measurements. What no simulation shows is by how much the constants are off: docs/costs.md says so too.
 """
 
 from __future__ import annotations
 
+import random
 from dataclasses import replace
 from statistics import fmean
+from typing import Any
 
+import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
@@ -81,6 +85,62 @@ def test_no_bill_exceeds_the_worst_case(plan: Plan, seed: int, starts_count: boo
     assert bill <= cost["worst_usd"]
     assert cost["problem"] or bill <= plan.recipe.budget_usd
     assert cost["problem"] or cost["worst_usd"] <= plan.recipe.budget_usd
+
+
+def draw_usual_plans(count: int, **recipe: Any) -> list[Plan]:
+    """Runs of all sizes, the same each time, that no limit ends; `recipe` is what they have in common."""
+    dice, plans = random.Random(1), []
+    for _ in range(count):
+        machine, images, trials = dice.choice(TYPES), int(10 ** dice.uniform(2, 5)), dice.randint(6, 24)
+        chosen = Recipe(
+            architecture=dice.choice(ARCHITECTURES),
+            image_size=dice.choice([64, 128, 224]),
+            epochs=dice.randint(4, 30),
+            trials=trials,
+            parallel_trials=dice.randint(1, trials),
+            ranges=Ranges(fine_tune=Choices((dice.choice(["head", "last_block", "all"]),))),
+            **recipe,
+        )
+        plan = Plan(
+            recipe=chosen,
+            trial_types=(machine,),
+            training_types=(machine,),
+            endpoint_types=("ml.m5.large",),
+            spot=dice.random() < 0.5,
+            volume_gb=30,
+            zip_bytes=images * dice.randint(2_000, 200_000),
+            images=Images(train=images - 2 * (images // 8), valid=images // 8, test=images // 8),
+        )
+        plans.append(with_long_limits(plan))
+    return plans
+
+
+def compare(plans: list[Plan], weather: Weather) -> list[float]:
+    """Of each run, how many times its bill was expected."""
+    worlds = [open_world(plan, weather, seed) for seed, plan in enumerate(plans)]
+    return [estimate(each.plan, get_prices(), REGION)["expected_usd"] / each.bill_run() for each in worlds]
+
+
+def count_near(shares: list[float]) -> float:
+    return fmean(abs(share - 1) <= NEAR for share in shares)
+
+
+@pytest.mark.parametrize(("error", "least"), [(0.1, 1.0), (0.25, 0.9), (0.5, 0.75), (1.0, 0.5)])
+def test_how_many_runs_are_near_where_the_constants_are_off(error: float, least: float) -> None:
+    """Each constant by a factor of its own, up to 1.1, 1.25, 1.5 and 2: the numbers of docs/costs.md."""
+    assert count_near(compare(draw_usual_plans(300), replace(FAIR, error=error))) >= least
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [{"strategy": "Hyperband"}, {"early_stopping": "Auto"}, {"patience": 3}],
+    ids=lambda each: next(iter(each)),
+)
+def test_trials_that_end_early_are_met_on_the_mean(recipe: dict[str, Any]) -> None:
+    """By SageMaker's rules, on curves that are drawn: of single runs four in five are near."""
+    shares = compare(draw_usual_plans(300, **recipe), FAIR)
+    assert abs(fmean(shares) - 1) <= NEAR / 2
+    assert count_near(shares) >= 0.8
 
 
 def with_long_limits(plan: Plan) -> Plan:

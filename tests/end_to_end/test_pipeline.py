@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from tests.end_to_end.conftest import upload_small_dataset
 from tests.support.local_cloud import LocalCloud
 from tests.support.pictures import COLOURS, draw_test_picture
 
@@ -68,21 +67,6 @@ def test_the_trials_were_real(cloud: LocalCloud, deployed_run: dict[str, Any]) -
     assert len(rates) == 2
 
 
-def test_the_model_is_listed_and_can_be_deleted(cloud: LocalCloud, deployed_run: dict[str, Any]) -> None:
-    """DELETE ends the endpoint; what answered then answers 404."""
-    upload_small_dataset(cloud, "gone", trials=1, parallel_trials=1)
-    run = cloud.wait_for_status("gone", "deployed", "failed", "rejected")
-    assert run["status"] == "deployed", run
-    assert {"colours", "gone"} <= {model["name"] for model in cloud.api.get("/models").json()["models"]}
-    assert cloud.api.delete("/models/gone").status_code in (200, 202, 204)
-    response = cloud.api.post(
-        "/models/gone/predict", content=draw_test_picture("red"), headers={"Content-Type": "image/png"}
-    )
-    assert response.status_code == 404, response.text
-    endpoints = cloud.sagemaker.list_endpoints(NameContains="-gone-")["Endpoints"]
-    assert [endpoint for endpoint in endpoints if endpoint["EndpointStatus"] != "Deleting"] == []
-
-
 def test_a_rejected_dataset_costs_nothing(cloud: LocalCloud) -> None:
     """A file that is no zip ends its run before anything is launched, with a reason that a person can read."""
     cloud.upload("broken.zip", b"this is no archive")
@@ -92,20 +76,4 @@ def test_a_rejected_dataset_costs_nothing(cloud: LocalCloud) -> None:
     assert (
         cloud.sagemaker.list_hyper_parameter_tuning_jobs(NameContains=run["run_id"])["HyperParameterTuningJobSummaries"]
         == []
-    )
-
-
-def test_a_stopped_run_ends_its_jobs(cloud: LocalCloud) -> None:
-    """POST /runs/ID/stop ends the trials, and the run is `stopped`, not failed."""
-    upload_small_dataset(cloud, "halted", epochs=50, trials=4)
-    run = cloud.wait_for_status("halted", "tuning")
-    assert cloud.api.post(f"/runs/{run['run_id']}/stop").status_code in (200, 202)
-    ended = cloud.wait_for_status("halted", "stopped", "failed", "deployed")
-    assert ended["status"] == "stopped"
-    name = run["run_id"]
-    assert (
-        cloud.sagemaker.describe_hyper_parameter_tuning_job(HyperParameterTuningJobName=name)[
-            "HyperParameterTuningJobStatus"
-        ]
-        == "Stopped"
     )

@@ -7,6 +7,7 @@ import json
 import pytest
 
 from chalicelib.intake import sweep
+from chalicelib.progress import describe_run
 from tests.fakes import World
 from tests.web.browser import NARROW, WIDE, Tab
 from tests.web.conftest import OpenTab
@@ -190,6 +191,20 @@ def test_a_failed_run_says_why_and_can_be_tried_again(world: World, tab: Tab) ->
     assert tab.find_barriers() == []
     tab.page.get_by_role("button", name="Try again").click()
     tab.page.get_by_text("attempt 2").wait_for()
+
+
+def test_a_run_shows_what_it_may_cost_and_what_it_has_cost(world: World, tab: Tab) -> None:
+    """Beside the dollars that were spent: while it runs those that are expected by now, and the most it can be."""
+    run_id = tell_of_a_tuning(world)
+    told = describe_run(run_id, world.services())["cost"]
+    tab.go(f"runs/{run_id}")
+    expected, worst = told["refined_usd"] or told["expected_usd"], told["worst_usd"]
+    tab.page.get_by_text(f"of ${expected:.2f} expected, ${worst:.2f} at most").first.wait_for()
+    over = tell_of_a_model(world, "tulips")
+    told = describe_run(over, world.services())["cost"]
+    tab.go(f"runs/{over}")
+    tab.page.get_by_text(f"of ${told['expected_usd']:.2f} expected, ${told['worst_usd']:.2f} at most").first.wait_for()
+    assert f"${told['spent_usd']:.2f}" in tab.page.locator(".run-head").inner_text()
 
 
 def test_a_rejected_dataset_tells_every_problem(world: World, tab: Tab) -> None:
