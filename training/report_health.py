@@ -93,7 +93,18 @@ def tell_plan(plan: Mapping[str, Any]) -> str:
             for each in candidates
         ]
         parts.append(table(heads, body, numbers=4))
+    elif "before" in phases or "as it is" in phases:
+        parts.append(paragraph(tell_untried(next(iter(phases.values())))))
     return "".join([*parts, *map(tell_recommendation, plan.get("recommendations") or [])])
+
+
+def tell_untried(phases: Mapping[str, float]) -> str:
+    """Why no setting was tried: what one could shorten is a small part of the step, or the training too short."""
+    waiting = sum(phases.get(name, 0.0) for name in ("data", "copy")) / max(sum(phases.values()), 1e-9)
+    return (
+        f"No setting was tried: of a step {waiting:.1%} goes into waiting for images and copying them, and trying may "
+        "cost 3 % of the training's steps at most."
+    )
 
 
 def tell_use(side: Mapping[str, Any]) -> str:

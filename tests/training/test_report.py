@@ -127,6 +127,22 @@ def test_a_report_tells_what_the_files_say(run: Path) -> None:
     assert page.count(BEGIN) == page.count(END) == 1
 
 
+def test_a_report_says_which_rule_ended_the_training(jobs: Path) -> None:
+    """With the step and the reason of rule-stop.json."""
+    write_json(jobs / JOB / "rule-stop.json", {"rule": "DeadRelu", "step": 40, "reason": "step 40: 3 of 4 units"})
+    assert "DeadRelu ended the training at step 40: step 40: 3 of 4 units" in draw_parts(jobs, ["debugger"])["debugger"]
+
+
+def test_a_plan_that_tried_nothing_says_why(jobs: Path) -> None:
+    """What could be shortened is told beside "Nothing to gain"."""
+    path = jobs / JOB / "execution_plan.json"
+    plan = json.loads(path.read_text())
+    side = {"phases": {"data": 2.0, "forward": 60.0, "backward": 38.0}, "images_per_second": 190.4}
+    same = {"candidates": [], "before": side, "after": side, "verdict": "Nothing to gain."}
+    write_json(path, plan | same)
+    assert "No setting was tried: of a step 2.0% goes into waiting" in draw_parts(jobs, ["profiler"])["profiler"]
+
+
 @pytest.mark.parametrize("name", FILES)
 def test_a_report_does_without_any_one_file(jobs: Path, name: str) -> None:
     """A part whose file is missing says so, or leaves out what it would have told."""
