@@ -60,6 +60,15 @@ def find_tensors(given: Path | None) -> str | None:
     return json.loads(given.read_text()).get("LocalPath") if given else None
 
 
+def empty(folder: Path) -> None:
+    """Delete what a folder holds, not the folder: SageMaker, which uploads from it, made it and looks at it."""
+    for path in folder.glob("*"):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
 def write_rules(
     folder: Path, rules: list[dict[str, Any]], *, reason: str | None = None, interval: int = 0, seconds: float = 0.0
 ) -> None:
@@ -101,7 +110,7 @@ class Debugger(Hook):
         steps = learner.schedule.total_steps
         self.interval = choose_interval(steps)
         folder = self.folder / "debug"
-        shutil.rmtree(find_tensors(self.given) or folder, ignore_errors=True)
+        empty(Path(find_tensors(self.given) or folder))
         (self.folder / "rule-stop.json").unlink(missing_ok=True)
         self.watcher = attach(learner.network, learner.criterion, self.interval, folder, self.given)
         parameters = {"Confusion": {"start_step": int(LATE * steps)}}
