@@ -6,6 +6,7 @@ which says when nothing is to be changed: that is a success. Everything may be r
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -19,7 +20,7 @@ Tell = Callable[[str], None]
 CAPABILITIES = ["CAPABILITY_IAM", "CAPABILITY_NAMED_IAM", "CAPABILITY_AUTO_EXPAND"]
 UNCHANGED = ("didn't contain changes", "No updates are to be performed")
 NEVER_MADE = ("ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "CREATE_FAILED")
-POLL_SECONDS = 3.0
+POLL_SECONDS, LOOKS_UNTIL_BEGUN = 3.0, 10
 
 
 @dataclass(frozen=True)
@@ -115,6 +116,7 @@ class Stacks:
             return None
         if status.endswith("_IN_PROGRESS") and status != "REVIEW_IN_PROGRESS":
             self.tell(f"The stack {name} is being changed at this moment ({status}): waiting for its end.")
+            self._skip_events(name)
             self._follow(name)
             return self._clear_way(name)
         if status.endswith("_FAILED"):
@@ -153,15 +155,28 @@ class Stacks:
             self.sleep(POLL_SECONDS)
 
     def _follow(self, name: str) -> str:
-        """Tell each event of a stack until it rests; returns the status in which it does."""
-        while True:
+        """Tell each event of a stack until it rests; returns the status in which it does. Just after it was asked for a
+        change its status may be the one of before: then it has no new event yet."""
+        began = False
+        for look in itertools.count():
+            began = self._tell_events(name) or began
             found = self.find(name)
-            for event in self._list_new_events(name):
-                self.tell(describe_event(event))
             status = found["StackStatus"] if found else "DELETE_COMPLETE"
-            if not status.endswith("_IN_PROGRESS"):
-                return status
+            in_progress = status.endswith("_IN_PROGRESS")
+            began = began or in_progress
+            if not in_progress and (began or not found or look >= LOOKS_UNTIL_BEGUN):
+                break
             self.sleep(POLL_SECONDS)
+        self._tell_events(name)
+        return status
+
+    def _tell_events(self, name: str) -> bool:
+        """Tell what is new, the oldest first. Returns whether anything is."""
+        new = [event for event in self._list_events(name) if event["EventId"] not in self._seen]
+        self._seen |= {event["EventId"] for event in new}
+        for event in new[::-1]:
+            self.tell(describe_event(event))
+        return bool(new)
 
     def _list_events(self, name: str) -> Iterable[dict[str, Any]]:
         """The stack's events, newest first; none where there is no stack."""
@@ -174,11 +189,6 @@ class Stacks:
             if "does not exist" in describe_error(error):
                 return []
             raise CannotDeploy(f"The events of {name} cannot be read. {describe_error(error)}") from error
-
-    def _list_new_events(self, name: str) -> list[dict[str, Any]]:
-        new = [event for event in self._list_events(name) if event["EventId"] not in self._seen]
-        self._seen |= {event["EventId"] for event in new}
-        return new[::-1]
 
     def _skip_events(self, name: str) -> None:
         self._seen = {event["EventId"] for event in self._list_events(name)}

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -31,6 +32,7 @@ def made(cloud: LocalCloud) -> Iterator[Said]:
     yield said
     gone = make(cloud, "destroy", "STAGE=made", "DATA=delete")
     assert gone.code == 0, gone.out + gone.err
+    assert re.search(r"Kept: role whippet-made-ApiLogsRole-\w+: API Gateway of the whole account", gone.out)
     assert "Nothing else of whippet-made is left." in gone.out
 
 
@@ -143,6 +145,18 @@ def test_without_a_region_it_asks_for_one(operator: Operator, monkeypatch: pytes
     monkeypatch.delenv("AWS_REGION")
     said = operator.deploy("made")
     assert (said.code, "REGION=" in said.err) == (2, True), said.err
+
+
+def test_a_profile_is_used_and_told_on(operator: Operator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its credentials and its region; the command for the token names it too."""
+    keys = "aws_access_key_id = local\naws_secret_access_key = local\nregion = us-east-1\n"
+    (tmp_path / "config").write_text(f"[profile ops]\n{keys}")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION", "AWS_DEFAULT_REGION"):
+        monkeypatch.delenv(name)
+    said = operator.deploy("made", profile="ops")
+    assert said.code == 0, said.err
+    assert "aws secretsmanager get-secret-value --profile ops --region us-east-1" in said.out
 
 
 def test_a_region_without_images_is_a_clear_error(operator: Operator) -> None:
@@ -279,6 +293,7 @@ def test_what_the_app_made_goes_before_the_stack(operator: Operator) -> None:
     cloud = operator.cloud
     job = start_job(cloud, f"whippet-{NOT_THERE}-dogs-train")
     make_serving(cloud, f"whippet-{NOT_THERE}-dogs", "whippet-made-dogs")
+    make_logs_roles(cloud, "us-east-1", "eu-west-1")
     cloud.client("logs").create_log_group(logGroupName=f"/aws/sagemaker/Endpoints/whippet-{NOT_THERE}-dogs")
     said = operator.destroy(NOT_THERE)
     assert said.code == 0, said.err
@@ -288,6 +303,16 @@ def test_what_the_app_made_goes_before_the_stack(operator: Operator) -> None:
     assert f"Deleting Model whippet-{NOT_THERE}-dogs" in said.out
     assert f"Deleting log group /aws/sagemaker/Endpoints/whippet-{NOT_THERE}-dogs" in said.out
     assert [each["ModelName"] for each in cloud.sagemaker.list_models(NameContains="whippet-made")["Models"]]
+    roles = [each["RoleName"] for each in cloud.client("iam").list_roles()["Roles"]]
+    assert [name for name in roles if NOT_THERE in name] == [f"whippet-{NOT_THERE}-ApiLogsRole-eu-west-1"]
+
+
+def make_logs_roles(cloud: LocalCloud, *regions: str) -> None:
+    """Roles for API Gateway's logs as a deployment that failed leaves them, one for each region."""
+    for region in regions:
+        told = f"API Gateway of this account writes its access logs of {region} with it."
+        name = f"whippet-{NOT_THERE}-ApiLogsRole-{region}"
+        cloud.client("iam").create_role(RoleName=name, AssumeRolePolicyDocument="{}", Description=told)
 
 
 def start_job(cloud: LocalCloud, name: str) -> str:

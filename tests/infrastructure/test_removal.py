@@ -6,15 +6,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError
 
 from infrastructure.accounts import Account, Stage
 from infrastructure.errors import CannotDeploy
 from infrastructure.removal import WAIT_SECONDS, Removal, delete_serving, is_of, stop_jobs
-
-
-def refuse(message: str, code: str = "ValidationException") -> ClientError:
-    return ClientError({"Error": {"Code": code, "Message": message}}, "Operation")
+from tests.support.refusals import refuse
 
 
 class SageMaker:

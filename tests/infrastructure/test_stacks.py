@@ -136,6 +136,13 @@ def test_a_failed_update_names_the_first_causes() -> None:
     assert "Older" not in message
 
 
+def test_a_status_of_before_the_change_is_not_its_end() -> None:
+    """CloudFormation may tell the old one for a moment after it was asked for a change."""
+    client = CloudFormation("UPDATE_COMPLETE", "UPDATE_COMPLETE", "UPDATE_IN_PROGRESS", "UPDATE_ROLLBACK_COMPLETE")
+    with pytest.raises(CannotDeploy, match="ended as UPDATE_ROLLBACK_COMPLETE"):
+        follow(client)[0].apply(REQUEST)
+
+
 def test_a_stack_that_cannot_be_deleted_is_told() -> None:
     """With what its events say."""
     events = [describe("DELETE_FAILED", "Role", "Cannot delete entity, must detach all policies first", 1)]
