@@ -99,7 +99,11 @@ def move_endpoint(run: Run, recipe: Recipe, services: Services) -> bool:
         services.runs.write_file(run.run_id, "replacement.json", document)
         services.sagemaker.delete(Kind.ENDPOINT, run.endpoint)
         return False
-    services.sagemaker.update_endpoint(run.endpoint, run.run_id)
+    try:
+        services.sagemaker.update_endpoint(run.endpoint, run.run_id)
+    except errors.QuotaExceeded:  # it goes on serving what it serves, and may have to for long
+        scale_as_served(run.endpoint, there.get("EndpointConfigName"), services)
+        raise
     return True
 
 
@@ -146,21 +150,24 @@ def record_no_machine(seen: Observation, reason: str, services: Services) -> Non
 
 
 def scale(seen: Observation, services: Services) -> None:
-    """Have the endpoint scale as the run that it serves asks for: after a deployment that went back, the one before.
+    """Have the endpoint scale as the run that it serves asks for: after a deployment that went back, the one before."""
+    document = scale_as_served(seen.run.endpoint, seen.endpoint.config if seen.endpoint else None, services)
+    services.runs.write_file(seen.run.run_id, "scaling.json", document | {"at": services.clock.now()})
+
+
+def scale_as_served(endpoint: str, config: str | None, services: Services) -> dict[str, Any]:
+    """Have an endpoint scale as the run of its config asks for. Returns how it does.
 
     Where that cannot be, the model answers all the same, from the machines that it has; the document says why.
     """
-    config = seen.endpoint.config if seen.endpoint else None
     served = services.runs.find(config) if config else None
     plan = resolve_recipe(served.recipe).endpoint if served else None
-    document: dict[str, Any] = {"format": 1, "endpoint": seen.run.endpoint, "config": config}
+    document: dict[str, Any] = {"format": 1, "endpoint": endpoint, "config": config}
     if plan and plan.kind == "instance" and plan.min_instances < plan.max_instances:
         document |= {"min_instances": plan.min_instances, "max_instances": plan.max_instances}
         try:
-            services.scaling.register(
-                seen.run.endpoint, name_variant(services.settings), plan.min_instances, plan.max_instances
-            )
+            services.scaling.register(endpoint, name_variant(services.settings), plan.min_instances, plan.max_instances)
         except SCALES_NOT as error:
             services.log.exception("the endpoint does not scale")
             document["problem"] = error.message
-    services.runs.write_file(seen.run.run_id, "scaling.json", document | {"at": services.clock.now()})
+    return document

@@ -132,6 +132,20 @@ def test_an_endpoint_without_any_machine_fails_with_the_reason(world: World, typ
     assert world.sagemaker.count("CreateEndpoint") == len(types)
 
 
+def test_what_serves_goes_on_scaling_where_its_successor_has_no_quota(world: World) -> None:
+    """Scaling ends before an endpoint gets other machines; where it gets none, it scales as before."""
+    scaled = {"endpoint": {"kind": "instance", "min_instances": 2, "max_instances": 5}}
+    first = start(world, scaled)
+    deploy(world, first)
+    assert end(world, first) == "deployed"
+    [numbers] = world.autoscaling.targets.values()
+    assert numbers == (2, 5)
+    world.sagemaker.quotas = {THIRD: 0}
+    second = start(world, {**scaled, "instance_types": {"endpoint": [THIRD]}}, seed=1)
+    assert deploy(world, second) == "failed"
+    assert list(world.autoscaling.targets.values()) == [numbers]
+
+
 def test_another_failure_tries_no_other_machine(world: World) -> None:
     """A model that does not start would start nowhere."""
     run_id = start(world)
