@@ -7,7 +7,7 @@ import difflib
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from functools import cache
+from functools import cache, lru_cache
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -62,10 +62,15 @@ def read_document(body: bytes) -> dict[str, Any]:
 
 def find_schema_problems(document: Any) -> list[Problem]:
     """Every place where a document breaks the schema, in the order of its members."""
+    return list(_find_schema_problems(json.dumps(document)))
+
+
+@lru_cache(maxsize=32)  # a run's recipe is read at each of its steps
+def _find_schema_problems(text: str) -> tuple[Problem, ...]:
     from jsonschema import Draft202012Validator  # 0.2 s, and only a run's first step reads a recipe
 
-    errors = Draft202012Validator(recipe_schema()).iter_errors(document)
-    return sorted({problem for error in errors for problem in _explain(error)})
+    errors = Draft202012Validator(recipe_schema()).iter_errors(json.loads(text))
+    return tuple(sorted({problem for error in errors for problem in _explain(error)}))
 
 
 def _decode(body: bytes) -> str:
