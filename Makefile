@@ -44,7 +44,7 @@ destroy: $(INSTALLED) ## take a stage away from AWS; its data too with DATA=dele
 	@$(BIN)/python -m infrastructure.destroy $(WHERE) --data "$(or $(DATA),keep)"
 
 test: $(INSTALLED) $(CHROMIUM) $(JAVA) ## run every test, the fast ones first
-	@$(BIN)/python -m pytest tests --numprocesses 2 --dist loadgroup --no-loadscope-reorder
+	@$(BIN)/python -m pytest tests --numprocesses 2
 
 $(CHROMIUM): # the page is tested in a real browser
 	@test "$$(id -u)" = 0 && command -v apt-get >/dev/null || { echo "The page's tests need Chromium, and $@ is not there."; \

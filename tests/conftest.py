@@ -2,40 +2,54 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from tests.support.local_cloud import LocalCloud, run_local_cloud
 
 TESTS = Path(__file__).parent
 # The slow ones last, so that a mistake shows soon; what is not named here comes first.
 SLOW_LAST = ("localcloud", "notebooks", "web", "end_to_end", "training", "contracts")
-IN_THE_CLOUD = ("test_journey.py", "test_train_and_deploy.py")  # beside all of end_to_end
+# What one process runs where several share the tests, by the beginning of a test's name; any other file is whole.
+TOGETHER = (
+    (re.compile(r"tests/end_to_end/test_documentation\.py::test_make_demo"), "the demo"),
+    (re.compile(r"tests/(end_to_end/|notebooks/|web/test_journey)"), "all that uses the session's local cloud"),
+    (re.compile(r"tests/permissions/test_roles\.py::.*?(\w+)\]$"), r"the calls of \1, told once"),
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=rank_item)  # a stable sort: within a folder the order stays
-    for item in items:
-        if item.get_closest_marker("xdist_group") is None:
-            item.add_marker(pytest.mark.xdist_group(name_group(item)))
 
 
 def rank_item(item: pytest.Item) -> int:
     """The place of a test's folder in the order, 0 for the quick ones."""
-    folder = find_folder(item)
+    folder = item.path.relative_to(TESTS).parts[0]
     return SLOW_LAST.index(folder) + 1 if folder in SLOW_LAST else 0
 
 
-def name_group(item: pytest.Item) -> str:
-    """What stays together where several processes share the tests: a file, and all that uses the one local cloud."""
-    is_in_cloud = find_folder(item) == "end_to_end" or item.path.name in IN_THE_CLOUD
-    return "cloud" if is_in_cloud else str(item.path.relative_to(TESTS))
+class Grouped(LoadScopeScheduling):
+    """Hands groups of tests to the processes that share them, in the tests' order."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return name_group(nodeid)
 
 
-def find_folder(item: pytest.Item) -> str:
-    return item.path.relative_to(TESTS).parts[0]
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Grouped:
+    config.option.loadscopereorder = False  # else the largest would come first
+    return Grouped(config, log)
+
+
+def name_group(test: str) -> str:
+    """The group of a test, named as pytest names it."""
+    found = ((pattern.match(test), name) for pattern, name in TOGETHER)
+    return next((match.expand(name) for match, name in found if match), test.partition("::")[0])
 
 
 @pytest.fixture(scope="session")

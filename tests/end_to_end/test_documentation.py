@@ -120,7 +120,6 @@ def test_make_up_stays_until_control_c(ports: dict[str, str], tmp_path: Path) ->
     assert not env_file.exists()
 
 
-@pytest.mark.xdist_group("demo")
 def test_make_demo_runs_the_whole_pipeline_on_digits(ports: dict[str, str], tmp_path: Path) -> None:
     """It ends by itself, with the accuracy and the answers that it promises."""
     environment = ports | {"LOCALCLOUD_HOME": str(tmp_path / "state")}

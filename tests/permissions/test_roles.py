@@ -20,8 +20,6 @@ from tests.permissions.proofs import FUNCTIONS, GROUPS, TABLE, find_refusals, li
 from tests.permissions.stack import EVERYTHING, EXECUTION, BuiltStack, Role, build_stack
 from tests.permissions.test_calls import load_aws_actions
 
-# a function's calls are told once for all its tests, by the process that runs them
-EACH = [pytest.param(name, marks=pytest.mark.xdist_group(f"calls of {name}")) for name in FUNCTIONS]
 LARGEST = 10_240  # characters that the inline policies of one role may have together
 Calls = Callable[[str], frozenset[Recorded]]
 
@@ -43,13 +41,13 @@ def explain(owner: str, stack: BuiltStack) -> list[tuple[str, Need]]:
     return list(list_rows(owner, name.removesuffix("-us-east-1"), settings.bucket, settings.execution_role_arn))
 
 
-@pytest.mark.parametrize("function", EACH)
+@pytest.mark.parametrize("function", FUNCTIONS)
 def test_every_call_is_allowed_by_its_own_role(function: str, stack: BuiltStack, calls: Calls) -> None:
     """Whatever befalls a run, its function is refused nothing."""
     assert find_refusals(stack.roles[function].policies, calls(function)) == []
 
 
-@pytest.mark.parametrize("function", EACH)
+@pytest.mark.parametrize("function", FUNCTIONS)
 def test_every_action_is_used_or_explained(function: str, stack: BuiltStack, calls: Calls) -> None:
     """A permission that no history needs, and no reason excuses, is one too many."""
     used = {need.action for call in calls(function) for need in call.needs}
@@ -57,7 +55,7 @@ def test_every_action_is_used_or_explained(function: str, stack: BuiltStack, cal
     assert list_actions(stack.roles[function].policies) - used - explained == set()
 
 
-@pytest.mark.parametrize("function", EACH)
+@pytest.mark.parametrize("function", FUNCTIONS)
 def test_every_statement_is_needed(function: str, stack: BuiltStack, calls: Calls) -> None:
     """Each resource of each statement is needed by a call, or by a reason: no prefix is open for nothing."""
     needs = {need for call in calls(function) for need in call.needs}
@@ -72,7 +70,7 @@ def test_every_statement_is_needed(function: str, stack: BuiltStack, calls: Call
     assert idle == []
 
 
-@pytest.mark.parametrize("function", EACH)
+@pytest.mark.parametrize("function", FUNCTIONS)
 def test_a_function_stripped_of_an_action_is_refused_by_its_name(
     function: str, stack: BuiltStack, calls: Calls
 ) -> None:
