@@ -77,9 +77,9 @@ def tune(places: Places, entry: str, name: str) -> HyperparameterTuner:
 
 
 def wait(job: TrainingJob) -> None:
-    """Wait for the end, whichever it is: the SDK raises an error for a job that fails."""
+    """Wait for the end, whichever it is, with the job's log: the SDK raises an error for a job that fails."""
     try:
-        job.wait(poll=1, timeout=60)
+        job.wait(poll=1, timeout=60, logs=True)
     except FailedStatusError as error:
         print(error, file=sys.stderr)
 
