@@ -78,7 +78,7 @@ class Stacks:
 
     def remove(self, name: str) -> bool:
         """Delete a stack and wait until it is gone. Returns False where there was none."""
-        found = self.find(name)
+        found = self._wait_for_rest(name)
         if found is None:
             return False
         identity = found["StackId"]  # the name is forgotten with the stack
@@ -108,20 +108,26 @@ class Stacks:
 
     def _clear_way(self, name: str) -> dict[str, Any] | None:
         """The stack, once it can be changed: one that was never made whole is removed first."""
-        found = self.find(name)
+        found = self._wait_for_rest(name)
         status = found["StackStatus"] if found else ""
         if status in NEVER_MADE:
             self.tell(f"The stack {name} was never made whole ({status}): it is removed first.")
             self.remove(name)
             return None
-        if status.endswith("_IN_PROGRESS") and status != "REVIEW_IN_PROGRESS":
-            self.tell(f"The stack {name} is being changed at this moment ({status}): waiting for its end.")
-            self._skip_events(name)
-            self._follow(name)
-            return self._clear_way(name)
         if status.endswith("_FAILED"):
             raise CannotDeploy(f"The stack {name} is stuck ({status}). {advise(status)}")
         return found
+
+    def _wait_for_rest(self, name: str) -> dict[str, Any] | None:
+        """The stack, once nobody changes it: CloudFormation does one thing at a time. None where there is none then."""
+        while found := self.find(name):
+            status = str(found["StackStatus"])
+            if not status.endswith("_IN_PROGRESS") or status == "REVIEW_IN_PROGRESS":
+                return found
+            self.tell(f"The stack {name} is being changed at this moment ({status}): waiting for its end.")
+            self._skip_events(name)
+            self._follow(name, began=True)
+        return None
 
     def _plan(self, request: StackRequest, kind: str) -> str | None:
         """The identity of a change set that can be executed, or None where there is nothing to change."""
@@ -154,10 +160,9 @@ class Stacks:
                 return answer
             self.sleep(POLL_SECONDS)
 
-    def _follow(self, name: str) -> str:
+    def _follow(self, name: str, *, began: bool = False) -> str:
         """Tell each event of a stack until it rests; returns the status in which it does. Just after it was asked for a
         change its status may be the one of before: then it has no new event yet."""
-        began = False
         for look in itertools.count():
             began = self._tell_events(name) or began
             found = self.find(name)

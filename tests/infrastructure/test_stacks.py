@@ -82,6 +82,14 @@ def test_a_stack_that_is_changing_is_waited_for() -> None:
     assert client.done == ["UPDATE", "execute"]
 
 
+def test_a_stack_that_is_changing_is_removed_afterwards() -> None:
+    """CloudFormation refuses to delete one in the midst of an update; one that is going meanwhile is gone."""
+    client = CloudFormation("UPDATE_IN_PROGRESS", "UPDATE_COMPLETE", "UPDATE_COMPLETE", "DELETE_COMPLETE")
+    assert follow(client)[0].remove("whippet-dev")
+    assert client.done == ["delete"]
+    assert not follow(CloudFormation("DELETE_IN_PROGRESS", None))[0].remove("whippet-dev")
+
+
 @pytest.mark.parametrize("status", ["ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "CREATE_FAILED"])
 def test_a_stack_that_was_never_whole_is_removed_first(status: str) -> None:
     """CloudFormation refuses to change such a one."""
