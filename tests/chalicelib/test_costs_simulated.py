@@ -6,9 +6,8 @@ few interruptions, no job ended early or by its limit, and one depth of fine-tun
 decides how long the last training takes. With several depths, and where trials are ended early, it is claimed of the
 mean over runs. How many runs are still near where the constants are off by more is measured. And it is claimed of each
 run after half its trials, on machines up to four times slower or faster than modelled: from then on the estimate stands
-on measurements. The samples are the same each time: drawn anew for ever, about one run of 400, whose constants are all
-off in the same direction, is up to a third off. What no simulation shows is by how much the constants are off:
-docs/costs.md says so too.
+on measurements. Runs of every size are drawn too, the smallest that there are: of those one in a hundred may be up to a
+third off. What no simulation shows is by how much the constants are off: docs/costs.md says so too.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from statistics import fmean
 from typing import Any
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chalicelib.costs import estimate, refine
@@ -42,10 +41,10 @@ def get_prices() -> Prices:
 
 
 @st.composite
-def draw_plan(draw: st.DrawFn, *, budgets: bool = False, depths: int = 3) -> Plan:
+def draw_plan(draw: st.DrawFn) -> Plan:
     """Any run: recipe, machines, dataset."""
     trials = draw(st.integers(1, 40))
-    tuned = st.lists(st.sampled_from(["head", "last_block", "all"]), min_size=1, max_size=depths, unique=True)
+    tuned = st.lists(st.sampled_from(["head", "last_block", "all"]), min_size=1, max_size=3, unique=True)
     trial_limit = draw(st.integers(60, 100_000))
     recipe = Recipe(
         architecture=draw(st.sampled_from(ARCHITECTURES)),
@@ -54,7 +53,7 @@ def draw_plan(draw: st.DrawFn, *, budgets: bool = False, depths: int = 3) -> Pla
         trials=trials,
         parallel_trials=draw(st.integers(1, trials)),
         ranges=Ranges(fine_tune=Choices(tuple(draw(tuned)))),
-        budget_usd=draw(st.floats(0.5, 500)) if budgets else None,
+        budget_usd=draw(st.floats(0.5, 500)),
         max_runtime_seconds=MaxRuntimeSeconds(
             trial_limit, draw(st.integers(60, 400_000)), draw(st.integers(max(120, trial_limit), 1_000_000))
         ),
@@ -79,7 +78,7 @@ def open_world(plan: Plan, weather: Weather, seed: int) -> World:
 
 
 @settings(max_examples=400, deadline=None)
-@given(plan=draw_plan(budgets=True), seed=st.integers(0, 2**32), starts_count=st.booleans())
+@given(plan=draw_plan(), seed=st.integers(0, 2**32), starts_count=st.booleans())
 def test_no_bill_exceeds_the_worst_case(plan: Plan, seed: int, starts_count: bool) -> None:
     """Whatever the weather; and a run that is not refused stays within its budget."""
     cost = estimate(plan, get_prices(), REGION)
@@ -87,6 +86,21 @@ def test_no_bill_exceeds_the_worst_case(plan: Plan, seed: int, starts_count: boo
     assert bill <= cost["worst_usd"]
     assert cost["problem"] or bill <= plan.recipe.budget_usd
     assert cost["problem"] or cost["worst_usd"] <= plan.recipe.budget_usd
+
+
+def make_plan(dice: random.Random, recipe: Recipe, of_trials: str, of_training: str, images: int) -> Plan:
+    """A run that no limit ends, on spot or not, of small pictures or large ones."""
+    plan = Plan(
+        recipe=recipe,
+        trial_types=(of_trials,),
+        training_types=(of_training,),
+        endpoint_types=("ml.m5.large",),
+        spot=dice.random() < 0.5,
+        volume_gb=dice.randint(10, 100),
+        zip_bytes=images * dice.randint(1_000, 200_000),
+        images=Images(train=images - 2 * (images // 8), valid=images // 8, test=images // 8),
+    )
+    return with_long_limits(plan)
 
 
 def draw_usual_plans(count: int, **recipe: Any) -> list[Plan]:
@@ -103,17 +117,7 @@ def draw_usual_plans(count: int, **recipe: Any) -> list[Plan]:
             ranges=Ranges(fine_tune=Choices((dice.choice(["head", "last_block", "all"]),))),
             **recipe,
         )
-        plan = Plan(
-            recipe=chosen,
-            trial_types=(machine,),
-            training_types=(machine,),
-            endpoint_types=("ml.m5.large",),
-            spot=dice.random() < 0.5,
-            volume_gb=30,
-            zip_bytes=images * dice.randint(2_000, 200_000),
-            images=Images(train=images - 2 * (images // 8), valid=images // 8, test=images // 8),
-        )
-        plans.append(with_long_limits(plan))
+        plans.append(make_plan(dice, chosen, machine, machine, images))
     return plans
 
 
@@ -151,36 +155,51 @@ def with_long_limits(plan: Plan) -> Plan:
     return replace(plan, recipe=replace(plan.recipe, max_runtime_seconds=limits))
 
 
-@settings(max_examples=300, deadline=None, derandomize=True)
-@given(plan=draw_plan(depths=1), seed=st.integers(0, 2**32))
-def test_the_expected_cost_is_near_in_fair_weather(plan: Plan, seed: int) -> None:
-    """Of each run in which no limit ends a job."""
-    plan = with_long_limits(plan)
-    bill = open_world(plan, FAIR, seed).bill_run()
-    assert abs(estimate(plan, get_prices(), REGION)["expected_usd"] - bill) <= NEAR * bill
+def draw_wide_plans(count: int, *, depths: int = 1, trials: int = 1) -> list[Plan]:
+    """Runs of any size on any machines, the smallest too, the same each time, that no limit ends."""
+    dice, plans = random.Random(2), []
+    for _ in range(count):
+        images, trials_of = dice.choice([10, 100, dice.randint(10, 100_000)]), dice.randint(trials, 40)
+        recipe = Recipe(
+            architecture=dice.choice(ARCHITECTURES),
+            image_size=dice.choice([32, 64, 128, 224, 384]),
+            epochs=dice.randint(1, 40),
+            trials=trials_of,
+            parallel_trials=dice.randint(1, trials_of),
+            ranges=Ranges(fine_tune=Choices(tuple(dice.sample(["head", "last_block", "all"], depths)))),
+        )
+        plans.append(make_plan(dice, recipe, dice.choice(TYPES), dice.choice(TYPES), images))
+    return plans
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
-@given(plan=draw_plan(depths=3))
-def test_the_expected_cost_is_near_the_mean_bill(plan: Plan) -> None:
+def test_the_expected_cost_is_near_in_fair_weather() -> None:
+    """Of any run in which no limit ends a job: of 99 in 100 within 25 %, and of none more than a third off."""
+    shares = compare(draw_wide_plans(600), FAIR)
+    assert count_near(shares) >= 0.99
+    assert max(abs(share - 1) for share in shares) <= 1 / 3
+
+
+def test_the_expected_cost_is_near_the_mean_bill() -> None:
     """Where depths differ, a run may be dearer or cheaper by how deep its best trial goes: the mean is met."""
-    plan = with_long_limits(plan)
-    bills = [open_world(plan, FAIR, seed).bill_run() for seed in range(60)]
-    assert abs(estimate(plan, get_prices(), REGION)["expected_usd"] - fmean(bills)) <= NEAR * fmean(bills)
+    for plan in draw_wide_plans(25, depths=3):
+        bills = [open_world(plan, FAIR, seed).bill_run() for seed in range(40)]
+        assert abs(estimate(plan, get_prices(), REGION)["expected_usd"] - fmean(bills)) <= NEAR * fmean(bills), plan
 
 
-@settings(max_examples=300, deadline=None, derandomize=True)
-@given(plan=draw_plan(depths=1), seed=st.integers(0, 2**32))
-def test_measured_trials_mend_a_wrong_model(plan: Plan, seed: int) -> None:
-    """Machines four times slower, or faster, than the model says: half the trials tell what the run will cost."""
-    assume(plan.recipe.trials >= 2 and plan.trial_types[0] == plan.training_types[0])
-    plan = with_long_limits(plan)
-    weather = replace(FAIR, speed=(0.25, 4.0))
-    world = open_world(plan, weather, seed)
+def refine_half(plan: Plan, seed: int) -> float:
+    """How many times its bill a run is expected to cost when half of its trials have told."""
+    world = open_world(plan, replace(FAIR, speed=(0.25, 4.0)), seed)
     trials = world.run_trials()
     bill = sum(world.price(*each) for each in trials) + world.finish_run(len(trials))
     told = [
         {"instance_type": instance_type, "billable_seconds": job.billable, "seconds": job.held}
         for job, instance_type in trials[: (len(trials) + 1) // 2]
     ]
-    assert abs(refine(plan, world.limits, get_prices(), told) - bill) <= NEAR * bill
+    return refine(plan, world.limits, get_prices(), told) / bill
+
+
+def test_measured_trials_mend_a_wrong_model() -> None:
+    """Machines four times slower, or faster, than the model says: half the trials tell what the run will cost."""
+    plans = [replace(each, training_types=each.trial_types) for each in draw_wide_plans(500, trials=2)]
+    shares = [refine_half(plan, seed) for seed, plan in enumerate(plans)]
+    assert count_near(shares) == 1
