@@ -123,9 +123,10 @@ class Judge:
         """Scores that rise to a height of their own, with noise; cut where patience is over."""
         height, pace = self._dice.uniform(0.5, 1.0), self._dice.uniform(1.0, self._recipe.epochs / 2 + 1)
         curve: list[float] = []
+        best = 1
         for epoch in range(1, self._recipe.epochs + 1):
             curve.append(height * (1 - math.exp(-epoch / pace)) + self._dice.gauss(0, 0.01))
-            best = max(range(len(curve)), key=curve.__getitem__) + 1
+            best = epoch if curve[-1] > curve[best - 1] else best
             if 0 < self._recipe.patience <= epoch - best:
                 break
         return curve
