@@ -84,9 +84,11 @@ def test_the_sdk_tells_of_the_app_s_search_what_the_service_tells(
     """The best trial, the table of all, an answer of the endpoint; and a training of its own runs."""
     done = type_page("docs/localcloud.md")
     printed = done.stdout
-    search = cloud.sagemaker.describe_hyper_parameter_tuning_job(
-        HyperParameterTuningJobName=cloud.list_runs("dogs")[0]["run_id"]
-    )
+    trial = re.search(r"^Completed (\S+)", printed, re.MULTILINE)
+    assert trial, printed
+    name = cloud.sagemaker.describe_training_job(TrainingJobName=trial[1])["TuningJobArn"].rpartition("/")[2]
+    assert name in {run["run_id"] for run in cloud.api.get("/runs").json()["runs"]}
+    search = cloud.sagemaker.describe_hyper_parameter_tuning_job(HyperParameterTuningJobName=name)
     best = search["BestTrainingJob"]
     value = best["FinalHyperParameterTuningJobObjectiveMetric"]["Value"]
     assert f"Completed {best['TrainingJobName']}" in printed

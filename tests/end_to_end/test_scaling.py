@@ -26,7 +26,8 @@ def deploy(cloud: LocalCloud, **endpoint: Any) -> dict[str, Any]:
 
 def list_targets(cloud: LocalCloud) -> list[dict[str, Any]]:
     scaling = cloud.client("application-autoscaling")
-    return list(scaling.describe_scalable_targets(ServiceNamespace="sagemaker")["ScalableTargets"])
+    found = scaling.describe_scalable_targets(ServiceNamespace="sagemaker")["ScalableTargets"]
+    return [target for target in found if "-scaled-" in target["ResourceId"]]
 
 
 @pytest.fixture(scope="module")
@@ -38,9 +39,9 @@ def test_an_endpoint_on_machines_scales_with_its_requests(cloud: LocalCloud, on_
     """Between the recipe's numbers, by the requests of each machine; its functions' own roles allow it."""
     (target,) = list_targets(cloud)
     assert (target["MinCapacity"], target["MaxCapacity"]) == (1, 3)
-    policies = cloud.client("application-autoscaling").describe_scaling_policies(ServiceNamespace="sagemaker")
-    (policy,) = policies["ScalingPolicies"]
-    assert policy["ResourceId"] == target["ResourceId"]
+    scaling, resource = cloud.client("application-autoscaling"), target["ResourceId"]
+    (policy,) = scaling.describe_scaling_policies(ServiceNamespace="sagemaker", ResourceId=resource)["ScalingPolicies"]
+    assert policy["PolicyType"] == "TargetTrackingScaling"
     assert on_machines["ProductionVariants"][0]["CurrentInstanceCount"] == 1
 
 
