@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,8 @@ from xdist.scheduler import LoadScopeScheduling
 
 from tests.support.local_cloud import LocalCloud, run_local_cloud
 
+# Two processes share the tests: without this, OpenMP's threads spin while they wait, on cores that the others need.
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 TESTS = Path(__file__).parent
 # The slow ones last, so that a mistake shows soon; what is not named here comes first.
 SLOW_LAST = ("localcloud", "notebooks", "web", "end_to_end", "training", "contracts")
