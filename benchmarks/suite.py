@@ -20,7 +20,7 @@ def time_command(*command: str) -> float:
 
 
 def main() -> None:
-    unit = time_command(sys.executable, "-m", "pytest", "-q", "tests/chalicelib")
+    unit = time_command(sys.executable, "-m", "pytest", "-q", "tests/chalicelib", "--numprocesses", "2")
     whole = time_command("make", "check")
     write_result(
         "suite",
