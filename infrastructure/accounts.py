@@ -93,6 +93,12 @@ def read_code(error: Exception) -> str:
     return str(getattr(error, "response", {}).get("Error", {}).get("Code", ""))
 
 
+def page_through(client: Any, operation: str, member: str, **request: Any) -> Iterator[Any]:
+    """Every entry of a paginated list, asked for page by page; `member` is what a page calls them."""
+    pages = client.get_paginator(operation).paginate(**request)
+    return (each for page in pages for each in page.get(member, []))
+
+
 @contextmanager
 def explained(doing: str) -> Iterator[None]:
     """Raises what boto3 and botocore raise within it as CannotDeploy."""

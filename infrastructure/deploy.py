@@ -17,7 +17,7 @@ from infrastructure.commands import make_parser, run_command, tell
 from infrastructure.deployment import Deployment, deploy
 from infrastructure.errors import CannotDeploy
 from infrastructure.images import check_support, find_images, pin_digests
-from infrastructure.orders import Order, check_names, check_tags, read_pairs, split_types
+from infrastructure.orders import Order, check_names, check_tags, read_pairs, read_types
 from infrastructure.package import PROJECT, Package, build_package
 from infrastructure.stacks import Stacks
 
@@ -40,10 +40,7 @@ def parse(arguments: list[str] | None) -> Order:
 
 def name_images(account: Account, parameters: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
     """AWS's images of the region, by digest where the registry tells it, and a warning of those that age."""
-    trials, training, endpoints = (
-        split_types(parameters[f"{each}InstanceTypes"]) for each in ("Trial", "Training", "Endpoint")
-    )
-    images = find_images(account.region, trials, training, endpoints)
+    images = find_images(account.region, *read_types(parameters))
     notes = [f"! {each}" for each in check_support(images, datetime.now(UTC).date())]
     try:
         images = pin_digests(images, account.clients("ecr"))

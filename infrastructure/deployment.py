@@ -12,7 +12,7 @@ from infrastructure.accounts import Account, Stage, explained
 from infrastructure.archive import name_by_content
 from infrastructure.artifacts import has_bucket, keep_orders, make_artifacts_bucket, read_orders, upload
 from infrastructure.errors import CannotDeploy
-from infrastructure.orders import Order, join_orders, settle_parameters, split_types, tag_stage
+from infrastructure.orders import Order, join_orders, read_types, settle_parameters, split_types, tag_stage
 from infrastructure.package import FUNCTION, Package, point_functions
 from infrastructure.quotas import Choice, choose, list_wanted, read_limits
 from infrastructure.rest_costs import describe_rest, estimate_rest
@@ -78,9 +78,7 @@ def settle(work: Deployment, template: dict[str, Any], ordered: Parameters) -> d
 
 def fit_limits(work: Deployment, template: Mapping[str, Any], wanted: Parameters, *, reserved_before: int) -> Choice:
     """What the account's limits leave, said aloud. Raises CannotDeploy where nothing could ever run."""
-    trials, training, endpoints = (
-        split_types(wanted[f"{each}InstanceTypes"]) for each in ("Trial", "Training", "Endpoint")
-    )
+    trials, training, endpoints = read_types(wanted)
     work.tell("Looking at the account's quotas ...")
     limits = read_limits(
         work.client("service-quotas"), work.client("lambda"), list_wanted([*trials, *training], endpoints)

@@ -6,11 +6,11 @@ after it is gone. So of the kinds that are listed by name here, only the lists c
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from infrastructure.accounts import explained
+from infrastructure.accounts import explained, page_through
 from infrastructure.artifacts import has_bucket
 from infrastructure.orders import OURS
 from infrastructure.removal import (
@@ -58,22 +58,17 @@ def find_tagged(work: Removal) -> list[str]:
     stage = work.stage
     tags = {f"{OURS}app": stage.app, f"{OURS}stage": stage.name}
     filters = [{"Key": key, "Values": [value]} for key, value in tags.items()]
-    pages = work.client("resourcegroupstaggingapi").get_paginator("get_resources").paginate(TagFilters=filters)
-    arns = [each["ResourceARN"] for page in pages for each in page["ResourceTagMappingList"]]
+    client, member = work.client("resourcegroupstaggingapi"), "ResourceTagMappingList"
+    arns = [each["ResourceARN"] for each in page_through(client, "get_resources", member, TagFilters=filters)]
     return [arn for arn in arns if arn.split(":")[2] not in LISTED and not any(word in arn for word in HISTORY)]
-
-
-def page_through(client: Any, operation: str, member: str, key: str, **request: Any) -> Iterable[str]:
-    """One member of every entry of a paginated list."""
-    pages = client.get_paginator(operation).paginate(**request)
-    return (each[key] if key else each for page in pages for each in page.get(member, []))
 
 
 def list_by(service: str, operation: str, member: str, key: str, **request: Any) -> Callable[[Removal], list[str]]:
     """A list of names in a service, of which those of the stage are kept. A name may be the end of an ARN or a URL."""
 
     def find(work: Removal) -> list[str]:
-        names = page_through(work.client(service), operation, member, key, **request)
+        entries = page_through(work.client(service), operation, member, **request)
+        names = (each[key] if key else each for each in entries)
         return [name for name in names if is_of(name.replace(":", "/").rpartition("/")[2], work.stage)]
 
     return find
@@ -92,7 +87,8 @@ def find_roles(work: Removal) -> list[str]:
 
 def find_used(work: Removal) -> list[str]:
     """The role for API Gateway's logs, where this stage was the first to need it and API Gateway has it still."""
-    return [name for name in list_api_logs_roles(work) if name == read_api_logs_role(work)]
+    used = read_api_logs_role(work)
+    return [name for name in list_api_logs_roles(work) if name == used]
 
 
 def find_artifacts(work: Removal) -> list[str]:
@@ -123,5 +119,5 @@ LISTS: dict[str, Callable[[Removal], list[str]]] = {
 
 def list_live_stacks(work: Removal) -> list[str]:
     """The names of the stacks that are not deleted."""
-    pages = work.client("cloudformation").get_paginator("describe_stacks").paginate()
-    return [each["StackName"] for page in pages for each in page["Stacks"] if each["StackStatus"] != "DELETE_COMPLETE"]
+    stacks = page_through(work.client("cloudformation"), "describe_stacks", "Stacks")
+    return [each["StackName"] for each in stacks if each["StackStatus"] != "DELETE_COMPLETE"]

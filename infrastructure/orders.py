@@ -87,6 +87,14 @@ def settle_parameters(
     return {name: value for name, value in values.items() if name in known}
 
 
+def read_types(parameters: Mapping[str, str]) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
+    """The instance types of the trials, of the last training, and of endpoints."""
+    trials, training, endpoints = (
+        split_types(parameters[f"{each}InstanceTypes"]) for each in ("Trial", "Training", "Endpoint")
+    )
+    return trials, training, endpoints
+
+
 def split_types(text: str) -> tuple[str, ...]:
     """A comma-separated list."""
     return tuple(word.strip() for word in text.split(",") if word.strip())

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from infrastructure.accounts import Stage, explained, read_code
+from infrastructure.accounts import Stage, explained, page_through, read_code
 from infrastructure.artifacts import has_bucket
 from infrastructure.errors import CannotDeploy
 from infrastructure.stacks import Tell
@@ -33,11 +33,9 @@ class Removal:
 
     def list_names(self, title: str, method: str, key: str = "", **request: Any) -> list[str]:
         """The stage's things of a kind in SageMaker, by the names that its lists give."""
-        pages = (
-            self.client("sagemaker").get_paginator(f"list_{method}s").paginate(NameContains=self.stage.stack, **request)
-        )
-        members = key or f"{title}s"
-        names = (each[f"{title}Name"] for page in pages for each in page[members])
+        request["NameContains"] = self.stage.stack
+        entries = page_through(self.client("sagemaker"), f"list_{method}s", key or f"{title}s", **request)
+        names = (each[f"{title}Name"] for each in entries)
         return [name for name in names if name.startswith(self.stage.prefix)]
 
     def list_running(self) -> list[tuple[str, str, str]]:
@@ -106,8 +104,8 @@ def try_delete_endpoint(sagemaker: Any, name: str) -> bool:
 
 def list_scaling(work: Removal) -> list[dict[str, Any]]:
     """The autoscaling targets of the stage's endpoints."""
-    pages = work.client("application-autoscaling").get_paginator("describe_scalable_targets")
-    targets = (each for page in pages.paginate(ServiceNamespace="sagemaker") for each in page["ScalableTargets"])
+    client, operation = work.client("application-autoscaling"), "describe_scalable_targets"
+    targets = page_through(client, operation, "ScalableTargets", ServiceNamespace="sagemaker")
     return [each for each in targets if each["ResourceId"].startswith(f"endpoint/{work.stage.prefix}")]
 
 
@@ -126,8 +124,7 @@ def read_api_logs_role(work: Removal) -> str:
 
 def list_api_logs_roles(work: Removal) -> list[str]:
     """The roles that this stage made for API Gateway's logs in this region, which their description names."""
-    pages = work.client("iam").get_paginator("list_roles").paginate()
-    roles = (each for page in pages for each in page["Roles"])
+    roles = page_through(work.client("iam"), "list_roles", "Roles")
     ours = [each for each in roles if each["RoleName"].startswith(f"{work.stage.prefix}ApiLogsRole")]
     region = f" of {work.stage.account.region} "
     return [each["RoleName"] for each in ours if region in each.get("Description", "")]
@@ -155,8 +152,12 @@ def list_log_groups(work: Removal) -> list[str]:
     stage = work.stage
     prefixes = [f"/aws/{kind}/{stage.prefix}" for kind in ("lambda", "sagemaker/Endpoints")]
     prefixes += [f"/aws/apigateway/{stage.stack}"]
-    pages = [work.client("logs").get_paginator("describe_log_groups").paginate(logGroupNamePrefix=p) for p in prefixes]
-    names = [each["logGroupName"] for paged in pages for page in paged for each in page["logGroups"]]
+    groups = (
+        each
+        for prefix in prefixes
+        for each in page_through(work.client("logs"), "describe_log_groups", "logGroups", logGroupNamePrefix=prefix)
+    )
+    names = (each["logGroupName"] for each in groups)
     return [name for name in names if is_of(name.rpartition("/")[2], stage)]
 
 
@@ -182,8 +183,8 @@ def list_streams(logs: Any, group: str, prefix: str) -> list[str]:
     from botocore.exceptions import ClientError
 
     try:
-        pages = logs.get_paginator("describe_log_streams").paginate(logGroupName=group, logStreamNamePrefix=prefix)
-        return [each["logStreamName"] for page in pages for each in page["logStreams"]]
+        request = {"logGroupName": group, "logStreamNamePrefix": prefix}
+        return [each["logStreamName"] for each in page_through(logs, "describe_log_streams", "logStreams", **request)]
     except ClientError as error:
         if read_code(error) == "ResourceNotFoundException":
             return []
@@ -211,8 +212,7 @@ def delete_bucket(work: Removal, name: str) -> bool:
 
 def list_uploads(s3: Any, bucket: str) -> list[Mapping[str, Any]]:
     """Uploads in parts that were never finished."""
-    pages = s3.get_paginator("list_multipart_uploads").paginate(Bucket=bucket)
-    return [each for page in pages for each in page.get("Uploads", [])]
+    return list(page_through(s3, "list_multipart_uploads", "Uploads", Bucket=bucket))
 
 
 def list_versions(s3: Any, bucket: str) -> Iterator[list[dict[str, str]]]:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from infrastructure.accounts import describe_error, explained
+from infrastructure.accounts import describe_error, explained, page_through
 from infrastructure.errors import CannotDeploy
 from infrastructure.failures import advise
 
@@ -59,8 +59,7 @@ class Stacks:
 
     def is_made(self, name: str) -> bool:
         """Whether there is a stack that was once whole: one that never was is made anew."""
-        found = self.find(name)
-        return found is not None and found["StackStatus"] not in (*NEVER_MADE, "REVIEW_IN_PROGRESS")
+        return self._find_made(name) is not None
 
     def apply(self, request: StackRequest) -> bool:
         """Make the stack, or change it to what is asked for. Returns False where there was nothing to change."""
@@ -97,14 +96,17 @@ class Stacks:
 
     def read_parameters(self, name: str) -> dict[str, str]:
         """What the stack was made with; nothing of one that was never made whole."""
-        found = self.find(name) if self.is_made(name) else None
+        found = self._find_made(name)
         return {each["ParameterKey"]: each["ParameterValue"] for each in (found or {}).get("Parameters", [])}
 
     def list_resources(self, name: str) -> list[dict[str, Any]]:
         """The stack's resources: LogicalResourceId, PhysicalResourceId, ResourceType."""
         with explained(f"Listing the resources of {name}"):
-            pages = self.client.get_paginator("list_stack_resources").paginate(StackName=name)
-            return [each for page in pages for each in page["StackResourceSummaries"]]
+            return list(page_through(self.client, "list_stack_resources", "StackResourceSummaries", StackName=name))
+
+    def _find_made(self, name: str) -> dict[str, Any] | None:
+        found = self.find(name)
+        return found if found and found["StackStatus"] not in (*NEVER_MADE, "REVIEW_IN_PROGRESS") else None
 
     def _clear_way(self, name: str) -> dict[str, Any] | None:
         """The stack, once it can be changed: one that was never made whole is removed first."""
@@ -188,8 +190,7 @@ class Stacks:
         from botocore.exceptions import ClientError
 
         try:
-            pages = self.client.get_paginator("describe_stack_events").paginate(StackName=name)
-            return [event for page in pages for event in page["StackEvents"]]
+            return list(page_through(self.client, "describe_stack_events", "StackEvents", StackName=name))
         except ClientError as error:
             if "does not exist" in describe_error(error):
                 return []
