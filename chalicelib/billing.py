@@ -55,7 +55,7 @@ def count_spent(run: Run, trials: Sequence[Job], trainings: Sequence[Job], now: 
 def _measure(job: Job, use: str, run: Run, now: datetime) -> dict[str, Any]:
     """A job with its seconds and its machine, also where its own description was not looked at."""
     seconds = count_seconds(job, now)
-    pinned = (run.cost or {}).get("instance_types", {}).get(use) or [None]
+    pinned = run.list_pinned_types(use) or (None,)
     billable = job.get("billable_seconds")
     return {
         "instance_type": job.get("instance_type") or pinned[0],

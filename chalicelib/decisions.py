@@ -306,7 +306,7 @@ def _decide_deployment(seen: Observation) -> Step:
         return Wait(f"the endpoint is {endpoint.status}")
     if endpoint.status == "InService":
         return _decide_in_service(seen, endpoint)
-    if seen.requested and endpoint.is_out_of_capacity and seen.endpoint_types:
+    if _can_go_elsewhere(seen, endpoint):
         return TryElsewhere(endpoint.reason or "")
     if seen.requested:
         why = endpoint.reason or "SageMaker gives no reason"
@@ -319,12 +319,17 @@ def _is_on_endpoint(seen: Observation) -> bool:
     return bool(seen.endpoint and seen.run.run_id in (seen.endpoint.config, seen.endpoint.pending))
 
 
+def _can_go_elsewhere(seen: Observation, endpoint: Endpoint) -> bool:
+    """Whether AWS lacked the machine that was asked for, and there is another type to ask for."""
+    return seen.requested and endpoint.is_out_of_capacity and bool(seen.endpoint_types)
+
+
 def _decide_in_service(seen: Observation, endpoint: Endpoint) -> Step:
     is_scaled = "scaling.json" in seen.files
     if endpoint.config == seen.run.run_id:
         plan = (seen.run.recipe or {}).get("endpoint", {})
         return _finish(seen, "deployed", None) if is_scaled or plan.get("kind") != "instance" else Scale()
-    if seen.requested and endpoint.is_out_of_capacity and seen.endpoint_types:
+    if _can_go_elsewhere(seen, endpoint):
         return TryElsewhere(endpoint.reason or "")
     if seen.requested and not is_scaled:  # the endpoint that it went back to was kept from scaling meanwhile
         return Scale()

@@ -150,7 +150,7 @@ def see_endpoint(name: str, services: Services) -> Endpoint | None:
 
 def _find_machine(run: Run, files: frozenset[str], services: Services) -> str | None:
     """The instance type on which the endpoint was last asked for; None for a serverless one."""
-    if not (run.cost or {}).get("instance_types", {}).get("endpoint"):
+    if not run.list_pinned_types("endpoint"):
         return None
     asked = sorted((name for name in files if name.startswith(("deployment", "no-machine-"))), key=_order_of_asking)
     last = services.runs.read_file(run.run_id, asked[-1]) if asked else None

@@ -76,6 +76,10 @@ class Run:
     def uri(self) -> str:
         return f"s3://{self.bucket}/{self.folder}"
 
+    def list_pinned_types(self, use: str) -> tuple[str, ...]:
+        """The instance types that the estimate of the cost pinned for `trial`, `training` or `endpoint`, or none."""
+        return tuple((self.cost or {}).get("instance_types", {}).get(use, ()))
+
     @property
     def order(self) -> tuple[str, str]:
         """Of two runs of a dataset, the newer one has the greater order."""

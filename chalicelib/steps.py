@@ -149,12 +149,12 @@ class Observation:
     @property
     def trial_types(self) -> tuple[str, ...]:
         """The instance types of the trials; empty where the run pinned none."""
-        return tuple((self.run.cost or {}).get("instance_types", {}).get("trial", ()))
+        return self.run.list_pinned_types("trial")
 
     @property
     def training_types(self) -> tuple[str, ...]:
         """The instance types of the last training that are left to try; empty where the run pinned none."""
-        pinned = tuple((self.run.cost or {}).get("instance_types", {}).get("training", ()))
+        pinned = self.run.list_pinned_types("training")
         used = self.training.instance_type if self.training else None
         return pinned[pinned.index(used) + 1 :] if used in pinned else pinned
 
@@ -164,7 +164,7 @@ class Observation:
 
         Where it was asked for by a look that was killed before it wrote on which, the first counts as tried.
         """
-        pinned = tuple((self.run.cost or {}).get("instance_types", {}).get("endpoint", ()))
+        pinned = self.run.list_pinned_types("endpoint")
         if self.machine in pinned:
             return pinned[pinned.index(self.machine) + 1 :]
         return pinned[1:] if self.was_requested else pinned
