@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
+from localcloud.forkserver import SPIN
 from tests.support.local_cloud import LocalCloud, run_local_cloud
 
 # Two processes share the tests: without this, OpenMP's threads spin while they wait, on cores that the others need.
-os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+os.environ |= {**SPIN, **os.environ}
 TESTS = Path(__file__).parent
 # The slow ones last, so that a mistake shows soon; what is not named here comes first.
 SLOW_LAST = ("localcloud", "notebooks", "web", "end_to_end", "training", "contracts")
