@@ -16,6 +16,7 @@ from moto.iam.access_control import IAMPolicy, PermissionResult
 from moto.s3 import models as moto_models
 from moto.s3 import notifications as moto_notifications
 from moto.s3.exceptions import EntityTooSmall, InvalidPart, MalformedXML
+from moto.s3.utils import compute_checksum
 from moto.utilities.utils import md5_hash
 
 from localcloud.s3_files import Bodies, Body, MappedBody
@@ -137,11 +138,27 @@ def get_permission(bucket: Any, action: str, resource: str) -> Any:
     return IAMPolicy(json.dumps(document)).is_action_permitted(action, resource)
 
 
+copy_as_moto = models.S3Backend.copy_object
+
+
+def copy_object(
+    backend: Any, src_key: Any, dest_bucket_name: str, dest_key_name: str, *more: Any, **named: Any
+) -> None:
+    """A copy is one whole object, however its source came: of a source in parts, moto keeps the checksum of the parts'
+    checksums, and whoever reads the copy finds it damaged. S3 computes one over the whole."""
+    copy_as_moto(backend, src_key, dest_bucket_name, dest_key_name, *more, **named)
+    if src_key.checksum_type == "COMPOSITE":
+        copy = backend.get_bucket(dest_bucket_name).keys[dest_key_name]
+        copy.checksum_value = compute_checksum(copy.value, copy.checksum_algorithm).decode()
+        copy.checksum_type = "FULL_OBJECT"
+
+
 OURS: tuple[tuple[Any, str, Any], ...] = (
     (models, "FakeKey", StoredKey),
     (models, "FakeMultipart", StoredMultipart),
     (models, "_VersionedKeyStore", WatchedKeys),
     (models.FakeBucket, "get_permission", get_permission),
+    (models.S3Backend, "copy_object", copy_object),
     (notifications, "_send_event_bridge_message", lambda *_arguments, **_named: None),
     (moto.settings, "S3_IGNORE_SUBDOMAIN_BUCKETNAME", True),
 )

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import os
+import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,6 +14,7 @@ from typing import Any
 import boto3
 import httpx
 import pytest
+from boto3.s3.transfer import TransferConfig
 from botocore.exceptions import ClientError
 from moto import mock_aws
 from moto.s3 import models
@@ -119,6 +123,17 @@ def test_of_many_conditional_puts_one_wins(s3: Any) -> None:
 
     with ThreadPoolExecutor(20) as pool:
         assert sum(pool.map(put, range(20))) == 1
+
+
+def test_a_copy_of_what_came_in_parts_is_whole(s3: Any) -> None:
+    """As a dataset of more than 8 MB comes, and goes to its run: its checksum is the copy's own, and boto3 reads it."""
+    body = os.urandom(2 * PART)
+    s3.upload_fileobj(io.BytesIO(body), BUCKET, "parts", Config=TransferConfig(multipart_threshold=PART))
+    s3.copy_object(Bucket=BUCKET, Key="copy", CopySource={"Bucket": BUCKET, "Key": "parts"})
+    told = s3.get_object(Bucket=BUCKET, Key="copy", ChecksumMode="ENABLED")
+    assert told["Body"].read() == body
+    assert told["ChecksumCRC32"] == base64.b64encode(zlib.crc32(body).to_bytes(4, "big")).decode()
+    assert told["ChecksumType"] == "FULL_OBJECT"
 
 
 def test_a_copy_of_another_etag_is_refused(s3: Any, events: list[Event]) -> None:
