@@ -25,7 +25,10 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def open_any(browser: Browser) -> Iterator[OpenTab]:
-    """Opens tabs. Each test fails whose page left an error in the console, unless it clears `complaints`."""
+    """Opens tabs. Each test fails whose page left an error in the console, unless it clears `complaints`.
+
+    To be named after `address`: what is named last is closed first, and a page that has lost its server complains.
+    """
     tabs: list[Tab] = []
 
     def open_one(address: str, **options: Any) -> Tab:
@@ -51,7 +54,7 @@ def address(world: World) -> Iterator[str]:
 
 
 @pytest.fixture
-def tab(open_any: OpenTab, address: str) -> Tab:
+def tab(address: str, open_any: OpenTab) -> Tab:
     """A tab of somebody who has signed in."""
     opened = open_any(address)
     opened.sign_in("ann-token")
