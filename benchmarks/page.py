@@ -16,7 +16,7 @@ from pathlib import Path
 from playwright.sync_api import Browser, sync_playwright
 
 from benchmarks.results import claim, write_result
-from chalicelib.buckets import Bucket
+from chalicelib.aws.buckets import Bucket
 from chalicelib.pages import FOLDER
 from chalicelib.runs import Run, Runs
 from tests.support.local_cloud import LocalCloud, run_local_cloud

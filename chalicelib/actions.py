@@ -7,6 +7,8 @@ from datetime import datetime
 from typing import Any
 
 from chalicelib import errors
+from chalicelib.aws.quotas import ask_for_any, ask_one_by_one
+from chalicelib.aws.sagemaker import Kind
 from chalicelib.billing import count_spent, estimate_run, tell_training
 from chalicelib.datasets import DatasetLimits, inspect_dataset
 from chalicelib.decisions import describe_trial, find_reached, find_wait_begin
@@ -20,11 +22,9 @@ from chalicelib.deployments import (
 )
 from chalicelib.ledgers import join_queue, make_reservation, release
 from chalicelib.observing import read_evaluation, see_trainings, see_trials
-from chalicelib.quotas import ask_for_any, ask_one_by_one
 from chalicelib.recipes import Recipe, resolve_recipe
 from chalicelib.requests import build_training_request, build_tuning_request
 from chalicelib.runs import to_json
-from chalicelib.sagemaker import Kind
 from chalicelib.services import Services
 from chalicelib.steps import (
     DeleteEndpoint,

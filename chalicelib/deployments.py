@@ -6,11 +6,11 @@ from dataclasses import replace
 from typing import Any
 
 from chalicelib import errors
-from chalicelib.quotas import ask_one_by_one
+from chalicelib.aws.quotas import ask_one_by_one
+from chalicelib.aws.sagemaker import Kind
 from chalicelib.recipes import Recipe, resolve_recipe
 from chalicelib.requests import Request
 from chalicelib.runs import Run
-from chalicelib.sagemaker import Kind
 from chalicelib.services import Services
 from chalicelib.serving_requests import (
     build_config_request,

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from chalicelib import errors
-from chalicelib.buckets import Bucket
+from chalicelib.aws.buckets import Bucket
 from chalicelib.runs import Run, to_json
 from chalicelib.services import Services
 from chalicelib.steps import Room

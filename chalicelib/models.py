@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from chalicelib import errors
+from chalicelib.aws.sagemaker import Kind
 from chalicelib.claims import release_claim, take_claim
 from chalicelib.deployments import delete_endpoint
 from chalicelib.runs import make_endpoint_name
-from chalicelib.sagemaker import Kind
 from chalicelib.services import Services
 from chalicelib.tags import make_tag_value
 

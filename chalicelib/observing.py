@@ -6,10 +6,10 @@ import re
 from dataclasses import replace
 from typing import Any
 
+from chalicelib.aws.sagemaker import Kind
 from chalicelib.decisions import UNDER_WAY
 from chalicelib.ledgers import see_room
 from chalicelib.runs import Run
-from chalicelib.sagemaker import Kind
 from chalicelib.services import Services
 from chalicelib.steps import FOREIGN, Endpoint, Observation, Training, Trial, Tuning
 

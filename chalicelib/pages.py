@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from chalicelib.buckets import Bucket
+from chalicelib.aws.buckets import Bucket
 from chalicelib.errors import NotFound
 
 FOLDER = Path(__file__).with_name("web")

@@ -8,8 +8,8 @@ from datetime import timedelta
 from typing import Any
 
 from chalicelib import errors
+from chalicelib.aws.sagemaker import Kind
 from chalicelib.runs import make_endpoint_name
-from chalicelib.sagemaker import Kind
 from chalicelib.services import Services
 
 # The endpoint tells the format of the last two by the bytes.

@@ -15,11 +15,11 @@ from typing import Any
 
 from chalicelib import errors
 from chalicelib.advance import advance
-from chalicelib.buckets import DELETE_LIMIT
+from chalicelib.aws.buckets import DELETE_LIMIT
+from chalicelib.aws.sagemaker import Kind
 from chalicelib.intake import check_name, stop_run
 from chalicelib.models import take_down
 from chalicelib.runs import DATASETS, Run, make_run_id
-from chalicelib.sagemaker import Kind
 from chalicelib.services import Services
 
 SECONDS = 18.0  # after which a call leaves the rest to the next one: the gateway gives it 29

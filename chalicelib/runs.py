@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote, unquote
 
-from chalicelib.buckets import Bucket, Entry
+from chalicelib.aws.buckets import Bucket, Entry
 from chalicelib.errors import RunNotFound
 from chalicelib.settings import Settings
 

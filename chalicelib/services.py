@@ -13,12 +13,12 @@ from typing import Protocol
 
 from aws_lambda_powertools import Logger
 
-from chalicelib import aws
-from chalicelib.auth import Tokens
-from chalicelib.buckets import Bucket
+from chalicelib.aws import clients
+from chalicelib.aws.auth import Tokens
+from chalicelib.aws.buckets import Bucket
+from chalicelib.aws.sagemaker import Runtime, SageMaker
+from chalicelib.aws.scaling import Scaling
 from chalicelib.runs import Runs
-from chalicelib.sagemaker import Runtime, SageMaker
-from chalicelib.scaling import Scaling
 from chalicelib.settings import Settings, read_settings
 
 
@@ -51,7 +51,7 @@ class Services:
     sagemaker: SageMaker
     runtime: Runtime
     scaling: Scaling
-    publisher: aws.Publisher
+    publisher: clients.Publisher
     tokens: Tokens
     clock: Clock
     log: Logger
@@ -68,12 +68,12 @@ def connect_services(log: Logger) -> Services:
     clock = SystemClock()
     return Services(
         settings=settings,
-        runs=Runs(Bucket(aws.connect("s3"), settings.bucket)),
-        sagemaker=SageMaker(aws.connect("sagemaker")),
-        runtime=Runtime(cache(lambda seconds: aws.connect("sagemaker-runtime", read_timeout=seconds, tries=1))),
-        scaling=Scaling(cache(lambda: aws.connect("application-autoscaling"))),
-        publisher=aws.Publisher(aws.connect("events"), aws.connect("sns"), settings.topic_arn),
-        tokens=Tokens(aws.Secrets(aws.connect("secretsmanager")), settings.tokens_secret_id, clock),
+        runs=Runs(Bucket(clients.connect("s3"), settings.bucket)),
+        sagemaker=SageMaker(clients.connect("sagemaker")),
+        runtime=Runtime(cache(lambda seconds: clients.connect("sagemaker-runtime", read_timeout=seconds, tries=1))),
+        scaling=Scaling(cache(lambda: clients.connect("application-autoscaling"))),
+        publisher=clients.Publisher(clients.connect("events"), clients.connect("sns"), settings.topic_arn),
+        tokens=Tokens(clients.Secrets(clients.connect("secretsmanager")), settings.tokens_secret_id, clock),
         clock=clock,
         log=log,
         make_id=lambda: uuid.uuid4().hex,

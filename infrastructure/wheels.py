@@ -5,7 +5,7 @@ tests run with: wheels only, so that nothing is ever compiled here for a machine
 where Chalice's own dependency builder runs pip, which downloads every wheel anew and builds what it finds none for.
 
 Three quarters of boto3 describe services that the app never calls. The services are read from the app's own source
-(`aws.connect("SERVICE")`), so that one that is called later comes along by itself.
+(`clients.connect("SERVICE")`), so that one that is called later comes along by itself.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def list_services(library: Path) -> set[str]:
 
 def _find_connects(path: Path) -> Iterator[ast.Call]:
     for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("connect", "aws.connect"):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("connect", "clients.connect"):
             yield node
 
 

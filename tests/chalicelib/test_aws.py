@@ -17,14 +17,15 @@ from botocore.exceptions import BotoCoreError, ClientError
 from botocore.model import ServiceModel
 from moto import mock_aws
 
-from chalicelib import aws, errors
-from chalicelib.aws_errors import ERRORS, translate
-from chalicelib.buckets import Bucket
+from chalicelib import errors
+from chalicelib.aws import clients
+from chalicelib.aws.buckets import Bucket
+from chalicelib.aws.errors import ERRORS, translate
+from chalicelib.aws.sagemaker import Kind
 from chalicelib.errors import ServiceError
-from chalicelib.sagemaker import Kind
 from tests.fakes import BUCKET, World, fail
 
-SOURCES = Path(aws.__file__).parent
+SOURCES = Path(clients.__file__).parents[1]
 SERVICES = ("s3", "sagemaker", "sagemaker-runtime", "events", "sns", "secretsmanager", "application-autoscaling")
 TABLE_DRIVEN = ["update_endpoint"]
 TABLE_DRIVEN += [f"{verb}_{kind.method}" for verb in ("create", "describe", "stop", "delete") for kind in Kind]
@@ -33,8 +34,7 @@ TABLE_DRIVEN += [f"list_{kind.method}s" for kind in (Kind.MODEL, Kind.ENDPOINT, 
 
 def find_called_methods() -> set[str]:
     """The names of the client methods that are written out; SageMaker's come from its table of kinds too."""
-    names = ("aws.py", "buckets.py", "sagemaker.py", "scaling.py")
-    trees = [ast.parse((SOURCES / name).read_text(encoding="utf-8")) for name in names]
+    trees = [ast.parse(path.read_text(encoding="utf-8")) for path in (SOURCES / "aws").glob("*.py")]
     return {node.attr for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
 
 
@@ -44,7 +44,7 @@ def load_model(service: str) -> ServiceModel:
 
 
 def list_operations() -> Iterator[tuple[str, str]]:
-    """(service, operation) of every call that the four modules make."""
+    """(service, operation) of every call that the modules of `aws/` make."""
     for service in SERVICES:
         called = find_called_methods() | set(TABLE_DRIVEN if service == "sagemaker" else ())
         for operation in load_model(service).operation_names:
@@ -77,14 +77,14 @@ def test_no_error_of_botocore_comes_through(kind: type[Exception]) -> None:
     """Whatever botocore raises leaves the module as one of ours, saying what was tried."""
     raised = kind.__new__(kind)
     Exception.__init__(raised, "the cause")
-    with pytest.raises(ServiceError, match="Trying a thing"), aws.translated("Trying a thing"):
+    with pytest.raises(ServiceError, match="Trying a thing"), clients.translated("Trying a thing"):
         raise raised
 
 
 def test_errors_of_others_come_through() -> None:
     """A bug of ours, or a disk that is full, is not AWS's."""
     for error in (ValueError("x"), OSError("x")):
-        with pytest.raises(type(error)), aws.translated("Trying"):
+        with pytest.raises(type(error)), clients.translated("Trying"):
             raise error
 
 
@@ -111,9 +111,9 @@ def test_codes_and_texts_become_kinds(code: str, text: str, kind: type[ServiceEr
 
 
 def test_only_one_module_imports_boto3() -> None:
-    """In chalicelib and app.py, boto3 and botocore are imported in aws.py alone."""
+    """In chalicelib and app.py, boto3 and botocore are imported in aws/clients.py alone."""
     for path in [*SOURCES.rglob("*.py"), SOURCES.parent / "app.py"]:
-        if path.name != "aws.py":
+        if path.name != "clients.py":
             tree = ast.parse(path.read_text(encoding="utf-8"))
             imported = {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
             imported |= {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}

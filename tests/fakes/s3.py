@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from chalicelib.buckets import DELETE_LIMIT
+from chalicelib.aws.buckets import DELETE_LIMIT
 from tests.fakes.clients import Client, fail
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from chalicelib.sagemaker import Kind
+from chalicelib.aws.sagemaker import Kind
 from tests.fakes.clients import Client, fail
 
 if TYPE_CHECKING:

@@ -8,12 +8,12 @@ from typing import Any
 
 from aws_lambda_powertools import Logger
 
-from chalicelib import aws
-from chalicelib.auth import Tokens
-from chalicelib.buckets import Bucket
+from chalicelib.aws import clients
+from chalicelib.aws.auth import Tokens
+from chalicelib.aws.buckets import Bucket
+from chalicelib.aws.sagemaker import Runtime, SageMaker
+from chalicelib.aws.scaling import Scaling
 from chalicelib.runs import Runs
-from chalicelib.sagemaker import Runtime, SageMaker
-from chalicelib.scaling import Scaling
 from chalicelib.services import Services
 from chalicelib.settings import Settings
 from tests.fakes.autoscaling import FakeAutoscaling
@@ -65,8 +65,8 @@ class World:
             sagemaker=SageMaker(self.sagemaker),
             runtime=Runtime(self.runtime.with_patience),
             scaling=Scaling(lambda: self.autoscaling),
-            publisher=aws.Publisher(self.events, self.sns, self.settings.topic_arn),
-            tokens=Tokens(aws.Secrets(self.secrets), self.settings.tokens_secret_id, self.clock),
+            publisher=clients.Publisher(self.events, self.sns, self.settings.topic_arn),
+            tokens=Tokens(clients.Secrets(self.secrets), self.settings.tokens_secret_id, self.clock),
             clock=self.clock,
             log=LOG,
             make_id=self.make_id,

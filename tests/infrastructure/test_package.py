@@ -120,7 +120,7 @@ def test_what_is_never_read_stays_behind(name: str, needed: bool) -> None:
 
 def test_a_service_that_is_not_written_out_is_refused(tmp_path: Path) -> None:
     """Its description would be missing, and the Lambda would fail at its first call."""
-    (tmp_path / "services.py").write_text("client = aws.connect(name)")
+    (tmp_path / "services.py").write_text("client = clients.connect(name)")
     with pytest.raises(CannotPackage, match=r"services\.py:1"):
         list_services(tmp_path)
 

@@ -7,7 +7,7 @@ from enum import Enum
 from typing import Any, cast
 
 from chalicelib import errors
-from chalicelib.aws import translated
+from chalicelib.aws.clients import translated
 
 PATIENCE = (24.0, 16.0, 10.0, 6.0, 3.0, 1.0)  # seconds; a client's is fixed when it is made, so there are a few
 

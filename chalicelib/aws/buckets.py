@@ -14,8 +14,8 @@ from functools import partial
 from typing import Any, BinaryIO, cast
 
 from chalicelib import errors
-from chalicelib.aws import translated
-from chalicelib.aws_errors import ERRORS
+from chalicelib.aws.clients import translated
+from chalicelib.aws.errors import ERRORS
 
 COPY_LIMIT = 5 * 1024**3  # CopyObject takes objects up to 5 GiB; larger ones are copied in parts
 READ_BUFFER = 1024 * 1024

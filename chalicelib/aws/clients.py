@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from chalicelib.aws_errors import ERRORS, translate
+from chalicelib.aws.errors import ERRORS, translate
 from chalicelib.errors import ServiceError
 
 

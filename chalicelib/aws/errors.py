@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from chalicelib import errors
+from chalicelib.aws.quotas import read_refusal
 from chalicelib.errors import ServiceError
-from chalicelib.quotas import read_refusal
 
 ERRORS: Mapping[str, type[ServiceError]] = {
     "AccessDenied": errors.AccessDenied,

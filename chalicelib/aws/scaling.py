@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from chalicelib import errors
-from chalicelib.aws import translated
+from chalicelib.aws.clients import translated
 
 POLICY = "requests-of-each-machine"
 # Requests a minute for which one machine is enough. The smallest that is served answers some 20 a second on its two
