@@ -22,7 +22,7 @@ from chalicelib.deployments import (
 )
 from chalicelib.ledgers import join_queue, make_reservation, release
 from chalicelib.observing import read_evaluation, see_trainings, see_trials
-from chalicelib.recipes import Recipe, resolve_recipe
+from chalicelib.recipes.resolving import Recipe, resolve_recipe
 from chalicelib.requests import build_training_request, build_tuning_request
 from chalicelib.runs import to_json
 from chalicelib.services import Services

@@ -10,7 +10,7 @@ from typing import Any
 from chalicelib.costs import estimate, price_job, refine
 from chalicelib.plans import Plan, make_plan, read_limits
 from chalicelib.prices import find_prices
-from chalicelib.recipes import resolve_recipe
+from chalicelib.recipes.resolving import resolve_recipe
 from chalicelib.runs import Run
 from chalicelib.services import Services
 from chalicelib.steps import Training

@@ -8,7 +8,7 @@ from typing import Any
 from chalicelib import errors
 from chalicelib.aws.quotas import ask_one_by_one
 from chalicelib.aws.sagemaker import Kind
-from chalicelib.recipes import Recipe, resolve_recipe
+from chalicelib.recipes.resolving import Recipe, resolve_recipe
 from chalicelib.requests import Request
 from chalicelib.runs import Run
 from chalicelib.services import Services

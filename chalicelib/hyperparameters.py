@@ -6,7 +6,7 @@ import json
 from decimal import Decimal
 from typing import Any
 
-from chalicelib.recipes import Choices, LogRange, Recipe
+from chalicelib.recipes.resolving import Choices, LogRange, Recipe
 from chalicelib.runs import Run
 from chalicelib.settings import Settings
 

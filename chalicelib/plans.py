@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from math import ceil
 from typing import Any
 
-from chalicelib.recipes import Recipe
+from chalicelib.recipes.resolving import Recipe
 from chalicelib.runs import Run
 from chalicelib.settings import Settings
 

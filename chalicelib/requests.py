@@ -10,9 +10,9 @@ from typing import Any
 
 from chalicelib.aws_debugger import build_debugger_blocks
 from chalicelib.hyperparameters import build_hyperparameters, split_ranges
-from chalicelib.instances import has_gpu, has_own_disk
 from chalicelib.plans import RETRIES, read_limits
-from chalicelib.recipes import Recipe
+from chalicelib.recipes.instances import has_gpu, has_own_disk
+from chalicelib.recipes.resolving import Recipe
 from chalicelib.runs import Run
 from chalicelib.serving_requests import build_network
 from chalicelib.settings import Settings

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from chalicelib.instances import has_gpu, has_own_disk
-from chalicelib.recipes import Recipe
+from chalicelib.recipes.instances import has_gpu, has_own_disk
+from chalicelib.recipes.resolving import Recipe
 from chalicelib.runs import Run
 from chalicelib.settings import Settings
 from chalicelib.tags import build_tags

@@ -9,7 +9,7 @@ from dataclasses import MISSING, dataclass, field, fields
 from typing import Any
 
 from chalicelib.errors import InvalidSettings
-from chalicelib.instances import find_list_problems
+from chalicelib.recipes.instances import find_list_problems
 
 DEBUGGER_MODES = ("off", "monitoring", "full")
 MAX_PREFIX = 32 - len("-x-12345678")  # a tuning job's name has 32 characters, and a slug has one at least

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from chalicelib.plans import Plan
-from chalicelib.recipes import Recipe
+from chalicelib.recipes.resolving import Recipe
 
 START_SECONDS = 75.0  # billed before the training program begins: image, volume, toolkit, imports
 BYTES_A_SECOND = 60e6  # from S3 to the volume

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from chalicelib.recipe_documents import recipe_schema
+from chalicelib.recipes.documents import recipe_schema
 
 PAGE = Path(__file__).parents[1] / "docs" / "recipes.md"
 BEGIN, END = "<!-- members: begin -->\n", "<!-- members: end -->\n"

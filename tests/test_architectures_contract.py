@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torchvision
 
-from chalicelib.recipe_documents import recipe_schema
+from chalicelib.recipes.documents import recipe_schema
 
 
 def test_recipes_name_every_classifier_of_torchvision() -> None:

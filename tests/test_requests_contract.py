@@ -1,6 +1,6 @@
 """Every recipe that the schema allows makes requests that the local cloud takes: SageMaker's own service model judges.
 
-Recipes are generated from `recipe.schema.json` itself, so a member that is added there is tested here at once.
+Recipes are generated from `schema.json` itself, so a member that is added there is tested here at once.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from hypothesis import HealthCheck, Phase, assume, given, settings
 from hypothesis import strategies as st
 
 from chalicelib.errors import InvalidRecipe
-from chalicelib.recipe_documents import recipe_schema
-from chalicelib.recipes import Recipe, resolve_recipe
+from chalicelib.recipes.documents import recipe_schema
+from chalicelib.recipes.resolving import Recipe, resolve_recipe
 from chalicelib.settings import Settings
 from localcloud.service_model import find_operation, parse_request
 from tests.chalicelib.test_requests import build_all, make_run
@@ -36,7 +36,7 @@ VARIANTS: tuple[dict[str, Any], ...] = (
 
 
 def generate(schema: dict[str, Any]) -> st.SearchStrategy[Any]:
-    """Values that a schema allows, of the keywords that `recipe.schema.json` uses."""
+    """Values that a schema allows, of the keywords that `schema.json` uses."""
     if "enum" in schema:
         return st.sampled_from(schema["enum"])
     match schema["type"]:

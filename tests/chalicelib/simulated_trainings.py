@@ -15,7 +15,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 
 from chalicelib.plans import Plan
-from chalicelib.recipes import Recipe
+from chalicelib.recipes.resolving import Recipe
 from chalicelib.throughput import read_throughput
 from localcloud.tuner import judge_median
 

@@ -11,7 +11,7 @@ import smdebug_rulesconfig
 
 from chalicelib.aws_debugger import COLLECTIONS, PROFILING_INTERVAL_MS, RULES
 from chalicelib.errors import InvalidSettings
-from chalicelib.recipes import resolve_recipe
+from chalicelib.recipes.resolving import resolve_recipe
 from chalicelib.requests import build_training_request, build_tuning_request
 from chalicelib.settings import DEBUGGER_MODES, Settings, read_settings
 from tests.chalicelib.test_requests import find_faults, make_run

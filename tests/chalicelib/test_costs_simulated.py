@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 from chalicelib.costs import estimate, refine
 from chalicelib.plans import Images, Limits, Plan
 from chalicelib.prices import Prices, find_prices
-from chalicelib.recipes import Choices, MaxRuntimeSeconds, Ranges, Recipe
+from chalicelib.recipes.resolving import Choices, MaxRuntimeSeconds, Ranges, Recipe
 from chalicelib.throughput import read_throughput
 from tests.chalicelib.simulated_bills import FAIR, FOUL, Weather, World
 

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from chalicelib.errors import InvalidRecipe
-from chalicelib.recipe_documents import MAX_BYTES, recipe_schema
-from chalicelib.recipe_values import EndpointPlan
-from chalicelib.recipes import OF_OTHER_KIND, Choices, LogRange, Ranges, Recipe, parse_recipe, resolve_recipe
+from chalicelib.recipes.documents import MAX_BYTES, recipe_schema
+from chalicelib.recipes.resolving import OF_OTHER_KIND, Choices, LogRange, Ranges, Recipe, parse_recipe, resolve_recipe
+from chalicelib.recipes.values import EndpointPlan
 from tests.recipe_table import PAGE, draw_generated_part
 
 ONE_EACH = {"learning_rate": {"values": [1]}, "weight_decay": {"values": [0.1]}}
@@ -271,7 +271,7 @@ def test_byte_order_mark_is_no_fault() -> None:
 
 def test_schema_validator_is_loaded_on_first_use_only() -> None:
     """Importing recipes must not cost every function the import of jsonschema."""
-    program = "import sys, chalicelib.recipes; print('jsonschema' in sys.modules)"
+    program = "import sys, chalicelib.recipes.resolving; print('jsonschema' in sys.modules)"
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "False"
 

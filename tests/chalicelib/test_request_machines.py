@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from chalicelib.recipes import resolve_recipe
+from chalicelib.recipes.resolving import resolve_recipe
 from chalicelib.settings import Settings
 from tests.chalicelib.test_requests import KEY, build_all, make_run
 from tests.fakes import SETTINGS

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chalicelib.errors import InvalidRecipe
-from chalicelib.recipes import Recipe, resolve_recipe
+from chalicelib.recipes.resolving import Recipe, resolve_recipe
 from chalicelib.requests import build_training_request, build_tuning_request
 from chalicelib.runs import Run, make_endpoint_name, make_run_id
 from chalicelib.serving_requests import build_config_request, build_endpoint_request, build_model_request

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from chalicelib.errors import InvalidRecipe, InvalidSettings
-from chalicelib.recipes import resolve_recipe
+from chalicelib.recipes.resolving import resolve_recipe
 from chalicelib.settings import Settings, read_settings
 from tests.chalicelib.test_runs import ENVIRONMENT
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from chalicelib.recipes import resolve_recipe
+from chalicelib.recipes.resolving import resolve_recipe
 from chalicelib.serving_requests import build_model_request
 from tests.chalicelib.test_requests import make_run
 from tests.contracts.environments import build_environment

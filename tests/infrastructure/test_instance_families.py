@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from chalicelib.instances import find_family, find_list_problems, has_gpu
+from chalicelib.recipes.instances import find_family, find_list_problems, has_gpu
 from infrastructure.images import Images, check_types
 from infrastructure.instance_families import CAPABILITIES, read_family
 from localcloud.service_model import load_service

@@ -238,7 +238,7 @@ def test_rules_to_stop_on_are_read_as_a_list_or_as_text() -> None:
     for given in ('["DeadRelu", "Overfit"]', "DeadRelu, Overfit"):
         assert read_hyperparameters({"stop_on_rules": given}, print).stop_on_rules == ("DeadRelu", "Overfit")
     assert read_hyperparameters({"stop_on_rules": "[]"}, print).stop_on_rules == ()
-    schema = json.loads((ROOT / "chalicelib/recipe.schema.json").read_text())
+    schema = json.loads((ROOT / "chalicelib/recipes/schema.json").read_text())
     assert tuple(schema["properties"]["stop_on_rules"]["items"]["enum"]) == NAMES
     with pytest.raises(TrainingError, match="'Dead', which is no rule; the rules: VanishingGradient"):
         read_hyperparameters({"stop_on_rules": "Dead"}, print)

@@ -83,7 +83,7 @@ class MaxRuntimeSeconds:
 
 @dataclass(frozen=True)
 class Recipe:
-    """A recipe with every default filled in. The members are those of `recipe.schema.json`."""
+    """A recipe with every default filled in. The members are those of `schema.json`."""
 
     architecture: str = "resnet18"
     image_size: int = 224

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from chalicelib.instances import find_list_problems
-from chalicelib.recipe_documents import Problem
-from chalicelib.recipe_values import OF_OTHER_KIND, LogRange, Recipe
-from chalicelib.serving_memory import MOST_MB, estimate_memory
+from chalicelib.recipes.documents import Problem
+from chalicelib.recipes.instances import find_list_problems
+from chalicelib.recipes.serving_memory import MOST_MB, estimate_memory
+from chalicelib.recipes.values import OF_OTHER_KIND, LogRange, Recipe
 
 MAX_COMBINATIONS = 750
 HYPERBAND_MIN_EPOCHS = 3

@@ -1,4 +1,4 @@
-"""A recipe's file as a document: bytes to JSON, and JSON against `recipe.schema.json`, in words for its writer."""
+"""A recipe's file as a document: bytes to JSON, and JSON against `schema.json`, in words for its writer."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Problem(NamedTuple):
 @cache
 def recipe_schema() -> dict[str, Any]:
     """The JSON Schema of recipes. Callers must not change it."""
-    return dict(json.loads((Path(__file__).parent / "recipe.schema.json").read_text(encoding="utf-8")))
+    return dict(json.loads((Path(__file__).parent / "schema.json").read_text(encoding="utf-8")))
 
 
 def read_document(body: bytes) -> dict[str, Any]:

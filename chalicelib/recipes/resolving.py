@@ -1,6 +1,6 @@
 """Recipes: what a user may say beside a dataset, `datasets/NAME.json`, and what holds where it is silent.
 
-`recipe.schema.json` says which members there are, `recipe_rules` what holds between them; this module gives the
+`schema.json` says which members there are, `rules` what holds between them; this module gives the
 defaults and makes of a document one frozen `Recipe`. All problems are told at once, each with its path and what to do.
 """
 
@@ -10,9 +10,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from chalicelib.errors import InvalidRecipe
-from chalicelib.recipe_documents import Problem, find_schema_problems, read_document, recipe_schema
-from chalicelib.recipe_rules import RULES
-from chalicelib.recipe_values import (
+from chalicelib.recipes.documents import Problem, find_schema_problems, read_document, recipe_schema
+from chalicelib.recipes.rules import RULES
+from chalicelib.recipes.serving_memory import MOST_MB, choose_memory, estimate_memory
+from chalicelib.recipes.values import (
     GRID_FIXED,
     OF_OTHER_KIND,
     Choices,
@@ -24,7 +25,6 @@ from chalicelib.recipe_values import (
     Ranges,
     Recipe,
 )
-from chalicelib.serving_memory import MOST_MB, choose_memory, estimate_memory
 
 __all__ = ["OF_OTHER_KIND", "Choices", "LogRange", "Ranges", "Recipe", "parse_recipe", "resolve_recipe"]
 
