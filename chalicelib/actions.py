@@ -10,7 +10,7 @@ from chalicelib import errors
 from chalicelib.aws.quotas import ask_for_any, ask_one_by_one
 from chalicelib.aws.sagemaker import Kind
 from chalicelib.billing import count_spent, estimate_run, tell_training
-from chalicelib.datasets import DatasetLimits, inspect_dataset
+from chalicelib.datasets.preflight import DatasetLimits, inspect_dataset
 from chalicelib.decisions import describe_trial, find_reached, find_wait_begin
 from chalicelib.deployments import (
     create_own,

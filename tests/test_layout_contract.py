@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chalicelib.datasets import inspect_dataset
+from chalicelib.datasets.preflight import inspect_dataset
 from tests.hostile.zips import ZIPS
 from tests.layouts import LAYOUTS, Counts, pack, picture
 

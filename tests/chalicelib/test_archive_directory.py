@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chalicelib.archive_directory import Entry, read_entries, read_head
+from chalicelib.datasets.directory import Entry, read_entries, read_head
 from chalicelib.errors import BrokenZip
 from tests.hostile.zips import ZIPS
 from tests.layouts import LAYOUTS, list_pictures, pack

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from chalicelib.datasets import DatasetLimits, DatasetReport, inspect_dataset
+from chalicelib.datasets.preflight import DatasetLimits, DatasetReport, inspect_dataset
 from tests.hostile.zips import ZIPS
 from tests.layouts import LAYOUTS, count_all, list_flat_pictures, list_pictures, pack, picture
 

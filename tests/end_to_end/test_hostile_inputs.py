@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from chalicelib.dataset_contents import DatasetLimits
+from chalicelib.datasets.contents import DatasetLimits
 from chalicelib.runs import make_endpoint_name
 from tests.end_to_end.conftest import ENDED
 from tests.fakes import SETTINGS

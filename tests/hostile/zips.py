@@ -15,7 +15,7 @@ import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from chalicelib.dataset_contents import DatasetLimits
+from chalicelib.datasets.contents import DatasetLimits
 from tests.layouts import list_flat_pictures, list_pictures, pack, picture
 
 

@@ -12,9 +12,9 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from operator import attrgetter
 
-from chalicelib.archive_directory import ENCRYPTED, HEADER, Entry
-from chalicelib.archives import Archive
-from chalicelib.findings import Finding, find_among
+from chalicelib.datasets.archives import Archive
+from chalicelib.datasets.directory import ENCRYPTED, HEADER, Entry
+from chalicelib.datasets.findings import Finding, find_among
 
 STORED, DEFLATED = zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED
 SERVED_METHODS = {STORED, DEFLATED}

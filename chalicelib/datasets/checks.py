@@ -6,9 +6,9 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
-from chalicelib.dataset_contents import Contents, DatasetLimits
-from chalicelib.findings import Finding, find_among, quote, shorten
-from chalicelib.layouts import is_image_name
+from chalicelib.datasets.contents import Contents, DatasetLimits
+from chalicelib.datasets.findings import Finding, find_among, quote, shorten
+from chalicelib.datasets.layouts import is_image_name
 
 PACKED = (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar", ".bz2", ".xz")
 OTHER_PICTURES = (".gif", ".bmp", ".tif", ".tiff", ".heic", ".avif", ".jfif", ".jp2", ".svg", ".ppm", ".pgm")

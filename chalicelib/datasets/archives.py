@@ -12,9 +12,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import BinaryIO, Protocol, runtime_checkable
 
-from chalicelib.archive_directory import Entry, read_entries
+from chalicelib.datasets.directory import Entry, read_entries
+from chalicelib.datasets.findings import Finding, quote_bytes
 from chalicelib.errors import BrokenZip
-from chalicelib.findings import Finding, quote_bytes
 
 END = b"PK\x05\x06"
 END_SIZE = 22

@@ -9,18 +9,18 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
-from chalicelib.archive_entries import find_entry_problems
-from chalicelib.archives import open_archive
-from chalicelib.dataset_checks import (
+from chalicelib.datasets.archives import open_archive
+from chalicelib.datasets.checks import (
     find_class_problems,
     find_excess,
     find_foreign_files,
     warn_of_counts,
     warn_of_names,
 )
-from chalicelib.dataset_contents import DatasetLimits, sort_out
-from chalicelib.dataset_samples import find_bad_pictures
-from chalicelib.findings import Finding
+from chalicelib.datasets.contents import DatasetLimits, sort_out
+from chalicelib.datasets.entries import find_entry_problems
+from chalicelib.datasets.findings import Finding
+from chalicelib.datasets.samples import find_bad_pictures
 
 __all__ = ["DatasetLimits", "DatasetReport", "inspect_dataset"]
 

@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
+from chalicelib.datasets.findings import quote_bytes
 from chalicelib.errors import BrokenZip
-from chalicelib.findings import quote_bytes
 
 CENTRAL = struct.Struct("<4sxBBx2H4x3L3H4x2L")  # without the times, and what nobody asks for
 CENTRAL_MARK = b"PK\x01\x02"

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 
-from chalicelib.archive_directory import Entry, read_head
-from chalicelib.archive_entries import is_readable
-from chalicelib.archives import Archive, Prefetching
-from chalicelib.dataset_contents import Contents, DatasetLimits
+from chalicelib.datasets.archives import Archive, Prefetching
+from chalicelib.datasets.contents import Contents, DatasetLimits
+from chalicelib.datasets.directory import Entry, read_head
+from chalicelib.datasets.entries import is_readable
+from chalicelib.datasets.findings import Finding, count_of, list_some, shorten
+from chalicelib.datasets.headers import guess_format, is_cut_short, read_header
 from chalicelib.errors import BrokenZip
-from chalicelib.findings import Finding, count_of, list_some, shorten
-from chalicelib.picture_headers import guess_format, is_cut_short, read_header
 
 HEAD_BYTES = 65_536
 CONVERT = "Convert them to JPEG, PNG or WebP, or take them out."

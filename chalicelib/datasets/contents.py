@@ -6,8 +6,15 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from chalicelib.archive_directory import Entry
-from chalicelib.layouts import Layout, find_layout, is_image_name, is_litter_file, is_litter_folder, split_folder
+from chalicelib.datasets.directory import Entry
+from chalicelib.datasets.layouts import (
+    Layout,
+    find_layout,
+    is_image_name,
+    is_litter_file,
+    is_litter_folder,
+    split_folder,
+)
 
 SPLITS = ("train", "valid", "test")
 
