@@ -26,7 +26,7 @@ from chalice.app import CloudWatchEvent, ConvertToMiddleware, MultiDict, Request
 from chalicelib import errors, intake, job_files, models, pages, predictions, progress
 from chalicelib.advance import advance
 from chalicelib.removal import Unfinished, delete_dataset
-from chalicelib.runs import find_run_of_training, parse_dataset_key
+from chalicelib.runs.folder import find_run_of_training, parse_dataset_key
 from chalicelib.services import ServiceProvider, Services, connect_services
 from chalicelib.settings import Settings
 

@@ -24,9 +24,8 @@ from chalicelib.ledgers import join_queue, make_reservation, release
 from chalicelib.observing import read_evaluation, see_trainings, see_trials
 from chalicelib.recipes.resolving import Recipe, resolve_recipe
 from chalicelib.requests import build_training_request, build_tuning_request
-from chalicelib.runs import to_json
-from chalicelib.services import Services
-from chalicelib.steps import (
+from chalicelib.runs.folder import to_json
+from chalicelib.runs.steps import (
     DeleteEndpoint,
     Deploy,
     EstimateCost,
@@ -50,6 +49,7 @@ from chalicelib.steps import (
     TryElsewhere,
     WriteReport,
 )
+from chalicelib.services import Services
 from chalicelib.verdicts import Story, fill_report
 
 

@@ -10,13 +10,13 @@ from dataclasses import replace
 
 from chalicelib import errors
 from chalicelib.actions import act, finish, hold
-from chalicelib.claims import release_claim, take_claim
 from chalicelib.decisions import decide, decide_wait, find_due_notices, name_notice
 from chalicelib.notifications import send_notice
 from chalicelib.observing import observe
-from chalicelib.runs import Run
+from chalicelib.runs.claims import release_claim, take_claim
+from chalicelib.runs.folder import Run
+from chalicelib.runs.steps import Close, DeleteEndpoint, Deploy, Finish, Hold, Observation, Scale, Step, Wait
 from chalicelib.services import Services
-from chalicelib.steps import Close, DeleteEndpoint, Deploy, Finish, Hold, Observation, Scale, Step, Wait
 
 MAX_STEPS = 40  # twice as many as the longest way has
 LEASE_TRIES = 3

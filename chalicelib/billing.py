@@ -11,9 +11,9 @@ from chalicelib.costs import estimate, price_job, refine
 from chalicelib.plans import Plan, make_plan, read_limits
 from chalicelib.prices import find_prices
 from chalicelib.recipes.resolving import resolve_recipe
-from chalicelib.runs import Run
+from chalicelib.runs.folder import Run
+from chalicelib.runs.steps import Training
 from chalicelib.services import Services
-from chalicelib.steps import Training
 
 Job = Mapping[str, Any]
 TOLD = ("expected_usd", "worst_usd", "budget_usd", "prices_date", "region", "spot", "unknown", "limits", "endpoint")

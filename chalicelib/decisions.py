@@ -10,9 +10,9 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any
 
-from chalicelib.claims import CLAIM_SECONDS
-from chalicelib.runs import Run
-from chalicelib.steps import (
+from chalicelib.runs.claims import CLAIM_SECONDS
+from chalicelib.runs.folder import Run
+from chalicelib.runs.steps import (
     FOREIGN,
     Close,
     DeleteEndpoint,

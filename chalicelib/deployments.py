@@ -10,7 +10,8 @@ from chalicelib.aws.quotas import ask_one_by_one
 from chalicelib.aws.sagemaker import Kind
 from chalicelib.recipes.resolving import Recipe, resolve_recipe
 from chalicelib.requests import Request
-from chalicelib.runs import Run
+from chalicelib.runs.folder import Run
+from chalicelib.runs.steps import Observation, name_deployment
 from chalicelib.services import Services
 from chalicelib.serving_requests import (
     build_config_request,
@@ -19,7 +20,6 @@ from chalicelib.serving_requests import (
     choose_instance_type,
     name_variant,
 )
-from chalicelib.steps import Observation, name_deployment
 
 CREATE_TRIES = 4
 SCALES_NOT = (errors.InvalidRequest, errors.AccessDenied, errors.QuotaExceeded)  # and would not the next time either

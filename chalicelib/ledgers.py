@@ -14,9 +14,9 @@ from typing import Any
 
 from chalicelib import errors
 from chalicelib.aws.buckets import Bucket
-from chalicelib.runs import Run, to_json
+from chalicelib.runs.folder import Run, to_json
+from chalicelib.runs.steps import Room
 from chalicelib.services import Services
-from chalicelib.steps import Room
 
 TRIES = 8
 

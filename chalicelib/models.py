@@ -6,11 +6,11 @@ from typing import Any
 
 from chalicelib import errors
 from chalicelib.aws.sagemaker import Kind
-from chalicelib.claims import release_claim, take_claim
 from chalicelib.deployments import delete_endpoint
-from chalicelib.runs import make_endpoint_name
+from chalicelib.runs.claims import release_claim, take_claim
+from chalicelib.runs.folder import make_endpoint_name
+from chalicelib.runs.tags import make_tag_value
 from chalicelib.services import Services
-from chalicelib.tags import make_tag_value
 
 RETRY_SECONDS = 15
 STATUSES = {

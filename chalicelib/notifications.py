@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from chalicelib.claims import release_claim, take_claim
 from chalicelib.decisions import FINAL_NOTICES, STAGE_NOTICES, name_notice
-from chalicelib.runs import Run
+from chalicelib.runs.claims import release_claim, take_claim
+from chalicelib.runs.folder import Run
+from chalicelib.runs.steps import Observation
 from chalicelib.services import Services
-from chalicelib.steps import Observation
 
 SOURCE = "whippet"
 MAX_SUBJECT = 99

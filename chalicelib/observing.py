@@ -9,9 +9,9 @@ from typing import Any
 from chalicelib.aws.sagemaker import Kind
 from chalicelib.decisions import UNDER_WAY
 from chalicelib.ledgers import see_room
-from chalicelib.runs import Run
+from chalicelib.runs.folder import Run
+from chalicelib.runs.steps import FOREIGN, Endpoint, Observation, Training, Trial, Tuning
 from chalicelib.services import Services
-from chalicelib.steps import FOREIGN, Endpoint, Observation, Training, Trial, Tuning
 
 
 def observe(run: Run, services: Services) -> Observation:

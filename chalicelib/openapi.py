@@ -17,7 +17,7 @@ from typing import Any
 
 from chalicelib.job_files import DOCUMENTS
 from chalicelib.predictions import CONTENT_TYPES
-from chalicelib.runs import ENDED, ON_ITS_WAY
+from chalicelib.runs.folder import ENDED, ON_ITS_WAY
 
 Schema = dict[str, Any]
 OPEN = ("health", "show_page", "show_file")

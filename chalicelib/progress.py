@@ -10,9 +10,9 @@ from chalicelib.billing import meter, tell_training
 from chalicelib.decisions import describe_trial
 from chalicelib.errors import BadRequest
 from chalicelib.observing import observe, see_trainings, see_trials
-from chalicelib.runs import Run
+from chalicelib.runs.folder import Run
+from chalicelib.runs.steps import Observation, Training
 from chalicelib.services import Services
-from chalicelib.steps import Observation, Training
 
 PAGE = 50
 MAX_PAGE = 200

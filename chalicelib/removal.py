@@ -19,7 +19,7 @@ from chalicelib.aws.buckets import DELETE_LIMIT
 from chalicelib.aws.sagemaker import Kind
 from chalicelib.intake import check_name, stop_run
 from chalicelib.models import take_down
-from chalicelib.runs import DATASETS, Run, make_run_id
+from chalicelib.runs.folder import DATASETS, Run, make_run_id
 from chalicelib.services import Services
 
 SECONDS = 18.0  # after which a call leaves the rest to the next one: the gateway gives it 29

@@ -13,10 +13,10 @@ from chalicelib.hyperparameters import build_hyperparameters, split_ranges
 from chalicelib.plans import RETRIES, read_limits
 from chalicelib.recipes.instances import has_gpu, has_own_disk
 from chalicelib.recipes.resolving import Recipe
-from chalicelib.runs import Run
+from chalicelib.runs.folder import Run
+from chalicelib.runs.tags import build_tags
 from chalicelib.serving_requests import build_network
 from chalicelib.settings import Settings
-from chalicelib.tags import build_tags
 
 SPLIT_METRICS = {
     "train": ("loss", "accuracy"),

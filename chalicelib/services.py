@@ -18,7 +18,7 @@ from chalicelib.aws.auth import Tokens
 from chalicelib.aws.buckets import Bucket
 from chalicelib.aws.sagemaker import Runtime, SageMaker
 from chalicelib.aws.scaling import Scaling
-from chalicelib.runs import Runs
+from chalicelib.runs.folder import Runs
 from chalicelib.settings import Settings, read_settings
 
 

@@ -6,9 +6,9 @@ from typing import Any
 
 from chalicelib.recipes.instances import has_gpu, has_own_disk
 from chalicelib.recipes.resolving import Recipe
-from chalicelib.runs import Run
+from chalicelib.runs.folder import Run
+from chalicelib.runs.tags import build_tags
 from chalicelib.settings import Settings
-from chalicelib.tags import build_tags
 
 HEALTH_CHECK_SECONDS = 600
 SERVER = {

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from chalicelib.decisions import decide, explain_problems, find_due_notices, select_model
-from chalicelib.steps import (
+from chalicelib.runs.steps import (
     FOREIGN,
     Close,
     DeleteEndpoint,

@@ -8,7 +8,7 @@ import pytest
 
 from chalicelib.errors import ModelNotReady
 from chalicelib.predictions import predict
-from chalicelib.runs import make_endpoint_name
+from chalicelib.runs.folder import make_endpoint_name
 from tests.fakes import SETTINGS, World, fail
 
 ENDPOINT = make_endpoint_name(SETTINGS, "dogs")

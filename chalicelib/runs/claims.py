@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from chalicelib.aws.buckets import Bucket
-from chalicelib.runs import to_json
+from chalicelib.runs.folder import to_json
 
 CLAIM_SECONDS = 330  # longer than any function's timeout in .chalice/config.json: a test compares them
 
