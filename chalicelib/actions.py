@@ -9,7 +9,8 @@ from typing import Any
 from chalicelib import errors
 from chalicelib.aws.quotas import ask_for_any, ask_one_by_one
 from chalicelib.aws.sagemaker import Kind
-from chalicelib.billing import count_spent, estimate_run, tell_training
+from chalicelib.costs.billing import count_spent, estimate_run, tell_training
+from chalicelib.costs.ledgers import join_queue, make_reservation, release
 from chalicelib.datasets.preflight import DatasetLimits, inspect_dataset
 from chalicelib.decisions import describe_trial, find_reached, find_wait_begin
 from chalicelib.deployments import (
@@ -20,7 +21,6 @@ from chalicelib.deployments import (
     record_no_machine,
     scale,
 )
-from chalicelib.ledgers import join_queue, make_reservation, release
 from chalicelib.observing import read_evaluation, see_trainings, see_trials
 from chalicelib.recipes.resolving import Recipe, resolve_recipe
 from chalicelib.requests import build_training_request, build_tuning_request

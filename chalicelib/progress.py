@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from chalicelib.billing import meter, tell_training
+from chalicelib.costs.billing import meter, tell_training
 from chalicelib.decisions import describe_trial
 from chalicelib.errors import BadRequest
 from chalicelib.observing import observe, see_trainings, see_trials

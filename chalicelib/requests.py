@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 from chalicelib.aws_debugger import build_debugger_blocks
+from chalicelib.costs.plans import RETRIES, read_limits
 from chalicelib.hyperparameters import build_hyperparameters, split_ranges
-from chalicelib.plans import RETRIES, read_limits
 from chalicelib.recipes.instances import has_gpu, has_own_disk
 from chalicelib.recipes.resolving import Recipe
 from chalicelib.runs.folder import Run

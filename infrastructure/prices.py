@@ -1,4 +1,4 @@
-"""Refresh `chalicelib/prices.json` from AWS's Price List API: `make prices`, or
+"""Refresh `chalicelib/costs/prices.json` from AWS's Price List API: `make prices`, or
 
     python -m infrastructure.prices [--profile PROFILE] [--region REGION ...]
 
@@ -16,7 +16,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-FILE = Path(__file__).resolve().parent.parent / "chalicelib" / "prices.json"
+FILE = Path(__file__).resolve().parent.parent / "chalicelib" / "costs" / "prices.json"
 HOME = "us-east-1"  # where the Price List API answers, for every region
 INSTANCE = re.compile(r"(?:^|-)(Train|Host):(ml\.[a-z0-9-]+\.[a-z0-9]+)$")
 USES = {"Train": "training", "Host": "hosting"}

@@ -8,8 +8,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-PRICES = Path(__file__).resolve().parent.parent / "chalicelib" / "prices.json"
-SPOT_SHARE = 0.4  # what the app reckons with (chalicelib/costs.py)
+PRICES = Path(__file__).resolve().parent.parent / "chalicelib" / "costs" / "prices.json"
+SPOT_SHARE = 0.4  # what the app reckons with (chalicelib/costs/estimates.py)
 
 
 @cache

@@ -11,8 +11,8 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
-from chalicelib.plans import Limits, Plan
-from chalicelib.prices import Prices
+from chalicelib.costs.plans import Limits, Plan
+from chalicelib.costs.prices import Prices
 from tests.chalicelib.simulated_trainings import Judge, Machines, Took, count_parameters
 
 HOUR = 3600

@@ -1,9 +1,9 @@
 """How long trainings take, epoch by epoch, on machines that are not quite those that were published.
 
-Written down apart from `chalicelib.throughput`, whose functions are not used here: what it sums up in a formula is
-walked through here, with what it leaves out (what each batch and each epoch cost by themselves) and with what it
-guesses by a share (which trials end early, and when). The constants are those that are published, measured or promised,
-each off by a factor of its own.
+Written down apart from `chalicelib.costs.throughput`, whose functions are not used here: what it sums up in a formula
+is walked through here, with what it leaves out (what each batch and each epoch cost by themselves) and with what it
+guesses by a share (which trials end early, and when). The constants are those that are published, measured or
+promised, each off by a factor of its own.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ import statistics
 from collections import defaultdict
 from dataclasses import dataclass
 
-from chalicelib.plans import Plan
+from chalicelib.costs.plans import Plan
+from chalicelib.costs.throughput import read_throughput
 from chalicelib.recipes.resolving import Recipe
-from chalicelib.throughput import read_throughput
 from localcloud.tuner import judge_median
 
 START = 75.0  # seconds until the training program begins

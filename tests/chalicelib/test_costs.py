@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from chalicelib.costs import estimate, fit_limits, price_job, price_worst
-from chalicelib.plans import Images, Plan, bound_job, count_images, make_plan
-from chalicelib.prices import Prices, find_prices, price_volume, read_prices
+from chalicelib.costs.estimates import estimate, fit_limits, price_job, price_worst
+from chalicelib.costs.plans import Images, Plan, bound_job, count_images, make_plan
+from chalicelib.costs.prices import Prices, find_prices, price_volume, read_prices
+from chalicelib.costs.throughput import model_training, model_trial, read_throughput
 from chalicelib.recipes.documents import recipe_schema
 from chalicelib.recipes.resolving import resolve_recipe
-from chalicelib.throughput import model_training, model_trial, read_throughput
 from tests.fakes import SETTINGS
 
 REGION = "us-east-1"

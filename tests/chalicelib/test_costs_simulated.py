@@ -21,11 +21,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chalicelib.costs import estimate, refine
-from chalicelib.plans import Images, Limits, Plan
-from chalicelib.prices import Prices, find_prices
+from chalicelib.costs.estimates import estimate, refine
+from chalicelib.costs.plans import Images, Limits, Plan
+from chalicelib.costs.prices import Prices, find_prices
+from chalicelib.costs.throughput import read_throughput
 from chalicelib.recipes.resolving import Choices, MaxRuntimeSeconds, Ranges, Recipe
-from chalicelib.throughput import read_throughput
 from tests.chalicelib.simulated_bills import FAIR, FOUL, Weather, World
 
 NEAR = 0.25

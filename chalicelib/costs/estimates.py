@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from math import ceil
 from typing import Any
 
-from chalicelib.plans import Limits, Plan, bound_job, bound_trials, write_limits
-from chalicelib.prices import SECONDS_AN_HOUR, Prices, explain_missing, price_volume
-from chalicelib.throughput import model_training, model_trial, read_throughput
+from chalicelib.costs.plans import Limits, Plan, bound_job, bound_trials, write_limits
+from chalicelib.costs.prices import SECONDS_AN_HOUR, Prices, explain_missing, price_volume
+from chalicelib.costs.throughput import model_training, model_trial, read_throughput
 
 FORMAT = 1
 SPOT_SHARE = 0.4  # of the on-demand price, that spot is expected to cost

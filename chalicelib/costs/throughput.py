@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from chalicelib.plans import Plan
+from chalicelib.costs.plans import Plan
 from chalicelib.recipes.resolving import Recipe
 
 START_SECONDS = 75.0  # billed before the training program begins: image, volume, toolkit, imports

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from chalicelib.costs import estimate, price_job, refine
-from chalicelib.plans import Plan, make_plan, read_limits
-from chalicelib.prices import find_prices
+from chalicelib.costs.estimates import estimate, price_job, refine
+from chalicelib.costs.plans import Plan, make_plan, read_limits
+from chalicelib.costs.prices import find_prices
 from chalicelib.recipes.resolving import resolve_recipe
 from chalicelib.runs.folder import Run
 from chalicelib.runs.steps import Training
