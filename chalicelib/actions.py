@@ -23,7 +23,7 @@ from chalicelib.deployments import (
 )
 from chalicelib.observing import read_evaluation, see_trainings, see_trials
 from chalicelib.recipes.resolving import Recipe, resolve_recipe
-from chalicelib.requests import build_training_request, build_tuning_request
+from chalicelib.requests.jobs import build_training_request, build_tuning_request
 from chalicelib.runs.folder import to_json
 from chalicelib.runs.steps import (
     DeleteEndpoint,

@@ -9,17 +9,17 @@ from chalicelib import errors
 from chalicelib.aws.quotas import ask_one_by_one
 from chalicelib.aws.sagemaker import Kind
 from chalicelib.recipes.resolving import Recipe, resolve_recipe
-from chalicelib.requests import Request
-from chalicelib.runs.folder import Run
-from chalicelib.runs.steps import Observation, name_deployment
-from chalicelib.services import Services
-from chalicelib.serving_requests import (
+from chalicelib.requests.jobs import Request
+from chalicelib.requests.serving import (
     build_config_request,
     build_endpoint_request,
     build_model_request,
     choose_instance_type,
     name_variant,
 )
+from chalicelib.runs.folder import Run
+from chalicelib.runs.steps import Observation, name_deployment
+from chalicelib.services import Services
 
 CREATE_TRIES = 4
 SCALES_NOT = (errors.InvalidRequest, errors.AccessDenied, errors.QuotaExceeded)  # and would not the next time either

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import smdebug_rulesconfig
 
-from chalicelib.aws_debugger import COLLECTIONS, PROFILING_INTERVAL_MS, RULES
 from chalicelib.errors import InvalidSettings
 from chalicelib.recipes.resolving import resolve_recipe
-from chalicelib.requests import build_training_request, build_tuning_request
+from chalicelib.requests.debugger import COLLECTIONS, PROFILING_INTERVAL_MS, RULES
+from chalicelib.requests.jobs import build_training_request, build_tuning_request
 from chalicelib.settings import DEBUGGER_MODES, Settings, read_settings
 from tests.chalicelib.test_requests import find_faults, make_run
 from tests.fakes import SETTINGS

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from chalicelib.recipes.resolving import resolve_recipe
-from chalicelib.serving_requests import build_model_request
+from chalicelib.requests.serving import build_model_request
 from tests.chalicelib.test_requests import make_run
 from tests.contracts.environments import build_environment
 from tests.contracts.test_inference_toolkit import JSON, REQUESTS

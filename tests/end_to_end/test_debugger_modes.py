@@ -17,7 +17,7 @@ from smdebug.profiler.system_metrics_reader import LocalSystemMetricsReader
 from smdebug.trials import create_trial
 from torchvision.models import resnet18
 
-from chalicelib.aws_debugger import RULES
+from chalicelib.requests.debugger import RULES
 from localcloud.transfers import download_prefix
 from tests.end_to_end.conftest import upload_small_dataset
 from tests.support.local_cloud import LocalCloud, run_local_cloud, wait_until

@@ -17,7 +17,7 @@ from settings import RULES as NAMES
 from settings import TrainingError, read_hyperparameters
 from smdebug_rulesconfig.debugger_rules import builtin_rules
 
-from chalicelib.aws_debugger import build_debugger_blocks
+from chalicelib.requests.debugger import build_debugger_blocks
 from tests.chalicelib.test_requests import make_run
 from tests.fakes import SETTINGS
 from tests.training.tiny import ROOT, Runner

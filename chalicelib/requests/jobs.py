@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from chalicelib.aws_debugger import build_debugger_blocks
 from chalicelib.costs.plans import RETRIES, read_limits
-from chalicelib.hyperparameters import build_hyperparameters, split_ranges
 from chalicelib.recipes.instances import has_gpu, has_own_disk
 from chalicelib.recipes.resolving import Recipe
+from chalicelib.requests.debugger import build_debugger_blocks
+from chalicelib.requests.hyperparameters import build_hyperparameters, split_ranges
+from chalicelib.requests.serving import build_network
 from chalicelib.runs.folder import Run
 from chalicelib.runs.tags import build_tags
-from chalicelib.serving_requests import build_network
 from chalicelib.settings import Settings
 
 SPLIT_METRICS = {

@@ -1,0 +1,1 @@
+"""Build SageMaker's requests for a run's jobs and its endpoint, as plain dictionaries."""
