@@ -23,8 +23,9 @@ from aws_lambda_powertools import Logger
 from chalice import Chalice, Rate, Response
 from chalice.app import CloudWatchEvent, ConvertToMiddleware, MultiDict, Request
 
-from chalicelib import errors, intake, job_files, models, pages, predictions, progress
+from chalicelib import errors, intake, job_files, pages, progress
 from chalicelib.advance import advance
+from chalicelib.models import catalog, predictions
 from chalicelib.removal import Unfinished, delete_dataset
 from chalicelib.runs.folder import find_run_of_training, parse_dataset_key
 from chalicelib.services import ServiceProvider, Services, connect_services
@@ -201,19 +202,19 @@ def health() -> dict[str, Any]:
 @route("/models")
 def list_models(services: Services) -> dict[str, Any]:
     """The models that answer, or are about to."""
-    return {"models": models.list_models(services)}
+    return {"models": catalog.list_models(services)}
 
 
 @route("/models/{name}")
 def describe_model(services: Services, name: str) -> dict[str, Any]:
     """A model: its status, the run that it came from, its metrics."""
-    return models.describe_model(name, services)
+    return catalog.describe_model(name, services)
 
 
 @route("/models/{name}", "DELETE")
 def delete_model(services: Services, name: str) -> dict[str, Any]:
     """Take a model down; what it costs ends with it. Its runs stay readable."""
-    return models.delete_model(name, services)
+    return catalog.delete_model(name, services)
 
 
 @route("/models/{name}/predict", "POST")

@@ -13,7 +13,7 @@ from chalicelib.costs.billing import count_spent, estimate_run, tell_training
 from chalicelib.costs.ledgers import join_queue, make_reservation, release
 from chalicelib.datasets.preflight import DatasetLimits, inspect_dataset
 from chalicelib.decisions import describe_trial, find_reached, find_wait_begin
-from chalicelib.deployments import (
+from chalicelib.models.deployments import (
     create_own,
     delete_endpoint,
     deploy_on_first,

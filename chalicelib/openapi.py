@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from chalicelib.job_files import DOCUMENTS
-from chalicelib.predictions import CONTENT_TYPES
+from chalicelib.models.predictions import CONTENT_TYPES
 from chalicelib.runs.folder import ENDED, ON_ITS_WAY
 
 Schema = dict[str, Any]

@@ -18,7 +18,7 @@ from chalicelib.advance import advance
 from chalicelib.aws.buckets import DELETE_LIMIT
 from chalicelib.aws.sagemaker import Kind
 from chalicelib.intake import check_name, stop_run
-from chalicelib.models import take_down
+from chalicelib.models.catalog import take_down
 from chalicelib.runs.folder import DATASETS, Run, make_run_id
 from chalicelib.services import Services
 

@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from chalicelib.errors import ModelNotReady
-from chalicelib.predictions import predict
+from chalicelib.models.predictions import predict
 from chalicelib.runs.folder import make_endpoint_name
 from tests.fakes import SETTINGS, World, fail
 

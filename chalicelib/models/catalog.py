@@ -6,7 +6,7 @@ from typing import Any
 
 from chalicelib import errors
 from chalicelib.aws.sagemaker import Kind
-from chalicelib.deployments import delete_endpoint
+from chalicelib.models.deployments import delete_endpoint
 from chalicelib.runs.claims import release_claim, take_claim
 from chalicelib.runs.folder import make_endpoint_name
 from chalicelib.runs.tags import make_tag_value

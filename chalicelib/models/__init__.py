@@ -1,0 +1,1 @@
+"""The models that answer: list, deploy and delete them, and ask them for predictions."""
