@@ -23,10 +23,11 @@ from aws_lambda_powertools import Logger
 from chalice import Chalice, Rate, Response
 from chalice.app import CloudWatchEvent, ConvertToMiddleware, MultiDict, Request
 
-from chalicelib import errors, intake, job_files, pages, progress
-from chalicelib.advance import advance
+from chalicelib import errors, pages
 from chalicelib.models import catalog, predictions
-from chalicelib.removal import Unfinished, delete_dataset
+from chalicelib.pipeline import intake, job_files, progress
+from chalicelib.pipeline.advance import advance
+from chalicelib.pipeline.removal import Unfinished, delete_dataset
 from chalicelib.runs.folder import find_run_of_training, parse_dataset_key
 from chalicelib.services import ServiceProvider, Services, connect_services
 from chalicelib.settings import Settings

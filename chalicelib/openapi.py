@@ -15,8 +15,8 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from chalicelib.job_files import DOCUMENTS
 from chalicelib.models.predictions import CONTENT_TYPES
+from chalicelib.pipeline.job_files import DOCUMENTS
 from chalicelib.runs.folder import ENDED, ON_ITS_WAY
 
 Schema = dict[str, Any]

@@ -6,10 +6,10 @@ import json
 
 import pytest
 
-from chalicelib.advance import advance
 from chalicelib.errors import Conflict, WhippetError
-from chalicelib.intake import look_at_dataset, retry_run, stop_run, sweep
-from chalicelib.progress import describe_run, list_runs
+from chalicelib.pipeline.advance import advance
+from chalicelib.pipeline.intake import look_at_dataset, retry_run, stop_run, sweep
+from chalicelib.pipeline.progress import describe_run, list_runs
 from tests.fakes import World
 from tests.support.pictures import build_colour_zip
 

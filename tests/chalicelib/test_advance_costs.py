@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from chalicelib.advance import advance
-from chalicelib.intake import look_at_dataset, stop_run, sweep
-from chalicelib.progress import describe_run, list_runs
+from chalicelib.pipeline.advance import advance
+from chalicelib.pipeline.intake import look_at_dataset, stop_run, sweep
+from chalicelib.pipeline.progress import describe_run, list_runs
 from chalicelib.runs.folder import find_run_of_training
 from tests.fakes import SETTINGS, World
 from tests.support.pictures import build_colour_zip

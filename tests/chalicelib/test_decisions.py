@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from chalicelib.decisions import decide, explain_problems, find_due_notices, select_model
+from chalicelib.pipeline.decisions import decide, explain_problems, find_due_notices, select_model
 from chalicelib.runs.steps import (
     FOREIGN,
     Close,

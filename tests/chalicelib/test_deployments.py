@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from chalicelib.intake import look_at_dataset, sweep
 from chalicelib.models.catalog import delete_model
+from chalicelib.pipeline.intake import look_at_dataset, sweep
 from chalicelib.runs.folder import make_endpoint_name
 from tests.fakes import SETTINGS, World
 from tests.support.pictures import build_colour_zip

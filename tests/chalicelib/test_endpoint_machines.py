@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chalicelib.advance import advance
 from chalicelib.errors import WhippetError
-from chalicelib.intake import look_at_dataset, sweep
+from chalicelib.pipeline.advance import advance
+from chalicelib.pipeline.intake import look_at_dataset, sweep
 from chalicelib.runs.folder import make_endpoint_name
 from tests.fakes import SETTINGS, Killed, World
 from tests.support.pictures import build_colour_zip

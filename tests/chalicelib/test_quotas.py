@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from chalicelib.advance import advance
 from chalicelib.aws.errors import translate
 from chalicelib.aws.quotas import CONSOLE
 from chalicelib.errors import QuotaExceeded, QuotaTooSmall
-from chalicelib.intake import look_at_dataset, retry_run, sweep
-from chalicelib.progress import describe_run
+from chalicelib.pipeline.advance import advance
+from chalicelib.pipeline.intake import look_at_dataset, retry_run, sweep
+from chalicelib.pipeline.progress import describe_run
 from tests.fakes import SETTINGS, World, fail
 from tests.support.pictures import build_colour_zip
 

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chalicelib.advance import advance
 from chalicelib.errors import WhippetError
-from chalicelib.intake import advance_by_endpoint, look_at_dataset, stop_run, sweep
+from chalicelib.pipeline.advance import advance
+from chalicelib.pipeline.intake import advance_by_endpoint, look_at_dataset, stop_run, sweep
 from tests.fakes import Killed, World
 from tests.support.pictures import build_colour_zip
 

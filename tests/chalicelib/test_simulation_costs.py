@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chalicelib.errors import WhippetError
-from chalicelib.intake import look_at_dataset, stop_run, sweep
+from chalicelib.pipeline.intake import look_at_dataset, stop_run, sweep
 from tests.fakes import SETTINGS, Killed, World
 from tests.support.pictures import build_colour_zip
 

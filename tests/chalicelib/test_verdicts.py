@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chalicelib.advance import advance
-from chalicelib.intake import look_at_dataset
-from chalicelib.verdicts import Story, count_trial_seconds, fill_report, find_interval, tell_verdict
+from chalicelib.pipeline.advance import advance
+from chalicelib.pipeline.intake import look_at_dataset
+from chalicelib.pipeline.verdicts import Story, count_trial_seconds, fill_report, find_interval, tell_verdict
 from tests.fakes import World
 from tests.support.pictures import build_colour_zip
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import app
 from chalicelib.errors import WhippetError
-from chalicelib.intake import sweep
+from chalicelib.pipeline.intake import sweep
 from chalicelib.settings import Settings
 from localcloud.call_log import Recorded
 from localcloud.calls import Call

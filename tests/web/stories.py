@@ -9,7 +9,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from chalicelib.intake import begin_run, sweep
+from chalicelib.pipeline.intake import begin_run, sweep
 from tests.fakes import World
 from tests.support.pictures import build_colour_zip
 

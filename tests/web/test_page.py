@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from chalicelib.intake import sweep
-from chalicelib.progress import describe_run
+from chalicelib.pipeline.intake import sweep
+from chalicelib.pipeline.progress import describe_run
 from tests.fakes import World
 from tests.web.browser import NARROW, WIDE, Tab
 from tests.web.conftest import OpenTab

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from chalicelib.decisions import FINAL_NOTICES, STAGE_NOTICES, name_notice
+from chalicelib.pipeline.decisions import FINAL_NOTICES, STAGE_NOTICES, name_notice
 from chalicelib.runs.claims import release_claim, take_claim
 from chalicelib.runs.folder import Run
 from chalicelib.runs.steps import Observation

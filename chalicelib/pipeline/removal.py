@@ -14,11 +14,11 @@ from itertools import islice
 from typing import Any
 
 from chalicelib import errors
-from chalicelib.advance import advance
 from chalicelib.aws.buckets import DELETE_LIMIT
 from chalicelib.aws.sagemaker import Kind
-from chalicelib.intake import check_name, stop_run
 from chalicelib.models.catalog import take_down
+from chalicelib.pipeline.advance import advance
+from chalicelib.pipeline.intake import check_name, stop_run
 from chalicelib.runs.folder import DATASETS, Run, make_run_id
 from chalicelib.services import Services
 

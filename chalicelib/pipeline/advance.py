@@ -9,10 +9,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from chalicelib import errors
-from chalicelib.actions import act, finish, hold
-from chalicelib.decisions import decide, decide_wait, find_due_notices, name_notice
-from chalicelib.notifications import send_notice
-from chalicelib.observing import observe
+from chalicelib.pipeline.actions import act, finish, hold
+from chalicelib.pipeline.decisions import decide, decide_wait, find_due_notices, name_notice
+from chalicelib.pipeline.notifications import send_notice
+from chalicelib.pipeline.observing import observe
 from chalicelib.runs.claims import release_claim, take_claim
 from chalicelib.runs.folder import Run
 from chalicelib.runs.steps import Close, DeleteEndpoint, Deploy, Finish, Hold, Observation, Scale, Step, Wait

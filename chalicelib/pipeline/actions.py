@@ -12,7 +12,6 @@ from chalicelib.aws.sagemaker import Kind
 from chalicelib.costs.billing import count_spent, estimate_run, tell_training
 from chalicelib.costs.ledgers import join_queue, make_reservation, release
 from chalicelib.datasets.preflight import DatasetLimits, inspect_dataset
-from chalicelib.decisions import describe_trial, find_reached, find_wait_begin
 from chalicelib.models.deployments import (
     create_own,
     delete_endpoint,
@@ -21,7 +20,9 @@ from chalicelib.models.deployments import (
     record_no_machine,
     scale,
 )
-from chalicelib.observing import read_evaluation, see_trainings, see_trials
+from chalicelib.pipeline.decisions import describe_trial, find_reached, find_wait_begin
+from chalicelib.pipeline.observing import read_evaluation, see_trainings, see_trials
+from chalicelib.pipeline.verdicts import Story, fill_report
 from chalicelib.recipes.resolving import Recipe, resolve_recipe
 from chalicelib.requests.jobs import build_training_request, build_tuning_request
 from chalicelib.runs.folder import to_json
@@ -50,7 +51,6 @@ from chalicelib.runs.steps import (
     WriteReport,
 )
 from chalicelib.services import Services
-from chalicelib.verdicts import Story, fill_report
 
 
 def act(step: Step, seen: Observation, services: Services) -> None:

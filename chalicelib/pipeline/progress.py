@@ -7,9 +7,9 @@ from datetime import datetime
 from typing import Any
 
 from chalicelib.costs.billing import meter, tell_training
-from chalicelib.decisions import describe_trial
 from chalicelib.errors import BadRequest
-from chalicelib.observing import observe, see_trainings, see_trials
+from chalicelib.pipeline.decisions import describe_trial
+from chalicelib.pipeline.observing import observe, see_trainings, see_trials
 from chalicelib.runs.folder import Run
 from chalicelib.runs.steps import Observation, Training
 from chalicelib.services import Services

@@ -9,8 +9,8 @@ from functools import partial
 from typing import Any
 
 from chalicelib import errors
-from chalicelib.advance import advance
 from chalicelib.aws.buckets import Entry
+from chalicelib.pipeline.advance import advance
 from chalicelib.recipes.resolving import parse_recipe, resolve_recipe
 from chalicelib.runs.folder import DATASETS, Run, make_endpoint_name, make_run_id, parse_dataset_key
 from chalicelib.services import Services

@@ -1,0 +1,1 @@
+"""Move a run from its upload to its result: observe, decide, act."""
