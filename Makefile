@@ -77,7 +77,7 @@ format: $(INSTALLED) ## format the code and mend what the linter can mend
 	@$(BIN)/ruff check --quiet --fix .
 
 openapi: $(INSTALLED) ## write openapi.json anew from the app's routes
-	@$(BIN)/python -m chalicelib.openapi app:app > openapi.json
+	@$(BIN)/python -m chalicelib.web.openapi app:app > openapi.json
 
 prices: $(INSTALLED) ## refresh what AWS asks for, from its price list (PROFILE=, REGION= to add one)
 	@$(BIN)/python -m infrastructure.prices --profile "$(PROFILE)" $(if $(REGION),--region $(REGION))

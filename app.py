@@ -23,7 +23,7 @@ from aws_lambda_powertools import Logger
 from chalice import Chalice, Rate, Response
 from chalice.app import CloudWatchEvent, ConvertToMiddleware, MultiDict, Request
 
-from chalicelib import errors, pages
+from chalicelib import errors
 from chalicelib.models import catalog, predictions
 from chalicelib.pipeline import intake, job_files, progress
 from chalicelib.pipeline.advance import advance
@@ -31,6 +31,7 @@ from chalicelib.pipeline.removal import Unfinished, delete_dataset
 from chalicelib.runs.folder import find_run_of_training, parse_dataset_key
 from chalicelib.services import ServiceProvider, Services, connect_services
 from chalicelib.settings import Settings
+from chalicelib.web import pages
 
 # The rules are made when the app is packaged: then these are placeholders, which CloudFormation fills in.
 APP_NAME = os.environ.get("APP_NAME", Settings.app_name)

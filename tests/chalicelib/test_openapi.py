@@ -10,7 +10,7 @@ from chalice.test import Client
 from jsonschema import Draft202012Validator
 
 from app import VERSION, app
-from chalicelib.openapi import describe_app, write_document
+from chalicelib.web.openapi import describe_app, write_document
 from tests.chalicelib.app_client import ask, deploy, predict
 from tests.fakes import World
 
@@ -18,7 +18,7 @@ COMMITTED = Path(__file__).parents[2] / "openapi.json"
 
 
 def test_the_committed_document_is_the_apps() -> None:
-    """Who changes a route runs: python -m chalicelib.openapi app:app > openapi.json."""
+    """Who changes a route runs: python -m chalicelib.web.openapi app:app > openapi.json."""
     assert COMMITTED.read_text(encoding="utf-8") == write_document(describe_app(app, VERSION))
 
 

@@ -9,9 +9,9 @@ from datetime import UTC, datetime
 import pytest
 from chalice.test import Client
 
-from chalicelib.pages import FOLDER
 from chalicelib.pipeline.job_files import read_metrics
 from chalicelib.pipeline.progress import count_billable_seconds
+from chalicelib.web.pages import FOLDER
 from tests.chalicelib.app_client import ask, deploy, read_error
 from tests.fakes import BUCKET, World
 

@@ -1,4 +1,4 @@
-"""The page: its files, which stand in `web/` as they are sent, and the headers under which browsers run them.
+"""The page: its files, which stand in `site/` as they are sent, and the headers under which browsers run them.
 
 The policy lets the page load what this app serves and nothing else, run no inline script, and talk to two origins: its
 own, and the bucket's, to which datasets are sent.
@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from chalicelib.aws.buckets import Bucket
 from chalicelib.errors import NotFound
 
-FOLDER = Path(__file__).with_name("web")
+FOLDER = Path(__file__).with_name("site")
 INDEX = "index.html"
 TYPES = {
     ".html": "text/html; charset=utf-8",

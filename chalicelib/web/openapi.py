@@ -1,6 +1,6 @@
 """OpenAPI of the routes, generated from the app itself and committed as `openapi.json`; a test fails on drift.
 
-    python -m chalicelib.openapi app:app > openapi.json
+    python -m chalicelib.web.openapi app:app > openapi.json
 
 What the routes are, what their paths name and what they are for comes from the app; what goes in and out of each, which
 no signature tells, is said here, and a test sees that no route is missing.
