@@ -28,7 +28,7 @@ from chalicelib.models import catalog, predictions
 from chalicelib.pipeline import intake, job_files, progress
 from chalicelib.pipeline.advance import advance
 from chalicelib.pipeline.removal import Unfinished, delete_dataset
-from chalicelib.runs.folder import find_run_of_training, parse_dataset_key
+from chalicelib.runs.identity import find_run_of_training, parse_dataset_key
 from chalicelib.services import ServiceProvider, Services, connect_services
 from chalicelib.settings import Settings
 from chalicelib.web import pages

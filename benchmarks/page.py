@@ -17,7 +17,8 @@ from playwright.sync_api import Browser, sync_playwright
 
 from benchmarks.results import claim, write_result
 from chalicelib.aws.buckets import Bucket
-from chalicelib.runs.folder import Run, Runs
+from chalicelib.runs.folder import Runs
+from chalicelib.runs.identity import Run
 from chalicelib.web.pages import FOLDER
 from tests.support.local_cloud import LocalCloud, run_local_cloud
 from tests.web.browser import find_chromium

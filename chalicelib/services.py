@@ -16,8 +16,10 @@ from aws_lambda_powertools import Logger
 from chalicelib.aws import clients
 from chalicelib.aws.auth import Tokens
 from chalicelib.aws.buckets import Bucket
+from chalicelib.aws.publishing import Publisher
 from chalicelib.aws.sagemaker import Runtime, SageMaker
 from chalicelib.aws.scaling import Scaling
+from chalicelib.aws.secrets import Secrets
 from chalicelib.runs.folder import Runs
 from chalicelib.settings import Settings, read_settings
 
@@ -51,7 +53,7 @@ class Services:
     sagemaker: SageMaker
     runtime: Runtime
     scaling: Scaling
-    publisher: clients.Publisher
+    publisher: Publisher
     tokens: Tokens
     clock: Clock
     log: Logger
@@ -72,8 +74,8 @@ def connect_services(log: Logger) -> Services:
         sagemaker=SageMaker(clients.connect("sagemaker")),
         runtime=Runtime(cache(lambda seconds: clients.connect("sagemaker-runtime", read_timeout=seconds, tries=1))),
         scaling=Scaling(cache(lambda: clients.connect("application-autoscaling"))),
-        publisher=clients.Publisher(clients.connect("events"), clients.connect("sns"), settings.topic_arn),
-        tokens=Tokens(clients.Secrets(clients.connect("secretsmanager")), settings.tokens_secret_id, clock),
+        publisher=Publisher(clients.connect("events"), clients.connect("sns"), settings.topic_arn),
+        tokens=Tokens(Secrets(clients.connect("secretsmanager")), settings.tokens_secret_id, clock),
         clock=clock,
         log=log,
         make_id=lambda: uuid.uuid4().hex,

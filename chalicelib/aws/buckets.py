@@ -260,3 +260,12 @@ class Bucket:
         with translated(f"Signing {operation} of s3://{self.name}/{key}"):
             parameters = {"Bucket": self.name, "Key": key}
             return str(self._client.generate_presigned_url(operation, Params=parameters, ExpiresIn=seconds))
+
+
+def to_json(document: object) -> bytes:
+    """A document as a person reads it: indented, UTF-8, times as ISO 8601."""
+    return json.dumps(document, indent=2, ensure_ascii=False, default=_as_text).encode()
+
+
+def _as_text(value: object) -> str:
+    return value.isoformat() if isinstance(value, datetime) else str(value)

@@ -11,7 +11,7 @@ from chalicelib.costs.estimates import estimate, price_job, refine
 from chalicelib.costs.plans import Plan, make_plan, read_limits
 from chalicelib.costs.prices import find_prices
 from chalicelib.recipes.resolving import resolve_recipe
-from chalicelib.runs.folder import Run
+from chalicelib.runs.identity import Run
 from chalicelib.runs.steps import Training
 from chalicelib.services import Services
 

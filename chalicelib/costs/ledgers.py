@@ -13,8 +13,8 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from chalicelib import errors
-from chalicelib.aws.buckets import Bucket
-from chalicelib.runs.folder import Run, to_json
+from chalicelib.aws.buckets import Bucket, to_json
+from chalicelib.runs.identity import Run
 from chalicelib.runs.steps import Room
 from chalicelib.services import Services
 

@@ -8,7 +8,7 @@ from math import ceil
 from typing import Any
 
 from chalicelib.recipes.resolving import Recipe
-from chalicelib.runs.folder import Run
+from chalicelib.runs.identity import Run
 from chalicelib.settings import Settings
 
 CUT = 0.15  # of the training images, into each split that is missing

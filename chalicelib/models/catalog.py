@@ -8,7 +8,7 @@ from chalicelib import errors
 from chalicelib.aws.sagemaker import Kind
 from chalicelib.models.deployments import delete_endpoint
 from chalicelib.runs.claims import release_claim, take_claim
-from chalicelib.runs.folder import make_endpoint_name
+from chalicelib.runs.identity import make_endpoint_name
 from chalicelib.runs.tags import make_tag_value
 from chalicelib.services import Services
 

@@ -17,7 +17,7 @@ from chalicelib.requests.serving import (
     choose_instance_type,
     name_variant,
 )
-from chalicelib.runs.folder import Run
+from chalicelib.runs.identity import Run
 from chalicelib.runs.steps import Observation, name_deployment
 from chalicelib.services import Services
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from chalicelib import errors
 from chalicelib.aws.sagemaker import Kind
-from chalicelib.runs.folder import make_endpoint_name
+from chalicelib.runs.identity import make_endpoint_name
 from chalicelib.services import Services
 
 # The endpoint tells the format of the last two by the bytes.

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from chalicelib import errors
+from chalicelib.aws.buckets import to_json
 from chalicelib.aws.quotas import ask_for_any, ask_one_by_one
 from chalicelib.aws.sagemaker import Kind
 from chalicelib.costs.billing import count_spent, estimate_run, tell_training
@@ -25,7 +26,6 @@ from chalicelib.pipeline.observing import read_evaluation, see_trainings, see_tr
 from chalicelib.pipeline.verdicts import Story, fill_report
 from chalicelib.recipes.resolving import Recipe, resolve_recipe
 from chalicelib.requests.jobs import build_training_request, build_tuning_request
-from chalicelib.runs.folder import to_json
 from chalicelib.runs.steps import (
     DeleteEndpoint,
     Deploy,

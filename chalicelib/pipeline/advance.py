@@ -14,7 +14,7 @@ from chalicelib.pipeline.decisions import decide, decide_wait, find_due_notices,
 from chalicelib.pipeline.notifications import send_notice
 from chalicelib.pipeline.observing import observe
 from chalicelib.runs.claims import release_claim, take_claim
-from chalicelib.runs.folder import Run
+from chalicelib.runs.identity import Run
 from chalicelib.runs.steps import Close, DeleteEndpoint, Deploy, Finish, Hold, Observation, Scale, Step, Wait
 from chalicelib.services import Services
 

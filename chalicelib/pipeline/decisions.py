@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from chalicelib.runs.claims import CLAIM_SECONDS
-from chalicelib.runs.folder import Run
+from chalicelib.runs.identity import Run
 from chalicelib.runs.steps import (
     FOREIGN,
     Close,

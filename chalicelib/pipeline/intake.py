@@ -12,7 +12,7 @@ from chalicelib import errors
 from chalicelib.aws.buckets import Entry
 from chalicelib.pipeline.advance import advance
 from chalicelib.recipes.resolving import parse_recipe, resolve_recipe
-from chalicelib.runs.folder import DATASETS, Run, make_endpoint_name, make_run_id, parse_dataset_key
+from chalicelib.runs.identity import DATASETS, Run, make_endpoint_name, make_run_id, parse_dataset_key
 from chalicelib.services import Services
 
 TRIED_AGAIN_BY_RECIPE = ("failed", "rejected", "declined")

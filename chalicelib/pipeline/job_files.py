@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from chalicelib.runs.folder import Run, find_run_of_training
+from chalicelib.runs.identity import Run, find_run_of_training
 from chalicelib.services import Services
 
 # By the name under which each is told.

@@ -9,7 +9,7 @@ from typing import Any
 from chalicelib.aws.sagemaker import Kind
 from chalicelib.costs.ledgers import see_room
 from chalicelib.pipeline.decisions import UNDER_WAY
-from chalicelib.runs.folder import Run
+from chalicelib.runs.identity import Run
 from chalicelib.runs.steps import FOREIGN, Endpoint, Observation, Training, Trial, Tuning
 from chalicelib.services import Services
 

@@ -10,7 +10,7 @@ from chalicelib.costs.billing import meter, tell_training
 from chalicelib.errors import BadRequest
 from chalicelib.pipeline.decisions import describe_trial
 from chalicelib.pipeline.observing import observe, see_trainings, see_trials
-from chalicelib.runs.folder import Run
+from chalicelib.runs.identity import Run
 from chalicelib.runs.steps import Observation, Training
 from chalicelib.services import Services
 

@@ -19,7 +19,7 @@ from chalicelib.aws.sagemaker import Kind
 from chalicelib.models.catalog import take_down
 from chalicelib.pipeline.advance import advance
 from chalicelib.pipeline.intake import check_name, stop_run
-from chalicelib.runs.folder import DATASETS, Run, make_run_id
+from chalicelib.runs.identity import DATASETS, Run, make_run_id
 from chalicelib.services import Services
 
 SECONDS = 18.0  # after which a call leaves the rest to the next one: the gateway gives it 29

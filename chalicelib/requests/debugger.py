@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from chalicelib.runs.folder import Run
+from chalicelib.runs.identity import Run
 from chalicelib.settings import Settings
 
 PROFILING_INTERVAL_MS = 500  # SageMaker takes 100, 200, 500, 1000, 5000 and 60000

@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 from chalicelib.recipes.resolving import Choices, LogRange, Recipe
-from chalicelib.runs.folder import Run
+from chalicelib.runs.identity import Run
 from chalicelib.settings import Settings
 
 Request = dict[str, Any]

@@ -14,7 +14,7 @@ from chalicelib.recipes.resolving import Recipe
 from chalicelib.requests.debugger import build_debugger_blocks
 from chalicelib.requests.hyperparameters import build_hyperparameters, split_ranges
 from chalicelib.requests.serving import build_network
-from chalicelib.runs.folder import Run
+from chalicelib.runs.identity import Run
 from chalicelib.runs.tags import build_tags
 from chalicelib.settings import Settings
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from chalicelib.recipes.instances import has_gpu, has_own_disk
 from chalicelib.recipes.resolving import Recipe
-from chalicelib.runs.folder import Run
+from chalicelib.runs.identity import Run
 from chalicelib.runs.tags import build_tags
 from chalicelib.settings import Settings
 

@@ -9,8 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from chalicelib.aws.buckets import Bucket
-from chalicelib.runs.folder import to_json
+from chalicelib.aws.buckets import Bucket, to_json
 
 CLAIM_SECONDS = 330  # longer than any function's timeout in .chalice/config.json: a test compares them
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from chalicelib.runs.folder import Run
+from chalicelib.runs.identity import Run
 
 CAPACITY_ERROR = "CapacityError"  # in the reason of a job for which AWS had no machine of its type
 NO_CAPACITY = (CAPACITY_ERROR, "InsufficientInstanceCapacity")  # the same for an endpoint

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from chalicelib.runs.folder import Run
+from chalicelib.runs.identity import Run
 from chalicelib.settings import Settings
 
 NOT_IN_TAG = re.compile(r"[^\w .:/=+\-@]")

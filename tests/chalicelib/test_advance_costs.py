@@ -11,7 +11,7 @@ import pytest
 from chalicelib.pipeline.advance import advance
 from chalicelib.pipeline.intake import look_at_dataset, stop_run, sweep
 from chalicelib.pipeline.progress import describe_run, list_runs
-from chalicelib.runs.folder import find_run_of_training
+from chalicelib.runs.identity import find_run_of_training
 from tests.fakes import SETTINGS, World
 from tests.support.pictures import build_colour_zip
 

@@ -9,7 +9,7 @@ import pytest
 
 from chalicelib.models.catalog import delete_model
 from chalicelib.pipeline.intake import look_at_dataset, sweep
-from chalicelib.runs.folder import make_endpoint_name
+from chalicelib.runs.identity import make_endpoint_name
 from tests.fakes import SETTINGS, World
 from tests.support.pictures import build_colour_zip
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from chalicelib.errors import WhippetError
 from chalicelib.pipeline.advance import advance
 from chalicelib.pipeline.intake import look_at_dataset, sweep
-from chalicelib.runs.folder import make_endpoint_name
+from chalicelib.runs.identity import make_endpoint_name
 from tests.fakes import SETTINGS, Killed, World
 from tests.support.pictures import build_colour_zip
 

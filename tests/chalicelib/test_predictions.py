@@ -8,7 +8,7 @@ import pytest
 
 from chalicelib.errors import ModelNotReady
 from chalicelib.models.predictions import predict
-from chalicelib.runs.folder import make_endpoint_name
+from chalicelib.runs.identity import make_endpoint_name
 from tests.fakes import SETTINGS, World, fail
 
 ENDPOINT = make_endpoint_name(SETTINGS, "dogs")

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from chalicelib.errors import AccessDenied, DatasetNotFound, InvalidName, WhippetError
 from chalicelib.pipeline.intake import look_at_dataset, retry_run, stop_run, sweep
 from chalicelib.pipeline.removal import delete_dataset
-from chalicelib.runs.folder import make_endpoint_name
+from chalicelib.runs.identity import make_endpoint_name
 from tests.fakes import SETTINGS, Killed, World
 from tests.support.pictures import build_colour_zip
 

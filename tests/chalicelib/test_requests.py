@@ -18,7 +18,7 @@ from chalicelib.errors import InvalidRecipe
 from chalicelib.recipes.resolving import Recipe, resolve_recipe
 from chalicelib.requests.jobs import build_training_request, build_tuning_request
 from chalicelib.requests.serving import build_config_request, build_endpoint_request, build_model_request
-from chalicelib.runs.folder import Run, make_endpoint_name, make_run_id
+from chalicelib.runs.identity import Run, make_endpoint_name, make_run_id
 from chalicelib.runs.tags import make_tag_value
 from chalicelib.settings import Settings
 from tests.fakes import BUCKET, SETTINGS

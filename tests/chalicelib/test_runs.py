@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from chalicelib.errors import InvalidName, InvalidSettings, RunNotFound
 from chalicelib.pipeline.intake import look_at_dataset, sign_dataset_upload, sweep
 from chalicelib.runs.claims import CLAIM_SECONDS, release_claim, take_claim
-from chalicelib.runs.folder import make_endpoint_name, make_run_id, parse_dataset_key
+from chalicelib.runs.identity import make_endpoint_name, make_run_id, parse_dataset_key
 from chalicelib.settings import read_settings
 from tests.chalicelib.test_requests import make_run
 from tests.events.contract import complaints

@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from chalicelib.datasets.contents import DatasetLimits
-from chalicelib.runs.folder import make_endpoint_name
+from chalicelib.runs.identity import make_endpoint_name
 from tests.end_to_end.conftest import ENDED
 from tests.fakes import SETTINGS
 from tests.hostile.images import CASES, Prediction

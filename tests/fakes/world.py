@@ -8,11 +8,12 @@ from typing import Any
 
 from aws_lambda_powertools import Logger
 
-from chalicelib.aws import clients
 from chalicelib.aws.auth import Tokens
 from chalicelib.aws.buckets import Bucket
+from chalicelib.aws.publishing import Publisher
 from chalicelib.aws.sagemaker import Runtime, SageMaker
 from chalicelib.aws.scaling import Scaling
+from chalicelib.aws.secrets import Secrets
 from chalicelib.runs.folder import Runs
 from chalicelib.services import Services
 from chalicelib.settings import Settings
@@ -65,8 +66,8 @@ class World:
             sagemaker=SageMaker(self.sagemaker),
             runtime=Runtime(self.runtime.with_patience),
             scaling=Scaling(lambda: self.autoscaling),
-            publisher=clients.Publisher(self.events, self.sns, self.settings.topic_arn),
-            tokens=Tokens(clients.Secrets(self.secrets), self.settings.tokens_secret_id, self.clock),
+            publisher=Publisher(self.events, self.sns, self.settings.topic_arn),
+            tokens=Tokens(Secrets(self.secrets), self.settings.tokens_secret_id, self.clock),
             clock=self.clock,
             log=LOG,
             make_id=self.make_id,

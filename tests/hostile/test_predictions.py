@@ -11,7 +11,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 import app
-from chalicelib.runs.folder import make_endpoint_name
+from chalicelib.runs.identity import make_endpoint_name
 from tests.events.contract import complaints
 from tests.fakes import SETTINGS, World, fail
 from tests.hostile.images import CASES, Prediction, draw
