@@ -52,8 +52,8 @@ def write_dataset(folder: Path, counts: dict[str, int], size: tuple[int, int]) -
 
 def set_up(folder: Path, chosen: dict[str, Any]) -> tuple[Any, Any]:
     """A job up to where its training begins."""
+    from job.settings import Hyperparameters, Job, Places
     from preparation import make_course, prepare
-    from settings import Hyperparameters, Job, Places
 
     names = ("model", "output", "checkpoints", "code")
     places = Places(dataset=folder / "input", weights=None, **{name: folder / name for name in names})

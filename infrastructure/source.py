@@ -1,4 +1,4 @@
-"""The tarball that SageMaker runs: `training/*.py` at its root, `inference/*.py` below `inference/`.
+"""The tarball that SageMaker runs: `training/` at its root, folders and all, `inference/*.py` below `inference/`.
 
 Its bytes depend on the files' contents alone (no times, owners or file modes), and its name on its bytes, so the same
 program has the same URI for ever, and a run that pinned a URI keeps its program.
@@ -27,8 +27,9 @@ def list_members(project: Path) -> Iterator[tuple[str, Path]]:
     """(name in the archive, file), in the archive's order. Raises NoProgram where `training/train.py` is missing."""
     if not (project / "training" / "train.py").is_file():
         raise NoProgram(f"{project / 'training'} has no train.py, which is what a training job runs.")
-    for path in sorted((project / "training").glob("*.py")):
-        yield path.name, path
+    training = project / "training"
+    for path in sorted(training.rglob("*.py")):
+        yield path.relative_to(training).as_posix(), path
     for path in sorted((project / "inference").glob("*.py")):
         yield f"inference/{path.name}", path
 

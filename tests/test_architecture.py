@@ -27,7 +27,8 @@ MAX_TEST_LINES = 500
 class Unit:
     """What is shipped as one: its files, and the packages that these may import beside Python's own.
 
-    `only_in` names packages that one file alone may import. A flat unit's modules see one another by name.
+    `only_in` names packages that one file alone may import. A flat unit's folder is itself on the path: its files and
+    folders are seen by name.
     """
 
     pattern: str
@@ -39,7 +40,7 @@ class Unit:
         return sorted(ROOT.glob(self.pattern))
 
     def allowed_in(self, path: Path) -> set[str]:
-        siblings = {each.stem for each in self.files()} if self.is_flat else set()
+        siblings = {each.stem for each in (ROOT / path.relative_to(ROOT).parts[0]).iterdir()} if self.is_flat else set()
         return self.allowed | self.only_in.get(path.name, set()) | siblings | set(sys.stdlib_module_names)
 
 
@@ -55,7 +56,7 @@ UNITS = {
         {"chalicelib", "aws_lambda_powertools", "jsonschema", "smart_open"},
         {"clients.py": {"boto3", "botocore"}},
     ),
-    "training": Unit("training/*.py", IMAGE, {**SMDEBUG, **DRAWN, "profiling.py": {"psutil"}}, is_flat=True),
+    "training": Unit("training/**/*.py", IMAGE, {**SMDEBUG, **DRAWN, "profiling.py": {"psutil"}}, is_flat=True),
     "inference": Unit("inference/*.py", IMAGE, {"refusals.py": {"sagemaker_inference"}}, is_flat=True),
     "localcloud": Unit(
         "localcloud/**/*.py",

@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from artifact import write_json
 from engine import Progress, Stopped, fit, restore_best
 from evaluate import describe_test
 from features import fit_head
+from job.artifact import write_json
+from job.settings import Hyperparameters
 from model import build_network, find_head
 from preparation import Setup, extract_split, inputs_of, make_course
-from settings import Hyperparameters
 from torch import nn
 
 SHOWN = ("loss", "accuracy", "macro_precision", "macro_recall", "macro_f1")

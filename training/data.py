@@ -20,9 +20,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from job.settings import TrainingError
 from layout import Sample, find_samples
 from pixels import UnreadableImage, open_rgb, to_square
-from settings import TrainingError
 from splits import cut, perceptual_key
 from streaming import ImageStream
 

@@ -14,9 +14,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from artifact import write_json
 from engine import Hook, Learner, Stopped
-from metrics import log
+from job.artifact import write_json
+from job.metrics import log
 
 FORMAT = 1
 # Towards the end of the training: until then a network that is learning well still takes classes for one another.

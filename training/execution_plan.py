@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from artifact import write_json
 from data import MEMORY_LIMIT, Batches
 from engine import Stopped
-from metrics import log
+from job.artifact import write_json
+from job.metrics import log
 from preparation import Course, Setup
 from probing import (
     LEAST_GAIN,

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from engine import Hook
-from metrics import log
+from job.metrics import log
 from preparation import Course, Setup
 
 SWITCH = "WHIPPET_INSTALL"

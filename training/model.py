@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 import torchvision
-from settings import TrainingError
+from job.settings import TrainingError
 from torch import nn
 from torchvision import models
 

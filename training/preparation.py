@@ -14,10 +14,10 @@ from data import MEMORY_LIMIT, Batches, Dataset, Split, find_archive, read_datas
 from engine import Learner, Metrics
 from evaluate import measure
 from features import extract
-from metrics import log
+from job.metrics import log
+from job.settings import Hyperparameters, Job
 from model import build_network, check_input, choose_rate, find_head, freeze, load_weights
 from pixels import choose_resize, crop_centre, normalise
-from settings import Hyperparameters, Job
 from torch import nn
 from weights import find_weights
 

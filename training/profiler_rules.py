@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from artifact import write_json
+from job.artifact import write_json
 from timeline import PHASES, Step
 
 Parameters = dict[str, float]

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from artifact import write_json
 from engine import Hook, Learner
-from metrics import log
+from job.artifact import write_json
+from job.metrics import log
 from preparation import Course, Setup
 from profiler_rules import Recording, write_reports
 from streaming import ImageStream

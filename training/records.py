@@ -8,7 +8,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
-from artifact import list_versions
+from job.artifact import list_versions
 from pixels import MEAN, STD, choose_resize
 from preparation import Setup
 

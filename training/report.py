@@ -12,7 +12,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from metrics import log
+from job.metrics import log
 from PIL import Image
 from report_data import Findings, read_findings
 

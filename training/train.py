@@ -14,8 +14,8 @@ import traceback
 from pathlib import Path
 from types import FrameType
 
-from metrics import log
-from settings import TrainingError, read_given, read_hyperparameters, read_job
+from job.metrics import log
+from job.settings import TrainingError, read_given, read_hyperparameters, read_job
 
 
 class StopRequest:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from settings import TrainingError
+from job.settings import TrainingError
 from torchvision import models
 
 CONNECT_SECONDS = 10.0

@@ -72,8 +72,8 @@ def pack_source() -> bytes:
     """The tarball that is published: training's files, and inference's in a folder."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
-        for path in sorted((ROOT / "training").glob("*.py")):
-            archive.add(path, arcname=path.name)
+        for path in sorted((ROOT / "training").rglob("*.py")):
+            archive.add(path, arcname=path.relative_to(ROOT / "training").as_posix())
         for path in sorted((ROOT / "inference").glob("*.py")):
             archive.add(path, arcname=f"inference/{path.name}")
     return buffer.getvalue()

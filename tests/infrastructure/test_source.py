@@ -34,7 +34,7 @@ def list_names(packed: bytes) -> list[str]:
 
 
 def test_programs_alone_are_packed(tmp_path: Path) -> None:
-    """training/*.py at the root, inference/*.py below inference/, nothing else."""
+    """training/ at the root with its folders, inference/*.py below inference/, nothing else."""
     assert list_names(pack_source(write_program(tmp_path))) == ["data.py", "train.py", "inference/inference.py"]
 
 

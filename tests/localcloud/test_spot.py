@@ -116,7 +116,7 @@ def test_a_spot_job_waits_no_longer_than_it_may(local: LocalSageMaker) -> None:
 
 def train_ours(local: LocalSageMaker, name: str, **hyperparameters: str) -> None:
     """Begin our own training program as a spot job."""
-    files = {path.name: path.read_text() for path in TRAINING.glob("*.py")}
+    files = {path.relative_to(TRAINING).as_posix(): path.read_text() for path in TRAINING.rglob("*.py")}
     inference = {f"inference/{path.name}": path.read_text() for path in (TRAINING.parent / "inference").glob("*.py")}
     request = local.request("", name, **SPOT, **checkpoints(local, name))
     code = local.put(f"code/{name}.tar.gz", pack(files | inference))

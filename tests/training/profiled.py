@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from job.settings import Hyperparameters, Job, Places
 from preparation import Course, Setup, make_course, prepare
-from settings import Hyperparameters, Job, Places
 
 from tests.training.tiny import shapes_zip
 

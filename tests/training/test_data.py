@@ -13,9 +13,9 @@ from augment import augment, choose_flip
 from data import Batches, Dataset, read_dataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from job.settings import TrainingError
 from PIL import Image
 from pixels import MEAN, STD, UnreadableImage, choose_resize, crop_centre, normalise, open_rgb, to_square
-from settings import TrainingError
 
 from tests.support.image_kinds import announce_png, draw
 from tests.training.tiny import encode, make_zip, png, shape, shapes_zip, smooth

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import torch
 from engine import Hook
-from settings import RULES as NAMES
-from settings import TrainingError, read_hyperparameters
+from job.settings import RULES as NAMES
+from job.settings import TrainingError, read_hyperparameters
 from smdebug_rulesconfig.debugger_rules import builtin_rules
 
 from chalicelib.requests.debugger import build_debugger_blocks

@@ -16,9 +16,9 @@ from data import MEMORY_LIMIT, Batches, read_dataset
 from execution_plan import Budget, Candidate, choose_plan, describe_advice, list_candidates
 from hypothesis import given
 from hypothesis import strategies as st
+from job.settings import Hyperparameters
 from preparation import Course, Setup, choose_stream
 from probing import Probe, Snapshot, compare_interleaved, count_cores, is_worth_taking, make_steps, weigh
-from settings import Hyperparameters
 
 from tests.training.profiled import set_up
 from tests.training.tiny import encode, make_zip, shapes_zip, smooth

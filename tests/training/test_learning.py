@@ -22,8 +22,8 @@ from evaluate import (
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from metrics import MetricsFile, describe_epoch
-from settings import Hyperparameters, TrainingError, read_given, read_hyperparameters, read_job, unwrap
+from job.metrics import MetricsFile, describe_epoch
+from job.settings import Hyperparameters, TrainingError, read_given, read_hyperparameters, read_job, unwrap
 from sklearn import metrics as reference
 from torch import nn
 

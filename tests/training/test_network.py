@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 from features import extract, fit_head
+from job.settings import TrainingError
 from model import build_network, choose_rate, count_weights, find_head, freeze, list_stages, load_weights
-from settings import TrainingError
 from torch import nn
 from weights import download, find_weights, read_state
 

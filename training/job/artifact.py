@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from settings import TrainingError
 from torch import nn
+
+from job.settings import TrainingError
 
 FORMAT = 1
 
