@@ -32,7 +32,7 @@ def load(path: Path) -> ModuleType:
     return module
 
 
-layout = load(TRAINING / "layout.py")
+layout = load(TRAINING / "images" / "layout.py")
 
 
 def read_as_training(body: bytes) -> Counts:

@@ -21,7 +21,7 @@ from tests.support.image_kinds import draw, encode
 ROOT = Path(__file__).resolve().parent.parent
 sys.path += [str(ROOT / "training"), str(ROOT / "inference")]
 
-import pixels as training  # noqa: E402 - the folders are flat: they can be imported only once they are on the path
+import images.pixels as training  # noqa: E402 - the folders are flat: they can be imported only once they are on the path
 import preprocessing as inference  # noqa: E402
 
 GREY_LEVEL = 1 / 255 / min(training.STD)

@@ -20,8 +20,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from data import MEMORY_LIMIT, Batches
 from engine import Stopped
+from images.data import MEMORY_LIMIT, Batches
+from images.streaming import ImageStream
 from job.artifact import write_json
 from job.metrics import log
 from preparation import Course, Setup
@@ -39,7 +40,6 @@ from probing import (
     weigh,
 )
 from profiler_rules import Recording, judge_all
-from streaming import ImageStream
 
 NAME = "execution_plan.json"
 PROBED = 5

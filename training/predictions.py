@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from data import Dataset, Split
+from images.data import Dataset, Split
 from PIL import Image
 
 DIGITS = 4

@@ -9,15 +9,15 @@ from functools import partial
 from typing import Any
 
 import torch
-from augment import augment, choose_flip
-from data import MEMORY_LIMIT, Batches, Dataset, Split, find_archive, read_dataset
 from engine import Learner, Metrics
 from evaluate import measure
 from features import extract
+from images.augment import augment, choose_flip
+from images.data import MEMORY_LIMIT, Batches, Dataset, Split, find_archive, read_dataset
+from images.pixels import choose_resize, crop_centre, normalise
 from job.metrics import log
 from job.settings import Hyperparameters, Job
 from model import build_network, check_input, choose_rate, find_head, freeze, load_weights
-from pixels import choose_resize, crop_centre, normalise
 from torch import nn
 from weights import find_weights
 

@@ -15,11 +15,11 @@ from typing import Any
 
 import torch
 from engine import Hook, Learner
+from images.streaming import ImageStream
 from job.artifact import write_json
 from job.metrics import log
 from preparation import Course, Setup
 from profiler_rules import Recording, write_reports
-from streaming import ImageStream
 from system_metrics import INTERVAL, Machine, SystemSampler, read_events
 from timeline import Timeline, make_timeline
 

@@ -8,8 +8,8 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
+from images.pixels import MEAN, STD, choose_resize
 from job.artifact import list_versions
-from pixels import MEAN, STD, choose_resize
 from preparation import Setup
 
 SUMMARY = ("images", "loss", "accuracy", "macro_precision", "macro_recall", "macro_f1")

@@ -17,7 +17,7 @@ from infrastructure.source import PROJECT, NoProgram, name_source, pack_source, 
 def write_program(folder: Path, train: str = "print('hello')") -> Path:
     for name, text in {
         "training/train.py": train,
-        "training/data.py": "DATA = 1",
+        "training/images/data.py": "DATA = 1",
         "training/notes.txt": "no program",
         "training/__pycache__/train.pyc": "compiled",
         "inference/inference.py": "def model_fn(): ...",
@@ -35,7 +35,7 @@ def list_names(packed: bytes) -> list[str]:
 
 def test_programs_alone_are_packed(tmp_path: Path) -> None:
     """training/ at the root with its folders, inference/*.py below inference/, nothing else."""
-    assert list_names(pack_source(write_program(tmp_path))) == ["data.py", "train.py", "inference/inference.py"]
+    assert list_names(pack_source(write_program(tmp_path))) == ["images/data.py", "train.py", "inference/inference.py"]
 
 
 def test_the_same_programs_give_the_same_bytes(tmp_path: Path) -> None:

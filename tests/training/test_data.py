@@ -5,17 +5,17 @@ from __future__ import annotations
 import zipfile
 from pathlib import Path
 
-import data
 import numpy as np
 import pytest
 import torch
-from augment import augment, choose_flip
-from data import Batches, Dataset, read_dataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from images import data
+from images.augment import augment, choose_flip
+from images.data import Batches, Dataset, read_dataset
+from images.pixels import MEAN, STD, UnreadableImage, choose_resize, crop_centre, normalise, open_rgb, to_square
 from job.settings import TrainingError
 from PIL import Image
-from pixels import MEAN, STD, UnreadableImage, choose_resize, crop_centre, normalise, open_rgb, to_square
 
 from tests.support.image_kinds import announce_png, draw
 from tests.training.tiny import encode, make_zip, png, shape, shapes_zip, smooth

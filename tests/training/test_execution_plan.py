@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from data import MEMORY_LIMIT, Batches, read_dataset
 from execution_plan import Budget, Candidate, choose_plan, describe_advice, list_candidates
 from hypothesis import given
 from hypothesis import strategies as st
+from images.data import MEMORY_LIMIT, Batches, read_dataset
 from job.settings import Hyperparameters
 from preparation import Course, Setup, choose_stream
 from probing import Probe, Snapshot, compare_interleaved, count_cores, is_worth_taking, make_steps, weigh

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import torch
 import torchvision
-from data import read_dataset
+from images.data import read_dataset
 
 from tests.training.tiny import QUICK, ROOT, SHAPES, Runner, shapes_zip
 
@@ -54,7 +54,7 @@ def test_the_manifest_describes_the_model(trained: Runner) -> None:
 
 def test_the_shipped_weights_are_those_that_were_evaluated(trained: Runner) -> None:
     """Loaded anew, the model reaches on the test split what evaluation.json says."""
-    from pixels import normalise
+    from images.pixels import normalise
 
     manifest, evaluation = trained.read("model/manifest.json"), trained.evaluation()
     network = torchvision.models.get_model(manifest["architecture"], num_classes=3).eval()

@@ -7,9 +7,9 @@ import io
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from layout import Sample, find_samples
+from images.layout import Sample, find_samples
+from images.splits import SHARE, choose_side, cut, perceptual_key, position
 from PIL import Image
-from splits import SHARE, choose_side, cut, perceptual_key, position
 
 from tests.training.tiny import encode, smooth
 

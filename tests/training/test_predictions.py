@@ -8,9 +8,9 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
-from data import read_dataset
 from hypothesis import given
 from hypothesis import strategies as st
+from images.data import read_dataset
 from predictions import describe_predictions, show_pictures
 from report_choices import (
     Judged,

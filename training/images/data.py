@@ -21,10 +21,11 @@ from typing import Any
 import numpy as np
 import torch
 from job.settings import TrainingError
-from layout import Sample, find_samples
-from pixels import UnreadableImage, open_rgb, to_square
-from splits import cut, perceptual_key
-from streaming import ImageStream
+
+from images.layout import Sample, find_samples
+from images.pixels import UnreadableImage, open_rgb, to_square
+from images.splits import cut, perceptual_key
+from images.streaming import ImageStream
 
 Pixels = np.ndarray[Any, np.dtype[np.uint8]]
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 import math
 
 import torch
-from pixels import normalise
 from torch.nn.functional import affine_grid, grid_sample
+
+from images.pixels import normalise
 
 SHIFT = 0.08
 ZOOM = (0.85, 1.15)
