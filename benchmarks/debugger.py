@@ -20,9 +20,9 @@ sys.path.append(str(Path(__file__).parents[1] / "training"))
 
 import torch
 from debugging import make_debugger
-from engine import Hook, Learner, Progress, fit
-from model import build_network
-from preparation import tune_allocator
+from learning.engine import Hook, Learner, Progress, fit
+from learning.model import build_network
+from learning.preparation import tune_allocator
 
 BLOCK, PAIRS = 10, 4
 SIDE, BATCH = 64, 32

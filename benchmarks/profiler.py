@@ -53,7 +53,7 @@ def write_dataset(folder: Path, counts: dict[str, int], size: tuple[int, int]) -
 def set_up(folder: Path, chosen: dict[str, Any]) -> tuple[Any, Any]:
     """A job up to where its training begins."""
     from job.settings import Hyperparameters, Job, Places
-    from preparation import make_course, prepare
+    from learning.preparation import make_course, prepare
 
     names = ("model", "output", "checkpoints", "code")
     places = Places(dataset=folder / "input", weights=None, **{name: folder / name for name in names})
@@ -64,7 +64,7 @@ def set_up(folder: Path, chosen: dict[str, Any]) -> tuple[Any, Any]:
 
 def train(course: Any, epochs: int, hooks: list[Any]) -> float:
     """Train for some epochs. Returns the seconds it took."""
-    from engine import Progress, fit
+    from learning.engine import Progress, fit
 
     begun = time.perf_counter()
     known = {"patience": 0, "objective": "score", "seed": 0, "progress": Progress()}

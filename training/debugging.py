@@ -14,9 +14,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from engine import Hook, Learner, Stopped
 from job.artifact import write_json
 from job.metrics import log
+from learning.engine import Hook, Learner, Stopped
 
 FORMAT = 1
 # Towards the end of the training: until then a network that is learning well still takes classes for one another.

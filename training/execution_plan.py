@@ -20,12 +20,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from engine import Stopped
 from images.data import MEMORY_LIMIT, Batches
 from images.streaming import ImageStream
 from job.artifact import write_json
 from job.metrics import log
-from preparation import Course, Setup
+from learning.engine import Stopped
+from learning.preparation import Course, Setup
 from probing import (
     LEAST_GAIN,
     ROUNDS,

@@ -17,9 +17,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar
 
-from engine import Hook
 from job.metrics import log
-from preparation import Course, Setup
+from learning.engine import Hook
+from learning.preparation import Course, Setup
 
 SWITCH = "WHIPPET_INSTALL"
 INSTALL_SECONDS = 180
@@ -64,8 +64,8 @@ class Inspection:
         self.attempt("report", self.write_report)
 
     def write_report(self) -> Path:
-        pictures = load("predictions").show_pictures(self.setup.dataset)
-        about = load("records").describe_origin(self.setup)
+        pictures = load("learning.predictions").show_pictures(self.setup.dataset)
+        about = load("learning.records").describe_origin(self.setup)
         path: Path = load("report").write_report(self.folder, self.folder.parent, pictures=pictures, about=about)
         return path
 
@@ -86,8 +86,8 @@ class Inspection:
     def measure_baseline(self) -> None:
         """Measure it once: a resumed job has it of its earlier life, and its backbone is no longer as loaded."""
         if not (self.folder / "baseline.json").exists():
-            baseline = lambda: load("baseline").measure_baseline(self.setup, self.folder, stop_asked=self.stop_asked)  # noqa: E731
-            self.attempt("baseline", baseline)
+            measure = load("learning.baseline").measure_baseline
+            self.attempt("baseline", lambda: measure(self.setup, self.folder, stop_asked=self.stop_asked))
 
     def attempt(self, what: str, act: Callable[[], Result]) -> Result | None:
         """Do a part; where it breaks, say so and go on."""

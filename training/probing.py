@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from engine import Learner
 from images.data import Batches
+from learning.engine import Learner
 from timeline import Step, describe, make_timeline
 
 # A setting is taken if the step is shorter by more than this, and by more than the noise on top of it.

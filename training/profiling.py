@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from engine import Hook, Learner
 from images.streaming import ImageStream
 from job.artifact import write_json
 from job.metrics import log
-from preparation import Course, Setup
+from learning.engine import Hook, Learner
+from learning.preparation import Course, Setup
 from profiler_rules import Recording, write_reports
 from system_metrics import INTERVAL, Machine, SystemSampler, read_events
 from timeline import Timeline, make_timeline

@@ -7,17 +7,17 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any, Protocol
 
-from checkpoints import Checkpoint, fingerprint
-from engine import Hook, Progress, Stopped, fit, restore_best
-from evaluate import describe_test, fit_temperature, measure, standard_error
-from features import fit_head
 from inspection import Inspection
 from job.artifact import write_artifact, write_json
 from job.metrics import MetricsFile, describe, describe_epoch, log
 from job.settings import Hyperparameters, Job
-from predictions import describe_predictions
-from preparation import Course, Setup, extract_split, inputs_of, make_course, prepare
-from records import describe_evaluation, describe_model, describe_start, pick
+from learning.checkpoints import Checkpoint, fingerprint
+from learning.engine import Hook, Progress, Stopped, fit, restore_best
+from learning.evaluate import describe_test, fit_temperature, measure, standard_error
+from learning.features import fit_head
+from learning.predictions import describe_predictions
+from learning.preparation import Course, Setup, extract_split, inputs_of, make_course, prepare
+from learning.records import describe_evaluation, describe_model, describe_start, pick
 from torch import nn
 
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from engine import Learner
+from learning.engine import Learner
 
 PHASES = ("data", "copy", "forward", "backward", "optimizer", "hook")
 Step = dict[str, float]

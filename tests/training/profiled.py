@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from job.settings import Hyperparameters, Job, Places
-from preparation import Course, Setup, make_course, prepare
+from learning.preparation import Course, Setup, make_course, prepare
 
 from tests.training.tiny import shapes_zip
 

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from engine import Hook
 from job.settings import RULES as NAMES
 from job.settings import TrainingError, read_hyperparameters
+from learning.engine import Hook
 from smdebug_rulesconfig.debugger_rules import builtin_rules
 
 from chalicelib.requests.debugger import build_debugger_blocks

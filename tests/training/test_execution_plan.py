@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from images.data import MEMORY_LIMIT, Batches, read_dataset
 from job.settings import Hyperparameters
-from preparation import Course, Setup, choose_stream
+from learning.preparation import Course, Setup, choose_stream
 from probing import Probe, Snapshot, compare_interleaved, count_cores, is_worth_taking, make_steps, weigh
 
 from tests.training.profiled import set_up

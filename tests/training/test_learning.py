@@ -9,21 +9,13 @@ from typing import Any
 
 import pytest
 import torch
-from checkpoints import Checkpoint, fingerprint
-from engine import Hook, Learner, Progress, Stopped, Totals, fit, restore_best
-from evaluate import (
-    calibrate,
-    confusion,
-    describe_test,
-    fit_temperature,
-    macro,
-    measure,
-    standard_error,
-)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from job.metrics import MetricsFile, describe_epoch
 from job.settings import Hyperparameters, TrainingError, read_given, read_hyperparameters, read_job, unwrap
+from learning.checkpoints import Checkpoint, fingerprint
+from learning.engine import Hook, Learner, Progress, Stopped, Totals, fit, restore_best
+from learning.evaluate import calibrate, confusion, describe_test, fit_temperature, macro, measure, standard_error
 from sklearn import metrics as reference
 from torch import nn
 

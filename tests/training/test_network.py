@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from features import extract, fit_head
 from job.settings import TrainingError
-from model import build_network, choose_rate, count_weights, find_head, freeze, list_stages, load_weights
+from learning.features import extract, fit_head
+from learning.model import build_network, choose_rate, count_weights, find_head, freeze, list_stages, load_weights
+from learning.weights import download, find_weights, read_state
 from torch import nn
-from weights import download, find_weights, read_state
 
 from tests.training.tiny import Runner
 

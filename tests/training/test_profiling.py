@@ -12,8 +12,8 @@ from typing import Any
 
 import psutil
 import pytest
-from engine import Hook, Progress, Stopped, fit
-from preparation import Course
+from learning.engine import Hook, Progress, Stopped, fit
+from learning.preparation import Course
 from profiler_rules import RULES
 from profiling import make_profiler
 from smdebug.profiler.analysis.utils.profiler_data_to_pandas import PandasFrame

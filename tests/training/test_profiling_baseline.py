@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from baseline import make_default_setup, measure_baseline
-from preparation import Setup
+from learning.baseline import make_default_setup, measure_baseline
+from learning.preparation import Setup
 
 from tests.training.profiled import set_up
 

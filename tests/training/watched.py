@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from debugging import make_debugger
-from engine import Hook, Learner, Progress, Stopped, fit
+from learning.engine import Hook, Learner, Progress, Stopped, fit
 from torch import nn
 
 CPU = torch.device("cpu")

@@ -14,14 +14,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from engine import Progress, Stopped, fit, restore_best
-from evaluate import describe_test
-from features import fit_head
 from job.artifact import write_json
 from job.settings import Hyperparameters
-from model import build_network, find_head
-from preparation import Setup, extract_split, inputs_of, make_course
 from torch import nn
+
+from learning.engine import Progress, Stopped, fit, restore_best
+from learning.evaluate import describe_test
+from learning.features import fit_head
+from learning.model import build_network, find_head
+from learning.preparation import Setup, extract_split, inputs_of, make_course
 
 SHOWN = ("loss", "accuracy", "macro_precision", "macro_recall", "macro_f1")
 KEPT = ("run_id", "architecture", "image_size", "seed", "objective", "pretrained", "horizontal_flip", "cache")

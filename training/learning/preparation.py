@@ -9,17 +9,18 @@ from functools import partial
 from typing import Any
 
 import torch
-from engine import Learner, Metrics
-from evaluate import measure
-from features import extract
 from images.augment import augment, choose_flip
 from images.data import MEMORY_LIMIT, Batches, Dataset, Split, find_archive, read_dataset
 from images.pixels import choose_resize, crop_centre, normalise
 from job.metrics import log
 from job.settings import Hyperparameters, Job
-from model import build_network, check_input, choose_rate, find_head, freeze, load_weights
 from torch import nn
-from weights import find_weights
+
+from learning.engine import Learner, Metrics
+from learning.evaluate import measure
+from learning.features import extract
+from learning.model import build_network, check_input, choose_rate, find_head, freeze, load_weights
+from learning.weights import find_weights
 
 FROM_SCRATCH = (
     "no ImageNet weights could be had, so the network was trained FROM SCRATCH: expect a much lower accuracy on "

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from engine import Learner, Progress, Totals
+
+from learning.engine import Learner, Progress, Totals
 
 FORMAT = 1
 

@@ -10,7 +10,8 @@ from typing import Any
 
 from images.pixels import MEAN, STD, choose_resize
 from job.artifact import list_versions
-from preparation import Setup
+
+from learning.preparation import Setup
 
 SUMMARY = ("images", "loss", "accuracy", "macro_precision", "macro_recall", "macro_f1")
 

@@ -1,0 +1,1 @@
+"""Train and judge a network: model, weights, loops, evaluation and checkpoints."""
