@@ -19,7 +19,7 @@ from benchmarks.results import claim, write_result
 sys.path.append(str(Path(__file__).parents[1] / "training"))
 
 import torch
-from debugging import make_debugger
+from debugger.watch import make_debugger
 from learning.engine import Hook, Learner, Progress, fit
 from learning.model import build_network
 from learning.preparation import tune_allocator

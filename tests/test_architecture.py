@@ -41,20 +41,25 @@ class Unit:
 
     def allowed_in(self, path: Path) -> set[str]:
         siblings = {each.stem for each in (ROOT / path.relative_to(ROOT).parts[0]).iterdir()} if self.is_flat else set()
-        return self.allowed | self.only_in.get(path.name, set()) | siblings | set(sys.stdlib_module_names)
+        return (
+            self.allowed
+            | self.only_in.get(path.relative_to(ROOT).as_posix().partition("/")[2], set())
+            | siblings
+            | set(sys.stdlib_module_names)
+        )
 
 
 IMAGE = {"torch", "torchvision", "numpy", "PIL"}
 # report.py imports what draws late: a training that cannot have matplotlib goes on without a report.
 DRAWN = {f"{name}.py": {"matplotlib"} for name in ("report_charts", "report_drawing", "report_matrix")}
-# debugging.py alone imports these modules, and in a try; itself it has to work without smdebug.
-SMDEBUG = {f"{name}.py": {"smdebug"} for name in ("debug_hook", "debug_reader", "debug_rules", "debug_loss_rules")}
+# debugger/watch.py alone imports these modules, and in a try; itself it has to work without smdebug.
+SMDEBUG = {f"debugger/{name}.py": {"smdebug"} for name in ("hook", "reader", "rules", "loss_rules")}
 UNITS = {
     "app": Unit("app.py", {"chalicelib", "chalice", "aws_lambda_powertools"}),
     "chalicelib": Unit(
         "chalicelib/**/*.py",
         {"chalicelib", "aws_lambda_powertools", "jsonschema", "smart_open"},
-        {"clients.py": {"boto3", "botocore"}},
+        {"aws/clients.py": {"boto3", "botocore"}},
     ),
     "training": Unit("training/**/*.py", IMAGE, {**SMDEBUG, **DRAWN, "profiling.py": {"psutil"}}, is_flat=True),
     "inference": Unit("inference/*.py", IMAGE, {"refusals.py": {"sagemaker_inference"}}, is_flat=True),

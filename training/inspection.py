@@ -78,7 +78,7 @@ class Inspection:
 
     def make_debugger(self) -> Hook | None:
         base = self.folder.parent.parent
-        hook: Hook | None = load("debugging").make_debugger(
+        hook: Hook | None = load("debugger.watch").make_debugger(
             self.folder, base, stop_on_rules=self.setup.chosen.stop_on_rules
         )
         return hook

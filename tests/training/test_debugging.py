@@ -66,7 +66,7 @@ def test_rule_is_silent_about_a_healthy_training(name: str, healthy: tuple[dict[
 
 def test_rules_have_the_names_and_parameters_of_aws() -> None:
     """Each is in AWS's list of built-in rules, and its parameters have the defaults of AWS's documentation."""
-    from debug_loss_rules import RULES
+    from debugger.loss_rules import RULES
 
     known = [make() for name, make in vars(builtin_rules).items() if not name.startswith("_")]
     names = {each["DebugRuleConfiguration"]["RuleParameters"]["rule_to_invoke"] for each in known}

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from debugging import make_debugger
+from debugger.watch import make_debugger
 from learning.engine import Hook, Learner, Progress, Stopped, fit
 from torch import nn
 

@@ -39,7 +39,7 @@ def make_debugger(
     """
     os.environ.update(QUIET)
     try:
-        for name in ("debug_hook", "debug_reader"):
+        for name in ("debugger.hook", "debugger.reader"):
             importlib.import_module(name)
     except Exception as error:  # noqa: BLE001  a package half installed raises anything
         reason = f"smdebug cannot be imported ({type(error).__name__}: {error})"
@@ -104,8 +104,8 @@ class Debugger(Hook):
             self.give_up(error)
 
     def begin(self, learner: Learner) -> None:
-        from debug_hook import attach, choose_interval
-        from debug_reader import Reader
+        from debugger.hook import attach, choose_interval
+        from debugger.reader import Reader
 
         steps = learner.schedule.total_steps
         self.interval = choose_interval(steps)
@@ -148,7 +148,7 @@ class Debugger(Hook):
 
     def take(self, verdicts: list[Any]) -> None:
         """Note what the rules say, and whether one of them is to end the training."""
-        from debug_reader import find_stop
+        from debugger.reader import find_stop
 
         reason = self.reason or self.reader.trouble or None
         described = [verdict.describe() for verdict in verdicts]

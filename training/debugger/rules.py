@@ -1,5 +1,5 @@
 """The 13 rules on smdebug's Rule, with the names and default parameters of AWS's built-in ones, which run only in AWS's
-rule container. Imports smdebug, so only debugging.py imports this module, and in a try.
+rule container. Imports smdebug, so only watch.py imports this module, and in a try.
 
 A step of a rule is a saved step: two saves lie at least ten training steps apart, so that patience and num_steps count
 saves (of validations, where validation is meant). Where AWS leaves open which tensors are looked at, a rule looks at

@@ -1,4 +1,4 @@
-"""smdebug's hook on our training: what is saved, when, and under which names. Imports smdebug, so only debugging.py
+"""smdebug's hook on our training: what is saved, when, and under which names. Imports smdebug, so only watch.py
 imports this module, and in a try.
 
 smdebug saves a step when its forward pass begins; each forward pass counts as a step of the mode that is set. What its

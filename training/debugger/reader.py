@@ -1,4 +1,4 @@
-"""Reads what the hook saved while the training runs, and judges it by the rules. Imports smdebug, so only debugging.py
+"""Reads what the hook saved while the training runs, and judges it by the rules. Imports smdebug, so only watch.py
 imports this module, and in a try.
 
 It is a thread that rests after each pass so long that it takes no more than SHARE of the time.
@@ -12,8 +12,6 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from debug_loss_rules import RULES
-from debug_rules import HealthRule, Readings
 from smdebug import modes
 from smdebug.exceptions import (
     RuleEvaluationConditionMet,
@@ -22,6 +20,9 @@ from smdebug.exceptions import (
     TensorUnavailableForStep,
 )
 from smdebug.trials import create_trial
+
+from debugger.loss_rules import RULES
+from debugger.rules import HealthRule, Readings
 
 SHARE = 0.03
 SHORTEST_REST = 0.5

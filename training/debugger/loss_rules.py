@@ -1,4 +1,4 @@
-"""The rules on losses and on predictions; see debug_rules.py for what they have in common."""
+"""The rules on losses and on predictions; see rules.py for what they have in common."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
-from debug_rules import (
+
+from debugger.rules import (
     AllZero,
     DeadRelu,
     ExplodingTensor,

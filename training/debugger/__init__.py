@@ -1,0 +1,1 @@
+"""Save tensors while the profiled training runs, and judge them by rules."""
