@@ -83,7 +83,7 @@ def train(course: Any, epochs: int, hooks: list[Any]) -> float:
 
 
 def measure_starved(base: Path) -> list[dict[str, Any]]:
-    from execution_plan import choose_plan
+    from profiler.execution_plan import choose_plan
 
     write_dataset(base / "input", COUNTS["starved"], LARGE)
     setup, course = set_up(base, STARVED)
@@ -99,8 +99,8 @@ def measure_starved(base: Path) -> list[dict[str, Any]]:
 
 
 def measure_healthy(base: Path) -> list[dict[str, Any]]:
-    from execution_plan import choose_plan
-    from profiling import make_profiler
+    from profiler.execution_plan import choose_plan
+    from profiler.recorder import make_profiler
 
     write_dataset(base / "input", COUNTS["healthy"], SMALL)
     setup, course = set_up(base, HEALTHY)

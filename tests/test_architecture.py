@@ -61,7 +61,7 @@ UNITS = {
         {"chalicelib", "aws_lambda_powertools", "jsonschema", "smart_open"},
         {"aws/clients.py": {"boto3", "botocore"}},
     ),
-    "training": Unit("training/**/*.py", IMAGE, {**SMDEBUG, **DRAWN, "profiling.py": {"psutil"}}, is_flat=True),
+    "training": Unit("training/**/*.py", IMAGE, {**SMDEBUG, **DRAWN, "profiler/recorder.py": {"psutil"}}, is_flat=True),
     "inference": Unit("inference/*.py", IMAGE, {"refusals.py": {"sagemaker_inference"}}, is_flat=True),
     "localcloud": Unit(
         "localcloud/**/*.py",

@@ -70,10 +70,12 @@ class Inspection:
         return path
 
     def choose_plan(self) -> None:
-        load("execution_plan").choose_plan(self.setup, self.folder, self.course, stop_asked=self.stop_asked)
+        load("profiler.execution_plan").choose_plan(self.setup, self.folder, self.course, stop_asked=self.stop_asked)
 
     def make_profiler(self) -> Hook | None:
-        hook: Hook | None = load("profiling").make_profiler(self.folder, self.setup, self.course, begun=self.begun)
+        hook: Hook | None = load("profiler.recorder").make_profiler(
+            self.folder, self.setup, self.course, begun=self.begun
+        )
         return hook
 
     def make_debugger(self) -> Hook | None:

@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from execution_plan import Budget, Candidate, choose_plan, describe_advice, list_candidates
 from hypothesis import given
 from hypothesis import strategies as st
 from images.data import MEMORY_LIMIT, Batches, read_dataset
 from job.settings import Hyperparameters
 from learning.preparation import Course, Setup, choose_stream
-from probing import Probe, Snapshot, compare_interleaved, count_cores, is_worth_taking, make_steps, weigh
+from profiler.execution_plan import Budget, Candidate, choose_plan, describe_advice, list_candidates
+from profiler.probing import Probe, Snapshot, compare_interleaved, count_cores, is_worth_taking, make_steps, weigh
 
 from tests.training.profiled import set_up
 from tests.training.tiny import encode, make_zip, shapes_zip, smooth

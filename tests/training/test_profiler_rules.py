@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from profiler_rules import RULES, Recording, judge_all, judge_by, write_reports
+from profiler.rules import RULES, Recording, judge_all, judge_by, write_reports
+from profiler.system_metrics import make_event
+from profiler.timeline import PHASES
 from smdebug_rulesconfig import profiler_rules as aws
-from system_metrics import make_event
-from timeline import PHASES
 
 SAMPLES = 600
 DIMENSIONS = {

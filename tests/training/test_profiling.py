@@ -14,12 +14,12 @@ import psutil
 import pytest
 from learning.engine import Hook, Progress, Stopped, fit
 from learning.preparation import Course
-from profiler_rules import RULES
-from profiling import make_profiler
+from profiler.recorder import make_profiler
+from profiler.rules import RULES
+from profiler.system_metrics import Machine, SystemSampler, read_events
+from profiler.timeline import PHASES, Timeline, choose_evenly, describe
 from smdebug.profiler.analysis.utils.profiler_data_to_pandas import PandasFrame
 from smdebug.profiler.system_metrics_reader import LocalSystemMetricsReader
-from system_metrics import Machine, SystemSampler, read_events
-from timeline import PHASES, Timeline, choose_evenly, describe
 
 from tests.training.profiled import set_up
 

@@ -16,7 +16,8 @@ from typing import Any
 
 import numpy as np
 from job.artifact import write_json
-from timeline import PHASES, Step
+
+from profiler.timeline import PHASES, Step
 
 Parameters = dict[str, float]
 Series = dict[str, dict[float, float]]

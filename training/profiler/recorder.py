@@ -19,9 +19,10 @@ from job.artifact import write_json
 from job.metrics import log
 from learning.engine import Hook, Learner
 from learning.preparation import Course, Setup
-from profiler_rules import Recording, write_reports
-from system_metrics import INTERVAL, Machine, SystemSampler, read_events
-from timeline import Timeline, make_timeline
+
+from profiler.rules import Recording, write_reports
+from profiler.system_metrics import INTERVAL, Machine, SystemSampler, read_events
+from profiler.timeline import Timeline, make_timeline
 
 # The steps that torch.profiler looks at: late enough that everything was done once, and few, since it slows them.
 WINDOW = range(4, 6)

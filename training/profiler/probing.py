@@ -17,7 +17,8 @@ import numpy as np
 import torch
 from images.data import Batches
 from learning.engine import Learner
-from timeline import Step, describe, make_timeline
+
+from profiler.timeline import Step, describe, make_timeline
 
 # A setting is taken if the step is shorter by more than this, and by more than the noise on top of it.
 LEAST_GAIN = 0.05

@@ -26,7 +26,8 @@ from job.artifact import write_json
 from job.metrics import log
 from learning.engine import Stopped
 from learning.preparation import Course, Setup
-from probing import (
+
+from profiler.probing import (
     LEAST_GAIN,
     ROUNDS,
     STEPS,
@@ -39,7 +40,7 @@ from probing import (
     make_steps,
     weigh,
 )
-from profiler_rules import Recording, judge_all
+from profiler.rules import Recording, judge_all
 
 NAME = "execution_plan.json"
 PROBED = 5

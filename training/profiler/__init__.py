@@ -1,0 +1,1 @@
+"""Measure where a training's time goes, and choose faster settings."""
