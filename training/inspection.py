@@ -66,7 +66,9 @@ class Inspection:
     def write_report(self) -> Path:
         pictures = load("learning.predictions").show_pictures(self.setup.dataset)
         about = load("learning.records").describe_origin(self.setup)
-        path: Path = load("report").write_report(self.folder, self.folder.parent, pictures=pictures, about=about)
+        path: Path = load("report.writing").write_report(
+            self.folder, self.folder.parent, pictures=pictures, about=about
+        )
         return path
 
     def choose_plan(self) -> None:

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import report
+from report import writing
+from report.page import BEGIN, END
 from report_data import read_findings
-from report_page import BEGIN, END
 
 from tests.support.report_runs import JOB, RUN, draw_picture, write_json, write_run
 from tests.training.tiny import Runner
@@ -91,12 +91,12 @@ def judged(jobs: Path) -> Path:
 
 def write(jobs: Path, **options: Any) -> str:
     """Write the report of the run; its text."""
-    return report.write_report(jobs / JOB, jobs, **options).read_text(encoding="utf-8")
+    return writing.write_report(jobs / JOB, jobs, **options).read_text(encoding="utf-8")
 
 
 def draw_parts(jobs: Path, wanted: Sequence[str]) -> dict[str, str]:
     """Some parts of the run's report."""
-    parts = report.list_parts(read_findings(jobs / JOB, jobs), draw_picture, {})
+    parts = writing.list_parts(read_findings(jobs / JOB, jobs), draw_picture, {})
     return {anchor: tell() for anchor, _, tell in parts if anchor in wanted}
 
 
@@ -198,9 +198,9 @@ def test_class_names_of_any_kind_stand_as_they_are(judged: Path) -> None:
 def test_a_report_of_few_and_of_many_classes_is_small(tmp_path: Path, classes: int, images: int) -> None:
     """Each class has its row in the matrix and in the table, and the file stays below its limit."""
     folder = write_run(tmp_path / "jobs", classes=classes, images=images, trials=2)
-    path = report.write_report(folder, folder.parent, pictures=draw_picture, warn=complain)
+    path = writing.write_report(folder, folder.parent, pictures=draw_picture, warn=complain)
     page = path.read_text()
-    assert path.stat().st_size <= report.MAX_BYTES
+    assert path.stat().st_size <= writing.MAX_BYTES
     assert f"Confusion matrix of {classes} classes" in page
     assert f"All {classes} classes" in page
 

@@ -9,8 +9,9 @@ from report_charts import TYPICAL_CLASSES, draw_calibration, draw_classes
 from report_choices import find_interval, find_mistakes, find_pairs, find_suspects, list_judged
 from report_data import Findings
 from report_matrix import NUMBERED, cut_matrix, draw_matrix, pick_confused
-from report_page import figure, fold, note, paragraph, percent, table, title
-from report_pictures import PictureSource, show_pairs, show_shots
+
+from report.page import figure, fold, note, paragraph, percent, table, title
+from report.pictures import PictureSource, show_pairs, show_shots
 
 PAIRS, EXAMPLES, MISTAKES, SUSPECTS = 9, 2, 24, 24
 MEASURES = {

@@ -7,7 +7,8 @@ from typing import Any
 
 from report_charts import draw_phases, draw_throughput, draw_timeline, draw_utilisation
 from report_data import Findings
-from report_page import Html, figure, fold, note, paragraph, percent, pill, show, table, title
+
+from report.page import Html, figure, fold, note, paragraph, percent, pill, show, table, title
 
 STATUSES = {"NoIssuesFound": ("no issues", "good"), "IssuesFound": ("issues found", "bad"), "Error": ("error", "plain")}
 STEPS_TOLD, OPERATORS_TOLD = 6, 15

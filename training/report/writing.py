@@ -52,7 +52,7 @@ def build_report(
     warn: Callable[[str], None],
 ) -> bytes:
     """Make the page, in UTF-8."""
-    from report_page import BEGIN, END, attempt, build_page
+    from report.page import BEGIN, END, attempt, build_page
 
     found = read_findings(job_folder, jobs_folder)
     parts = list_parts(found, pictures, about)
@@ -71,9 +71,9 @@ def list_parts(
 ) -> list[tuple[str, str, Callable[[], str]]]:
     """List the parts in their order: (anchor, title, what draws it)."""
     # Imported here, since they draw: matplotlib takes a second, and may be missing.
-    from report_evaluation import tell_evaluation
-    from report_health import tell_debugger, tell_profiler
-    from report_sections import tell_curves, tell_dataset, tell_reproduction, tell_tuning, tell_verdict
+    from report.evaluation import tell_evaluation
+    from report.health import tell_debugger, tell_profiler
+    from report.sections import tell_curves, tell_dataset, tell_reproduction, tell_tuning, tell_verdict
 
     return [
         ("result", "Verdict", lambda: tell_verdict(found)),

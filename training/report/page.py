@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
-from report_style import STYLE
+from report.style import STYLE
 
 # Between these marks the control plane puts its verdict on the whole run.
 BEGIN, END = "<!-- verdict -->", "<!-- /verdict -->"
