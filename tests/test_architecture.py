@@ -50,8 +50,8 @@ class Unit:
 
 
 IMAGE = {"torch", "torchvision", "numpy", "PIL"}
-# report.py imports what draws late: a training that cannot have matplotlib goes on without a report.
-DRAWN = {f"{name}.py": {"matplotlib"} for name in ("report_charts", "report_drawing", "report_matrix")}
+# report/writing.py imports what draws late: a training that cannot have matplotlib goes on without a report.
+DRAWN = {f"report/charts/{name}.py": {"matplotlib"} for name in ("curves", "drawing", "matrix")}
 # debugger/watch.py alone imports these modules, and in a try; itself it has to work without smdebug.
 SMDEBUG = {f"debugger/{name}.py": {"smdebug"} for name in ("hook", "reader", "rules", "loss_rules")}
 UNITS = {

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from images.data import read_dataset
 from learning.predictions import describe_predictions, show_pictures
-from report_choices import (
+from report.charts.choices import (
     Judged,
     find_interval,
     find_mistakes,
@@ -21,7 +21,7 @@ from report_choices import (
     list_judged,
     rank_importance,
 )
-from report_matrix import cut_matrix, list_cells, pick_confused
+from report.charts.matrix import cut_matrix, list_cells, pick_confused
 
 from tests.training.tiny import SHAPES, Runner
 

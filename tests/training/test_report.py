@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 from report import writing
+from report.charts.data import read_findings
 from report.page import BEGIN, END
-from report_data import read_findings
 
 from tests.support.report_runs import JOB, RUN, draw_picture, write_json, write_run
 from tests.training.tiny import Runner

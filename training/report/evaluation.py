@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from report_charts import TYPICAL_CLASSES, draw_calibration, draw_classes
-from report_choices import find_interval, find_mistakes, find_pairs, find_suspects, list_judged
-from report_data import Findings
-from report_matrix import NUMBERED, cut_matrix, draw_matrix, pick_confused
-
+from report.charts.choices import find_interval, find_mistakes, find_pairs, find_suspects, list_judged
+from report.charts.curves import TYPICAL_CLASSES, draw_calibration, draw_classes
+from report.charts.data import Findings
+from report.charts.matrix import NUMBERED, cut_matrix, draw_matrix, pick_confused
 from report.page import figure, fold, note, paragraph, percent, table, title
 from report.pictures import PictureSource, show_pairs, show_shots
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from report_charts import draw_phases, draw_throughput, draw_timeline, draw_utilisation
-from report_data import Findings
-
+from report.charts.curves import draw_phases, draw_throughput, draw_timeline, draw_utilisation
+from report.charts.data import Findings
 from report.page import Html, figure, fold, note, paragraph, percent, pill, show, table, title
 
 STATUSES = {"NoIssuesFound": ("no issues", "good"), "IssuesFound": ("issues found", "bad"), "Error": ("error", "plain")}

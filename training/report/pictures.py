@@ -9,7 +9,8 @@ from collections.abc import Callable, Sequence
 from html import escape
 
 from PIL import Image
-from report_choices import Judged, Pair
+
+from report.charts.choices import Judged, Pair
 
 SIDE = 132  # pixels, sharp on most screens at the width they are shown
 QUALITY = 72

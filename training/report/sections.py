@@ -8,10 +8,9 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from report_charts import draw_by_value, draw_curves, draw_importance, draw_splits, draw_trials
-from report_choices import find_interval, rank_importance
-from report_data import Findings, JobRecord, list_tuned
-
+from report.charts.choices import find_interval, rank_importance
+from report.charts.curves import draw_by_value, draw_curves, draw_importance, draw_splits, draw_trials
+from report.charts.data import Findings, JobRecord, list_tuned
 from report.page import BEGIN, END, Html, figure, fold, note, paragraph, percent, pill, table, tiles, title
 
 LONG = 12  # a list of more rows is folded

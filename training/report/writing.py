@@ -14,7 +14,8 @@ from typing import Any
 
 from job.metrics import log
 from PIL import Image
-from report_data import Findings, read_findings
+
+from report.charts.data import Findings, read_findings
 
 MAX_BYTES = 5_000_000
 PictureSource = Callable[[str, int], Image.Image]

@@ -8,9 +8,10 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator, PercentFormatter
-from report_choices import Importance
-from report_data import JobRecord
-from report_drawing import GOOD, INK, LINE, MUTED, SERIES, WIDE, drawing, shorten, to_svg
+
+from report.charts.choices import Importance
+from report.charts.data import JobRecord
+from report.charts.drawing import GOOD, INK, LINE, MUTED, SERIES, WIDE, drawing, shorten, to_svg
 
 TYPICAL_CLASSES = 30
 

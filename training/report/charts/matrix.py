@@ -10,7 +10,8 @@ from collections.abc import Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.collections import PolyCollection
-from report_drawing import BAD, INK, LINE, SERIES, SURFACE, bare, drawing, shorten, to_svg
+
+from report.charts.drawing import BAD, INK, LINE, SERIES, SURFACE, bare, drawing, shorten, to_svg
 
 Matrix = Sequence[Sequence[int]]
 NUMBERED = 25  # up to this many classes, cells are large enough for numbers

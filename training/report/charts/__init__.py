@@ -1,0 +1,1 @@
+"""Draw a report's charts, and read the data behind them."""
