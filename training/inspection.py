@@ -90,8 +90,10 @@ class Inspection:
     def measure_baseline(self) -> None:
         """Measure it once: a resumed job has it of its earlier life, and its backbone is no longer as loaded."""
         if not (self.folder / "baseline.json").exists():
-            measure = load("learning.baseline").measure_baseline
-            self.attempt("baseline", lambda: measure(self.setup, self.folder, stop_asked=self.stop_asked))
+            self.attempt("baseline", self.make_baseline)
+
+    def make_baseline(self) -> None:
+        load("learning.baseline").measure_baseline(self.setup, self.folder, stop_asked=self.stop_asked)
 
     def attempt(self, what: str, act: Callable[[], Result]) -> Result | None:
         """Do a part; where it breaks, say so and go on."""
