@@ -21,8 +21,8 @@ from localcloud.forkserver import ForkServer
 from localcloud.job_run import Tools
 from localcloud.jobs import ProcessJobRunner
 from localcloud.s3_state import S3Keeper
-from localcloud.sagemaker import Cloud
 from localcloud.sagemaker.app import create_app
+from localcloud.sagemaker.cloud import Cloud
 from localcloud.server import Origin, Router, make_moto
 from localcloud.store import Store
 from tests.localcloud.hosting import client, serve

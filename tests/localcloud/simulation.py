@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from localcloud.faults import Faults
-from localcloud.sagemaker import OPERATIONS, Cloud
-from localcloud.sagemaker.cloud import JobReport, Outcome
+from localcloud.sagemaker.app import OPERATIONS
+from localcloud.sagemaker.cloud import Cloud, JobReport, Outcome
 from localcloud.sagemaker.training_jobs import resume_training_jobs
 from localcloud.sagemaker.tuning_jobs import resume_tuning_jobs
 from localcloud.service_model import find_operation, parse_request, serialise

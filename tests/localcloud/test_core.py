@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from localcloud.clock import SystemClock
 from localcloud.errors import ServiceError, Unsupported
 from localcloud.job_directory import JobDirectory
-from localcloud.sagemaker import OPERATIONS
+from localcloud.sagemaker.app import OPERATIONS
 from localcloud.sagemaker.cloud import Outcome
 from localcloud.sagemaker.listing import take_page
 from localcloud.sagemaker.training_jobs import build_record

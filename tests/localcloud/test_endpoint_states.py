@@ -11,7 +11,8 @@ import pytest
 from localcloud.clock import SystemClock
 from localcloud.errors import ServiceError, ValidationException
 from localcloud.faults import ColdStart, Faults
-from localcloud.sagemaker import OPERATIONS, Cloud
+from localcloud.sagemaker.app import OPERATIONS
+from localcloud.sagemaker.cloud import Cloud
 from localcloud.sagemaker.cold_starts import ModelNotReady, refuse_cold
 from localcloud.sagemaker.endpoints import finish_deletion, resume_endpoints
 from localcloud.store import Store
