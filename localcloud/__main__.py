@@ -7,7 +7,7 @@ import os
 import sys
 from pathlib import Path
 
-from localcloud.addresses import CannotStart, read_place
+from localcloud.common.addresses import CannotStart, read_place
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:

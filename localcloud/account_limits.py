@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import Any
 
-from localcloud.faults import ReadFaults
+from localcloud.common.faults import ReadFaults
 from localcloud.service_model import load_service
 from localcloud.wsgi import Environ, WsgiApp, answer_json, refuse_json
 

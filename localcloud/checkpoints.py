@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import logging
 
-from localcloud.mirrors import Mirror
-from localcloud.transfers import FAULTS, download_prefix
+from localcloud.common.mirrors import Mirror
+from localcloud.common.transfers import FAULTS, download_prefix
 
 log = logging.getLogger(__name__)
 

@@ -26,7 +26,7 @@ from rich.live import Live
 from rich.table import Table
 
 from localcloud import digits
-from localcloud.addresses import CannotStart, Place, read_env
+from localcloud.common.addresses import CannotStart, Place, read_env
 from localcloud.demo_pictures import Picture, choose_pictures
 from localcloud.demo_report import build_table, fetch_report, list_gains, make_reader, read_document
 from localcloud.up import PROJECT, is_up

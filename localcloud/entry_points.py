@@ -17,10 +17,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from localcloud.common.store import Record
+from localcloud.common.transfers import download_archive
 from localcloud.forkserver import Command, Launch, Script
 from localcloud.job_directory import JobDirectory, build_arguments, build_environment, decode_hyperparameters
-from localcloud.store import Record
-from localcloud.transfers import download_archive
 
 DRIVERS = "sm_drivers"  # the channel of the SDK's own programs
 INSIDE = "/opt/ml/"

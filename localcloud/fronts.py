@@ -4,7 +4,7 @@ otherwise than AWS. S3's and SageMaker's are the server's own."""
 from __future__ import annotations
 
 from localcloud.account_limits import AccountLimits
-from localcloud.faults import ReadFaults
+from localcloud.common.faults import ReadFaults
 from localcloud.makers import Clients
 from localcloud.stacks import Stacks
 from localcloud.tagged import ListTagged, Tagged

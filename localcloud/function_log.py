@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from localcloud.logs import LogStream
+from localcloud.common.logs import LogStream
 
 GATHER_SECONDS = 1.0
 

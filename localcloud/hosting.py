@@ -24,13 +24,14 @@ import uvicorn
 from botocore.config import Config
 
 from localcloud.access import Accesses
-from localcloud.addresses import REGION, Place, keep_tokens
 from localcloud.call_log import CallLog
-from localcloud.clock import SystemClock
+from localcloud.common.addresses import REGION, Place, keep_tokens
+from localcloud.common.clock import SystemClock
+from localcloud.common.faults import FaultFile
+from localcloud.common.store import Store
 from localcloud.environments import FunctionHost
 from localcloud.event_bus import EventBus
 from localcloud.event_delivery import Delivery, subscribe
-from localcloud.faults import FaultFile
 from localcloud.forkserver import ForkServer
 from localcloud.fronts import make_fronts
 from localcloud.function_log import FunctionLog
@@ -50,7 +51,6 @@ from localcloud.sagemaker.training_jobs import resume_training_jobs
 from localcloud.sagemaker.tuning_jobs import resume_tuning_jobs
 from localcloud.server import Origin, Router, make_moto
 from localcloud.serving import ProcessEndpointRunner
-from localcloud.store import Store
 
 log = logging.getLogger(__name__)
 STAGE = "local"

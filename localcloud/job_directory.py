@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from localcloud.store import Record
+from localcloud.common.store import Record
 
 HOST = "algo-1"
 GROUP = "homogeneousCluster"

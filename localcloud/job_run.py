@@ -14,17 +14,17 @@ from typing import Any
 
 from localcloud.access import Access
 from localcloud.checkpoints import CheckpointMirror
-from localcloud.clock import Clock
+from localcloud.common.clock import Clock
+from localcloud.common.faults import Faults, ReadFaults
+from localcloud.common.logs import LogStream
+from localcloud.common.store import Record
+from localcloud.common.transfers import TransferError, download_prefix, upload_archive
 from localcloud.entry_points import JobFailed, fetch_code, plan_launch, tell_start
-from localcloud.faults import Faults, ReadFaults
 from localcloud.forkserver import ForkServer, Process
 from localcloud.job_directory import DEFAULT_CHECKPOINTS, JobDirectory
-from localcloud.logs import LogStream
 from localcloud.metrics import compile_metrics, find_metrics
 from localcloud.sagemaker.cloud import JobReport, Outcome
 from localcloud.spot import NO_CAPACITY, Market
-from localcloud.store import Record
-from localcloud.transfers import TransferError, download_prefix, upload_archive
 from localcloud.watch import Watch
 
 log = logging.getLogger(__name__)

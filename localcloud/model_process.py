@@ -13,11 +13,11 @@ import threading
 import time
 from pathlib import Path
 
+from localcloud.common.logs import LogStream
+from localcloud.common.transfers import TransferError, download_archive
 from localcloud.forkserver import Function, Launch, Process
 from localcloud.job_run import LogReader, Tools
-from localcloud.logs import LogStream
 from localcloud.sagemaker.deployments import Variant
-from localcloud.transfers import TransferError, download_archive
 
 log = logging.getLogger(__name__)
 ROOT = Path(__file__).resolve().parent.parent

@@ -19,9 +19,9 @@ from pathlib import Path
 
 import httpx
 
+from localcloud.common.logs import LogStream
 from localcloud.job_run import Tools
 from localcloud.jobs import count_cores
-from localcloud.logs import LogStream
 from localcloud.model_process import ModelProcess, StartError
 from localcloud.sagemaker.deployments import Answer, Deployment, DeploymentReport, Invocation, Variant
 

@@ -1,6 +1,6 @@
 """What a job meets on the market for instances: whether there are any, and whether they are taken back.
 
-Both come from `localcloud.faults`. An on-demand job fails without capacity, a spot job waits for it; its
+Both come from `localcloud.common.faults`. An on-demand job fails without capacity, a spot job waits for it; its
 MaxWaitTimeInSeconds counts from when it got its cores here, for the queue before that is this machine's own.
 """
 
@@ -9,8 +9,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from localcloud.faults import ReadFaults
-from localcloud.store import Record
+from localcloud.common.faults import ReadFaults
+from localcloud.common.store import Record
 
 NO_CAPACITY = (
     "CapacityError: Unable to provision requested ML compute capacity due to InsufficientInstanceCapacity error. "

@@ -18,7 +18,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
 from xml.sax.saxutils import escape
 
-from localcloud.addresses import REGION
+from localcloud.common.addresses import REGION
 from localcloud.makers import Clients
 from localcloud.wsgi import Environ, WsgiApp
 

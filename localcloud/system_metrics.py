@@ -15,7 +15,7 @@ from pathlib import Path
 
 import psutil
 
-from localcloud.clock import Clock
+from localcloud.common.clock import Clock
 
 NODE = "algo-1"
 Value = tuple[str, str, str, float]  # type, name, dimension, value

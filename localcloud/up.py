@@ -22,7 +22,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from localcloud.addresses import TOKEN_NAME, CannotStart, Place, enter, keep_tokens, listen, write_env
+from localcloud.common.addresses import TOKEN_NAME, CannotStart, Place, enter, keep_tokens, listen, write_env
 from localcloud.environments import FunctionHost
 from localcloud.provision import TemplateError
 

@@ -13,10 +13,10 @@ from __future__ import annotations
 import shutil
 from typing import Any
 
-from localcloud.clock import Clock
+from localcloud.common.clock import Clock
+from localcloud.common.mirrors import Mirror
+from localcloud.common.store import Record
 from localcloud.job_directory import JobDirectory, place_tensors
-from localcloud.mirrors import Mirror
-from localcloud.store import Record
 from localcloud.system_metrics import SystemSampler
 
 END = "training_job_end.ts"

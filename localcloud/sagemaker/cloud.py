@@ -16,9 +16,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
 
-from localcloud.clock import Clock
-from localcloud.faults import Faults, ReadFaults
-from localcloud.store import Record, Store
+from localcloud.common.clock import Clock
+from localcloud.common.faults import Faults, ReadFaults
+from localcloud.common.store import Record, Store
 
 Request = dict[str, Any]
 Response = dict[str, Any]

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+from localcloud.common.store import Record
 from localcloud.errors import ServiceError
 from localcloud.sagemaker.cloud import Cloud
-from localcloud.store import Record
 
 
 class ModelNotReady(ServiceError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from localcloud.common.store import Record
 from localcloud.errors import ValidationException
 from localcloud.sagemaker import models
 from localcloud.sagemaker.cloud import Cloud, Request, Response, operation
@@ -9,7 +10,6 @@ from localcloud.sagemaker.listing import list_page
 from localcloud.sagemaker.records import refuse_taken, require_record, show_record
 from localcloud.sagemaker.tags import drop_tags, put_tags
 from localcloud.sagemaker.unsupported import Rules, refuse_unsupported
-from localcloud.store import Record
 
 KIND = "endpoint-config"
 SORT_KEYS = {"Name": "EndpointConfigName", "CreationTime": "CreationTime"}

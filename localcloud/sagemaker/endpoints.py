@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from localcloud.common.store import Record
 from localcloud.errors import Unsupported, ValidationException
 from localcloud.sagemaker import endpoint_configs, models
 from localcloud.sagemaker.cloud import Cloud, Request, Response, operation
@@ -26,7 +27,6 @@ from localcloud.sagemaker.quotas import check_endpoint_quota
 from localcloud.sagemaker.records import find_record, refuse_taken, require_record, show_record
 from localcloud.sagemaker.tags import drop_tags, put_tags
 from localcloud.sagemaker.unsupported import Rules, refuse_unsupported
-from localcloud.store import Record
 
 KIND = "endpoint"
 SERVING = ("InService", "Updating", "RollingBack")

@@ -12,9 +12,9 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
+from localcloud.common.store import Record
 from localcloud.sagemaker.cloud import Cloud, Event
 from localcloud.sagemaker.tags import read_tags
-from localcloud.store import Record
 
 log = logging.getLogger(__name__)
 TRAINING_JOB = "SageMaker Training Job State Change"

@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import Any
 
+from localcloud.common.store import Record
 from localcloud.errors import ValidationException
 from localcloud.sagemaker.cloud import Request
-from localcloud.store import Record
 
 DEFAULT_PAGE = 10
 

@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 
 import botocore.exceptions
 
+from localcloud.common.store import Record
 from localcloud.errors import Unsupported, ValidationException
 from localcloud.sagemaker.cloud import Cloud, Request, Response, operation
 from localcloud.sagemaker.listing import list_page
@@ -13,7 +14,6 @@ from localcloud.sagemaker.network import check_network
 from localcloud.sagemaker.records import refuse_taken, require_record, show_record
 from localcloud.sagemaker.tags import drop_tags, put_tags
 from localcloud.sagemaker.unsupported import Rules, refuse_unsupported
-from localcloud.store import Record
 
 KIND = "model"
 SORT_KEYS = {"Name": "ModelName", "CreationTime": "CreationTime"}

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from localcloud.common.store import Record
 from localcloud.errors import ValidationException
-from localcloud.store import Record
 
 
 def check_network(request: Record) -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from localcloud.common.store import Record
 from localcloud.errors import ResourceLimitExceeded
 from localcloud.sagemaker.cloud import Cloud
 from localcloud.sagemaker.tuning_resources import list_resources
-from localcloud.store import Record
 
 ADVICE = (
     "Please use AWS Service Quotas to request an increase for this quota. If AWS Service Quotas is not available, "

@@ -6,9 +6,9 @@ ARNs are lower case.
 
 from __future__ import annotations
 
+from localcloud.common.store import Record
 from localcloud.errors import ValidationException
 from localcloud.sagemaker.cloud import Cloud
-from localcloud.store import Record
 
 _LABELS = {"model": "model", "endpoint-config": "endpoint configuration", "endpoint": "endpoint"}
 

@@ -11,9 +11,9 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from localcloud.common.store import Record
+from localcloud.common.transfers import FAULTS, TransferError, list_objects, split_uri
 from localcloud.sagemaker.cloud import Cloud
-from localcloud.store import Record
-from localcloud.transfers import FAULTS, TransferError, list_objects, split_uri
 
 LONGEST_DETAILS = 1024
 NO_VERDICT = "The job's program wrote no verdict of this rule."

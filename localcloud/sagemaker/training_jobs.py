@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from localcloud.common.store import Record
 from localcloud.errors import ResourceInUse, Unsupported, ValidationException
 from localcloud.sagemaker import unsupported
 from localcloud.sagemaker.cloud import Cloud, Outcome, Request, Response, operation
@@ -28,7 +29,6 @@ from localcloud.sagemaker.training_requests import (
     complete_debugging,
 )
 from localcloud.service_model import find_operation
-from localcloud.store import Record
 
 KIND = "training-job"
 ENDED = ("Completed", "Failed", "Stopped")

@@ -6,10 +6,10 @@ the local S3 lies on its disk as it is.
 
 from __future__ import annotations
 
+from localcloud.common.store import Record
 from localcloud.errors import Unsupported, ValidationException
 from localcloud.metrics import compile_metrics
 from localcloud.sagemaker.network import check_network
-from localcloud.store import Record
 
 DEFAULT_MAX_RUNTIME = 86400
 DEFAULT_HOOK_FOLDER = "/opt/ml/output/tensors"

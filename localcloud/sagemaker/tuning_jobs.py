@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from localcloud.common.store import Record
 from localcloud.errors import ResourceInUse, ResourceNotFound, ValidationException
 from localcloud.sagemaker import training_jobs
 from localcloud.sagemaker.cloud import Cloud, Request, Response, operation
@@ -23,7 +24,6 @@ from localcloud.sagemaker.tuning_progress import (
 )
 from localcloud.sagemaker.tuning_requests import check_tuning_request, read_objective
 from localcloud.service_model import find_operation
-from localcloud.store import Record
 
 
 @operation

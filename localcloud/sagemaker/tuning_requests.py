@@ -8,13 +8,13 @@ import math
 from collections.abc import Collection
 from typing import Any
 
+from localcloud.common.store import Record
 from localcloud.errors import Unsupported, ValidationException
 from localcloud.sagemaker import unsupported
 from localcloud.sagemaker.cloud import Request
 from localcloud.sagemaker.training_jobs import OBJECTIVE_PARAMETER
 from localcloud.sagemaker.training_requests import check_definition
 from localcloud.sagemaker.tuning_resources import check_tuning_resources, choose_resources
-from localcloud.store import Record
 from localcloud.tuner import Range, Search, count_grid, make_seed
 
 # Where a Hyperband without MaxResource looks for the number of epochs, in AWS's order.

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
+from localcloud.common.store import Record
 from localcloud.errors import ValidationException
-from localcloud.store import Record
 
 SINGLE = ("InstanceType", "InstanceCount", "VolumeSizeInGB")
 

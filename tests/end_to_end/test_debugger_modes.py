@@ -18,7 +18,7 @@ from smdebug.trials import create_trial
 from torchvision.models import resnet18
 
 from chalicelib.requests.debugger import RULES
-from localcloud.transfers import download_prefix
+from localcloud.common.transfers import download_prefix
 from tests.end_to_end.conftest import upload_small_dataset
 from tests.support.local_cloud import LocalCloud, run_local_cloud, wait_until
 

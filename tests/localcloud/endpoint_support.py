@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from localcloud.clock import SystemClock
+from localcloud.common.clock import SystemClock
 from localcloud.forkserver import ForkServer
 from localcloud.job_run import Tools
 from localcloud.sagemaker.deployments import Deployment, DeploymentReport

@@ -15,8 +15,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from localcloud.clock import SystemClock
-from localcloud.faults import FaultFile
+from localcloud.common.clock import SystemClock
+from localcloud.common.faults import FaultFile
+from localcloud.common.store import Store
 from localcloud.forkserver import ForkServer
 from localcloud.job_run import Tools
 from localcloud.jobs import ProcessJobRunner
@@ -24,7 +25,6 @@ from localcloud.s3_state import S3Keeper
 from localcloud.sagemaker.app import create_app
 from localcloud.sagemaker.cloud import Cloud
 from localcloud.server import Origin, Router, make_moto
-from localcloud.store import Store
 from tests.localcloud.hosting import client, serve
 
 ROLE = "arn:aws:iam::123456789012:role/whippet-training"

@@ -13,7 +13,7 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from localcloud.faults import FaultFile
+from localcloud.common.faults import FaultFile
 from localcloud.fronts import make_fronts
 from localcloud.s3_state import S3Keeper
 from localcloud.server import Origin, Router, make_moto

@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from localcloud.clock import SystemClock
+from localcloud.common.clock import SystemClock
+from localcloud.common.store import Store
 from localcloud.errors import ServiceError, Unsupported
 from localcloud.job_directory import JobDirectory
 from localcloud.sagemaker.app import OPERATIONS
@@ -21,7 +22,6 @@ from localcloud.sagemaker.cloud import Outcome
 from localcloud.sagemaker.listing import take_page
 from localcloud.sagemaker.training_jobs import build_record
 from localcloud.sagemaker.unsupported import TRAINING_JOB, refuse_unsupported
-from localcloud.store import Store
 from tests.localcloud.sagemaker_support import LocalSageMaker, build_training_request, name_job, wait_until
 from tests.localcloud.simulation import World
 

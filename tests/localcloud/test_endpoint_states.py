@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from localcloud.clock import SystemClock
+from localcloud.common.clock import SystemClock
+from localcloud.common.faults import ColdStart, Faults
+from localcloud.common.store import Store
 from localcloud.errors import ServiceError, ValidationException
-from localcloud.faults import ColdStart, Faults
 from localcloud.sagemaker.app import OPERATIONS
 from localcloud.sagemaker.cloud import Cloud
 from localcloud.sagemaker.cold_starts import ModelNotReady, refuse_cold
 from localcloud.sagemaker.endpoints import finish_deletion, resume_endpoints
-from localcloud.store import Store
 from tests.events.contract import complaints
 from tests.localcloud.endpoint_support import IMAGE, INSTANCE, ToldRunner
 

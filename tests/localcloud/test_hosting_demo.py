@@ -13,7 +13,7 @@ import pytest
 from botocore.exceptions import ClientError
 from rich.console import Console
 
-from localcloud.addresses import CannotStart, Place
+from localcloud.common.addresses import CannotStart, Place
 from localcloud.demo import User, run_demo, watch_run
 from localcloud.demo_pictures import choose_pictures
 from localcloud.digits import RECIPE, build_digits_zip, draw_png, split_class, write_digits_zip

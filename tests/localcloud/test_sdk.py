@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from localcloud.addresses import Place, describe_sdk, write_sdk_settings
+from localcloud.common.addresses import Place, describe_sdk, write_sdk_settings
 from tests.localcloud import endpoint_support
 from tests.localcloud.endpoint_support import NAMED_MODEL, serve_endpoints
 from tests.localcloud.sagemaker_support import IMAGE, ROLE, LocalSageMaker

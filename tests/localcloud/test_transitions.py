@@ -9,6 +9,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
+from localcloud.common.store import Record
 from localcloud.sagemaker.cloud import Outcome
 from localcloud.sagemaker.training_jobs import (
     ENDED,
@@ -21,7 +22,6 @@ from localcloud.sagemaker.training_jobs import (
     show,
 )
 from localcloud.service_model import find_operation, serialise
-from localcloud.store import Record
 from tests.localcloud.sagemaker_support import build_training_request
 
 START = datetime(2026, 1, 1, tzinfo=UTC)

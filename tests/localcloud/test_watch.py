@@ -14,9 +14,9 @@ import pytest
 from smdebug.profiler.system_metrics_reader import LocalSystemMetricsReader
 from smdebug.trials import create_trial
 
-from localcloud.clock import SystemClock
+from localcloud.common.clock import SystemClock
+from localcloud.common.transfers import download_prefix, list_objects
 from localcloud.system_metrics import SystemSampler
-from localcloud.transfers import download_prefix, list_objects
 from tests.localcloud.sagemaker_support import LocalSageMaker, name_job, wait_until
 
 TRAINING = """

@@ -11,7 +11,7 @@ from typing import Any
 import uvicorn
 
 from app import app, services
-from localcloud.addresses import listen
+from localcloud.common.addresses import listen
 from localcloud.gateway import Gateway
 from tests.fakes import World
 from tests.support.local_cloud import find_free_port, wait_until

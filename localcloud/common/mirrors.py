@@ -11,8 +11,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from localcloud.clock import Clock
-from localcloud.transfers import TransferError, split_uri, upload
+from localcloud.common.clock import Clock
+from localcloud.common.transfers import TransferError, split_uri, upload
 
 log = logging.getLogger(__name__)
 LARGE_SIZE = 4 << 20
