@@ -3,12 +3,12 @@ otherwise than AWS. S3's and SageMaker's are the server's own."""
 
 from __future__ import annotations
 
-from localcloud.account_limits import AccountLimits
 from localcloud.common.faults import ReadFaults
 from localcloud.makers import Clients
+from localcloud.protocol.account_limits import AccountLimits
+from localcloud.protocol.wsgi import WsgiApp
 from localcloud.stacks import Stacks
 from localcloud.tagged import ListTagged, Tagged
-from localcloud.wsgi import WsgiApp
 
 
 def make_fronts(moto: WsgiApp, clients: Clients, faults: ReadFaults, list_tagged: ListTagged) -> dict[str, WsgiApp]:

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from localcloud.calls import Call
 from localcloud.policies import Need
+from localcloud.protocol.calls import Call
 
 ACCOUNT = "123456789012"
 # What IAM calls a service where that is not the name by which its requests are signed.

@@ -19,8 +19,8 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from localcloud.guard import Guard, Passed
+from localcloud.protocol.wsgi import Environ, WsgiApp, WsgiBridge, refuse_json
 from localcloud.s3_state import S3Keeper
-from localcloud.wsgi import Environ, WsgiApp, WsgiBridge, refuse_json
 
 log = logging.getLogger(__name__)
 THREADS = 48

@@ -20,7 +20,7 @@ from xml.sax.saxutils import escape
 
 from localcloud.common.addresses import REGION
 from localcloud.makers import Clients
-from localcloud.wsgi import Environ, WsgiApp
+from localcloud.protocol.wsgi import Environ, WsgiApp
 
 log = logging.getLogger(__name__)
 Template = dict[str, Any]

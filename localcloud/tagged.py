@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from localcloud.wsgi import Environ, WsgiApp, answer_json, call
+from localcloud.protocol.wsgi import Environ, WsgiApp, answer_json, call
 
 Tags = Mapping[str, str]
 ListTagged = Callable[[], Iterable[tuple[str, Tags]]]

@@ -17,7 +17,7 @@ from chalicelib.errors import InvalidRecipe
 from chalicelib.recipes.documents import recipe_schema
 from chalicelib.recipes.resolving import Recipe, resolve_recipe
 from chalicelib.settings import Settings
-from localcloud.service_model import find_operation, parse_request
+from localcloud.protocol.service_model import find_operation, parse_request
 from tests.chalicelib.test_requests import build_all, make_run
 from tests.fakes import SETTINGS
 

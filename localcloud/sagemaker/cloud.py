@@ -2,7 +2,7 @@
 
 An operation is a function `create_model(cloud, request) -> response` of dictionaries in AWS's own member names, with
 datetimes and bytes as the service model types them; the door has validated the request against the model before. It
-may be `async`; one that is not is called in a thread. Faults are raised as `localcloud.errors.ServiceError`.
+may be `async`; one that is not is called in a thread. Faults are raised as `localcloud.protocol.errors.ServiceError`.
 
 Records live in the store under the kind that stands in their ARN (`training-job`, `hyper-parameter-tuning-job`,
 `model`, `endpoint-config`, `endpoint`). A record is what Describe answers, with private members that begin with `_`.

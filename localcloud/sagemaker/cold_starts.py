@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from localcloud.common.store import Record
-from localcloud.errors import ServiceError
+from localcloud.protocol.errors import ServiceError
 from localcloud.sagemaker.cloud import Cloud
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from localcloud.common.store import Record
-from localcloud.errors import ValidationException
+from localcloud.protocol.errors import ValidationException
 from localcloud.sagemaker import models
 from localcloud.sagemaker.cloud import Cloud, Request, Response, operation
 from localcloud.sagemaker.listing import list_page

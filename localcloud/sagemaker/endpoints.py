@@ -17,7 +17,7 @@ from datetime import datetime
 from typing import Any
 
 from localcloud.common.store import Record
-from localcloud.errors import Unsupported, ValidationException
+from localcloud.protocol.errors import Unsupported, ValidationException
 from localcloud.sagemaker import endpoint_configs, models
 from localcloud.sagemaker.cloud import Cloud, Request, Response, operation
 from localcloud.sagemaker.deployments import DEFAULT_STARTUP_S, Deployment, Variant

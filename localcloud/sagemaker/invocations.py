@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 
-from localcloud.errors import ServiceError
+from localcloud.protocol.errors import ServiceError
 from localcloud.sagemaker import endpoints
 from localcloud.sagemaker.cloud import Cloud, Request, Response, runtime_operation
 from localcloud.sagemaker.cold_starts import refuse_cold

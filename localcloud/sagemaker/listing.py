@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from localcloud.common.store import Record
-from localcloud.errors import ValidationException
+from localcloud.protocol.errors import ValidationException
 from localcloud.sagemaker.cloud import Request
 
 DEFAULT_PAGE = 10

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 import botocore.exceptions
 
 from localcloud.common.store import Record
-from localcloud.errors import Unsupported, ValidationException
+from localcloud.protocol.errors import Unsupported, ValidationException
 from localcloud.sagemaker.cloud import Cloud, Request, Response, operation
 from localcloud.sagemaker.listing import list_page
 from localcloud.sagemaker.network import check_network

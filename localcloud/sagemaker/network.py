@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from localcloud.common.store import Record
-from localcloud.errors import ValidationException
+from localcloud.protocol.errors import ValidationException
 
 
 def check_network(request: Record) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from localcloud.common.store import Record
-from localcloud.errors import ResourceLimitExceeded
+from localcloud.protocol.errors import ResourceLimitExceeded
 from localcloud.sagemaker.cloud import Cloud
 from localcloud.sagemaker.tuning_resources import list_resources
 

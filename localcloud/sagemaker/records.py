@@ -7,7 +7,7 @@ ARNs are lower case.
 from __future__ import annotations
 
 from localcloud.common.store import Record
-from localcloud.errors import ValidationException
+from localcloud.protocol.errors import ValidationException
 from localcloud.sagemaker.cloud import Cloud
 
 _LABELS = {"model": "model", "endpoint-config": "endpoint configuration", "endpoint": "endpoint"}

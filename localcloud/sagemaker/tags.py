@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from localcloud.errors import ValidationException
+from localcloud.protocol.errors import ValidationException
 from localcloud.sagemaker.cloud import Cloud, Request, Response, operation
 
 TAGGED = ("training-job", "hyper-parameter-tuning-job", "model", "endpoint-config", "endpoint")

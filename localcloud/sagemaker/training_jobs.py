@@ -14,7 +14,8 @@ from datetime import datetime
 from typing import Any
 
 from localcloud.common.store import Record
-from localcloud.errors import ResourceInUse, Unsupported, ValidationException
+from localcloud.protocol.errors import ResourceInUse, Unsupported, ValidationException
+from localcloud.protocol.service_model import find_operation
 from localcloud.sagemaker import unsupported
 from localcloud.sagemaker.cloud import Cloud, Outcome, Request, Response, operation
 from localcloud.sagemaker.events import TRAINING_JOB, emit_change
@@ -28,7 +29,6 @@ from localcloud.sagemaker.training_requests import (
     check_resources,
     complete_debugging,
 )
-from localcloud.service_model import find_operation
 
 KIND = "training-job"
 ENDED = ("Completed", "Failed", "Stopped")

@@ -7,8 +7,8 @@ the local S3 lies on its disk as it is.
 from __future__ import annotations
 
 from localcloud.common.store import Record
-from localcloud.errors import Unsupported, ValidationException
 from localcloud.metrics import compile_metrics
+from localcloud.protocol.errors import Unsupported, ValidationException
 from localcloud.sagemaker.network import check_network
 
 DEFAULT_MAX_RUNTIME = 86400

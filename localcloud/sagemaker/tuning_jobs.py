@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from localcloud.common.store import Record
-from localcloud.errors import ResourceInUse, ResourceNotFound, ValidationException
+from localcloud.protocol.errors import ResourceInUse, ResourceNotFound, ValidationException
+from localcloud.protocol.service_model import find_operation
 from localcloud.sagemaker import training_jobs
 from localcloud.sagemaker.cloud import Cloud, Request, Response, operation
 from localcloud.sagemaker.listing import list_page
@@ -23,7 +24,6 @@ from localcloud.sagemaker.tuning_progress import (
     summarise_child,
 )
 from localcloud.sagemaker.tuning_requests import check_tuning_request, read_objective
-from localcloud.service_model import find_operation
 
 
 @operation

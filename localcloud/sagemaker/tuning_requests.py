@@ -9,7 +9,7 @@ from collections.abc import Collection
 from typing import Any
 
 from localcloud.common.store import Record
-from localcloud.errors import Unsupported, ValidationException
+from localcloud.protocol.errors import Unsupported, ValidationException
 from localcloud.sagemaker import unsupported
 from localcloud.sagemaker.cloud import Request
 from localcloud.sagemaker.training_jobs import OBJECTIVE_PARAMETER

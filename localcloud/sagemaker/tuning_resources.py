@@ -10,7 +10,7 @@ from collections.abc import Collection
 from typing import Any
 
 from localcloud.common.store import Record
-from localcloud.errors import ValidationException
+from localcloud.protocol.errors import ValidationException
 
 SINGLE = ("InstanceType", "InstanceCount", "VolumeSizeInGB")
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from localcloud.errors import Unsupported
+from localcloud.protocol.errors import Unsupported
 from localcloud.sagemaker.cloud import Request
 
 Rules = dict[str, tuple[Any, ...]]  # path of a member -> its harmless values

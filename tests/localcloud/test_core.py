@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from localcloud.common.clock import SystemClock
 from localcloud.common.store import Store
-from localcloud.errors import ServiceError, Unsupported
 from localcloud.job_directory import JobDirectory
+from localcloud.protocol.errors import ServiceError, Unsupported
 from localcloud.sagemaker.app import OPERATIONS
 from localcloud.sagemaker.cloud import Outcome
 from localcloud.sagemaker.listing import take_page

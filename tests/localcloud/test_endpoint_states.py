@@ -11,7 +11,7 @@ import pytest
 from localcloud.common.clock import SystemClock
 from localcloud.common.faults import ColdStart, Faults
 from localcloud.common.store import Store
-from localcloud.errors import ServiceError, ValidationException
+from localcloud.protocol.errors import ServiceError, ValidationException
 from localcloud.sagemaker.app import OPERATIONS
 from localcloud.sagemaker.cloud import Cloud
 from localcloud.sagemaker.cold_starts import ModelNotReady, refuse_cold

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from localcloud.errors import SerializationException, ServiceError, UnknownOperation, ValidationException
-from localcloud.service_model import find_operation, parse_json, parse_request, serialise
+from localcloud.protocol.errors import SerializationException, ServiceError, UnknownOperation, ValidationException
+from localcloud.protocol.service_model import find_operation, parse_json, parse_request, serialise
 from tests.localcloud.sagemaker_support import build_training_request
 
 CREATE = find_operation("sagemaker", "CreateTrainingJob")

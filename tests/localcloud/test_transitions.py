@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from localcloud.common.store import Record
+from localcloud.protocol.service_model import find_operation, serialise
 from localcloud.sagemaker.cloud import Outcome
 from localcloud.sagemaker.training_jobs import (
     ENDED,
@@ -21,7 +22,6 @@ from localcloud.sagemaker.training_jobs import (
     finish,
     show,
 )
-from localcloud.service_model import find_operation, serialise
 from tests.localcloud.sagemaker_support import build_training_request
 
 START = datetime(2026, 1, 1, tzinfo=UTC)

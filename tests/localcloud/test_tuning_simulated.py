@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from localcloud.common.store import Record
-from localcloud.errors import ResourceInUse, ServiceError
+from localcloud.protocol.errors import ResourceInUse, ServiceError
 from localcloud.sagemaker.cloud import Outcome
 from tests.localcloud.simulation import RANGES, Course, World, build_tuning_request
 

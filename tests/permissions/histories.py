@@ -18,8 +18,8 @@ from chalicelib.errors import WhippetError
 from chalicelib.pipeline.intake import sweep
 from chalicelib.settings import Settings
 from localcloud.call_log import Recorded
-from localcloud.calls import Call
 from localcloud.permissions import list_needs
+from localcloud.protocol.calls import Call
 from tests.fakes import Killed, World
 from tests.fakes.clients import Client
 from tests.support.pictures import build_colour_zip

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from localcloud.calls import Call, find_key_id, read_call, read_s3_call
 from localcloud.permissions import list_needs
+from localcloud.protocol.calls import Call, find_key_id, read_call, read_s3_call
 
 REGION = "us-east-1"
 PLACE = f"{REGION}:123456789012"

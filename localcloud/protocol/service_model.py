@@ -18,7 +18,7 @@ from typing import Any
 import botocore.loaders
 import botocore.model
 
-from localcloud.errors import SerializationException, UnknownOperation, ValidationException
+from localcloud.protocol.errors import SerializationException, UnknownOperation, ValidationException
 
 Shape = Any
 _TYPE_NAMES = {str: "STRING_VALUE", bool: "BOOLEAN", int: "NUMBER_VALUE", float: "DECIMAL_VALUE", list: "START_ARRAY"}

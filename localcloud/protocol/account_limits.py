@@ -14,8 +14,8 @@ from functools import cache
 from typing import Any
 
 from localcloud.common.faults import ReadFaults
-from localcloud.service_model import load_service
-from localcloud.wsgi import Environ, WsgiApp, answer_json, refuse_json
+from localcloud.protocol.service_model import load_service
+from localcloud.protocol.wsgi import Environ, WsgiApp, answer_json, refuse_json
 
 KINDS = ("for training job usage", "for spot training job usage", "for endpoint usage")
 SERVERLESS = {

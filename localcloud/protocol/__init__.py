@@ -1,0 +1,1 @@
+"""Speak AWS's protocols: parse, check and answer requests by botocore's service models."""
