@@ -23,8 +23,6 @@ import boto3
 import uvicorn
 from botocore.config import Config
 
-from localcloud.access import Accesses
-from localcloud.call_log import CallLog
 from localcloud.common.addresses import REGION, Place, keep_tokens
 from localcloud.common.clock import SystemClock
 from localcloud.common.faults import FaultFile
@@ -37,8 +35,10 @@ from localcloud.fronts import make_fronts
 from localcloud.function_log import FunctionLog
 from localcloud.functions import Functions
 from localcloud.gateway import Gateway
-from localcloud.guard import Guard
-from localcloud.identity import Identities
+from localcloud.iam.access import Accesses
+from localcloud.iam.call_log import CallLog
+from localcloud.iam.guard import Guard
+from localcloud.iam.identity import Identities
 from localcloud.job_run import Tools
 from localcloud.jobs import ProcessJobRunner, choose_inherited
 from localcloud.provision import Stack, provision

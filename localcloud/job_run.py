@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from localcloud.access import Access
 from localcloud.checkpoints import CheckpointMirror
 from localcloud.common.clock import Clock
 from localcloud.common.faults import Faults, ReadFaults
@@ -21,6 +20,7 @@ from localcloud.common.store import Record
 from localcloud.common.transfers import TransferError, download_prefix, upload_archive
 from localcloud.entry_points import JobFailed, fetch_code, plan_launch, tell_start
 from localcloud.forkserver import ForkServer, Process
+from localcloud.iam.access import Access
 from localcloud.job_directory import DEFAULT_CHECKPOINTS, JobDirectory
 from localcloud.metrics import compile_metrics, find_metrics
 from localcloud.sagemaker.cloud import JobReport, Outcome

@@ -18,7 +18,7 @@ from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_ba
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from localcloud.guard import Guard, Passed
+from localcloud.iam.guard import Guard, Passed
 from localcloud.protocol.wsgi import Environ, WsgiApp, WsgiBridge, refuse_json
 from localcloud.s3_state import S3Keeper
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from chalicelib.runs.claims import CLAIM_SECONDS
-from localcloud.call_log import Recorded, read_calls
+from localcloud.iam.call_log import Recorded, read_calls
 from tests.end_to_end.conftest import upload_small_dataset
 from tests.support.local_cloud import LocalCloud, wait_until
 from tests.support.pictures import draw_test_picture

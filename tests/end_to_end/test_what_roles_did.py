@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from localcloud.call_log import Recorded, read_calls
-from localcloud.policies import Document
+from localcloud.iam.call_log import Recorded, read_calls
+from localcloud.iam.policies import Document
 from tests.end_to_end.conftest import upload_small_dataset
 from tests.permissions.proofs import EVENTS, find_refusals, list_actions, list_rows, strip
 from tests.permissions.stack import EXECUTION

@@ -17,8 +17,8 @@ import app
 from chalicelib.errors import WhippetError
 from chalicelib.pipeline.intake import sweep
 from chalicelib.settings import Settings
-from localcloud.call_log import Recorded
-from localcloud.permissions import list_needs
+from localcloud.iam.call_log import Recorded
+from localcloud.iam.permissions import list_needs
 from localcloud.protocol.calls import Call
 from tests.fakes import Killed, World
 from tests.fakes.clients import Client

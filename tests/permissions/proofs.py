@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from localcloud.call_log import Recorded
-from localcloud.policies import Document, Need, as_list, find_refusal, list_statements
+from localcloud.iam.call_log import Recorded
+from localcloud.iam.policies import Document, Need, as_list, find_refusal, list_statements
 from tests.permissions.stack import KEY
 
 TABLE: dict[str, Any] = json.loads((Path(__file__).parents[2] / "infrastructure" / "permissions.json").read_text())

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from chalicelib.settings import Settings, read_settings
-from localcloud.policies import Document
+from localcloud.iam.policies import Document
 from localcloud.provision import Clients, provision
 from tests.localcloud.hosting import aws, client
 from tests.support.template import build_app_template

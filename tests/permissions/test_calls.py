@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from localcloud.permissions import list_needs
+from localcloud.iam.permissions import list_needs
 from localcloud.protocol.calls import Call, find_key_id, read_call, read_s3_call
 
 REGION = "us-east-1"

@@ -8,7 +8,7 @@ import httpx
 import pytest
 from botocore.exceptions import ClientError
 
-from localcloud.call_log import CallLog, Recorded
+from localcloud.iam.call_log import CallLog, Recorded
 from tests.permissions.conftest import Account
 
 WORKER = "User: arn:aws:sts::123456789012:assumed-role/worker/at-work"

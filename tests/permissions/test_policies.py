@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from localcloud.policies import Need, PolicyError, find_refusal, is_allowed, matches
+from localcloud.iam.policies import Need, PolicyError, find_refusal, is_allowed, matches
 
 
 def allow(action: Any, resource: Any = "*", **more: Any) -> dict[str, Any]:

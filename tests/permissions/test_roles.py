@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from localcloud.call_log import Recorded
-from localcloud.policies import Need, as_list, find_refusal, is_allowed, list_statements
+from localcloud.iam.call_log import Recorded
+from localcloud.iam.policies import Need, as_list, find_refusal, is_allowed, list_statements
 from tests.permissions.histories import tell_histories
 from tests.permissions.proofs import FUNCTIONS, GROUPS, TABLE, find_refusals, list_actions, list_rows, strip
 from tests.permissions.stack import EVERYTHING, EXECUTION, BuiltStack, Role, build_stack

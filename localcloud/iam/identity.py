@@ -15,7 +15,7 @@ from functools import lru_cache
 from moto.iam.models import iam_backends
 from moto.sts.models import sts_backends
 
-from localcloud.policies import Document
+from localcloud.iam.policies import Document
 
 ACCOUNT, PARTITION = "123456789012", "aws"
 SESSION_SECONDS = 43_200

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from localcloud.policies import Need
+from localcloud.iam.policies import Need
 
 LIMIT = 16 << 20
 KEPT_KEYS = 200_000

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from localcloud.identity import Identities
+from localcloud.iam.identity import Identities
 
 SESSION = "SageMaker"
 Connect = Callable[[str, Mapping[str, str]], Any]

@@ -16,10 +16,10 @@ from xml.sax.saxutils import escape
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope
 
-from localcloud.call_log import Recorded
-from localcloud.identity import Identities, Principal
-from localcloud.permissions import list_needs
-from localcloud.policies import Need, find_refusal
+from localcloud.iam.call_log import Recorded
+from localcloud.iam.identity import Identities, Principal
+from localcloud.iam.permissions import list_needs
+from localcloud.iam.policies import Need, find_refusal
 from localcloud.protocol.calls import Call, find_key_id, needs_body, read_call
 
 QUERY_CODES = {"sns": "AuthorizationError"}  # what services of the query protocol say, where not AccessDenied

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from localcloud.policies import Need
+from localcloud.iam.policies import Need
 from localcloud.protocol.calls import Call
 
 ACCOUNT = "123456789012"

@@ -1,0 +1,1 @@
+"""Who calls, and what a role's policies allow."""
