@@ -42,7 +42,7 @@ from localcloud.iam.identity import Identities
 from localcloud.job_run import Tools
 from localcloud.jobs import ProcessJobRunner, choose_inherited
 from localcloud.provision import Stack, provision
-from localcloud.s3_state import S3Keeper
+from localcloud.s3.keeper import S3Keeper
 from localcloud.sagemaker.app import create_app
 from localcloud.sagemaker.cloud import Cloud
 from localcloud.sagemaker.endpoints import resume_endpoints

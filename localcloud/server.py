@@ -20,7 +20,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from localcloud.iam.guard import Guard, Passed
 from localcloud.protocol.wsgi import Environ, WsgiApp, WsgiBridge, refuse_json
-from localcloud.s3_state import S3Keeper
+from localcloud.s3.keeper import S3Keeper
 
 log = logging.getLogger(__name__)
 THREADS = 48

@@ -13,7 +13,7 @@ import boto3
 import uvicorn
 from botocore.config import Config
 
-from localcloud.s3_state import S3Keeper
+from localcloud.s3.keeper import S3Keeper
 from localcloud.server import Origin, Router, make_moto
 
 Event = tuple[str, str, dict[str, Any], list[str]]

@@ -21,7 +21,7 @@ from localcloud.common.store import Store
 from localcloud.forkserver import ForkServer
 from localcloud.job_run import Tools
 from localcloud.jobs import ProcessJobRunner
-from localcloud.s3_state import S3Keeper
+from localcloud.s3.keeper import S3Keeper
 from localcloud.sagemaker.app import create_app
 from localcloud.sagemaker.cloud import Cloud
 from localcloud.server import Origin, Router, make_moto

@@ -19,8 +19,8 @@ from botocore.exceptions import ClientError
 from moto import mock_aws
 from moto.s3 import models
 
-from localcloud.s3_events import next_sequencer
-from localcloud.s3_state import S3Keeper
+from localcloud.s3.events import next_sequencer
+from localcloud.s3.keeper import S3Keeper
 from localcloud.server import make_moto
 from tests.localcloud.hosting import Event, aws, client
 

@@ -19,7 +19,7 @@ from moto.s3.exceptions import EntityTooSmall, InvalidPart, MalformedXML
 from moto.s3.utils import compute_checksum
 from moto.utilities.utils import md5_hash
 
-from localcloud.s3_files import Bodies, Body, MappedBody
+from localcloud.s3.files import Bodies, Body, MappedBody
 
 # moto's modules are written to below, which its types do not foresee
 models: Any = moto_models

@@ -24,9 +24,9 @@ from urllib.parse import parse_qsl, unquote
 from moto.iam.access_control import PermissionResult
 
 from localcloud.protocol.wsgi import Environ, Headers, WsgiApp, call, make_environ
-from localcloud.s3_events import Change, describe_change, reason_of
-from localcloud.s3_files import Bodies, Record, Versions
-from localcloud.s3_moto import StoredKey, install, models, touched, uninstall
+from localcloud.s3.events import Change, describe_change, reason_of
+from localcloud.s3.files import Bodies, Record, Versions
+from localcloud.s3.storage import StoredKey, install, models, touched, uninstall
 
 ACCOUNT = "123456789012"
 STRIPES = 64

@@ -1,0 +1,1 @@
+"""Keep moto's S3 on disk."""
