@@ -16,7 +16,7 @@ from typing import Any
 from moto.events import models as moto_events_models
 from moto.sqs.models import sqs_backends
 
-from localcloud.provision import ACCOUNT
+from localcloud.stacks.provisioning import ACCOUNT
 
 Event = dict[str, Any]
 moto_events: Any = moto_events_models  # a method is replaced below, which moto's types do not foresee

@@ -21,7 +21,7 @@ from moto.sqs.models import sqs_backends
 
 from localcloud.event_bus import Event, build_event, queue_lock
 from localcloud.functions import FunctionError
-from localcloud.provision import ACCOUNT, Clients, Function, TemplateError
+from localcloud.stacks.provisioning import ACCOUNT, Clients, Function, TemplateError
 
 log = logging.getLogger(__name__)
 Invoke = Callable[[str, Event], Any]

@@ -4,10 +4,10 @@ otherwise than AWS. S3's and SageMaker's are the server's own."""
 from __future__ import annotations
 
 from localcloud.common.faults import ReadFaults
-from localcloud.makers import Clients
 from localcloud.protocol.account_limits import AccountLimits
 from localcloud.protocol.wsgi import WsgiApp
-from localcloud.stacks import Stacks
+from localcloud.stacks.cloudformation import Stacks
+from localcloud.stacks.makers import Clients
 from localcloud.tagged import ListTagged, Tagged
 
 

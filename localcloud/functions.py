@@ -17,7 +17,7 @@ from functools import partial
 from typing import Any
 
 from localcloud.environments import Environment, FunctionHost, HostError
-from localcloud.provision import ACCOUNT, Function
+from localcloud.stacks.provisioning import ACCOUNT, Function
 
 PAYLOAD_BYTES = 6 * 1024 * 1024
 CONCURRENCY = 10  # what a new account has

@@ -23,7 +23,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from localcloud.functions import FunctionError, PayloadTooLarge
-from localcloud.provision import ACCOUNT
+from localcloud.stacks.provisioning import ACCOUNT
 
 BODY_BYTES = 10 * 1024 * 1024
 SECONDS = 29.0

@@ -41,7 +41,6 @@ from localcloud.iam.guard import Guard
 from localcloud.iam.identity import Identities
 from localcloud.job_run import Tools
 from localcloud.jobs import ProcessJobRunner, choose_inherited
-from localcloud.provision import Stack, provision
 from localcloud.s3.keeper import S3Keeper
 from localcloud.sagemaker.app import create_app
 from localcloud.sagemaker.cloud import Cloud
@@ -51,6 +50,7 @@ from localcloud.sagemaker.training_jobs import resume_training_jobs
 from localcloud.sagemaker.tuning_jobs import resume_tuning_jobs
 from localcloud.server import Origin, Router, make_moto
 from localcloud.serving import ProcessEndpointRunner
+from localcloud.stacks.provisioning import Stack, provision
 
 log = logging.getLogger(__name__)
 STAGE = "local"

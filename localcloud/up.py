@@ -24,7 +24,7 @@ from pathlib import Path
 
 from localcloud.common.addresses import TOKEN_NAME, CannotStart, Place, enter, keep_tokens, listen, write_env
 from localcloud.environments import FunctionHost
-from localcloud.provision import TemplateError
+from localcloud.stacks.provisioning import TemplateError
 
 PROJECT = Path(__file__).resolve().parent.parent
 RESOURCES = PROJECT / "infrastructure" / "resources" / "functions.json"

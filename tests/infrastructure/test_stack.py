@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from localcloud.intrinsics import Resolver
+from localcloud.stacks.intrinsics import Resolver
 from tests.support.template import Template, build_app_template, list_resources, translate_app_template
 
 LONGEST_REGION = "ap-southeast-1"

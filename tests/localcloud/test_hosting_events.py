@@ -20,9 +20,9 @@ from localcloud.environments import FunctionHost
 from localcloud.event_bus import EventBus, normalise
 from localcloud.event_delivery import Delivery, parse_rate, subscribe
 from localcloud.functions import FunctionError, Functions
-from localcloud.provision import Function, Stack, TemplateError, provision
 from localcloud.s3.keeper import S3Keeper
 from localcloud.server import Origin, Router, make_moto
+from localcloud.stacks.provisioning import Function, Stack, TemplateError, provision
 from tests.localcloud.hosting import client, forget_buckets, no_sagemaker, serve
 from tests.localcloud.tiny_app import write_tiny_app
 

@@ -15,7 +15,7 @@ import pytest
 from localcloud.environments import FunctionHost
 from localcloud.event_bus import build_event
 from localcloud.functions import FunctionError, Functions, PayloadTooLarge, check_size, read_answer
-from localcloud.provision import Function
+from localcloud.stacks.provisioning import Function
 from tests.localcloud.tiny_app import write_tiny_app
 
 

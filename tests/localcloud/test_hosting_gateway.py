@@ -17,7 +17,7 @@ from localcloud import gateway
 from localcloud.environments import FunctionHost
 from localcloud.functions import Functions
 from localcloud.gateway import Gateway, MalformedAnswer, find_route, is_binary, list_routes, render
-from localcloud.provision import Function
+from localcloud.stacks.provisioning import Function
 from tests.localcloud.hosting import serve
 from tests.localcloud.tiny_app import write_tiny_app
 

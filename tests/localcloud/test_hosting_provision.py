@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from localcloud.provision import Clients, TemplateError, provision
+from localcloud.stacks.provisioning import Clients, TemplateError, provision
 from tests.localcloud.hosting import aws, client
 from tests.support.template import build_app_template
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from chalicelib.settings import Settings, read_settings
 from localcloud.iam.policies import Document
-from localcloud.provision import Clients, provision
+from localcloud.stacks.provisioning import Clients, provision
 from tests.localcloud.hosting import aws, client
 from tests.support.template import build_app_template
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from localcloud.intrinsics import Properties
+from localcloud.stacks.intrinsics import Properties
 
 ACCOUNT = "123456789012"
 Clients = Callable[[str], Any]

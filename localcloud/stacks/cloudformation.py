@@ -19,8 +19,8 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 from xml.sax.saxutils import escape
 
 from localcloud.common.addresses import REGION
-from localcloud.makers import Clients
 from localcloud.protocol.wsgi import Environ, WsgiApp
+from localcloud.stacks.makers import Clients
 
 log = logging.getLogger(__name__)
 Template = dict[str, Any]
@@ -72,15 +72,15 @@ class Stacks:
 
     def _check(self, template: Template) -> Any:
         """What a template's resources are made by. Raises RefusedTemplate for a type that nothing makes."""
-        from localcloud import stack_models
+        from localcloud.stacks import resources
 
         if self._knows is None:
-            self._knows = stack_models.install(self._clients)
+            self._knows = resources.install(self._clients)
         if unknown := sorted(
             {body["Type"] for body in template["Resources"].values() if not self._knows(body["Type"])}
         ):
             raise RefusedTemplate(f"The local cloud's stacks make no {', '.join(unknown)}.")
-        return stack_models
+        return resources
 
 
 def require_region(environ: Environ) -> None:

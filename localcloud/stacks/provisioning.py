@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from localcloud.intrinsics import Properties, Resolver, TemplateError
-from localcloud.makers import ACCOUNT, MAKERS, NOT_HERE, Clients, Made
+from localcloud.stacks.intrinsics import Properties, Resolver, TemplateError
+from localcloud.stacks.makers import ACCOUNT, MAKERS, NOT_HERE, Clients, Made
 
 __all__ = ["ACCOUNT", "Clients", "Function", "Stack", "TemplateError", "provision"]
 FUNCTION, API, ROLE = "AWS::Serverless::Function", "AWS::Serverless::Api", "AWS::IAM::Role"

@@ -10,7 +10,7 @@ from typing import Any
 from moto.cloudformation import models as moto_stacks
 from moto.cloudformation import parsing as moto_parsing
 
-from localcloud.intrinsics import Properties
+from localcloud.stacks.intrinsics import Properties
 
 log = logging.getLogger(__name__)
 models: Any = moto_stacks

@@ -14,9 +14,9 @@ from typing import Any, ClassVar
 from moto.cloudformation import parsing
 from moto.core.common_models import CloudFormationModel
 
-from localcloud import stack_engine
-from localcloud.intrinsics import Properties
-from localcloud.makers import Clients, Made, make_bucket, make_secret
+from localcloud.stacks import engine
+from localcloud.stacks.intrinsics import Properties
+from localcloud.stacks.makers import Clients, Made, make_bucket, make_secret
 
 Model: Any = CloudFormationModel  # moto calls its class methods by the names of their arguments
 
@@ -175,7 +175,7 @@ NOTED = (
 def install(clients: Clients) -> Callable[[str], bool]:
     """Give moto's CloudFormation our models. Returns what tells whether it can make a resource of a type."""
     Noted.connect[:] = [clients]
-    stack_engine.install()
+    engine.install()
     known: dict[str, Any] = parsing.get_model_map()
     known |= MODELS
     known |= dict.fromkeys(NOTED, Noted)
