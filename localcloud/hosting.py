@@ -43,9 +43,9 @@ from localcloud.job_run import Tools
 from localcloud.jobs import ProcessJobRunner, choose_inherited
 from localcloud.s3.keeper import S3Keeper
 from localcloud.sagemaker.app import create_app
-from localcloud.sagemaker.cloud import Cloud
+from localcloud.sagemaker.core.cloud import Cloud
+from localcloud.sagemaker.core.tags import list_tagged
 from localcloud.sagemaker.endpoints import resume_endpoints
-from localcloud.sagemaker.tags import list_tagged
 from localcloud.sagemaker.training_jobs import resume_training_jobs
 from localcloud.sagemaker.tuning_jobs import resume_tuning_jobs
 from localcloud.server import Origin, Router, make_moto

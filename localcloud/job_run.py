@@ -22,8 +22,8 @@ from localcloud.entry_points import JobFailed, fetch_code, plan_launch, tell_sta
 from localcloud.forkserver import ForkServer, Process
 from localcloud.iam.access import Access
 from localcloud.job_directory import DEFAULT_CHECKPOINTS, JobDirectory
-from localcloud.metrics import compile_metrics, find_metrics
-from localcloud.sagemaker.cloud import JobReport, Outcome
+from localcloud.sagemaker.core.cloud import JobReport, Outcome
+from localcloud.sagemaker.core.metrics import compile_metrics, find_metrics
 from localcloud.spot import NO_CAPACITY, Market
 from localcloud.watch import Watch
 

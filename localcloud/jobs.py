@@ -19,7 +19,7 @@ from pathlib import Path
 from localcloud.common.store import Record
 from localcloud.job_directory import JobDirectory
 from localcloud.job_run import JobRun, Tools, clear_directory
-from localcloud.sagemaker.cloud import JobReport, Outcome
+from localcloud.sagemaker.core.cloud import JobReport, Outcome
 
 log = logging.getLogger(__name__)
 INHERITED = ("PATH", "HOME", "USER", "LANG", "LC_ALL", "TZ", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "TORCH_HOME")

@@ -9,7 +9,7 @@ from datetime import timedelta
 
 from localcloud.common.store import Record
 from localcloud.protocol.errors import ServiceError
-from localcloud.sagemaker.cloud import Cloud
+from localcloud.sagemaker.core.cloud import Cloud
 
 
 class ModelNotReady(ServiceError):

@@ -6,10 +6,10 @@ import uuid
 
 from localcloud.protocol.errors import ServiceError
 from localcloud.sagemaker import endpoints
-from localcloud.sagemaker.cloud import Cloud, Request, Response, runtime_operation
 from localcloud.sagemaker.cold_starts import refuse_cold
+from localcloud.sagemaker.core.cloud import Cloud, Request, Response, runtime_operation
+from localcloud.sagemaker.core.records import find_record
 from localcloud.sagemaker.deployments import Answer, Invocation
-from localcloud.sagemaker.records import find_record
 
 LARGEST_BODY = 25 * 1024 * 1024
 LARGEST_SERVERLESS_BODY = 4 * 1024 * 1024

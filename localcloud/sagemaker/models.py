@@ -8,12 +8,12 @@ import botocore.exceptions
 
 from localcloud.common.store import Record
 from localcloud.protocol.errors import Unsupported, ValidationException
-from localcloud.sagemaker.cloud import Cloud, Request, Response, operation
-from localcloud.sagemaker.listing import list_page
-from localcloud.sagemaker.network import check_network
-from localcloud.sagemaker.records import refuse_taken, require_record, show_record
-from localcloud.sagemaker.tags import drop_tags, put_tags
-from localcloud.sagemaker.unsupported import Rules, refuse_unsupported
+from localcloud.sagemaker.core.cloud import Cloud, Request, Response, operation
+from localcloud.sagemaker.core.listing import list_page
+from localcloud.sagemaker.core.network import check_network
+from localcloud.sagemaker.core.records import refuse_taken, require_record, show_record
+from localcloud.sagemaker.core.tags import drop_tags, put_tags
+from localcloud.sagemaker.core.unsupported import Rules, refuse_unsupported
 
 KIND = "model"
 SORT_KEYS = {"Name": "ModelName", "CreationTime": "CreationTime"}

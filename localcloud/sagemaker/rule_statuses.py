@@ -13,7 +13,7 @@ from typing import Any
 
 from localcloud.common.store import Record
 from localcloud.common.transfers import FAULTS, TransferError, list_objects, split_uri
-from localcloud.sagemaker.cloud import Cloud
+from localcloud.sagemaker.core.cloud import Cloud
 
 LONGEST_DETAILS = 1024
 NO_VERDICT = "The job's program wrote no verdict of this rule."

@@ -16,13 +16,13 @@ from typing import Any
 from localcloud.common.store import Record
 from localcloud.protocol.errors import ResourceInUse, Unsupported, ValidationException
 from localcloud.protocol.service_model import find_operation
-from localcloud.sagemaker import unsupported
-from localcloud.sagemaker.cloud import Cloud, Outcome, Request, Response, operation
-from localcloud.sagemaker.events import TRAINING_JOB, emit_change
-from localcloud.sagemaker.listing import list_page
-from localcloud.sagemaker.quotas import check_training_quota
+from localcloud.sagemaker.core import unsupported
+from localcloud.sagemaker.core.cloud import Cloud, Outcome, Request, Response, operation
+from localcloud.sagemaker.core.events import TRAINING_JOB, emit_change
+from localcloud.sagemaker.core.listing import list_page
+from localcloud.sagemaker.core.quotas import check_training_quota
+from localcloud.sagemaker.core.tags import drop_tags, put_tags
 from localcloud.sagemaker.rule_statuses import describe_rules
-from localcloud.sagemaker.tags import drop_tags, put_tags
 from localcloud.sagemaker.training_requests import (
     DEFAULT_MAX_RUNTIME,
     check_definition,

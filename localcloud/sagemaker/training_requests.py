@@ -7,9 +7,9 @@ the local S3 lies on its disk as it is.
 from __future__ import annotations
 
 from localcloud.common.store import Record
-from localcloud.metrics import compile_metrics
 from localcloud.protocol.errors import Unsupported, ValidationException
-from localcloud.sagemaker.network import check_network
+from localcloud.sagemaker.core.metrics import compile_metrics
+from localcloud.sagemaker.core.network import check_network
 
 DEFAULT_MAX_RUNTIME = 86400
 DEFAULT_HOOK_FOLDER = "/opt/ml/output/tensors"

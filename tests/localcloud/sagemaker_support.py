@@ -23,7 +23,7 @@ from localcloud.job_run import Tools
 from localcloud.jobs import ProcessJobRunner
 from localcloud.s3.keeper import S3Keeper
 from localcloud.sagemaker.app import create_app
-from localcloud.sagemaker.cloud import Cloud
+from localcloud.sagemaker.core.cloud import Cloud
 from localcloud.server import Origin, Router, make_moto
 from tests.localcloud.hosting import client, serve
 

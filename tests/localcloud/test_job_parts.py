@@ -17,7 +17,7 @@ from localcloud.common.transfers import TransferError, download_archive, downloa
 from localcloud.job_directory import build_arguments, decode_hyperparameters
 from localcloud.job_run import LogReader
 from localcloud.jobs import choose_inherited
-from localcloud.metrics import compile_metrics, find_metrics
+from localcloud.sagemaker.core.metrics import compile_metrics, find_metrics
 from tests.localcloud.hosting import client
 from tests.localcloud.sagemaker_support import LocalSageMaker, name_job, pack
 from tests.localcloud.simulation import SimulatedClock

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from localcloud.common.store import Record
 from localcloud.protocol.service_model import find_operation, serialise
-from localcloud.sagemaker.cloud import Outcome
+from localcloud.sagemaker.core.cloud import Outcome
 from localcloud.sagemaker.training_jobs import (
     ENDED,
     add_metrics,

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from localcloud.common.store import Record
 from localcloud.protocol.errors import ResourceInUse, ServiceError
-from localcloud.sagemaker.cloud import Outcome
+from localcloud.sagemaker.core.cloud import Outcome
 from tests.localcloud.simulation import RANGES, Course, World, build_tuning_request
 
 GRID = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from localcloud.protocol.errors import ValidationException
-from localcloud.sagemaker.cloud import Cloud, Request, Response, operation
+from localcloud.sagemaker.core.cloud import Cloud, Request, Response, operation
 
 TAGGED = ("training-job", "hyper-parameter-tuning-job", "model", "endpoint-config", "endpoint")
 MOST_TAGS = 50

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from localcloud.protocol.errors import Unsupported
-from localcloud.sagemaker.cloud import Request
+from localcloud.sagemaker.core.cloud import Request
 
 Rules = dict[str, tuple[Any, ...]]  # path of a member -> its harmless values
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from localcloud.common.store import Record
 from localcloud.protocol.errors import ResourceLimitExceeded
-from localcloud.sagemaker.cloud import Cloud
-from localcloud.sagemaker.tuning_resources import list_resources
+from localcloud.sagemaker.core.cloud import Cloud
+from localcloud.sagemaker.core.tuning_resources import list_resources
 
 ADVICE = (
     "Please use AWS Service Quotas to request an increase for this quota. If AWS Service Quotas is not available, "

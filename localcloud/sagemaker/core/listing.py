@@ -11,7 +11,7 @@ from typing import Any
 
 from localcloud.common.store import Record
 from localcloud.protocol.errors import ValidationException
-from localcloud.sagemaker.cloud import Request
+from localcloud.sagemaker.core.cloud import Request
 
 DEFAULT_PAGE = 10
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from localcloud.common.store import Record
 from localcloud.protocol.errors import ValidationException
-from localcloud.sagemaker.cloud import Cloud
+from localcloud.sagemaker.core.cloud import Cloud
 
 _LABELS = {"model": "model", "endpoint-config": "endpoint configuration", "endpoint": "endpoint"}
 

@@ -13,8 +13,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from localcloud.common.store import Record
-from localcloud.sagemaker.cloud import Cloud, Event
-from localcloud.sagemaker.tags import read_tags
+from localcloud.sagemaker.core.cloud import Cloud, Event
+from localcloud.sagemaker.core.tags import read_tags
 
 log = logging.getLogger(__name__)
 TRAINING_JOB = "SageMaker Training Job State Change"
