@@ -5,12 +5,12 @@ from __future__ import annotations
 from localcloud.common.store import Record
 from localcloud.protocol.errors import ResourceInUse, ResourceNotFound, ValidationException
 from localcloud.protocol.service_model import find_operation
-from localcloud.sagemaker import training_jobs
 from localcloud.sagemaker.core.cloud import Cloud, Request, Response, operation
 from localcloud.sagemaker.core.listing import list_page
 from localcloud.sagemaker.core.quotas import check_training_quota
 from localcloud.sagemaker.core.tags import drop_tags, put_tags
-from localcloud.sagemaker.training_jobs import OBJECTIVE_PARAMETER, pick, show
+from localcloud.sagemaker.training import jobs as training_jobs
+from localcloud.sagemaker.training.jobs import OBJECTIVE_PARAMETER, pick, show
 from localcloud.sagemaker.tuning_progress import (
     ENDED,
     KIND,

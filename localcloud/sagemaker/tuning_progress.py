@@ -14,11 +14,11 @@ from typing import Any, Literal
 
 from localcloud.common.store import Record
 from localcloud.protocol.service_model import find_operation, load_service
-from localcloud.sagemaker import training_jobs
 from localcloud.sagemaker.core.cloud import Cloud
 from localcloud.sagemaker.core.events import TUNING_JOB, emit_change
 from localcloud.sagemaker.core.tags import read_tags
-from localcloud.sagemaker.training_jobs import begin_training_job, pick, stop_job
+from localcloud.sagemaker.training import jobs as training_jobs
+from localcloud.sagemaker.training.jobs import begin_training_job, pick, stop_job
 from localcloud.sagemaker.tuning_requests import build_child_request, count_most_children, read_objective, read_search
 from localcloud.tuner import Trial, find_best, judge_hyperband, judge_median, suggest
 

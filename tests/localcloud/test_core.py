@@ -21,7 +21,7 @@ from localcloud.sagemaker.app import OPERATIONS
 from localcloud.sagemaker.core.cloud import Outcome
 from localcloud.sagemaker.core.listing import take_page
 from localcloud.sagemaker.core.unsupported import TRAINING_JOB, refuse_unsupported
-from localcloud.sagemaker.training_jobs import build_record
+from localcloud.sagemaker.training.jobs import build_record
 from tests.localcloud.sagemaker_support import LocalSageMaker, build_training_request, name_job, wait_until
 from tests.localcloud.simulation import World
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from localcloud.common.store import Record
 from localcloud.protocol.service_model import find_operation, serialise
 from localcloud.sagemaker.core.cloud import Outcome
-from localcloud.sagemaker.training_jobs import (
+from localcloud.sagemaker.training.jobs import (
     ENDED,
     add_metrics,
     begin_stop,

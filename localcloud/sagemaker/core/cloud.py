@@ -39,7 +39,7 @@ class Outcome:
 
 
 class JobReport(Protocol):
-    """What a runner tells of one job: see `localcloud.sagemaker.training_jobs.JobReport`."""
+    """What a runner tells of one job: see `localcloud.sagemaker.training.jobs.JobReport`."""
 
     def enter_stage(self, secondary: str, message: str | None = None) -> None: ...
 

@@ -22,13 +22,13 @@ from localcloud.sagemaker.core.events import TRAINING_JOB, emit_change
 from localcloud.sagemaker.core.listing import list_page
 from localcloud.sagemaker.core.quotas import check_training_quota
 from localcloud.sagemaker.core.tags import drop_tags, put_tags
-from localcloud.sagemaker.rule_statuses import describe_rules
-from localcloud.sagemaker.training_requests import (
+from localcloud.sagemaker.training.requests import (
     DEFAULT_MAX_RUNTIME,
     check_definition,
     check_resources,
     complete_debugging,
 )
+from localcloud.sagemaker.training.rule_statuses import describe_rules
 
 KIND = "training-job"
 ENDED = ("Completed", "Failed", "Stopped")
