@@ -47,7 +47,7 @@ from localcloud.sagemaker.core.cloud import Cloud
 from localcloud.sagemaker.core.tags import list_tagged
 from localcloud.sagemaker.endpoints import resume_endpoints
 from localcloud.sagemaker.training.jobs import resume_training_jobs
-from localcloud.sagemaker.tuning_jobs import resume_tuning_jobs
+from localcloud.sagemaker.tuning.jobs import resume_tuning_jobs
 from localcloud.server import Origin, Router, make_moto
 from localcloud.serving import ProcessEndpointRunner
 from localcloud.stacks.provisioning import Stack, provision

@@ -24,10 +24,11 @@ from starlette.types import Receive, Scope, Send
 
 from localcloud.protocol.errors import InternalFailure, ServiceError, UnknownOperation, Unsupported, ValidationException
 from localcloud.protocol.service_model import find_operation, load_service, parse_json, parse_request, serialise
-from localcloud.sagemaker import endpoint_configs, endpoints, invocations, models, tuning_jobs
+from localcloud.sagemaker import endpoint_configs, endpoints, invocations, models
 from localcloud.sagemaker.core import tags
 from localcloud.sagemaker.core.cloud import OPERATIONS, RUNTIME_OPERATIONS, Cloud, Operation
 from localcloud.sagemaker.training import jobs as training_jobs
+from localcloud.sagemaker.tuning import jobs as tuning_jobs
 
 log = logging.getLogger(__name__)
 JSON_TYPE = "application/x-amz-json-1.1"

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from chalicelib.costs.plans import Plan
 from chalicelib.costs.throughput import read_throughput
 from chalicelib.recipes.resolving import Recipe
-from localcloud.tuner import judge_median
+from localcloud.sagemaker.tuning.search import judge_median
 
 START = 75.0  # seconds until the training program begins
 NETWORK = 60e6  # bytes a second

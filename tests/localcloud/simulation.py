@@ -22,7 +22,7 @@ from localcloud.protocol.service_model import find_operation, parse_request, ser
 from localcloud.sagemaker.app import OPERATIONS
 from localcloud.sagemaker.core.cloud import Cloud, JobReport, Outcome
 from localcloud.sagemaker.training.jobs import resume_training_jobs
-from localcloud.sagemaker.tuning_jobs import resume_tuning_jobs
+from localcloud.sagemaker.tuning.jobs import resume_tuning_jobs
 from tests.localcloud.sagemaker_support import build_training_request
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from localcloud.sagemaker.endpoints import resume_endpoints
 from localcloud.sagemaker.training.jobs import resume_training_jobs
-from localcloud.sagemaker.tuning_jobs import resume_tuning_jobs
+from localcloud.sagemaker.tuning.jobs import resume_tuning_jobs
 from tests.localcloud.endpoint_support import NAMED_MODEL, serve_endpoints
 from tests.localcloud.sagemaker_support import local_sagemaker, name_job, pack, wait_until
 from tests.localcloud.simulation import build_tuning_request

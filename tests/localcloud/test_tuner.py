@@ -9,7 +9,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from localcloud.tuner import Range, Search, Trial, count_grid, find_best, judge_hyperband, judge_median, suggest
+from localcloud.sagemaker.tuning.search import (
+    Range,
+    Search,
+    Trial,
+    count_grid,
+    find_best,
+    judge_hyperband,
+    judge_median,
+    suggest,
+)
 
 RATE = Range("rate", "float", 0.1, 10.0, "Logarithmic")
 SIZE = Range("size", "categorical", choices=("16", "32", "64"))

@@ -19,8 +19,8 @@ from localcloud.sagemaker.core.events import TUNING_JOB, emit_change
 from localcloud.sagemaker.core.tags import read_tags
 from localcloud.sagemaker.training import jobs as training_jobs
 from localcloud.sagemaker.training.jobs import begin_training_job, pick, stop_job
-from localcloud.sagemaker.tuning_requests import build_child_request, count_most_children, read_objective, read_search
-from localcloud.tuner import Trial, find_best, judge_hyperband, judge_median, suggest
+from localcloud.sagemaker.tuning.requests import build_child_request, count_most_children, read_objective, read_search
+from localcloud.sagemaker.tuning.search import Trial, find_best, judge_hyperband, judge_median, suggest
 
 log = logging.getLogger(__name__)
 KIND = "hyper-parameter-tuning-job"

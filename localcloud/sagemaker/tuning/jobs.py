@@ -11,7 +11,7 @@ from localcloud.sagemaker.core.quotas import check_training_quota
 from localcloud.sagemaker.core.tags import drop_tags, put_tags
 from localcloud.sagemaker.training import jobs as training_jobs
 from localcloud.sagemaker.training.jobs import OBJECTIVE_PARAMETER, pick, show
-from localcloud.sagemaker.tuning_progress import (
+from localcloud.sagemaker.tuning.progress import (
     ENDED,
     KIND,
     advance,
@@ -23,7 +23,7 @@ from localcloud.sagemaker.tuning_progress import (
     stop_children,
     summarise_child,
 )
-from localcloud.sagemaker.tuning_requests import check_tuning_request, read_objective
+from localcloud.sagemaker.tuning.requests import check_tuning_request, read_objective
 
 
 @operation

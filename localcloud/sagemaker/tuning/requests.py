@@ -15,7 +15,7 @@ from localcloud.sagemaker.core.cloud import Request
 from localcloud.sagemaker.core.tuning_resources import check_tuning_resources, choose_resources
 from localcloud.sagemaker.training.jobs import OBJECTIVE_PARAMETER
 from localcloud.sagemaker.training.requests import check_definition
-from localcloud.tuner import Range, Search, count_grid, make_seed
+from localcloud.sagemaker.tuning.search import Range, Search, count_grid, make_seed
 
 # Where a Hyperband without MaxResource looks for the number of epochs, in AWS's order.
 EPOCH_PARAMETERS = ("epochs", "numepochs", "n-epochs", "n_epochs", "num_epochs")
