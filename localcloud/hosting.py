@@ -45,7 +45,7 @@ from localcloud.s3.keeper import S3Keeper
 from localcloud.sagemaker.app import create_app
 from localcloud.sagemaker.core.cloud import Cloud
 from localcloud.sagemaker.core.tags import list_tagged
-from localcloud.sagemaker.endpoints import resume_endpoints
+from localcloud.sagemaker.hosting.endpoints import resume_endpoints
 from localcloud.sagemaker.training.jobs import resume_training_jobs
 from localcloud.sagemaker.tuning.jobs import resume_tuning_jobs
 from localcloud.server import Origin, Router, make_moto

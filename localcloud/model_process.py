@@ -17,7 +17,7 @@ from localcloud.common.logs import LogStream
 from localcloud.common.transfers import TransferError, download_archive
 from localcloud.forkserver import Function, Launch, Process
 from localcloud.job_run import LogReader, Tools
-from localcloud.sagemaker.deployments import Variant
+from localcloud.sagemaker.hosting.deployments import Variant
 
 log = logging.getLogger(__name__)
 ROOT = Path(__file__).resolve().parent.parent

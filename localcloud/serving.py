@@ -23,7 +23,7 @@ from localcloud.common.logs import LogStream
 from localcloud.job_run import Tools
 from localcloud.jobs import count_cores
 from localcloud.model_process import ModelProcess, StartError
-from localcloud.sagemaker.deployments import Answer, Deployment, DeploymentReport, Invocation, Variant
+from localcloud.sagemaker.hosting.deployments import Answer, Deployment, DeploymentReport, Invocation, Variant
 
 log = logging.getLogger(__name__)
 LOG_GROUP = "/aws/sagemaker/Endpoints"

@@ -24,9 +24,9 @@ from starlette.types import Receive, Scope, Send
 
 from localcloud.protocol.errors import InternalFailure, ServiceError, UnknownOperation, Unsupported, ValidationException
 from localcloud.protocol.service_model import find_operation, load_service, parse_json, parse_request, serialise
-from localcloud.sagemaker import endpoint_configs, endpoints, invocations, models
 from localcloud.sagemaker.core import tags
 from localcloud.sagemaker.core.cloud import OPERATIONS, RUNTIME_OPERATIONS, Cloud, Operation
+from localcloud.sagemaker.hosting import endpoint_configs, endpoints, invocations, models
 from localcloud.sagemaker.training import jobs as training_jobs
 from localcloud.sagemaker.tuning import jobs as tuning_jobs
 

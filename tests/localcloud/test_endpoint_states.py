@@ -13,9 +13,9 @@ from localcloud.common.faults import ColdStart, Faults
 from localcloud.common.store import Store
 from localcloud.protocol.errors import ServiceError, ValidationException
 from localcloud.sagemaker.app import OPERATIONS
-from localcloud.sagemaker.cold_starts import ModelNotReady, refuse_cold
 from localcloud.sagemaker.core.cloud import Cloud
-from localcloud.sagemaker.endpoints import finish_deletion, resume_endpoints
+from localcloud.sagemaker.hosting.cold_starts import ModelNotReady, refuse_cold
+from localcloud.sagemaker.hosting.endpoints import finish_deletion, resume_endpoints
 from tests.events.contract import complaints
 from tests.localcloud.endpoint_support import IMAGE, INSTANCE, ToldRunner
 

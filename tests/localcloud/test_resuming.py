@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from localcloud.sagemaker.endpoints import resume_endpoints
+from localcloud.sagemaker.hosting.endpoints import resume_endpoints
 from localcloud.sagemaker.training.jobs import resume_training_jobs
 from localcloud.sagemaker.tuning.jobs import resume_tuning_jobs
 from tests.localcloud.endpoint_support import NAMED_MODEL, serve_endpoints

@@ -5,11 +5,11 @@ from __future__ import annotations
 import uuid
 
 from localcloud.protocol.errors import ServiceError
-from localcloud.sagemaker import endpoints
-from localcloud.sagemaker.cold_starts import refuse_cold
 from localcloud.sagemaker.core.cloud import Cloud, Request, Response, runtime_operation
 from localcloud.sagemaker.core.records import find_record
-from localcloud.sagemaker.deployments import Answer, Invocation
+from localcloud.sagemaker.hosting import endpoints
+from localcloud.sagemaker.hosting.cold_starts import refuse_cold
+from localcloud.sagemaker.hosting.deployments import Answer, Invocation
 
 LARGEST_BODY = 25 * 1024 * 1024
 LARGEST_SERVERLESS_BODY = 4 * 1024 * 1024

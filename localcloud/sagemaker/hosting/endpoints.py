@@ -18,7 +18,6 @@ from typing import Any
 
 from localcloud.common.store import Record
 from localcloud.protocol.errors import Unsupported, ValidationException
-from localcloud.sagemaker import endpoint_configs, models
 from localcloud.sagemaker.core.cloud import Cloud, Request, Response, operation
 from localcloud.sagemaker.core.events import ENDPOINT, emit_change
 from localcloud.sagemaker.core.listing import list_page
@@ -26,7 +25,8 @@ from localcloud.sagemaker.core.quotas import check_endpoint_quota
 from localcloud.sagemaker.core.records import find_record, refuse_taken, require_record, show_record
 from localcloud.sagemaker.core.tags import drop_tags, put_tags
 from localcloud.sagemaker.core.unsupported import Rules, refuse_unsupported
-from localcloud.sagemaker.deployments import DEFAULT_STARTUP_S, Deployment, Variant
+from localcloud.sagemaker.hosting import endpoint_configs, models
+from localcloud.sagemaker.hosting.deployments import DEFAULT_STARTUP_S, Deployment, Variant
 
 KIND = "endpoint"
 SERVING = ("InService", "Updating", "RollingBack")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from localcloud.common.store import Record
 from localcloud.protocol.errors import ValidationException
-from localcloud.sagemaker import models
 from localcloud.sagemaker.core.cloud import Cloud, Request, Response, operation
 from localcloud.sagemaker.core.listing import list_page
 from localcloud.sagemaker.core.records import refuse_taken, require_record, show_record
 from localcloud.sagemaker.core.tags import drop_tags, put_tags
 from localcloud.sagemaker.core.unsupported import Rules, refuse_unsupported
+from localcloud.sagemaker.hosting import models
 
 KIND = "endpoint-config"
 SORT_KEYS = {"Name": "EndpointConfigName", "CreationTime": "CreationTime"}

@@ -1,0 +1,1 @@
+"""SageMaker's models, endpoint configs and endpoints, and their invocations."""
