@@ -30,7 +30,6 @@ from localcloud.common.store import Store
 from localcloud.environments import FunctionHost
 from localcloud.event_bus import EventBus
 from localcloud.event_delivery import Delivery, subscribe
-from localcloud.forkserver import ForkServer
 from localcloud.fronts import make_fronts
 from localcloud.function_log import FunctionLog
 from localcloud.functions import Functions
@@ -39,8 +38,9 @@ from localcloud.iam.access import Accesses
 from localcloud.iam.call_log import CallLog
 from localcloud.iam.guard import Guard
 from localcloud.iam.identity import Identities
-from localcloud.job_run import Tools
-from localcloud.jobs import ProcessJobRunner, choose_inherited
+from localcloud.jobs.forkserver import ForkServer
+from localcloud.jobs.run import Tools
+from localcloud.jobs.runner import ProcessJobRunner, choose_inherited
 from localcloud.s3.keeper import S3Keeper
 from localcloud.sagemaker.app import create_app
 from localcloud.sagemaker.core.cloud import Cloud

@@ -20,8 +20,8 @@ from pathlib import Path
 import httpx
 
 from localcloud.common.logs import LogStream
-from localcloud.job_run import Tools
-from localcloud.jobs import count_cores
+from localcloud.jobs.run import Tools
+from localcloud.jobs.runner import count_cores
 from localcloud.model_process import ModelProcess, StartError
 from localcloud.sagemaker.hosting.deployments import Answer, Deployment, DeploymentReport, Invocation, Variant
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
-from localcloud.forkserver import SPIN
+from localcloud.jobs.forkserver import SPIN
 from tests.support.local_cloud import LocalCloud, run_local_cloud
 
 # Two processes share the tests: without this, OpenMP's threads spin while they wait, on cores that the others need.

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from localcloud.common.clock import SystemClock
-from localcloud.forkserver import ForkServer
-from localcloud.job_run import Tools
+from localcloud.jobs.forkserver import ForkServer
+from localcloud.jobs.run import Tools
 from localcloud.sagemaker.hosting.deployments import Deployment, DeploymentReport
 from localcloud.serving import ProcessEndpointRunner
 from tests.localcloud.sagemaker_support import ROLE, LocalSageMaker, pack

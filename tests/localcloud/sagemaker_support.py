@@ -18,9 +18,9 @@ from typing import Any
 from localcloud.common.clock import SystemClock
 from localcloud.common.faults import FaultFile
 from localcloud.common.store import Store
-from localcloud.forkserver import ForkServer
-from localcloud.job_run import Tools
-from localcloud.jobs import ProcessJobRunner
+from localcloud.jobs.forkserver import ForkServer
+from localcloud.jobs.run import Tools
+from localcloud.jobs.runner import ProcessJobRunner
 from localcloud.s3.keeper import S3Keeper
 from localcloud.sagemaker.app import create_app
 from localcloud.sagemaker.core.cloud import Cloud

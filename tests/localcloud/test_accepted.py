@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from localcloud.common.store import Record
-from localcloud.job_directory import JobDirectory
+from localcloud.jobs.directory import JobDirectory
 from localcloud.protocol.errors import ServiceError
 from tests.localcloud.sagemaker_support import build_training_request
 from tests.localcloud.simulation import World, build_tuning_request

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from localcloud.common.clock import SystemClock
 from localcloud.common.store import Store
-from localcloud.job_directory import JobDirectory
+from localcloud.jobs.directory import JobDirectory
 from localcloud.protocol.errors import ServiceError, Unsupported
 from localcloud.sagemaker.app import OPERATIONS
 from localcloud.sagemaker.core.cloud import Outcome

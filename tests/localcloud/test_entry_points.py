@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from localcloud.entry_points import JobFailed, fetch_code
-from localcloud.job_directory import JobDirectory
+from localcloud.jobs.directory import JobDirectory
+from localcloud.jobs.entry_points import JobFailed, fetch_code
 from tests.localcloud.sagemaker_support import IMAGE, LocalSageMaker, build_training_request, name_job
 
 SHELL = {

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from localcloud.common.faults import BadFaults, ColdStart, FaultFile, Faults, Interruption, parse_faults
+from localcloud.jobs.spot import Market
 from localcloud.protocol.errors import ServiceError
-from localcloud.spot import Market
 from tests.localcloud.sagemaker_support import build_training_request
 from tests.localcloud.simulation import World, build_tuning_request
 

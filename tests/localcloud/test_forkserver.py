@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from localcloud.forkserver import Command, ForkServer, Function, Launch, Process, Script
+from localcloud.jobs.forkserver import Command, ForkServer, Function, Launch, Process, Script
 from tests.localcloud.sagemaker_support import wait_until
 
 
@@ -156,7 +156,7 @@ def test_a_killed_template_takes_its_children_along_and_is_replaced(tmp_path: Pa
 def test_nothing_outlives_a_killed_cloud(tmp_path: Path) -> None:
     """kill -9 of the process that owns the server ends template and children, grandchildren included."""
     cloud = (
-        "import os, sys, time\nfrom pathlib import Path\nfrom localcloud.forkserver import *\n"
+        "import os, sys, time\nfrom pathlib import Path\nfrom localcloud.jobs.forkserver import *\n"
         f"folder = Path({str(tmp_path)!r})\nserver = ForkServer(preload=())\n"
         "server.launch(Launch(Script('program.py'), folder, folder / 'log', {'PATH': os.environ['PATH']}))\n"
         "print(server.wait_ready(10)['pid'], flush=True)\ntime.sleep(60)\n"

@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from localcloud.checkpoints import CheckpointMirror
 from localcloud.common import mirrors
 from localcloud.common.logs import LogStream
 from localcloud.common.transfers import TransferError, download_archive, download_prefix, split_uri, upload_archive
-from localcloud.job_directory import build_arguments, decode_hyperparameters
-from localcloud.job_run import LogReader
-from localcloud.jobs import choose_inherited
+from localcloud.jobs.checkpoints import CheckpointMirror
+from localcloud.jobs.directory import build_arguments, decode_hyperparameters
+from localcloud.jobs.run import LogReader
+from localcloud.jobs.runner import choose_inherited
 from localcloud.sagemaker.core.metrics import compile_metrics, find_metrics
 from tests.localcloud.hosting import client
 from tests.localcloud.sagemaker_support import LocalSageMaker, name_job, pack

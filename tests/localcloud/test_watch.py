@@ -16,7 +16,7 @@ from smdebug.trials import create_trial
 
 from localcloud.common.clock import SystemClock
 from localcloud.common.transfers import download_prefix, list_objects
-from localcloud.system_metrics import SystemSampler
+from localcloud.jobs.system_metrics import SystemSampler
 from tests.localcloud.sagemaker_support import LocalSageMaker, name_job, wait_until
 
 TRAINING = """

@@ -16,8 +16,8 @@ from typing import Any
 from localcloud.common.clock import Clock
 from localcloud.common.mirrors import Mirror
 from localcloud.common.store import Record
-from localcloud.job_directory import JobDirectory, place_tensors
-from localcloud.system_metrics import SystemSampler
+from localcloud.jobs.directory import JobDirectory, place_tensors
+from localcloud.jobs.system_metrics import SystemSampler
 
 END = "training_job_end.ts"
 

@@ -19,8 +19,8 @@ from typing import Any
 
 from localcloud.common.store import Record
 from localcloud.common.transfers import download_archive
-from localcloud.forkserver import Command, Launch, Script
-from localcloud.job_directory import JobDirectory, build_arguments, build_environment, decode_hyperparameters
+from localcloud.jobs.directory import JobDirectory, build_arguments, build_environment, decode_hyperparameters
+from localcloud.jobs.forkserver import Command, Launch, Script
 
 DRIVERS = "sm_drivers"  # the channel of the SDK's own programs
 INSIDE = "/opt/ml/"

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from localcloud.common.store import Record
-from localcloud.job_directory import JobDirectory
-from localcloud.job_run import JobRun, Tools, clear_directory
+from localcloud.jobs.directory import JobDirectory
+from localcloud.jobs.run import JobRun, Tools, clear_directory
 from localcloud.sagemaker.core.cloud import JobReport, Outcome
 
 log = logging.getLogger(__name__)

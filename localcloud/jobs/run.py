@@ -12,20 +12,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from localcloud.checkpoints import CheckpointMirror
 from localcloud.common.clock import Clock
 from localcloud.common.faults import Faults, ReadFaults
 from localcloud.common.logs import LogStream
 from localcloud.common.store import Record
 from localcloud.common.transfers import TransferError, download_prefix, upload_archive
-from localcloud.entry_points import JobFailed, fetch_code, plan_launch, tell_start
-from localcloud.forkserver import ForkServer, Process
 from localcloud.iam.access import Access
-from localcloud.job_directory import DEFAULT_CHECKPOINTS, JobDirectory
+from localcloud.jobs.checkpoints import CheckpointMirror
+from localcloud.jobs.directory import DEFAULT_CHECKPOINTS, JobDirectory
+from localcloud.jobs.entry_points import JobFailed, fetch_code, plan_launch, tell_start
+from localcloud.jobs.forkserver import ForkServer, Process
+from localcloud.jobs.spot import NO_CAPACITY, Market
+from localcloud.jobs.watch import Watch
 from localcloud.sagemaker.core.cloud import JobReport, Outcome
 from localcloud.sagemaker.core.metrics import compile_metrics, find_metrics
-from localcloud.spot import NO_CAPACITY, Market
-from localcloud.watch import Watch
 
 log = logging.getLogger(__name__)
 LOG_GROUP = "/aws/sagemaker/TrainingJobs"

@@ -1,0 +1,1 @@
+"""Run training jobs as real processes under SageMaker's container contract."""
