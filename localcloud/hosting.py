@@ -49,7 +49,7 @@ from localcloud.sagemaker.hosting.endpoints import resume_endpoints
 from localcloud.sagemaker.training.jobs import resume_training_jobs
 from localcloud.sagemaker.tuning.jobs import resume_tuning_jobs
 from localcloud.server import Origin, Router, make_moto
-from localcloud.serving import ProcessEndpointRunner
+from localcloud.serving.fleets import ProcessEndpointRunner
 from localcloud.stacks.provisioning import Stack, provision
 
 log = logging.getLogger(__name__)

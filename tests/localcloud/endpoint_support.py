@@ -13,7 +13,7 @@ from localcloud.common.clock import SystemClock
 from localcloud.jobs.forkserver import ForkServer
 from localcloud.jobs.run import Tools
 from localcloud.sagemaker.hosting.deployments import Deployment, DeploymentReport
-from localcloud.serving import ProcessEndpointRunner
+from localcloud.serving.fleets import ProcessEndpointRunner
 from tests.localcloud.sagemaker_support import ROLE, LocalSageMaker, pack
 
 IMAGE = "763104351884.dkr.ecr.us-east-1.amazonaws.com/pytorch-inference:2.6.0-cpu-py312"

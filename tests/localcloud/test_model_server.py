@@ -15,7 +15,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from localcloud.model_server import describe_error, load_handler
+from localcloud.serving.model_server import describe_error, load_handler
 from tests.support.image_kinds import announce_png, draw, encode
 from tests.support.model_archives import write_model
 from tests.support.model_servers import end_server, post, start_server
@@ -131,7 +131,7 @@ def test_a_flood_is_turned_away_at_the_door(tmp_path: Path) -> None:
 def test_a_model_that_cannot_be_loaded_ends_the_process(tmp_path: Path) -> None:
     """No port is opened for a broken archive, and the log says what is wrong with it."""
     (tmp_path / "code").mkdir()
-    command = [sys.executable, "-m", "localcloud.model_server", "--model-dir", str(tmp_path)]
+    command = [sys.executable, "-m", "localcloud.serving.model_server", "--model-dir", str(tmp_path)]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=60, env=dict(os.environ))
     assert ended.returncode == 1
     assert "holds no code/inference.py" in ended.stderr

@@ -14,7 +14,7 @@ import httpx
 def start_server(model_dir: Path, folder: Path, threads: int = 2) -> tuple[subprocess.Popen[bytes], str]:
     """Start a model server and wait until it serves; its process and its URL. Its files are left in `folder`."""
     port_file = folder / "port"
-    command = [sys.executable, "-m", "localcloud.model_server", "--model-dir", str(model_dir)]
+    command = [sys.executable, "-m", "localcloud.serving.model_server", "--model-dir", str(model_dir)]
     options = ["--port-file", str(port_file), "--threads", str(threads)]
     process = subprocess.Popen([*command, *options], stderr=(folder / "log").open("wb"))
     deadline = time.monotonic() + 60

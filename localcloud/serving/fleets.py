@@ -22,8 +22,8 @@ import httpx
 from localcloud.common.logs import LogStream
 from localcloud.jobs.run import Tools
 from localcloud.jobs.runner import count_cores
-from localcloud.model_process import ModelProcess, StartError
 from localcloud.sagemaker.hosting.deployments import Answer, Deployment, DeploymentReport, Invocation, Variant
+from localcloud.serving.model_process import ModelProcess, StartError
 
 log = logging.getLogger(__name__)
 LOG_GROUP = "/aws/sagemaker/Endpoints"

@@ -116,7 +116,9 @@ def create_app(handler: Handler, threads: int) -> Starlette:
 
 
 def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="localcloud.model_server", description="Serve an extracted model archive.")
+    parser = argparse.ArgumentParser(
+        prog="localcloud.serving.model_server", description="Serve an extracted model archive."
+    )
     parser.add_argument("--model-dir", type=Path, required=True, help="holds model.pth, manifest.json and code/")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=0, help="0 takes a free one")

@@ -20,7 +20,7 @@ from localcloud.jobs.run import LogReader, Tools
 from localcloud.sagemaker.hosting.deployments import Variant
 
 log = logging.getLogger(__name__)
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 HOST = "127.0.0.1"
 LOOK_SECONDS = 0.02
 WATCH_SECONDS = 0.5
@@ -86,7 +86,7 @@ class ModelProcess:
         arguments = ["--model-dir", str(self._folder / "model"), "--host", HOST]
         arguments += ["--port-file", str(port_file), "--threads", str(self._threads)]
         launch = Launch(
-            Function("localcloud.model_server:main"),
+            Function("localcloud.serving.model_server:main"),
             cwd=self._folder,
             log=self._log,
             env={**self._tools.environment, **self.variant.environment},

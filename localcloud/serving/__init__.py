@@ -1,0 +1,1 @@
+"""Run endpoints as real processes, and send them their traffic."""
