@@ -27,13 +27,13 @@ from localcloud.common.addresses import REGION, Place, keep_tokens
 from localcloud.common.clock import SystemClock
 from localcloud.common.faults import FaultFile
 from localcloud.common.store import Store
-from localcloud.environments import FunctionHost
-from localcloud.event_bus import EventBus
-from localcloud.event_delivery import Delivery, subscribe
 from localcloud.fronts import make_fronts
-from localcloud.function_log import FunctionLog
-from localcloud.functions import Functions
-from localcloud.gateway import Gateway
+from localcloud.functions.environments import FunctionHost
+from localcloud.functions.event_bus import EventBus
+from localcloud.functions.event_delivery import Delivery, subscribe
+from localcloud.functions.gateway import Gateway
+from localcloud.functions.invoking import Functions
+from localcloud.functions.log import FunctionLog
 from localcloud.iam.access import Accesses
 from localcloud.iam.call_log import CallLog
 from localcloud.iam.guard import Guard

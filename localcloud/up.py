@@ -23,7 +23,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from localcloud.common.addresses import TOKEN_NAME, CannotStart, Place, enter, keep_tokens, listen, write_env
-from localcloud.environments import FunctionHost
+from localcloud.functions.environments import FunctionHost
 from localcloud.stacks.provisioning import TemplateError
 
 PROJECT = Path(__file__).resolve().parent.parent

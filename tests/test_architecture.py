@@ -79,7 +79,7 @@ UNITS = {
             "chalice",
             "samtranslator",
         },
-        {"function_host.py": {"app"}},
+        {"functions/host.py": {"app"}},
     ),
     "infrastructure": Unit("infrastructure/**/*.py", {"infrastructure", "boto3", "botocore", "chalice", "sagemaker"}),
 }

@@ -16,10 +16,10 @@ from typing import Any
 
 import pytest
 
-from localcloud.environments import FunctionHost
-from localcloud.event_bus import EventBus, normalise
-from localcloud.event_delivery import Delivery, parse_rate, subscribe
-from localcloud.functions import FunctionError, Functions
+from localcloud.functions.environments import FunctionHost
+from localcloud.functions.event_bus import EventBus, normalise
+from localcloud.functions.event_delivery import Delivery, parse_rate, subscribe
+from localcloud.functions.invoking import FunctionError, Functions
 from localcloud.s3.keeper import S3Keeper
 from localcloud.server import Origin, Router, make_moto
 from localcloud.stacks.provisioning import Function, Stack, TemplateError, provision

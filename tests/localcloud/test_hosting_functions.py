@@ -12,9 +12,9 @@ from typing import Any
 import psutil
 import pytest
 
-from localcloud.environments import FunctionHost
-from localcloud.event_bus import build_event
-from localcloud.functions import FunctionError, Functions, PayloadTooLarge, check_size, read_answer
+from localcloud.functions.environments import FunctionHost
+from localcloud.functions.event_bus import build_event
+from localcloud.functions.invoking import FunctionError, Functions, PayloadTooLarge, check_size, read_answer
 from localcloud.stacks.provisioning import Function
 from tests.localcloud.tiny_app import write_tiny_app
 

@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from localcloud import gateway
-from localcloud.environments import FunctionHost
-from localcloud.functions import Functions
-from localcloud.gateway import Gateway, MalformedAnswer, find_route, is_binary, list_routes, render
+from localcloud.functions import gateway
+from localcloud.functions.environments import FunctionHost
+from localcloud.functions.gateway import Gateway, MalformedAnswer, find_route, is_binary, list_routes, render
+from localcloud.functions.invoking import Functions
 from localcloud.stacks.provisioning import Function
 from tests.localcloud.hosting import serve
 from tests.localcloud.tiny_app import write_tiny_app

@@ -12,7 +12,7 @@ import uvicorn
 
 from app import app, services
 from localcloud.common.addresses import listen
-from localcloud.gateway import Gateway
+from localcloud.functions.gateway import Gateway
 from tests.fakes import World
 from tests.support.local_cloud import find_free_port, wait_until
 

@@ -22,7 +22,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import RedirectResponse, Response
 from starlette.types import Receive, Scope, Send
 
-from localcloud.functions import FunctionError, PayloadTooLarge
+from localcloud.functions.invoking import FunctionError, PayloadTooLarge
 from localcloud.stacks.provisioning import ACCOUNT
 
 BODY_BYTES = 10 * 1024 * 1024

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from localcloud.function_host import PRIME, PRIMED, receive_frame, send_frame
+from localcloud.functions.host import PRIME, PRIMED, receive_frame, send_frame
 
-PACKAGE = Path(__file__).resolve().parent.parent
+PACKAGE = Path(__file__).resolve().parents[2]
 START_SECONDS = 30.0
 CREDENTIALS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 Lines = Callable[[str], None]
@@ -107,7 +107,7 @@ class FunctionHost:
         path = os.pathsep.join([str(PACKAGE), str(self._project)])
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "localcloud.function_host", str(theirs.fileno()), self._module],
+                [sys.executable, "-m", "localcloud.functions.host", str(theirs.fileno()), self._module],
                 cwd=self._project,
                 env=self._variables | {"PYTHONPATH": path},
                 pass_fds=[theirs.fileno()],

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from localcloud.environments import Environment, FunctionHost, HostError
+from localcloud.functions.environments import Environment, FunctionHost, HostError
 from localcloud.stacks.provisioning import ACCOUNT, Function
 
 PAYLOAD_BYTES = 6 * 1024 * 1024

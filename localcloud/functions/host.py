@@ -1,6 +1,6 @@
 """The process that has imported the app, and from which a function's environments are forked.
 
-It is started as `python -m localcloud.function_host SOCKET MODULE` with one end of a socket pair. Each message on it
+It is started as `python -m localcloud.functions.host SOCKET MODULE` with one end of a socket pair. Each message on it
 asks for one environment: JSON that tells the function's handler and variables, with two descriptors, the environment's
 own socket and the pipe of its log. The fork takes a few milliseconds and shares the imports' memory.
 

@@ -19,8 +19,8 @@ from typing import Any
 
 from moto.sqs.models import sqs_backends
 
-from localcloud.event_bus import Event, build_event, queue_lock
-from localcloud.functions import FunctionError
+from localcloud.functions.event_bus import Event, build_event, queue_lock
+from localcloud.functions.invoking import FunctionError
 from localcloud.stacks.provisioning import ACCOUNT, Clients, Function, TemplateError
 
 log = logging.getLogger(__name__)
