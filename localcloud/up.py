@@ -71,7 +71,9 @@ def run_up(place: Place, *, until_eof: bool = False) -> int:
         host.start()
 
         gc.disable()  # moto makes a great many objects that stay: looking through them takes a tenth of the start
-        from localcloud.hosting import Hosting  # moto takes a second, in which the app is imported on another core
+        from localcloud.server.hosting import (
+            Hosting,  # moto takes a second, in which the app is imported on another core
+        )
 
         hosting = Hosting(place, host)
         gc.freeze()

@@ -14,7 +14,7 @@ import uvicorn
 from botocore.config import Config
 
 from localcloud.s3.keeper import S3Keeper
-from localcloud.server import Origin, Router, make_moto
+from localcloud.server.origin import Origin, Router, make_moto
 
 Event = tuple[str, str, dict[str, Any], list[str]]
 

@@ -24,7 +24,7 @@ from localcloud.jobs.runner import ProcessJobRunner
 from localcloud.s3.keeper import S3Keeper
 from localcloud.sagemaker.app import create_app
 from localcloud.sagemaker.core.cloud import Cloud
-from localcloud.server import Origin, Router, make_moto
+from localcloud.server.origin import Origin, Router, make_moto
 from tests.localcloud.hosting import client, serve
 
 ROLE = "arn:aws:iam::123456789012:role/whippet-training"

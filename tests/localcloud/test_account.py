@@ -14,9 +14,9 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from localcloud.common.faults import FaultFile
-from localcloud.fronts import make_fronts
 from localcloud.s3.keeper import S3Keeper
-from localcloud.server import Origin, Router, make_moto
+from localcloud.server.fronts import make_fronts
+from localcloud.server.origin import Origin, Router, make_moto
 from tests.localcloud.hosting import client, forget_buckets, no_sagemaker, serve
 
 Body = dict[str, Any]

@@ -21,7 +21,7 @@ from localcloud.functions.event_bus import EventBus, normalise
 from localcloud.functions.event_delivery import Delivery, parse_rate, subscribe
 from localcloud.functions.invoking import FunctionError, Functions
 from localcloud.s3.keeper import S3Keeper
-from localcloud.server import Origin, Router, make_moto
+from localcloud.server.origin import Origin, Router, make_moto
 from localcloud.stacks.provisioning import Function, Stack, TemplateError, provision
 from tests.localcloud.hosting import client, forget_buckets, no_sagemaker, serve
 from tests.localcloud.tiny_app import write_tiny_app

@@ -21,7 +21,7 @@ from moto.s3 import models
 
 from localcloud.s3.events import next_sequencer
 from localcloud.s3.keeper import S3Keeper
-from localcloud.server import make_moto
+from localcloud.server.origin import make_moto
 from tests.localcloud.hosting import Event, aws, client
 
 BUCKET = "bucket"

@@ -8,7 +8,7 @@ import httpx
 import pytest
 from botocore.exceptions import ClientError
 
-from localcloud.server import find_service
+from localcloud.server.origin import find_service
 from tests.localcloud.hosting import aws, client
 
 SIGNED = "AWS4-HMAC-SHA256 Credential=AKIA/20260101/us-east-1/{}/aws4_request, SignedHeaders=host, Signature=x"

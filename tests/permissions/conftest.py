@@ -16,7 +16,7 @@ from localcloud.iam.call_log import CallLog, Recorded, read_calls
 from localcloud.iam.guard import Guard
 from localcloud.iam.identity import Identities
 from localcloud.s3.keeper import S3Keeper
-from localcloud.server import Origin, Router, make_moto
+from localcloud.server.origin import Origin, Router, make_moto
 from tests.localcloud.hosting import client, forget_buckets, no_sagemaker, serve
 
 REGION = "us-east-1"

@@ -27,7 +27,6 @@ from localcloud.common.addresses import REGION, Place, keep_tokens
 from localcloud.common.clock import SystemClock
 from localcloud.common.faults import FaultFile
 from localcloud.common.store import Store
-from localcloud.fronts import make_fronts
 from localcloud.functions.environments import FunctionHost
 from localcloud.functions.event_bus import EventBus
 from localcloud.functions.event_delivery import Delivery, subscribe
@@ -48,7 +47,8 @@ from localcloud.sagemaker.core.tags import list_tagged
 from localcloud.sagemaker.hosting.endpoints import resume_endpoints
 from localcloud.sagemaker.training.jobs import resume_training_jobs
 from localcloud.sagemaker.tuning.jobs import resume_tuning_jobs
-from localcloud.server import Origin, Router, make_moto
+from localcloud.server.fronts import make_fronts
+from localcloud.server.origin import Origin, Router, make_moto
 from localcloud.serving.fleets import ProcessEndpointRunner
 from localcloud.stacks.provisioning import Stack, provision
 

@@ -6,9 +6,9 @@ from __future__ import annotations
 from localcloud.common.faults import ReadFaults
 from localcloud.protocol.account_limits import AccountLimits
 from localcloud.protocol.wsgi import WsgiApp
+from localcloud.server.tagged import ListTagged, Tagged
 from localcloud.stacks.cloudformation import Stacks
 from localcloud.stacks.makers import Clients
-from localcloud.tagged import ListTagged, Tagged
 
 
 def make_fronts(moto: WsgiApp, clients: Clients, faults: ReadFaults, list_tagged: ListTagged) -> dict[str, WsgiApp]:

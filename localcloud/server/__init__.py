@@ -1,0 +1,1 @@
+"""Put the whole local cloud behind one port."""
