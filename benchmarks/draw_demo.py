@@ -14,10 +14,10 @@ from pathlib import Path
 from botocore.exceptions import ClientError
 from rich.console import Console
 
-from localcloud.demo import connect, list_runs, take_snapshot, tell_answers, tell_result
-from localcloud.demo_pictures import choose_pictures
-from localcloud.digits import write_digits_zip
-from localcloud.view import render
+from localcloud.cli.demo import connect, list_runs, take_snapshot, tell_answers, tell_result
+from localcloud.cli.digits import write_digits_zip
+from localcloud.cli.questions import choose_pictures
+from localcloud.cli.view import render
 from tests.support.local_cloud import LocalCloud, run_local_cloud
 
 TARGET = Path(__file__).parents[1] / "docs" / "demo.svg"

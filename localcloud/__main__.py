@@ -25,10 +25,10 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         place = read_place(os.environ)
         if told.command == "up":
-            from localcloud.up import run_up
+            from localcloud.cli.up import run_up
 
             return run_up(place, until_eof=told.until_eof)
-        from localcloud.demo import run_demo
+        from localcloud.cli.demo import run_demo
 
         return run_demo(place, told.dataset)
     except CannotStart as error:

@@ -11,8 +11,8 @@ import pytest
 from botocore.exceptions import ClientError
 from rich.console import Console
 
-from localcloud.demo import User, tell_report
-from localcloud.demo_report import fetch_report, list_gains, make_reader, read_document
+from localcloud.cli.demo import User, tell_report
+from localcloud.cli.outcome import fetch_report, list_gains, make_reader, read_document
 
 UNTUNED = {"test": {"accuracy": 0.9, "macro_f1": 0.89}}
 TUNED = {"accuracy": 0.97, "macro_precision": 0.97, "macro_f1": 0.96}

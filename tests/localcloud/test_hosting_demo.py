@@ -13,11 +13,11 @@ import pytest
 from botocore.exceptions import ClientError
 from rich.console import Console
 
+from localcloud.cli.demo import User, run_demo, watch_run
+from localcloud.cli.digits import RECIPE, build_digits_zip, draw_png, split_class, write_digits_zip
+from localcloud.cli.questions import choose_pictures
+from localcloud.cli.view import Snapshot, estimate_left, list_changes, measure_progress, render
 from localcloud.common.addresses import CannotStart, Place
-from localcloud.demo import User, run_demo, watch_run
-from localcloud.demo_pictures import choose_pictures
-from localcloud.digits import RECIPE, build_digits_zip, draw_png, split_class, write_digits_zip
-from localcloud.view import Snapshot, estimate_left, list_changes, measure_progress, render
 from tests.localcloud.hosting import serve
 
 

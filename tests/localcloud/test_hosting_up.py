@@ -14,8 +14,8 @@ import httpx
 import psutil
 import pytest
 
+from localcloud.cli.up import hold_lock, is_up
 from localcloud.common.addresses import CannotStart, Place, enter, keep_tokens, read_env, read_place, write_env
-from localcloud.up import hold_lock, is_up
 from tests.support.local_cloud import LocalCloud, find_free_port, run_local_cloud, wait_until
 
 

@@ -25,12 +25,12 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from localcloud import digits
+from localcloud.cli import digits
+from localcloud.cli.outcome import build_table, fetch_report, list_gains, make_reader, read_document
+from localcloud.cli.questions import Picture, choose_pictures
+from localcloud.cli.up import PROJECT, is_up
+from localcloud.cli.view import ENDED, Snapshot, format_time, format_value, list_changes, render
 from localcloud.common.addresses import CannotStart, Place, read_env
-from localcloud.demo_pictures import Picture, choose_pictures
-from localcloud.demo_report import build_table, fetch_report, list_gains, make_reader, read_document
-from localcloud.up import PROJECT, is_up
-from localcloud.view import ENDED, Snapshot, format_time, format_value, list_changes, render
 
 START_SECONDS = 60
 RUN_APPEARS_SECONDS = 60

@@ -26,7 +26,7 @@ from localcloud.common.addresses import TOKEN_NAME, CannotStart, Place, enter, k
 from localcloud.functions.environments import FunctionHost
 from localcloud.stacks.provisioning import TemplateError
 
-PROJECT = Path(__file__).resolve().parent.parent
+PROJECT = Path(__file__).resolve().parents[2]
 RESOURCES = PROJECT / "infrastructure" / "resources" / "functions.json"
 M_MMAP_THRESHOLD, M_ARENA_MAX = -3, -8  # malloc.h
 BANNER = """
