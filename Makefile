@@ -80,7 +80,7 @@ openapi: $(INSTALLED) ## write openapi.json anew from the app's routes
 	@$(BIN)/python -m chalicelib.web.openapi app:app > openapi.json
 
 prices: $(INSTALLED) ## refresh what AWS asks for, from its price list (PROFILE=, REGION= to add one)
-	@$(BIN)/python -m infrastructure.prices --profile "$(PROFILE)" $(if $(REGION),--region $(REGION))
+	@$(BIN)/python -m infrastructure.account.prices --profile "$(PROFILE)" $(if $(REGION),--region $(REGION))
 
 lock: $(INSTALLED) ## compile the pinned requirements anew
 	@$(BIN)/uv pip compile --universal --python-version 3.11 --no-emit-index-url --quiet requirements.in -o requirements.txt

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from infrastructure.accounts import Stage, explained, read_code
+from infrastructure.account.context import Stage, explained, read_code
 from infrastructure.errors import CannotDeploy
 
 ORDERS = "orders.json"

@@ -12,11 +12,11 @@ import sys
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 
-from infrastructure.accounts import Account, Stage, connect, identify
+from infrastructure.account.context import Account, Stage, connect, identify
+from infrastructure.account.images import check_support, find_images, pin_digests
 from infrastructure.commands import make_parser, run_command, tell
 from infrastructure.deployment import Deployment, deploy
 from infrastructure.errors import CannotDeploy
-from infrastructure.images import check_support, find_images, pin_digests
 from infrastructure.orders import Order, check_names, check_tags, read_pairs, read_types
 from infrastructure.package import PROJECT, Package, build_package
 from infrastructure.stacks import Stacks

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import sys
 
-from infrastructure.accounts import Stage, connect, identify
+from infrastructure.account.context import Stage, connect, identify
 from infrastructure.commands import make_parser, run_command, tell
 from infrastructure.errors import CannotDeploy
 from infrastructure.leftovers import find_leftovers

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from infrastructure.accounts import explained, page_through
+from infrastructure.account.context import explained, page_through
 from infrastructure.artifacts import has_bucket
 from infrastructure.orders import OURS
 from infrastructure.removal import (

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from infrastructure.accounts import Stage, explained, page_through, read_code
+from infrastructure.account.context import Stage, explained, page_through, read_code
 from infrastructure.artifacts import has_bucket
 from infrastructure.errors import CannotDeploy
 from infrastructure.stacks import Tell

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from infrastructure.accounts import describe_error, explained, page_through
+from infrastructure.account.context import describe_error, explained, page_through
 from infrastructure.errors import CannotDeploy
 from infrastructure.failures import advise
 

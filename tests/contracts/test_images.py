@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from infrastructure.account.images import Versions, find_images, read_support, split_image
 from infrastructure.errors import CannotDeploy
-from infrastructure.images import Versions, find_images, read_support, split_image
 
 
 def test_a_region_gets_its_own_images() -> None:

@@ -28,7 +28,7 @@ def test_the_page_names_parameters_that_there_are() -> None:
 
 def list_texts() -> list[str]:
     """Every text in the commands' source."""
-    trees = [ast.parse(path.read_text()) for path in (PROJECT / "infrastructure").glob("*.py")]
+    trees = [ast.parse(path.read_text()) for path in (PROJECT / "infrastructure").rglob("*.py")]
     nodes = (node for tree in trees for node in ast.walk(tree))
     return [node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)]
 
@@ -46,7 +46,7 @@ def test_the_page_quotes_messages_that_are_printed() -> None:
 def list_services() -> Iterator[str]:
     """Every service that the commands ask for a client of."""
     nodes = (
-        node for path in (PROJECT / "infrastructure").glob("*.py") for node in ast.walk(ast.parse(path.read_text()))
+        node for path in (PROJECT / "infrastructure").rglob("*.py") for node in ast.walk(ast.parse(path.read_text()))
     )
     calls = (node for node in nodes if isinstance(node, ast.Call) and node.args)
     for call in calls:

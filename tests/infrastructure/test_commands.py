@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from infrastructure.accounts import connect, explained, identify
+from infrastructure.account.context import connect, explained, identify
 from infrastructure.commands import make_parser, run_command
 from infrastructure.errors import CannotDeploy, Unusable
 from tests.support.refusals import refuse

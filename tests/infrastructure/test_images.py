@@ -12,8 +12,8 @@ import boto3
 import pytest
 from moto import mock_aws
 
+from infrastructure.account.images import MANIFESTS, Images, check_support, check_types, pin_digests, read_support
 from infrastructure.errors import CannotDeploy
-from infrastructure.images import MANIFESTS, Images, check_support, check_types, pin_digests, read_support
 
 HOST = "763104351884.dkr.ecr.eu-central-1.amazonaws.com"
 IMAGES = Images(

@@ -6,8 +6,8 @@ from __future__ import annotations
 import pytest
 
 from chalicelib.recipes.instances import find_family, find_list_problems, has_gpu
-from infrastructure.images import Images, check_types
-from infrastructure.instance_families import CAPABILITIES, read_family
+from infrastructure.account.images import Images, check_types
+from infrastructure.account.instance_families import CAPABILITIES, read_family
 from localcloud.protocol.service_model import load_service
 
 REGISTRY = "763104351884.dkr.ecr.us-east-1.amazonaws.com"

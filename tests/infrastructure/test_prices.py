@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from infrastructure.prices import FILE, refresh, write_document
+from infrastructure.account.prices import FILE, refresh, write_document
 
 TODAY = date(2027, 1, 2)
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from infrastructure.quotas import SERVERLESS, Choice, Limits, Quota, choose, list_wanted, read_limits
+from infrastructure.account.quotas import SERVERLESS, Choice, Limits, Quota, choose, list_wanted, read_limits
 
 G4, G5 = "ml.g4dn.xlarge", "ml.g5.xlarge"
 SPOT, ON_DEMAND = "for spot training job usage", "for training job usage"

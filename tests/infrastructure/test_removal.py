@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from infrastructure.accounts import Account, Stage
+from infrastructure.account.context import Account, Stage
 from infrastructure.errors import CannotDeploy
 from infrastructure.removal import WAIT_SECONDS, Removal, delete_serving, is_of, stop_jobs
 from tests.support.refusals import refuse

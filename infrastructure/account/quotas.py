@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from infrastructure.accounts import describe_error
+from infrastructure.account.context import describe_error
 
 ON_DEMAND, SPOT, ENDPOINT = "for training job usage", "for spot training job usage", "for endpoint usage"
 SERVERLESS = "Maximum number of serverless endpoints"

@@ -14,8 +14,8 @@ from datetime import date, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from infrastructure.account.instance_families import check_pair
 from infrastructure.errors import CannotDeploy
-from infrastructure.instance_families import check_pair
 
 SUPPORT = Path(__file__).with_name("image_support.json")
 NOTICE = timedelta(days=60)

@@ -51,7 +51,9 @@ def check_pair(cpu_image: str, gpu_image: str, cuda: str, instance_type: str) ->
     if family in CAPABILITIES:
         return _check_gpu(gpu_image, cuda, instance_type, CAPABILITIES[family])
     if re.match(r"(p|g|gr)\d", family):
-        return [f"{instance_type}: the GPU of family {family} is not known to infrastructure/instance_families.py."]
+        return [
+            f"{instance_type}: the GPU of family {family} is not known to infrastructure/account/instance_families.py."
+        ]
     if GRAVITON.match(family):
         return [
             f"{instance_type} has an Arm processor, and {cpu_image} is made for x86. Choose another family: m5, c6i."

@@ -1,6 +1,6 @@
 """Refresh `chalicelib/costs/prices.json` from AWS's Price List API: `make prices`, or
 
-    python -m infrastructure.prices [--profile PROFILE] [--region REGION ...]
+    python -m infrastructure.account.prices [--profile PROFILE] [--region REGION ...]
 
 It asks for the regions that the file has, and for those named besides, and needs the permission pricing:GetProducts.
 What the list does not tell keeps its old value, and is named: no price is ever made up. Prices are those on demand.
@@ -16,7 +16,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-FILE = Path(__file__).resolve().parent.parent / "chalicelib" / "costs" / "prices.json"
+FILE = Path(__file__).resolve().parents[2] / "chalicelib" / "costs" / "prices.json"
 HOME = "us-east-1"  # where the Price List API answers, for every region
 INSTANCE = re.compile(r"(?:^|-)(Train|Host):(ml\.[a-z0-9-]+\.[a-z0-9]+)$")
 USES = {"Train": "training", "Host": "hosting"}

@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-PRICES = Path(__file__).resolve().parent.parent / "chalicelib" / "costs" / "prices.json"
+PRICES = Path(__file__).resolve().parents[2] / "chalicelib" / "costs" / "prices.json"
 SPOT_SHARE = 0.4  # what the app reckons with (chalicelib/costs/estimates.py)
 
 

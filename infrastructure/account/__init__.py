@@ -1,0 +1,1 @@
+"""The AWS account an operator works on: credentials, quotas, prices and images."""
