@@ -58,7 +58,7 @@ def build_package(project: Path, stage: str, folder: Path) -> Package:
 def read_template(project: Path, stage: str, folder: Path) -> dict[str, Any]:
     """The stage's template, built in a process of its own, since that imports the app. Raises CannotPackage."""
     path = folder / "template.json"
-    command = [sys.executable, "-m", "infrastructure.template", "--stage", stage, "--project", str(project)]
+    command = [sys.executable, "-m", "infrastructure.template.build", "--stage", stage, "--project", str(project)]
     done = subprocess.run([*command, "--to", str(path)], cwd=PROJECT, capture_output=True, text=True, check=False)
     if done.returncode:
         raise CannotPackage(f"The template of stage {stage!r} cannot be built:\n{done.stderr.strip()}")

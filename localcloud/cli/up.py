@@ -27,7 +27,7 @@ from localcloud.functions.environments import FunctionHost
 from localcloud.stacks.provisioning import TemplateError
 
 PROJECT = Path(__file__).resolve().parents[2]
-RESOURCES = PROJECT / "infrastructure" / "resources" / "functions.json"
+RESOURCES = PROJECT / "infrastructure" / "template" / "resources" / "functions.json"
 M_MMAP_THRESHOLD, M_ARENA_MAX = -3, -8  # malloc.h
 BANNER = """
   Whippet is up, on this machine alone.
@@ -64,7 +64,7 @@ def run_up(place: Place, *, until_eof: bool = False) -> int:
         tame_malloc()
         log_to(place.home / "localcloud.log")
         template_builder = build_aside(
-            place, "infrastructure.template", "--stage", "local", "--cache", str(place.home / "template")
+            place, "infrastructure.template.build", "--stage", "local", "--cache", str(place.home / "template")
         )
         source_builder = build_aside(place, "infrastructure.source", "--to", str(place.home / "source"))
         host = FunctionHost(PROJECT, "app", read_variables(RESOURCES), logging.getLogger("app").info)

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from infrastructure.template import PROJECT
+from infrastructure.template.build import PROJECT
 from tests.contracts.environments import build_environment
 from tests.support.template import build_app_template, translate_app_template
 
-CONFIG = PROJECT / "infrastructure" / "checkov.yaml"
+CONFIG = PROJECT / "infrastructure" / "template" / "checkov.yaml"
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ NAMED_OTHERWISE = {"resourcegroupstaggingapi": "tag"}  # by its permissions
 
 def test_the_page_names_parameters_that_there_are() -> None:
     """Each in the table of parameters, and each that a command sets."""
-    known = set(json.loads((PROJECT / "infrastructure/resources/parameters.json").read_text())["Parameters"])
+    known = set(json.loads((PROJECT / "infrastructure/template/resources/parameters.json").read_text())["Parameters"])
     table = PAGE.partition("| parameter | says |")[2].partition("\n\n")[0]
     rows = [row.split("|")[1] for row in table.splitlines() if row.startswith("| `")]
     named = {name for row in rows for name in re.findall(r"`(\w+)`", row)}

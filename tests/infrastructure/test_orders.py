@@ -14,7 +14,7 @@ from chalicelib.settings import read_settings
 from infrastructure.errors import Unusable
 from infrastructure.orders import Order, check_names, check_tags, join_orders, read_pairs, settle_parameters, tag_stage
 
-PARAMETERS = Path(__file__).parents[2] / "infrastructure" / "resources" / "parameters.json"
+PARAMETERS = Path(__file__).parents[2] / "infrastructure" / "template" / "resources" / "parameters.json"
 TEMPLATE: dict[str, Any] = {
     "Parameters": {"AppName": {}, "StageName": {}, "CostTags": {"Default": "{}"}, "Cap": {"Default": 200}, "Image": {}}
 }

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from infrastructure.template import PROJECT, key_template, read_resources
+from infrastructure.template.build import PROJECT, key_template, read_resources
 from tests.localcloud.tiny_app import write_tiny_app
 
 
 def run_builder(project: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "infrastructure.template", "--project", str(project), "--stage", "local"]
+    command = [sys.executable, "-m", "infrastructure.template.build", "--project", str(project), "--stage", "local"]
     return subprocess.run([*command, *arguments], cwd=PROJECT, capture_output=True, text=True)
 
 

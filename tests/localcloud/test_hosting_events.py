@@ -32,7 +32,7 @@ PROJECT = Path(__file__).resolve().parents[2]
 @pytest.fixture(scope="module")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Any:
     project = write_tiny_app(tmp_path_factory.mktemp("events") / "tiny")
-    command = [sys.executable, "-m", "infrastructure.template", "--project", str(project), "--stage", "local"]
+    command = [sys.executable, "-m", "infrastructure.template.build", "--project", str(project), "--stage", "local"]
     subprocess.run([*command, "--to", str(project / "template.json")], cwd=PROJECT, check=True, capture_output=True)
     return json.loads((project / "template.json").read_text())
 

@@ -12,7 +12,8 @@ from localcloud.iam.call_log import Recorded
 from localcloud.iam.policies import Document, Need, as_list, find_refusal, list_statements
 from tests.permissions.stack import KEY
 
-TABLE: dict[str, Any] = json.loads((Path(__file__).parents[2] / "infrastructure" / "permissions.json").read_text())
+INFRASTRUCTURE = Path(__file__).parents[2] / "infrastructure"
+TABLE: dict[str, Any] = json.loads((INFRASTRUCTURE / "template" / "permissions.json").read_text())
 EVENTS = ("on_dataset_uploaded", "on_tuning_job_changed", "on_training_job_changed", "on_endpoint_changed", "sweep")
 FUNCTIONS = ("app", *EVENTS)
 GROUPS = {"functions": FUNCTIONS, "event_functions": EVENTS, "api_handler": ("app",)}

@@ -1,7 +1,7 @@
 """Every role may do what it does, and nothing that it never does: both are proven from what the functions call.
 
 What they call is found by driving each handler through every place where its event may come (`histories`); what no
-call shows stands in infrastructure/permissions.json, with its reason.
+call shows stands in infrastructure/template/permissions.json, with its reason.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from infrastructure.template import PROJECT
+from infrastructure.template.build import PROJECT
 
 Template = dict[str, Any]
 
@@ -20,7 +20,7 @@ Template = dict[str, Any]
 def _build() -> str:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "template.json"
-        command = [sys.executable, "-m", "infrastructure.template", "--stage", "dev", "--to", str(path)]
+        command = [sys.executable, "-m", "infrastructure.template.build", "--stage", "dev", "--to", str(path)]
         subprocess.run(command, cwd=PROJECT, check=True)
         return path.read_text()
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from infrastructure.alarms import alarm_on_errors, alarm_on_queue
+from infrastructure.template.alarms import alarm_on_errors, alarm_on_queue
 
 Body = dict[str, Any]
 FUNCTION, API = "AWS::Serverless::Function", "AWS::Serverless::Api"

@@ -4,8 +4,8 @@ Chalice's own `package` command would first build the Lambda's zip with pip, whi
 depend on it. So the same builders are run here without that step: a template is there in a second, or at once from a
 cache whose key is the content of everything it is made of.
 
-    python -m infrastructure.template --stage STAGE --to FILE
-    python -m infrastructure.template --stage STAGE --cache FOLDER    prints the path of the cached template
+    python -m infrastructure.template.build --stage STAGE --to FILE
+    python -m infrastructure.template.build --stage STAGE --cache FOLDER    prints the path of the cached template
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from infrastructure.functions import finish_functions
+from infrastructure.template.functions import finish_functions
 
 Template = dict[str, Any]
-PROJECT = Path(__file__).resolve().parent.parent
+PROJECT = Path(__file__).resolve().parents[2]
 RESOURCES = Path(__file__).with_name("resources")
 # The app reads these when it is imported, for its event rules: one template serves every app, stage and bucket.
 PLACEHOLDERS = {"APP_NAME": "${AppName}", "STAGE": "${StageName}", "BUCKET": "${Bucket}"}

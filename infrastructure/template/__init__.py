@@ -1,0 +1,1 @@
+"""Build the CloudFormation template of the whole app."""
