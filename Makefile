@@ -33,7 +33,7 @@ up: $(INSTALLED) ## start the local cloud and the app, until Ctrl-C (AWS_PORT, P
 	@$(BIN)/python -m localcloud up
 
 package: $(INSTALLED) ## pack the app for AWS into dist/, without AWS (STAGE=dev)
-	@$(BIN)/python -m infrastructure.package --stage "$(STAGE)"
+	@$(BIN)/python -m infrastructure.packaging.build --stage "$(STAGE)"
 
 WHERE = --stage "$(STAGE)" --app "$(APP)" --profile "$(PROFILE)" --region "$(REGION)"
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.results import claim, write_result
-from infrastructure.package import PROJECT, build_package
+from infrastructure.packaging.build import PROJECT, build_package
 from tests.end_to_end.conftest import upload_small_dataset
 from tests.layouts import picture
 from tests.support.local_cloud import LocalCloud, run_local_cloud

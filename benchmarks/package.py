@@ -11,7 +11,7 @@ import zipfile
 from pathlib import Path
 
 from benchmarks.results import claim, spread, write_result
-from infrastructure.package import PROJECT, Package, build_package
+from infrastructure.packaging.build import PROJECT, Package, build_package
 
 ROUNDS = 3
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from benchmarks.results import claim, spread, write_result
 from infrastructure import deploy, destroy
-from infrastructure.package import PROJECT, Package, build_package
+from infrastructure.packaging.build import PROJECT, Package, build_package
 from tests.support.local_cloud import run_local_cloud
 from tests.support.operator import describe_terminal
 

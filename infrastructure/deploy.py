@@ -18,7 +18,7 @@ from infrastructure.commands import make_parser, run_command, tell
 from infrastructure.deployment import Deployment, deploy
 from infrastructure.errors import CannotDeploy
 from infrastructure.orders import Order, check_names, check_tags, read_pairs, read_types
-from infrastructure.package import PROJECT, Package, build_package
+from infrastructure.packaging.build import PROJECT, Package, build_package
 from infrastructure.stacks import Stacks
 
 Pack = Callable[[str], Package]

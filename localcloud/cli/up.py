@@ -66,7 +66,7 @@ def run_up(place: Place, *, until_eof: bool = False) -> int:
         template_builder = build_aside(
             place, "infrastructure.template.build", "--stage", "local", "--cache", str(place.home / "template")
         )
-        source_builder = build_aside(place, "infrastructure.source", "--to", str(place.home / "source"))
+        source_builder = build_aside(place, "infrastructure.packaging.source", "--to", str(place.home / "source"))
         host = FunctionHost(PROJECT, "app", read_variables(RESOURCES), logging.getLogger("app").info)
         host.start()
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from infrastructure.package import PROJECT
+from infrastructure.packaging.build import PROJECT
 from tests.localcloud.sagemaker_support import build_training_request, pack
 from tests.support.local_cloud import LocalCloud
 from tests.support.operator import Operator, Said, describe_terminal, find_package, make

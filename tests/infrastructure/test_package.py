@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from infrastructure.archive import pack_zip
 from infrastructure.errors import CannotPackage
-from infrastructure.package import PROJECT, Package, build_package, find_runtime
-from infrastructure.wheels import install_wheels, is_needed, list_services
+from infrastructure.packaging.archive import pack_zip
+from infrastructure.packaging.build import PROJECT, Package, build_package, find_runtime
+from infrastructure.packaging.wheels import install_wheels, is_needed, list_services
 
 LAMBDA_ENVIRONMENT = {"AWS_REGION": "us-east-1", "AWS_LAMBDA_FUNCTION_NAME": "whippet-dev-api", "STAGE": "dev"}
 # Only Python's own library and the archive: what an interpreter of Lambda's sees.
@@ -144,7 +144,7 @@ def test_functions_of_two_pythons_are_refused() -> None:
 
 def test_the_command_says_what_it_wrote(tmp_path: Path) -> None:
     """As `make package` calls it: three files, with their sizes."""
-    command = [sys.executable, "-m", "infrastructure.package", "--to", str(tmp_path)]
+    command = [sys.executable, "-m", "infrastructure.packaging.build", "--to", str(tmp_path)]
     done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=True)
     assert [line.split()[-1] for line in done.stdout.splitlines()] == [
         str(tmp_path / "template.json"),

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from infrastructure.source import PROJECT, NoProgram, name_source, pack_source, write_source
+from infrastructure.packaging.source import PROJECT, NoProgram, name_source, pack_source, write_source
 
 
 def write_program(folder: Path, train: str = "print('hello')") -> Path:
@@ -62,6 +62,6 @@ def test_a_folder_without_a_program_is_refused(tmp_path: Path) -> None:
 
 def test_the_command_prints_the_path(tmp_path: Path) -> None:
     """As the local cloud and a deployment call it."""
-    command = [sys.executable, "-m", "infrastructure.source", "--to", str(tmp_path)]
+    command = [sys.executable, "-m", "infrastructure.packaging.source", "--to", str(tmp_path)]
     printed = subprocess.run(command, cwd=PROJECT, check=True, capture_output=True, text=True).stdout
     assert "train.py" in list_names(Path(printed.strip()).read_bytes())

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from infrastructure import deploy, destroy
-from infrastructure.package import PROJECT, Package
+from infrastructure.packaging.build import PROJECT, Package
 from tests.support.local_cloud import LocalCloud
 
 NOBODY = {"AWS_CONFIG_FILE": os.devnull, "AWS_SHARED_CREDENTIALS_FILE": os.devnull, "AWS_EC2_METADATA_DISABLED": "true"}

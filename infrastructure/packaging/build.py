@@ -6,7 +6,7 @@
 
 The same content gives the same bytes and the same names, whenever and wherever it is packed.
 
-    python -m infrastructure.package [--stage STAGE] [--to FOLDER]
+    python -m infrastructure.packaging.build [--stage STAGE] [--to FOLDER]
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from infrastructure.archive import name_by_content, pack_zip
 from infrastructure.errors import CannotPackage, OperatorError
-from infrastructure.source import NoProgram, write_source
-from infrastructure.wheels import install_wheels, list_services, read_needed
+from infrastructure.packaging.archive import name_by_content, pack_zip
+from infrastructure.packaging.source import NoProgram, write_source
+from infrastructure.packaging.wheels import install_wheels, list_services, read_needed
 
-PROJECT = Path(__file__).resolve().parent.parent
+PROJECT = Path(__file__).resolve().parents[2]
 FUNCTION = "AWS::Serverless::Function"
 LAMBDA_BYTES = 250 << 20  # what Lambda takes, unzipped
 

@@ -3,7 +3,7 @@
 Its bytes depend on the files' contents alone (no times, owners or file modes), and its name on its bytes, so the same
 program has the same URI for ever, and a run that pinned a URI keeps its program.
 
-    python -m infrastructure.source --to FOLDER      writes FOLDER/sourcedir-HASH.tar.gz and prints its path
+    python -m infrastructure.packaging.source --to FOLDER      writes FOLDER/sourcedir-HASH.tar.gz and prints its path
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
-PROJECT = Path(__file__).resolve().parent.parent
+PROJECT = Path(__file__).resolve().parents[2]
 
 
 class NoProgram(FileNotFoundError):
