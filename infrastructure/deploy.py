@@ -14,12 +14,12 @@ from datetime import UTC, datetime
 
 from infrastructure.account.context import Account, Stage, connect, identify
 from infrastructure.account.images import check_support, find_images, pin_digests
-from infrastructure.commands import make_parser, run_command, tell
 from infrastructure.deployment import Deployment, deploy
 from infrastructure.errors import CannotDeploy
-from infrastructure.orders import Order, check_names, check_tags, read_pairs, read_types
 from infrastructure.packaging.build import PROJECT, Package, build_package
-from infrastructure.stacks import Stacks
+from infrastructure.stack.cloudformation import Stacks
+from infrastructure.stack.commands import make_parser, run_command, tell
+from infrastructure.stack.orders import Order, check_names, check_tags, read_pairs, read_types
 
 Pack = Callable[[str], Package]
 """Packs a stage's template, code and source."""

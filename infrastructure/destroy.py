@@ -11,10 +11,8 @@ from __future__ import annotations
 import sys
 
 from infrastructure.account.context import Stage, connect, identify
-from infrastructure.commands import make_parser, run_command, tell
 from infrastructure.errors import CannotDeploy
 from infrastructure.leftovers import find_leftovers
-from infrastructure.orders import check_names
 from infrastructure.removal import (
     Removal,
     delete_bucket,
@@ -23,7 +21,9 @@ from infrastructure.removal import (
     delete_unused_roles,
     stop_jobs,
 )
-from infrastructure.stacks import Stacks
+from infrastructure.stack.cloudformation import Stacks
+from infrastructure.stack.commands import make_parser, run_command, tell
+from infrastructure.stack.orders import check_names
 
 
 def destroy(work: Removal, stacks: Stacks, *, keeps_data: bool) -> None:

@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from infrastructure.account.context import explained, page_through
-from infrastructure.artifacts import has_bucket
-from infrastructure.orders import OURS
 from infrastructure.removal import (
     Removal,
     is_of,
@@ -22,6 +20,8 @@ from infrastructure.removal import (
     list_unused_roles,
     read_api_logs_role,
 )
+from infrastructure.stack.artifacts import has_bucket
+from infrastructure.stack.orders import OURS
 
 HISTORY = (":training-job/", ":hyper-parameter-tuning-job/")  # ended jobs: no one is billed for their records
 LISTED = (

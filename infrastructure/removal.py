@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from infrastructure.account.context import Stage, explained, page_through, read_code
-from infrastructure.artifacts import has_bucket
 from infrastructure.errors import CannotDeploy
-from infrastructure.stacks import Tell
+from infrastructure.stack.artifacts import has_bucket
+from infrastructure.stack.cloudformation import Tell
 
 WAIT_SECONDS, POLL_SECONDS = 900, 3.0
 JOBS = (("HyperParameterTuningJob", "hyper_parameter_tuning_job"), ("TrainingJob", "training_job"))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from infrastructure.account.context import connect, explained, identify
-from infrastructure.commands import make_parser, run_command
 from infrastructure.errors import CannotDeploy, Unusable
+from infrastructure.stack.commands import make_parser, run_command
 from tests.support.refusals import refuse
 
 

@@ -12,7 +12,15 @@ import pytest
 from chalicelib.errors import InvalidSettings
 from chalicelib.settings import read_settings
 from infrastructure.errors import Unusable
-from infrastructure.orders import Order, check_names, check_tags, join_orders, read_pairs, settle_parameters, tag_stage
+from infrastructure.stack.orders import (
+    Order,
+    check_names,
+    check_tags,
+    join_orders,
+    read_pairs,
+    settle_parameters,
+    tag_stage,
+)
 
 PARAMETERS = Path(__file__).parents[2] / "infrastructure" / "template" / "resources" / "parameters.json"
 TEMPLATE: dict[str, Any] = {

@@ -10,8 +10,8 @@ import pytest
 from botocore.exceptions import ClientError
 
 from infrastructure.errors import CannotDeploy
-from infrastructure.failures import advise
-from infrastructure.stacks import StackRequest, Stacks
+from infrastructure.stack.cloudformation import StackRequest, Stacks
+from infrastructure.stack.failures import advise
 
 REQUEST = StackRequest(
     "whippet-dev", "https://b.s3.us-east-1.amazonaws.com/t.json", {"A": "1"}, {"whippet:app": "whippet"}

@@ -14,7 +14,7 @@ from typing import Any
 
 from infrastructure.account.context import describe_error, explained, page_through
 from infrastructure.errors import CannotDeploy
-from infrastructure.failures import advise
+from infrastructure.stack.failures import advise
 
 Tell = Callable[[str], None]
 CAPABILITIES = ["CAPABILITY_IAM", "CAPABILITY_NAMED_IAM", "CAPABILITY_AUTO_EXPAND"]

@@ -1,0 +1,1 @@
+"""Make, change and watch a CloudFormation stack, and explain its failures."""
