@@ -41,7 +41,7 @@ deploy: $(INSTALLED) ## make or update a stage on AWS (STAGE, PROFILE, REGION, T
 	@$(BIN)/python -m infrastructure.deploy $(WHERE) --tags "$(TAGS)" --parameters "$(PARAMETERS)" $(if $(ANYWAY),--anyway)
 
 destroy: $(INSTALLED) ## take a stage away from AWS; its data too with DATA=delete
-	@$(BIN)/python -m infrastructure.destroy $(WHERE) --data "$(or $(DATA),keep)"
+	@$(BIN)/python -m infrastructure.removing.destroy $(WHERE) --data "$(or $(DATA),keep)"
 
 test: $(INSTALLED) $(CHROMIUM) $(JAVA) ## run every test, the fast ones first
 	@$(BIN)/python -m pytest tests --numprocesses 2

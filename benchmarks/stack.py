@@ -14,8 +14,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from benchmarks.results import claim, spread, write_result
-from infrastructure import deploy, destroy
+from infrastructure import deploy
 from infrastructure.packaging.build import PROJECT, Package, build_package
+from infrastructure.removing import destroy
 from tests.support.local_cloud import run_local_cloud
 from tests.support.operator import describe_terminal
 

@@ -9,7 +9,7 @@ import pytest
 
 from infrastructure.account.context import Account, Stage
 from infrastructure.errors import CannotDeploy
-from infrastructure.removal import WAIT_SECONDS, Removal, delete_serving, is_of, stop_jobs
+from infrastructure.removing.steps import WAIT_SECONDS, Removal, delete_serving, is_of, stop_jobs
 from tests.support.refusals import refuse
 
 

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from infrastructure import deploy, destroy
+from infrastructure import deploy
 from infrastructure.packaging.build import PROJECT, Package
+from infrastructure.removing import destroy
 from tests.support.local_cloud import LocalCloud
 
 NOBODY = {"AWS_CONFIG_FILE": os.devnull, "AWS_SHARED_CREDENTIALS_FILE": os.devnull, "AWS_EC2_METADATA_DISABLED": "true"}

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from infrastructure.account.context import explained, page_through
-from infrastructure.removal import (
+from infrastructure.removing.steps import (
     Removal,
     is_of,
     list_api_logs_roles,

@@ -1,0 +1,1 @@
+"""`make destroy`: take a stage away from AWS."""
