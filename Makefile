@@ -38,7 +38,7 @@ package: $(INSTALLED) ## pack the app for AWS into dist/, without AWS (STAGE=dev
 WHERE = --stage "$(STAGE)" --app "$(APP)" --profile "$(PROFILE)" --region "$(REGION)"
 
 deploy: $(INSTALLED) ## make or update a stage on AWS (STAGE, PROFILE, REGION, TAGS, PARAMETERS: docs/aws.md)
-	@$(BIN)/python -m infrastructure.deploy $(WHERE) --tags "$(TAGS)" --parameters "$(PARAMETERS)" $(if $(ANYWAY),--anyway)
+	@$(BIN)/python -m infrastructure.deploying.deploy $(WHERE) --tags "$(TAGS)" --parameters "$(PARAMETERS)" $(if $(ANYWAY),--anyway)
 
 destroy: $(INSTALLED) ## take a stage away from AWS; its data too with DATA=delete
 	@$(BIN)/python -m infrastructure.removing.destroy $(WHERE) --data "$(or $(DATA),keep)"

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from benchmarks.results import claim, spread, write_result
-from infrastructure import deploy
+from infrastructure.deploying import deploy
 from infrastructure.packaging.build import PROJECT, Package, build_package
 from infrastructure.removing import destroy
 from tests.support.local_cloud import run_local_cloud

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from infrastructure.account.spot_prices import describe_hours
-from infrastructure.rest_costs import count_calls, describe_rest, estimate_rest, read_rest_prices
+from infrastructure.deploying.rest_costs import count_calls, describe_rest, estimate_rest, read_rest_prices
 from tests.support.template import translate_app_template
 
 PROJECT = Path(__file__).parents[2]

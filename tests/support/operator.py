@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from infrastructure import deploy
+from infrastructure.deploying import deploy
 from infrastructure.packaging.build import PROJECT, Package
 from infrastructure.removing import destroy
 from tests.support.local_cloud import LocalCloud

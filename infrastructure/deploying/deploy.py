@@ -1,6 +1,6 @@
 """`make deploy`: one stage of the app in an AWS account, made or brought up to date. Running it again is safe.
 
-    python -m infrastructure.deploy [--stage STAGE] [--app APP] [--profile NAME] [--region NAME]
+    python -m infrastructure.deploying.deploy [--stage STAGE] [--app APP] [--profile NAME] [--region NAME]
         [--tags "team=vision,cost-centre=42"] [--parameters "AlarmEmail=me@example.com MonthlyCapUsd=50"] [--anyway]
 
 Exit code 0: the stage is as ordered; 1: something stands in the way, and the message says what; 2: the command itself.
@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 
 from infrastructure.account.context import Account, Stage, connect, identify
 from infrastructure.account.images import check_support, find_images, pin_digests
-from infrastructure.deployment import Deployment, deploy
+from infrastructure.deploying.steps import Deployment, deploy
 from infrastructure.errors import CannotDeploy
 from infrastructure.packaging.build import PROJECT, Package, build_package
 from infrastructure.stack.cloudformation import Stacks

@@ -11,10 +11,10 @@ from typing import Any
 from infrastructure.account.context import Account, Stage, explained
 from infrastructure.account.quotas import Choice, choose, list_wanted, read_limits
 from infrastructure.account.spot_prices import describe_hours
+from infrastructure.deploying.rest_costs import describe_rest, estimate_rest
 from infrastructure.errors import CannotDeploy
 from infrastructure.packaging.archive import name_by_content
 from infrastructure.packaging.build import FUNCTION, Package, point_functions
-from infrastructure.rest_costs import describe_rest, estimate_rest
 from infrastructure.stack.artifacts import has_bucket, keep_orders, make_artifacts_bucket, read_orders, upload
 from infrastructure.stack.cloudformation import StackRequest, Stacks, Tell
 from infrastructure.stack.orders import Order, join_orders, read_types, settle_parameters, split_types, tag_stage

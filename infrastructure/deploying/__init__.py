@@ -1,0 +1,1 @@
+"""`make deploy`: make or update a stage on AWS."""
