@@ -1,6 +1,7 @@
 """`make destroy`: takes a stage away, and looks afterwards for what is left of it. Running it again is safe.
 
-    python -m infrastructure.removing.destroy [--stage STAGE] [--app APP] [--profile NAME] [--region NAME] [--data keep|delete]
+    python -m infrastructure.removing.destroy [--stage STAGE] [--app APP] [--profile NAME] [--region NAME]
+                                              [--data keep|delete]
 
 The bucket with datasets, runs and models is kept unless `--data delete` is given; a later deployment takes it in again.
 Exit code 0: nothing is left but what is kept on purpose; 1: something is, and is listed; 2: the command itself.
