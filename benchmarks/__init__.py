@@ -1,0 +1,1 @@
+"""Measurements behind every figure that the documentation claims: `python -m benchmarks` runs them all."""

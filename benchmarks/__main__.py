@@ -1,24 +1,24 @@
-"""Run every benchmark, one after another: `make bench`. One alone: `python -m benchmarks.NAME`."""
+"""Run every benchmark, one after another: `make bench`. One alone: `python -m benchmarks.ROOM.NAME`."""
 
 from __future__ import annotations
 
 import importlib
 
 NAMES = (
-    "cold_import",
-    "preflight",
-    "local_cloud",
-    "trial_start",
-    "serving",
-    "debugger",
-    "profiler",
-    "report",
-    "page",
-    "package",
-    "stack",
-    "lambda_function",
-    "demo",
-    "suite",
+    "control.cold_import",
+    "control.preflight",
+    "local.server",
+    "local.trial_start",
+    "local.serving",
+    "training.debugger",
+    "training.profiler",
+    "training.report",
+    "control.page",
+    "delivery.package",
+    "delivery.stack",
+    "control.lambda_function",
+    "local.demo",
+    "delivery.suite",
 )
 
 if __name__ == "__main__":

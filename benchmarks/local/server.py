@@ -18,8 +18,8 @@ import psutil
 from botocore.config import Config
 from moto.server import ThreadedMotoServer
 
+from benchmarks.local.small_jobs import build_training_request, upload_program
 from benchmarks.results import claim, spread, write_result
-from benchmarks.small_jobs import build_training_request, upload_program
 from tests.support.local_cloud import LocalCloud, find_free_port, run_local_cloud, wait_until
 
 STARTS = 5

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from benchmarks.results import claim, write_result
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 def time_command(*command: str) -> float:

@@ -21,7 +21,7 @@ from PIL import Image
 
 from benchmarks.results import claim, write_result
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 THREADS = 2
 LARGE, SMALL = (3000, 2000), (64, 64)
 STARVED = {"image_size": 64, "batch_size": 16, "epochs": 30, "cache": "none"}

@@ -22,7 +22,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from benchmarks.lambda_function import unpack_package
+from benchmarks.control.lambda_function import unpack_package
 from benchmarks.results import claim, write_result
 from tests.layouts import picture
 from tests.support.local_cloud import LocalCloud, run_local_cloud
@@ -34,9 +34,10 @@ PEER = "import zipfile; look = lambda _: zipfile.ZipFile(sys.argv[1])"
 OURS = """
 import os
 sys.path = [each for each in sys.path if "site-packages" not in each]
-from chalicelib.aws import connect
-from chalicelib.buckets import Bucket
-from chalicelib.datasets import DatasetLimits, inspect_dataset
+from chalicelib.aws.clients import connect
+from chalicelib.aws.buckets import Bucket
+from chalicelib.datasets.contents import DatasetLimits
+from chalicelib.datasets.preflight import inspect_dataset
 bucket = Bucket(connect("s3"), os.environ["BUCKET"])
 bucket.describe("a first request, which loads what every function has loaded")
 def look(path):

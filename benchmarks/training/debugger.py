@@ -16,7 +16,7 @@ from typing import Any
 
 from benchmarks.results import claim, write_result
 
-sys.path.append(str(Path(__file__).parents[1] / "training"))
+sys.path.append(str(Path(__file__).parents[2] / "training"))
 
 import torch
 from debugger.watch import make_debugger

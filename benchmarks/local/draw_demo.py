@@ -1,6 +1,6 @@
 """Draw `docs/demo.svg`, the README's picture: the terminal at the end of a real `make demo`.
 
-python -m benchmarks.draw_demo FOLDER     FOLDER holds the state of a local cloud in which the demo has run
+python -m benchmarks.local.draw_demo FOLDER     FOLDER holds the state of a local cloud in which the demo has run
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from localcloud.cli.questions import choose_pictures
 from localcloud.cli.view import render
 from tests.support.local_cloud import LocalCloud, run_local_cloud
 
-TARGET = Path(__file__).parents[1] / "docs" / "demo.svg"
+TARGET = Path(__file__).parents[2] / "docs" / "demo.svg"
 WIDTH = 108
 FONT_FACES = re.compile(r"@font-face \{.*?\}\s*", re.DOTALL)  # they would be fetched from elsewhere
 

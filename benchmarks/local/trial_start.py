@@ -9,8 +9,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from benchmarks.local.small_jobs import build_training_request, upload_program
 from benchmarks.results import claim, spread, write_result
-from benchmarks.small_jobs import build_training_request, upload_program
 from tests.support.local_cloud import LocalCloud, run_local_cloud
 
 ROUNDS = 7

@@ -14,15 +14,15 @@ from pathlib import Path
 from benchmarks.results import claim, write_result
 from tests.support.report_runs import write_run
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 CASES = ((133, 836, 20), (250, 8000, 20), (2, 40, 4))
 PROGRAM = """
 import json, sys, time
 started = time.perf_counter()
 from pathlib import Path
-import report
+from report.writing import write_report
 from tests.support.report_runs import draw_picture
-path = report.write_report(Path(sys.argv[1]), Path(sys.argv[1]).parent, pictures=draw_picture)
+path = write_report(Path(sys.argv[1]), Path(sys.argv[1]).parent, pictures=draw_picture)
 print(json.dumps({"seconds": time.perf_counter() - started, "megabytes": path.stat().st_size / 1e6}))
 """
 

@@ -1,0 +1,1 @@
+"""What the control plane costs: its import, its archive and memory, pre-flight, and the page."""

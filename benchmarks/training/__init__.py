@@ -1,0 +1,1 @@
+"""What the debugger, the profiler and the report cost a training."""
