@@ -1,8 +1,8 @@
-"""What only the profiled training does: the plan of its execution, profiler, debugger, baseline and report.
+"""Run what only the profiled training does: execution plan, profiler, debugger, baseline and report.
 
-None of it may fail the training: each part is imported late, in a try, and where it breaks the log says so. A package
-that a part wants and the container lacks is installed first, once, in bounded time; INSTALL=0 in the environment (of
-the variable below) forbids it.
+None of it may fail the training: each part is imported late, inside a try, and the log says when one breaks. Packages
+that a part needs and the container lacks are installed first, once, in bounded time. Setting the variable named below
+to 0 forbids that.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from learning.preparation import Course, Setup
 
 SWITCH = "WHIPPET_INSTALL"
 INSTALL_SECONDS = 180
-# smdebug's own pins do not go together with a container's packages (pyinstrument 3 does not work on Python 3.13), so
-# what it needs is named here.
+# smdebug's own pins conflict with a container's packages (pyinstrument 3 does not work on Python 3.13), so its
+# dependencies are listed here.
 WANTED = {
     "smdebug": "smdebug==1.0.34",
     "pyinstrument": "pyinstrument==5.1.3",
@@ -41,7 +41,7 @@ Result = TypeVar("Result")
 
 
 class Inspection:
-    """The parts of one profiled training, in the order in which they are due."""
+    """The parts of one profiled training, in the order in which they run."""
 
     def __init__(self, setup: Setup, course: Course, *, begun: float, stop_asked: Callable[[], bool]) -> None:
         self.setup, self.course, self.begun, self.stop_asked = setup, course, begun, stop_asked
@@ -49,7 +49,7 @@ class Inspection:
         self.early = setup.pretrained == "imagenet"
 
     def open(self) -> list[Hook]:
-        """Do what comes before the first step; what looks on at the training."""
+        """Do what comes before the first step. Return the hooks that observe the training."""
         install_missing(WANTED, os.environ, self.setup.job.places.output / "scratch" / "packages")
         self.attempt("execution plan", self.choose_plan)
         if self.early:
@@ -58,7 +58,7 @@ class Inspection:
         return [hook for hook in made if hook is not None]
 
     def close(self) -> None:
-        """Do what comes after the model was shipped."""
+        """Do what comes after the model has been shipped."""
         if not self.early:
             self.measure_baseline()
         self.attempt("report", self.write_report)
@@ -88,7 +88,7 @@ class Inspection:
         return hook
 
     def measure_baseline(self) -> None:
-        """Measure it once: a resumed job has it of its earlier life, and its backbone is no longer as loaded."""
+        """Measure it once: a resumed job has it from before, and its backbone is no longer as it was loaded."""
         if not (self.folder / "baseline.json").exists():
             self.attempt("baseline", self.make_baseline)
 
@@ -96,11 +96,11 @@ class Inspection:
         load("learning.baseline").measure_baseline(self.setup, self.folder, stop_asked=self.stop_asked)
 
     def attempt(self, what: str, act: Callable[[], Result]) -> Result | None:
-        """Do a part; where it breaks, say so and go on."""
+        """Run a part; if it breaks, log that and go on."""
         begun = time.monotonic()
         try:
             result = act()
-        except Exception as error:  # noqa: BLE001  the training is worth more than what is told of it
+        except Exception as error:  # noqa: BLE001  the training is worth more than reports about it
             log(f"WARNING: no {what}: {type(error).__name__}: {error}")
             return None
         log(f"{what}: {time.monotonic() - begun:.1f} s")
@@ -113,13 +113,13 @@ def load(name: str) -> Any:
 
 
 def install_missing(wanted: Mapping[str, str], environ: Mapping[str, str], folder: Path) -> None:
-    """Install the packages that are missing into `folder`, behind those that are there; go on without if that fails."""
+    """Install missing packages into `folder`, which goes last on the path; go on without them if that fails."""
     missing = [requirement for module, requirement in wanted.items() if not is_there(module)]
     if not missing or environ.get(SWITCH) == "0":
         return
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input"]
     try:
-        # These two pin what does not go together: they come without what they ask for.
+        # These two pin conflicting versions, so they are installed without their dependencies.
         pinned = ("smdebug", "pyinstrument")
         plain = [requirement for requirement in missing if not requirement.startswith(pinned)]
         bare = [requirement for requirement in missing if requirement not in plain]

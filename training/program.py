@@ -1,4 +1,4 @@
-"""One training from its data to its artifact: the steps in their order, each done by a module of its own."""
+"""Run one training from its data to its artifact: the steps in order, each done by its own module."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from torch import nn
 
 
 class Stop(Protocol):
-    """Whether the job was asked to stop; `defer` asks it to wait until the training looks."""
+    """Whether the job was asked to stop. After `defer`, a request waits until the training checks for it."""
 
     def __call__(self) -> bool: ...
 
@@ -32,7 +32,7 @@ class Stop(Protocol):
 def run(job: Job, chosen: Hyperparameters, stop: Stop, *, begun: float, hooks: Sequence[Hook] = ()) -> None:
     """Train, evaluate and ship. begun: when the program started, in Unix seconds.
 
-    Raises TrainingError for what a user can mend. Stopped before its first epoch ended, it ships nothing.
+    Raises TrainingError for what a user can correct. A training stopped within its first epoch ships nothing.
     """
     setup = prepare(job, chosen)
     course = make_course(setup)
@@ -57,14 +57,14 @@ def run(job: Job, chosen: Hyperparameters, stop: Stop, *, begun: float, hooks: S
 
 
 def identify(setup: Setup) -> str:
-    """Hash what a checkpoint depends on. Threads are left out: a job may be resumed with another share of the cores."""
+    """Hash what a checkpoint depends on. Threads are left out: a job may resume with another share of the cores."""
     data = setup.dataset
     parts = {"chosen": asdict(setup.chosen), "classes": data.classes, "train": data.train.hashes}
     return fingerprint({**parts, "pretrained": setup.pretrained})
 
 
 def begin(setup: Setup, progress: Progress, metrics: MetricsFile) -> None:
-    """Say what will be done, and fit the head first where the backbone brings knowledge."""
+    """Report what will be trained, and fit the head first if the backbone is pretrained."""
     start = describe_start(setup)
     metrics.begin(start, progress.epoch)
     log(" ".join(["start", *(f"{name}={value}" for name, value in start.items() if not isinstance(value, dict))]))
@@ -84,9 +84,9 @@ def train(
     stop: Stop,
     hooks: Sequence[Hook],
 ) -> bool:
-    """Run the epochs; say whether they came to their end, or were stopped with the state saved.
+    """Run the epochs. Return True if they finished, False if they were stopped and the state was saved.
 
-    A hook that ends the training with a reason brings it to its end, as patience does.
+    A training that a hook ends with a reason counts as finished, as it does when patience runs out.
     """
 
     def report(record: dict[str, Any]) -> None:
@@ -121,7 +121,7 @@ def train(
 
 
 def ship(setup: Setup, course: Course, begun: float, *, finished: bool) -> None:
-    """Evaluate the kept weights on valid and test, and write the artifact and evaluation.json."""
+    """Evaluate the best weights on valid and test, and write the artifact and evaluation.json."""
     learner, data, places = course.learner, setup.dataset, setup.job.places
     learner.network = setup.network
     valid_logits, test_logits = (learner.judge(inputs_of(setup, split)) for split in (data.valid, data.test))
@@ -141,6 +141,6 @@ def ship(setup: Setup, course: Course, begun: float, *, finished: bool) -> None:
 
 
 def report_best(progress: Progress, metrics: MetricsFile) -> None:
-    """Say once more what the kept epoch reached: a tuning job reads a metric's last value."""
+    """Report the best epoch's metrics once more: a tuning job reads the last value of a metric."""
     metrics.add({"best": {"epoch": progress.best_epoch, "valid": progress.best}})
     log(" ".join([f"best epoch={progress.best_epoch}", *describe("valid", progress.best)]))

@@ -1,7 +1,7 @@
 """Train an image classifier under SageMaker's script mode: SM_* environment in; exit code and `failure` file out.
 
-The first line is printed before torch is imported, so that a log shows life at once. SIGTERM is SageMaker's stop: the
-training saves its state, ships the best epoch it has, and exits 0.
+The first line is printed before torch is imported, so that the log shows life at once. SIGTERM is SageMaker's request
+to stop: the training saves its state, ships its best epoch so far, and exits with 0.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from job.settings import TrainingError, read_given, read_hyperparameters, read_j
 
 
 class StopRequest:
-    """SageMaker's wish that the job end. Until `defer` is called there is nothing to save, and it ends at once."""
+    """SageMaker's request to stop the job. Before `defer` there is nothing to save, so the job ends at once."""
 
     def __init__(self) -> None:
         self.asked = False
@@ -29,15 +29,15 @@ class StopRequest:
         return self.asked
 
     def defer(self) -> None:
-        """From now on only take note: the training looks after each step."""
+        """Only record a request from now on; the training checks after each step."""
         self.deferred = True
         if self.asked:
             raise SystemExit(0)
 
     def receive(self, _signal: int, _frame: FrameType | None) -> None:
-        """Handle SIGTERM; a second one does not wait for anything.
+        """Handle SIGTERM; a second one ends the program at once.
 
-        The wish is noted in every case: Python drops an exception that strikes inside of a finaliser.
+        The request is recorded in every case, because Python drops an exception raised inside a finaliser.
         """
         again, self.asked = self.asked, True
         if again or not self.deferred:
@@ -45,7 +45,7 @@ class StopRequest:
 
 
 def main() -> int:
-    """Run the job that the environment describes: 0, or 1 with a sentence in the failure file."""
+    """Run the job that the environment describes. Return 0, or 1 with a sentence in the failure file."""
     begun = time.time()
     code = Path(__file__).resolve().parent
     job = read_job(os.environ, code)
@@ -54,20 +54,20 @@ def main() -> int:
     log(f"whippet training: job {job.name}, {job.threads} threads, {job.gpus} GPUs")
     try:
         hyperparameters = read_hyperparameters(read_given(os.environ), log)
-        # Imported late: torch takes seconds, and the line above is what shows that the job lives.
+        # Imported late: importing torch takes seconds, and the line above shows meanwhile that the job is alive.
         import program
 
         program.run(job, hyperparameters, stop, begun=begun)
     except TrainingError as error:
         return fail(job.places.output, str(error))
-    except Exception as error:  # noqa: BLE001  whatever happened, the job's owner must be told
+    except Exception as error:  # noqa: BLE001  whatever happened, the job's owner must learn of it
         traceback.print_exc()
         return fail(job.places.output, f"{type(error).__name__}: {error} (the log of {job.name} has the traceback)")
     return 0
 
 
 def fail(output: Path, reason: str) -> int:
-    """Leave the reason where SageMaker looks for it, and in the log."""
+    """Write the reason to the log and to the file where SageMaker looks for it."""
     output.mkdir(parents=True, exist_ok=True)
     (output / "failure").write_text(reason, encoding="utf-8")
     sys.stderr.write(f"training failed: {reason}\n")

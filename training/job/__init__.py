@@ -1,1 +1,1 @@
-"""What SageMaker gives to a training job and takes from it: settings, metrics and the artifact."""
+"""What SageMaker gives a training job and takes from it: settings, metrics and the artifact."""

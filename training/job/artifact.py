@@ -1,4 +1,4 @@
-"""What is shipped: model.pth, manifest.json and code/ in the model directory. The artifact describes itself."""
+"""Write the artifact, which describes itself: model.pth, manifest.json and code/ in the model directory."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FORMAT = 1
 
 
 def write_artifact(folder: Path, network: nn.Module, manifest: Mapping[str, Any], code: Path) -> None:
-    """Write the model directory; code is the folder of the training program, beside or above `inference/`."""
+    """Write the model directory. code: the training program's folder; `inference/` lies in it or beside it."""
     folder.mkdir(parents=True, exist_ok=True)
     weights = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
     torch.save(weights, folder / "model.pth")
@@ -28,7 +28,7 @@ def write_artifact(folder: Path, network: nn.Module, manifest: Mapping[str, Any]
 
 
 def find_inference(code: Path) -> Path:
-    """Find the serving program: in the tarball it lies beside train.py, in the source tree one folder up."""
+    """Find the serving program: beside train.py in the tarball, one folder up in the source tree."""
     for folder in (code / "inference", code.parent / "inference"):
         if (folder / "inference.py").is_file():
             return folder
@@ -36,7 +36,7 @@ def find_inference(code: Path) -> Path:
 
 
 def copy_code(source: Path, target: Path) -> None:
-    """Copy the serving program's modules, and nothing of an earlier life of this job."""
+    """Copy the serving program's modules, and keep nothing from before a restart of this job."""
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)
     for path in sorted(source.glob("*.py")):
@@ -44,7 +44,7 @@ def copy_code(source: Path, target: Path) -> None:
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a JSON file whole or not at all."""
+    """Write a JSON file atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
     partial.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
@@ -52,6 +52,6 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def list_versions() -> dict[str, str]:
-    """List the versions the weights were made with."""
+    """List the versions that the weights were made with."""
     packages = ("torch", "torchvision", "numpy", "pillow")
     return {"python": platform.python_version(), **{name: version(name) for name in packages}}

@@ -1,7 +1,7 @@
-"""What SageMaker hands to the program, read once and typed: hyperparameters and places.
+"""Read what SageMaker hands to the program, once and typed: hyperparameters and folders.
 
-Script mode gives every hyperparameter as text, some of it JSON in JSON ("16", "\\"16\\"", "'all'"), and AWS's toolkit
-decodes a part of it. So each value is unwrapped until it is plain, and only then converted.
+Script mode passes every hyperparameter as text, some as JSON within JSON ("16", "\\"16\\"", "'all'"), and AWS's toolkit
+decodes part of it. So each value is unwrapped until it is plain, and only then converted.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ CACHES = ("auto", "memory", "none")
 
 
 class TrainingError(Exception):
-    """The training cannot go on, for a reason that its user can act on: one readable sentence."""
+    """The training cannot go on for a reason that its user can act on. The message is one readable sentence."""
 
 
 @dataclass(frozen=True)
 class Hyperparameters:
-    """Everything that may be chosen for a training; the names are those of the tuning job's ranges."""
+    """Everything that may be chosen for a training, under the names that the tuning job's ranges use."""
 
     run_id: str = ""
     architecture: str = "resnet18"
@@ -63,7 +63,7 @@ class Hyperparameters:
 
 @dataclass(frozen=True)
 class Places:
-    """The folders of a job. Nothing is written outside of them."""
+    """The folders of a job. Nothing is written outside them."""
 
     dataset: Path
     weights: Path | None
@@ -75,7 +75,7 @@ class Places:
 
 @dataclass(frozen=True)
 class Job:
-    """One training job: its name, its folders and the cores and accelerators it was granted."""
+    """One training job: its name, its folders, and the cores and GPUs it was granted."""
 
     name: str
     places: Places
@@ -84,7 +84,7 @@ class Job:
 
 
 def unwrap(value: Any) -> Any:
-    """Take the layers of JSON and quotes off a hyperparameter: '"16"' and "'16'" become 16."""
+    """Remove the layers of JSON and quotes from a hyperparameter: '"16"' and "'16'" become 16."""
     while isinstance(value, str):
         text = value.strip()
         if len(text) >= 2 and text[0] == text[-1] == "'":
@@ -98,7 +98,7 @@ def unwrap(value: Any) -> Any:
 
 
 def read_hyperparameters(given: Mapping[str, Any], log: Callable[[str], None]) -> Hyperparameters:
-    """Convert SageMaker's mapping; raise TrainingError naming the value, the name and what is allowed."""
+    """Convert SageMaker's mapping. Raise TrainingError naming the hyperparameter, its value and what is allowed."""
     known = {field.name: field.default for field in fields(Hyperparameters)}
     unknown = sorted(name for name in given if name not in known and not name.startswith("sagemaker_"))
     if unknown:
@@ -110,7 +110,7 @@ def read_hyperparameters(given: Mapping[str, Any], log: Callable[[str], None]) -
 
 
 def convert(name: str, value: Any, default: Any) -> Any:
-    """Convert one value to the type of its default."""
+    """Convert a value to the type of its default."""
     try:
         if isinstance(default, bool):
             return {"true": True, "false": False, "1": True, "0": False}[str(value).lower()]
@@ -134,7 +134,7 @@ def as_whole_number(value: Any) -> int:
 
 
 def check(chosen: Hyperparameters) -> None:
-    """Refuse values no training can use."""
+    """Refuse values that no training can use."""
     allowed = {
         "objective": OBJECTIVES,
         "pretrained": PRETRAINED,
@@ -160,7 +160,7 @@ def check(chosen: Hyperparameters) -> None:
 
 
 def read_job(environ: Mapping[str, str], code: Path) -> Job:
-    """Find the job's folders in SageMaker's environment, falling back on their places below /opt/ml."""
+    """Read the job's folders from SageMaker's environment, falling back to their defaults below /opt/ml."""
     base = Path(environ.get("SAGEMAKER_BASE_DIR", "/opt/ml"))
     name = environ.get("TRAINING_JOB_NAME") or "training"
     weights = environ.get("SM_CHANNEL_WEIGHTS")

@@ -1,7 +1,7 @@
-"""What an untuned training reaches, beside which a user sees what tuning was worth.
+"""Measure what an untuned training reaches, so that a user can see what tuning was worth.
 
-With ImageNet's weights that is a linear head on the frozen features with default settings; without them, a training
-with default hyperparameters for a third of the epochs. The tuned network is not touched.
+With ImageNet weights, the baseline is a linear head on frozen features with default settings. Without them, it is a
+training with default hyperparameters for a third of the epochs. The tuned network is not touched.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ KEPT = ("run_id", "architecture", "image_size", "seed", "objective", "pretrained
 def measure_baseline(
     setup: Setup, job_folder: Path, *, stop_asked: Callable[[], bool] = lambda: False
 ) -> dict[str, Any] | None:
-    """Train and evaluate the baseline, and write baseline.json: its content; None if a stop was asked for.
+    """Train and evaluate the baseline and write baseline.json. Return its content, or None if a stop was requested.
 
-    Call it before the first step or after the last: with ImageNet's weights it uses the backbone as it was loaded, so
-    then only before.
+    Call this before the first step or after the last. With ImageNet weights it uses the backbone as it was loaded, so
+    then only before the first step.
     """
     begun = time.monotonic()
     frozen = setup.pretrained == "imagenet" and isinstance(setup.head, nn.Linear)
@@ -60,7 +60,7 @@ def sum_up(logits: torch.Tensor, labels: torch.Tensor, classes: list[str]) -> di
 
 
 def judge_linear_head(setup: Setup) -> dict[str, torch.Tensor]:
-    """Fit a new head on the features of the backbone: its logits on valid and test."""
+    """Fit a new head on the backbone's features and return its logits on valid and test."""
     data = setup.dataset
     features = {name: extract_split(setup, getattr(data, name)) for name in ("train", "valid", "test")}
     head = nn.Linear(setup.head.in_features, len(data.classes)).to(setup.device)
@@ -70,7 +70,7 @@ def judge_linear_head(setup: Setup) -> dict[str, torch.Tensor]:
 
 
 def judge_defaults(setup: Setup, stop_asked: Callable[[], bool]) -> dict[str, torch.Tensor]:
-    """Train another network with default hyperparameters for a third of the epochs: its logits on valid and test."""
+    """Train another network by default settings for a third of the epochs. Return its logits on valid and test."""
     own = make_default_setup(setup)
     course = make_course(own)
     progress = fit(
@@ -91,7 +91,7 @@ def judge_defaults(setup: Setup, stop_asked: Callable[[], bool]) -> dict[str, to
 
 
 def make_default_setup(setup: Setup) -> Setup:
-    """Set the same data up with a network of its own and default hyperparameters."""
+    """Combine the same data with a new network and default hyperparameters."""
     chosen, classes = setup.chosen, len(setup.dataset.classes)
     kept = {name: getattr(chosen, name) for name in KEPT}
     defaults = Hyperparameters(**kept, epochs=math.ceil(chosen.epochs / 3))

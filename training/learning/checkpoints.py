@@ -1,7 +1,7 @@
-"""The state from which an interrupted training goes on: one file, replaced whole after every epoch.
+"""Save and restore the state from which an interrupted training resumes: one file, replaced atomically.
 
-SageMaker mirrors the folder while the job runs and brings it back before the job's next life. A state that another
-job, program or dataset left is not taken: its fingerprint differs.
+SageMaker mirrors the folder while the job runs and restores it before the job starts again. A checkpoint that another
+job, program or dataset left is ignored, because its fingerprint differs.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ FORMAT = 1
 
 
 def fingerprint(parts: Mapping[str, Any]) -> str:
-    """Hash what a training depends on."""
+    """Return a hash of what a training depends on."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
@@ -33,7 +33,7 @@ class Checkpoint:
         self.mark = mark
 
     def save(self, learner: Learner, progress: Progress) -> None:
-        """Write the state beside the old one, then take its place: a kill leaves one of the two, whole."""
+        """Write the new state beside the old one, then replace it: a kill leaves one of the two, complete."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         partial = self.path.with_suffix(".partial")
         known = {**vars(progress), "totals": asdict(progress.totals)}
@@ -41,12 +41,12 @@ class Checkpoint:
         partial.replace(self.path)
 
     def resume(self, learner: Learner, log: Callable[[str], None]) -> Progress:
-        """Bring the learner to the saved state, if there is one that is ours and whole: how far it is."""
+        """Restore the learner from a complete checkpoint of this training, if there is one. Return its progress."""
         if not self.path.exists():
             return Progress()
         try:
             state = torch.load(self.path, map_location="cpu", weights_only=True)
-        except Exception as error:  # noqa: BLE001  torch raises what its unpickler meets in a damaged file
+        except Exception as error:  # noqa: BLE001  torch raises whatever its unpickler meets in a damaged file
             log(f"{self.path.name} cannot be read and is passed over ({type(error).__name__}): training from the start")
             return Progress()
         if state.get("format") != FORMAT or state.get("mark") != self.mark:
@@ -57,5 +57,5 @@ class Checkpoint:
         return Progress(**{**known, "totals": Totals(**known["totals"])})
 
     def remove(self) -> None:
-        """Delete the state: the training came to its end."""
+        """Delete the state once the training has finished."""
         self.path.unlink(missing_ok=True)

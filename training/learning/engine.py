@@ -1,6 +1,7 @@
-"""The loops: one step, one epoch, many epochs; a pass without learning. Everything they need comes in by signature.
+"""Run the training loops: a step, an epoch, many epochs, and a pass without learning.
 
-A hook looks on (and may stop the training): debugging and profiling attach here, and nothing below knows of them.
+Everything that the loops need is an argument. Debugging and profiling attach as hooks, which observe the training and
+may stop it.
 """
 
 from __future__ import annotations
@@ -19,44 +20,44 @@ WORST = 100.0
 
 
 class Stopped(Exception):
-    """The training was asked to end early; the progress it made stands."""
+    """The training was asked to end early. The progress made so far is kept."""
 
 
 class BatchSource(Protocol):
-    """What the loop draws batches from."""
+    """Where the loop gets its batches."""
 
     steps: int
 
     def of_epoch(self, epoch: int, first: int = 0) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """Yield (inputs, class numbers) from batch number `first` on."""
+        """Yield (inputs, class numbers), starting at batch number `first`."""
         ...
 
 
 class Hook:
-    """Looks on at a training. Each method may be overridden; raising Stopped ends the training in good order."""
+    """Observe a training. Any method may be overridden; raising Stopped ends the training in good order."""
 
     def on_start(self, learner: Learner) -> None:
-        """Before the first step."""
+        """Called before the first step."""
 
     def on_batch(self, epoch: int, step: int) -> None:
-        """When a batch lies ready, before its step."""
+        """Called when a batch is ready, before its step."""
 
     def on_step(self, epoch: int, step: int, loss: float) -> None:
-        """After each step; epochs count from 1, steps within an epoch from 0."""
+        """Called after each step. Epochs count from 1, steps within an epoch from 0."""
 
     def on_phase(self, phase: str) -> None:
-        """Before a phase begins: train or valid."""
+        """Called before a phase begins: train or valid."""
 
     def on_epoch(self, record: dict[str, Any]) -> None:
-        """After each epoch, with its record as it goes to metrics.jsonl."""
+        """Called after each epoch, with its record as written to metrics.jsonl."""
 
     def on_end(self) -> None:
-        """After the last step, also when the training was stopped."""
+        """Called after the last step, also when the training was stopped."""
 
 
 @dataclass
 class Totals:
-    """Sums over the images of an epoch so far."""
+    """Sums over the images seen so far in an epoch."""
 
     loss: float = 0.0
     correct: int = 0
@@ -69,16 +70,16 @@ class Totals:
         self.images += images
 
     def means(self) -> Metrics:
-        """The means over the images; of a diverged training a large number, since JSON and tuning need one."""
+        """Return the means over the images. A diverged training gives a large number: JSON and tuning need a number."""
         loss = self.loss / max(1, self.images)
         return {"loss": min(loss, WORST) if loss == loss else WORST, "accuracy": self.correct / max(1, self.images)}
 
 
 @dataclass
 class Progress:
-    """How far a training is: `epoch` epochs are done, and `step` steps of the next one.
+    """How far a training has come: `epoch` epochs are done, and `step` steps of the next one.
 
-    best_weights is None while the newest weights are the best: the two need not be stored twice.
+    best_weights is None while the newest weights are the best, so that they are not stored twice.
     """
 
     epoch: int = 0
@@ -90,7 +91,7 @@ class Progress:
 
 
 class Learner:
-    """A network with what makes it learn: AdamW, a one-cycle schedule, and half precision where a GPU has it."""
+    """A network with what trains it: AdamW, a one-cycle schedule, and half precision if the GPU supports it."""
 
     def __init__(
         self,
@@ -106,14 +107,14 @@ class Learner:
         self.criterion = nn.CrossEntropyLoss()
         self.precision = choose_precision(device)
         self.optimizer = torch.optim.AdamW(group_parameters(network, weight_decay), lr=rate, fused=True)
-        # The schedule cannot divide fewer than five steps into its two phases.
+        # The schedule cannot split fewer than five steps into its two phases.
         self.schedule = torch.optim.lr_scheduler.OneCycleLR(
             self.optimizer, max_lr=rate, total_steps=max(steps, 5), pct_start=0.25, cycle_momentum=False
         )
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.precision is torch.float16)
 
     def learn(self, inputs: torch.Tensor, labels: torch.Tensor) -> tuple[float, int]:
-        """Make one step: (mean loss, number of images that were judged right)."""
+        """Make one step. Return the mean loss and the number of images classified correctly."""
         with self.arithmetic():
             outputs = plain(self.network(inputs))
             loss = self.criterion(outputs, labels)
@@ -125,41 +126,41 @@ class Learner:
         return loss.item(), int((outputs.argmax(1) == labels).sum())
 
     def judge(self, batches: Iterable[torch.Tensor]) -> torch.Tensor:
-        """Run the network over inputs without learning: logits (n, classes) on the CPU, in single precision."""
+        """Run the network without learning. Return logits (n, classes) on the CPU, in single precision."""
         self.network.eval()
         with torch.inference_mode(), self.arithmetic():
             return torch.cat([plain(self.network(inputs)).float().cpu() for inputs in batches])
 
     def arithmetic(self) -> Any:
-        """The context in which the network computes."""
+        """Return the context that sets the network's precision."""
         return torch.autocast(self.device.type, self.precision) if self.precision else nullcontext()
 
     def set_training(self) -> None:
-        """Switch to training, except for what is frozen."""
+        """Switch to training mode, except for frozen modules."""
         self.network.train()
         for module in self.frozen:
             module.eval()
 
     def state(self) -> dict[str, Any]:
-        """Everything that a later process needs to go on from here."""
+        """Return everything that a later process needs to resume from here."""
         parts = {"network": self.network, "optimizer": self.optimizer, "schedule": self.schedule, "scaler": self.scaler}
         return {name: part.state_dict() for name, part in parts.items()}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from a state."""
+        """Load a state, from which the training resumes."""
         for name in ("network", "optimizer", "schedule", "scaler"):
             getattr(self, name).load_state_dict(state[name])
 
 
 def choose_precision(device: torch.device) -> torch.dtype | None:
-    """Choose half precision where a GPU computes in it; None is single precision, always so on a CPU."""
+    """Choose a half precision that the GPU supports. None means single precision, which a CPU always uses."""
     if device.type != "cuda":
         return None
     return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
 
 
 def group_parameters(network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Let only matrices and filters decay: not biases, nor the factors of normalisation."""
+    """Apply weight decay to matrices and filters only, not to biases or normalisation parameters."""
     trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
     decayed = [parameter for parameter in trained if parameter.ndim > 1]
     plain_ones = [parameter for parameter in trained if parameter.ndim <= 1]
@@ -168,7 +169,7 @@ def group_parameters(network: nn.Module, weight_decay: float) -> list[dict[str, 
 
 
 def plain(outputs: Any) -> torch.Tensor:
-    """Take the main output of networks that give auxiliary ones too while they train."""
+    """Return the main output of a network that also returns auxiliary outputs during training."""
     return outputs if isinstance(outputs, torch.Tensor) else outputs.logits
 
 
@@ -187,10 +188,10 @@ def fit(
     hooks: Sequence[Hook] = (),
     stop_asked: Callable[[], bool] = lambda: False,
 ) -> Progress:
-    """Train until `epochs`, or until the objective has not improved for `patience` epochs (0: never give up).
+    """Train for `epochs`, or until the objective has not improved for `patience` epochs (0: never give up).
 
-    save is called after every epoch, and when a stop was asked for, which raises Stopped. The network ends with the
-    weights of its last epoch; those of the best are `best_weights`, or the same where that is None.
+    save is called after every epoch, and when a stop is requested, which raises Stopped. The network ends with the
+    weights of its last epoch. Those of the best epoch are `best_weights`, or the same ones if that is None.
     """
     for hook in hooks:
         hook.on_start(learner)
@@ -221,14 +222,14 @@ def run_epoch(
     save: Callable[[Progress], None],
     stop_asked: Callable[[], bool],
 ) -> None:
-    """Make the steps that the epoch under way still lacks."""
+    """Make the remaining steps of the current epoch."""
     announce(hooks, "train")
     learner.set_training()
     if progress.best_weights is None and progress.best_epoch:
         progress.best_weights = copy_weights(learner.network)
     begun, before = time.monotonic(), progress.totals.seconds
     for inputs, labels in batches.of_epoch(progress.epoch + 1, progress.step):
-        # Dropout draws from the global source of chance: what a step draws must not depend on where a resume began.
+        # Dropout draws from the global generator: what a step draws must not depend on where the job resumed.
         for hook in hooks:
             hook.on_batch(progress.epoch + 1, progress.step)
         torch.manual_seed(seed * 1_000_003 + progress.epoch * 10_007 + progress.step)
@@ -246,7 +247,7 @@ def run_epoch(
 def close_epoch(
     validate: Callable[[], Metrics], objective: str, progress: Progress, hooks: Sequence[Hook]
 ) -> dict[str, Any]:
-    """Validate, note whether this epoch is the best so far, and make its record."""
+    """Validate, update the best epoch, and return this epoch's record."""
     announce(hooks, "valid")
     begun = time.monotonic()
     valid = validate()
@@ -276,6 +277,6 @@ def copy_weights(network: nn.Module) -> dict[str, torch.Tensor]:
 
 
 def restore_best(network: nn.Module, progress: Progress) -> None:
-    """Give the network the weights of its best epoch."""
+    """Load the weights of the best epoch into the network."""
     if progress.best_weights is not None:
         network.load_state_dict(progress.best_weights)

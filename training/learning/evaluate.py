@@ -1,4 +1,4 @@
-"""How good a classifier is, from its logits: pure functions of logits (n, classes) and class numbers (n,)."""
+"""Measure how good a classifier is: pure functions of logits (n, classes) and class numbers (n,)."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from typing import Any
 import torch
 from torch.nn.functional import cross_entropy
 
-# The objective `score` is accuracy less this part of the mean negative log-likelihood, which breaks ties.
+# The objective `score` is accuracy minus this fraction of the mean negative log-likelihood, which breaks ties.
 LIKELIHOOD_WEIGHT = 0.1
 BINS = 15
 RESAMPLES = 200
-# The likelihood of a diverged network is bounded: a tuner needs a number, and JSON has no infinity.
+# The loss of a diverged network is bounded: a tuner needs a number, and JSON has no infinity.
 WORST = 100.0
 
 
 def measure(logits: torch.Tensor, labels: torch.Tensor) -> dict[str, float]:
-    """Measure what an epoch reports: loss, accuracy, macro_f1, score."""
+    """Compute the metrics that an epoch reports: loss, accuracy, macro_f1, score."""
     loss = float(losses(logits, labels).mean())
     accuracy = float(hits(logits, labels).mean())
     macro_f1 = macro(confusion(logits, labels), "f1")
@@ -26,7 +26,7 @@ def measure(logits: torch.Tensor, labels: torch.Tensor) -> dict[str, float]:
 
 
 def losses(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """The negative log-likelihood of each example, bounded."""
+    """Return the bounded negative log-likelihood of each example."""
     each = cross_entropy(logits.double(), labels, reduction="none")
     return each.nan_to_num(nan=WORST, posinf=WORST).clamp(max=WORST)
 
@@ -42,7 +42,7 @@ def confusion(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
 
 
 def by_class(counts: torch.Tensor) -> list[dict[str, float]]:
-    """Compute precision, recall, F1 and support of each class; what is 0 of 0 counts as 0."""
+    """Compute precision, recall, F1 and support of each class; 0 / 0 counts as 0."""
     right, predicted, support = counts.diagonal().tolist(), counts.sum(0).tolist(), counts.sum(1).tolist()
     return [
         {"precision": ratio(hit, said), "recall": ratio(hit, held), "f1": ratio(2 * hit, said + held), "support": held}
@@ -55,7 +55,7 @@ def ratio(part: float, whole: float) -> float:
 
 
 def macro(counts: torch.Tensor, name: str) -> float:
-    """Average a measure of by_class over the classes that occur, as truth or as prediction."""
+    """Average a measure of by_class over the classes that occur, as labels or as predictions."""
     occurs = (counts.sum(0) + counts.sum(1) > 0).tolist()
     values = [row[name] for row, seen in zip(by_class(counts), occurs, strict=True) if seen]
     return sum(values) / max(1, len(values))
@@ -64,7 +64,7 @@ def macro(counts: torch.Tensor, name: str) -> float:
 def describe_test(
     logits: torch.Tensor, labels: torch.Tensor, classes: Sequence[str], temperature: float
 ) -> dict[str, Any]:
-    """Make the full account of the test split; temperature was fitted on the validation split."""
+    """Compute all test metrics. temperature: as fitted on the validation split."""
     counts = confusion(logits, labels)
     rows = by_class(counts)
     measured = measure(logits, labels)
@@ -80,7 +80,7 @@ def describe_test(
 
 
 def calibrate(logits: torch.Tensor, labels: torch.Tensor, temperature: float) -> dict[str, Any]:
-    """Say how far confidence is from accuracy (expected calibration error), as is and at a temperature."""
+    """Compute the expected calibration error, as it is and at a temperature."""
     bins = list_bins(logits, labels)
     return {
         "ece": calibration_error(bins),
@@ -91,7 +91,7 @@ def calibrate(logits: torch.Tensor, labels: torch.Tensor, temperature: float) ->
 
 
 def list_bins(logits: torch.Tensor, labels: torch.Tensor) -> list[dict[str, float]]:
-    """Group examples by confidence into BINS equal steps; empty ones are left out."""
+    """Group examples by confidence into BINS bins of equal width; empty bins are left out."""
     confidence = logits.double().softmax(1).nan_to_num(0).amax(1)
     places = (confidence * BINS).long().clamp(max=BINS - 1)
     correct = hits(logits, labels)
@@ -111,7 +111,7 @@ def calibration_error(bins: Sequence[dict[str, float]]) -> float:
 
 
 def fit_temperature(logits: torch.Tensor, labels: torch.Tensor) -> float:
-    """Find the temperature between 1/16 and 16 at which the likelihood is best (golden section on its logarithm)."""
+    """Find the temperature in [1/16, 16] with the lowest loss (golden-section search on its logarithm)."""
     low, high = math.log(1 / 16), math.log(16)
     shrink = (math.sqrt(5) - 1) / 2
     while high - low > 1e-3:
@@ -128,7 +128,7 @@ def loss_at(logarithm: float, logits: torch.Tensor, labels: torch.Tensor) -> flo
 
 
 def standard_error(logits: torch.Tensor, labels: torch.Tensor, objective: str) -> float:
-    """Estimate the standard error of the objective: from its examples, or by resampling for macro F1."""
+    """Estimate the standard error of the objective from its examples, or by bootstrap for macro F1."""
     count = len(labels)
     if count < 2:
         return 0.0
@@ -141,7 +141,7 @@ def standard_error(logits: torch.Tensor, labels: torch.Tensor, objective: str) -
 
 
 def resample_error(logits: torch.Tensor, labels: torch.Tensor) -> float:
-    """Bootstrap macro F1 with a fixed seed, so that an evaluation can be repeated."""
+    """Bootstrap macro F1 with a fixed seed, so that an evaluation is repeatable."""
     draws = torch.randint(len(labels), (RESAMPLES, len(labels)), generator=torch.Generator().manual_seed(0))
     values = [macro(confusion(logits[draw], labels[draw]), "f1") for draw in draws]
     return float(torch.tensor(values, dtype=torch.float64).std())

@@ -1,7 +1,7 @@
-"""A frozen backbone is run once, not once an epoch; and a head fitted on its features starts every fine-tuning.
+"""Compute features with the frozen backbone once, and fit a head on them to start every fine-tuning.
 
-Linear probe, then fine-tuning (Kumar et al. 2022): with a fitted head the first steps do not tear at good features.
-What it costs: one pass over train without learning, about a third of an epoch, and no augmentation for the head.
+Linear probe, then fine-tuning (Kumar et al. 2022): with a fitted head, the first steps do not distort good features.
+The cost is one pass over train without learning, about a third of an epoch, and no augmentation for the head.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ ROUNDS = 100
 
 
 class Enough(Exception):
-    """The head was reached: what comes after it is not needed."""
+    """The head was reached; the rest of the forward pass is not needed."""
 
 
 def extract(network: nn.Module, head: nn.Module, batches: Iterable[torch.Tensor]) -> torch.Tensor:
-    """Run the network up to its head: what the head would be fed, on the CPU; (n, features) for a linear head."""
+    """Run the network up to its head and return the head's input on the CPU: (n, features) for a linear head."""
     caught: list[torch.Tensor] = []
 
     def catch(_module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
@@ -47,7 +47,7 @@ def run_until_caught(network: nn.Module, inputs: torch.Tensor) -> None:
 
 
 def fit_head(head: nn.Linear, features: torch.Tensor, labels: torch.Tensor) -> float:
-    """Fit the head to features by penalised logistic regression (L-BFGS, all examples at once): the final loss."""
+    """Fit the head by penalised logistic regression (L-BFGS on all examples at once). Return the final loss."""
     with torch.no_grad():
         head.weight.zero_()
         head.bias.zero_()

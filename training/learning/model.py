@@ -1,4 +1,4 @@
-"""The network: any torchvision classifier by name, its weights, and how deep it is trained."""
+"""Build any torchvision classifier by name, load its weights, and choose how many layers are trained."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from job.settings import TrainingError
 from torch import nn
 from torchvision import models
 
-# What AdamW takes where the hyperparameter learning_rate, a multiplier, is 1: new weights bear larger steps than
-# pretrained ones, and few layers larger ones than many. So one range of the multiplier serves every depth.
+# AdamW's rates when the hyperparameter learning_rate, a multiplier, is 1. New weights tolerate larger steps than
+# pretrained ones, and few layers larger steps than many. So one range of the multiplier serves every depth.
 BASE_RATES = {"head": 3e-3, "last_block": 5e-4, "all": 2e-4}
 SCRATCH_RATE = 2e-3
-# The last block is the shortest tail of stages with at least this share of the backbone's weights.
+# The last block is the shortest tail of stages that holds at least this share of the backbone's weights.
 TAIL_SHARE = 0.1
-# A stage with more than this share of its network's weights is looked into.
+# A stage that holds more than this share of its network's weights is split into its own stages.
 LARGE_STAGE = 0.8
 
 
 def build_network(architecture: str, classes: int) -> nn.Module:
-    """Make a torchvision classifier with random weights; raise TrainingError for a name it does not have."""
+    """Build a torchvision classifier with random weights. Raise TrainingError for an unknown name."""
     known = models.list_models(module=torchvision.models)
     if architecture not in known:
         raise TrainingError(
@@ -29,7 +29,7 @@ def build_network(architecture: str, classes: int) -> nn.Module:
 
 
 def check_input(network: nn.Module, image_size: int, architecture: str) -> None:
-    """Try the network on an empty picture; raise TrainingError if it cannot take this size."""
+    """Run the network on a blank image. Raise TrainingError if it cannot take this size."""
     try:
         with torch.no_grad():
             network.eval()(torch.zeros(1, 3, image_size, image_size))
@@ -40,7 +40,7 @@ def check_input(network: nn.Module, image_size: int, architecture: str) -> None:
 
 
 def load_weights(network: nn.Module, state: dict[str, torch.Tensor], architecture: str) -> None:
-    """Load all weights but those of the layers that depend on the number of classes."""
+    """Load all weights except those of layers that depend on the number of classes."""
     own = network.state_dict()
     fitting = {name: value for name, value in state.items() if name in own and own[name].shape == value.shape}
     heads = {name.rsplit(".", 1)[0] for name in own.keys() - fitting.keys()}
@@ -50,7 +50,7 @@ def load_weights(network: nn.Module, state: dict[str, torch.Tensor], architectur
 
 
 def find_head(network: nn.Module, classes: int) -> nn.Module:
-    """Find the layer that gives the classes: the last one with as many outputs."""
+    """Find the layer that outputs the classes: the last one with that many outputs."""
     layers = [module for module in network.modules() if count_outputs(module) == classes]
     if not layers:
         raise TrainingError(f"{type(network).__name__} has no last layer that could be trained for {classes} classes")
@@ -64,7 +64,7 @@ def count_outputs(module: nn.Module) -> int:
 
 
 def list_stages(network: nn.Module) -> list[nn.Module]:
-    """List a network's parts in order, looking into those that hold nearly all of its weights."""
+    """List a network's parts in order, splitting any that holds nearly all of its weights."""
     stages: list[nn.Module] = []
     total = count_weights(network)
     for child in network.children():
@@ -80,7 +80,7 @@ def count_weights(module: nn.Module) -> int:
 def freeze(network: nn.Module, head: nn.Module, depth: str) -> list[nn.Module]:
     """Leave only the head, or the last block and the head, trainable (depth: head, last_block, all).
 
-    Returns the frozen parts: they must stay in evaluation mode, lest batch normalisation go on learning.
+    Return the frozen modules. They must stay in evaluation mode, or batch normalisation would keep learning.
     """
     if depth == "all":
         return []
@@ -108,5 +108,5 @@ def find_tail(network: nn.Module, head: nn.Module) -> list[nn.Module]:
 
 
 def choose_rate(depth: str, pretrained: bool, multiplier: float) -> float:
-    """Choose the peak learning rate: the base of the depth that is trained, times the hyperparameter."""
+    """Choose the peak learning rate: the base rate of the trained depth times the hyperparameter."""
     return multiplier * (BASE_RATES[depth] if pretrained else SCRATCH_RATE)

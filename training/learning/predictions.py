@@ -1,8 +1,9 @@
-"""What the kept weights say of each image that was not learnt from, for people to look at: predictions.json.
+"""Record the best weights' predictions on each image outside train, for people to look at: predictions.json.
 
-Columns of equal length, an entry an image: {"format": 1, "classes": […], "temperature": t, "train": {"counts": […]},
-"valid": {"files", "labels", "predicted", "probability", "given"}, "test": the same}. Labels and predictions are class
-numbers; `probability` is that of the prediction and `given` that of the label, at the temperature.
+Its columns have equal lengths, with one entry per image: {"format": 1, "classes": […], "temperature": t,
+"train": {"counts": […]}, "valid": {"files", "labels", "predicted", "probability", "given"}, "test": the same}. Labels
+and predictions are class numbers; `probability` is that of the prediction and `given` that of the label, at the
+temperature.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ PictureSource = Callable[[str, int], Image.Image]
 
 
 def describe_predictions(dataset: Dataset, logits: Mapping[str, torch.Tensor], temperature: float) -> dict[str, Any]:
-    """Make predictions.json. logits: (n, classes) of the splits by name, in the order of their images."""
+    """Build predictions.json. logits: (n, classes) of each split by name, in the order of its images."""
     counts = torch.bincount(dataset.train.labels, minlength=len(dataset.classes))
     columns = {name: describe_split(getattr(dataset, name), each / temperature) for name, each in logits.items()}
     train = {"counts": counts.tolist()}
@@ -27,7 +28,7 @@ def describe_predictions(dataset: Dataset, logits: Mapping[str, torch.Tensor], t
 
 
 def describe_split(split: Split, logits: torch.Tensor) -> dict[str, list[Any]]:
-    """Make the columns of one split."""
+    """Build the columns of one split."""
     likely = logits.double().softmax(1).nan_to_num(0)
     probability, predicted = likely.max(1)
     given = likely.gather(1, split.labels[:, None])[:, 0]
@@ -45,7 +46,7 @@ def round_all(values: torch.Tensor) -> list[float]:
 
 
 def show_pictures(dataset: Dataset) -> PictureSource:
-    """Give the picture of (split, number), as the cache holds it: a square."""
+    """Return a function that gives the image of (split, number) as cached: a square."""
 
     def show(split: str, number: int) -> Image.Image:
         pixels = getattr(dataset, split).images(torch.tensor([number]))[0]

@@ -1,4 +1,4 @@
-"""What is to be trained, on what, and how: everything that is settled before the first step."""
+"""Settle everything before the first step: what is trained, on which data, and how."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ FROM_SCRATCH = (
     "no ImageNet weights could be had, so the network was trained FROM SCRATCH: expect a much lower accuracy on "
     "photographs; give the job a channel `weights` with torchvision's file"
 )
-# A pass without learning keeps no activations, so it can take larger batches.
+# A pass without learning keeps no activations, so it can use larger batches.
 JUDGED_PIXELS = 64 * 224 * 224
 
 
@@ -46,7 +46,7 @@ class Setup:
 
 @dataclass(frozen=True)
 class Course:
-    """What learns, what it learns from, and how it is validated."""
+    """What is trained, on which batches, and how it is validated."""
 
     learner: Learner
     batches: Batches
@@ -54,7 +54,7 @@ class Course:
 
 
 def prepare(job: Job, chosen: Hyperparameters) -> Setup:
-    """Set up arithmetic, data and network. Raises TrainingError for what a user can mend."""
+    """Set up arithmetic, data and network. Raises TrainingError for what a user can correct."""
     tune_allocator()
     torch.set_num_threads(job.threads)
     device = choose_device(job)
@@ -73,16 +73,16 @@ def prepare(job: Job, chosen: Hyperparameters) -> Setup:
 
 
 def choose_stream(chosen: Hyperparameters, needed: int) -> bool:
-    """Say whether images are decoded when they are asked for, of the bytes that a decoded cache needs.
+    """Return whether to decode images on demand. needed: the size of a decoded cache, in bytes.
 
-    Only a profiled training begins so: it finds by measurement what serves its images best (execution_plan.py).
+    Only a profiled training starts that way: it measures which way serves its images best (execution_plan.py).
     """
     too_large = chosen.profile and needed > MEMORY_LIMIT
     return chosen.cache == "none" or (chosen.cache == "auto" and too_large)
 
 
 def tune_allocator() -> None:
-    """Keep glibc from giving large blocks back to the system after every step, which costs a tenth of the time."""
+    """Keep glibc from returning large blocks to the system after every step, which costs a tenth of the time."""
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt:
         m_trim_threshold, m_top_pad, m_mmap_max = -1, -2, -4
@@ -92,7 +92,7 @@ def tune_allocator() -> None:
 
 
 def choose_device(job: Job) -> torch.device:
-    """Choose the accelerator that was granted, and make it repeat itself."""
+    """Choose the GPU that was granted, and make its results repeatable."""
     if job.gpus == 0 or not torch.cuda.is_available():
         return torch.device("cpu")
     torch.backends.cudnn.deterministic = True
@@ -100,7 +100,7 @@ def choose_device(job: Job) -> torch.device:
 
 
 def make_network(job: Job, chosen: Hyperparameters, classes: int) -> tuple[nn.Module, str]:
-    """Build the network for the classes and load what weights there are: (network, imagenet or none)."""
+    """Build the network and load the weights that can be found. Return it with imagenet or none."""
     torch.manual_seed(chosen.seed)
     network = build_network(chosen.architecture, classes)
     state = find_weights(chosen.architecture, chosen.pretrained, job.places.weights, log)
@@ -111,7 +111,7 @@ def make_network(job: Job, chosen: Hyperparameters, classes: int) -> tuple[nn.Mo
 
 
 def choose_depth(chosen: Hyperparameters, pretrained: str) -> Hyperparameters:
-    """Train every layer where none brings knowledge."""
+    """Train every layer if none is pretrained."""
     if pretrained != "none" or chosen.fine_tune == "all":
         return chosen
     log(f"fine_tune={chosen.fine_tune} needs pretrained weights, and there are none: every layer is trained")
@@ -119,7 +119,7 @@ def choose_depth(chosen: Hyperparameters, pretrained: str) -> Hyperparameters:
 
 
 def make_course(setup: Setup) -> Course:
-    """Plan the training: a head alone learns from features, anything deeper from images."""
+    """Plan the training: a head alone is trained on features, anything deeper on images."""
     if setup.chosen.fine_tune == "head" and isinstance(setup.head, nn.Linear):
         return make_head_course(setup)
     chosen, data = setup.chosen, setup.dataset
@@ -131,7 +131,7 @@ def make_course(setup: Setup) -> Course:
 
 
 def make_head_course(setup: Setup) -> Course:
-    """Run the frozen backbone once over train and valid; what learns is the head, on what it gave."""
+    """Run the frozen backbone once over train and valid, and plan to train the head on its features."""
     train, valid = (extract_split(setup, split) for split in (setup.dataset.train, setup.dataset.valid))
     batches = make_batches(setup, train.__getitem__, lambda inputs, _generator: inputs)
     learner = make_learner(setup, setup.head, batches, [])
@@ -157,12 +157,12 @@ def make_learner(setup: Setup, network: nn.Module, batches: Batches, frozen: Seq
 
 
 def inputs_of(setup: Setup, split: Split) -> Iterator[torch.Tensor]:
-    """Yield a split as the endpoint would see it: centre crops, normalised, in order."""
+    """Yield a split as the endpoint would see it: normalised centre crops, in order."""
     size = setup.chosen.image_size
     for chosen in torch.arange(len(split)).split(max(1, JUDGED_PIXELS // size**2)):
         yield normalise(crop_centre(split.images(chosen).to(setup.device), size))
 
 
 def extract_split(setup: Setup, split: Split) -> torch.Tensor:
-    """Compute what the head is fed for each image of a split: (n, features)."""
+    """Compute the head's input for each image of a split: (n, features)."""
     return extract(setup.network, setup.head, inputs_of(setup, split))

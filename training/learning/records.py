@@ -1,4 +1,4 @@
-"""What a training tells of itself, as plain data: the first line of metrics.jsonl, evaluation.json, manifest.json."""
+"""Describe a training as plain data: the first line of metrics.jsonl, evaluation.json and manifest.json."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SUMMARY = ("images", "loss", "accuracy", "macro_precision", "macro_recall", "mac
 
 
 def describe_start(setup: Setup) -> dict[str, Any]:
-    """Say what is about to be trained."""
+    """Describe what is about to be trained."""
     return {
         "epochs": setup.chosen.epochs,
         "threads": setup.job.threads,
@@ -33,7 +33,7 @@ def describe_start(setup: Setup) -> dict[str, Any]:
 def describe_evaluation(
     setup: Setup, valid: dict[str, Any], error: float, test: dict[str, Any], *, finished: bool, seconds: float
 ) -> dict[str, Any]:
-    """Make evaluation.json. error: the standard error of the objective; finished: whether every epoch was run."""
+    """Build evaluation.json. error: the objective's standard error; finished: whether every epoch was run."""
     objective, images = setup.chosen.objective, len(setup.dataset.valid)
     goal = {"name": f"valid:{objective}", "value": valid[objective], "standard_error": error, "images": images}
     return {
@@ -51,7 +51,7 @@ def describe_evaluation(
 
 
 def describe_model(setup: Setup, valid: dict[str, Any], test: dict[str, Any]) -> dict[str, Any]:
-    """Make manifest.json: what the endpoint needs, and where the model comes from."""
+    """Build manifest.json: what the endpoint needs, and where the model comes from."""
     chosen = setup.chosen
     return {
         "run_id": chosen.run_id,
@@ -77,6 +77,6 @@ def pick(values: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
 
 
 def describe_origin(setup: Setup) -> dict[str, Any]:
-    """Say what a report tells beside hyperparameters, so that the training can be done again."""
+    """Describe what a report shows beside hyperparameters, so that the training can be repeated."""
     images = hashlib.sha256("".join(sorted(setup.dataset.train.hashes)).encode()).hexdigest()[:16]
     return {"run_id": setup.chosen.run_id, "training images (hash)": images, "versions": list_versions()}

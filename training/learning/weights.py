@@ -1,4 +1,4 @@
-"""Where a network's ImageNet weights come from: the job's channel, torch's cache, or torchvision's address."""
+"""Find a network's ImageNet weights in the job's channel, in torch's cache, or at torchvision's address."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ DOWNLOAD_SECONDS = 600.0
 def find_weights(
     architecture: str, wish: str, folder: Path | None, log: Callable[[str], None]
 ) -> dict[str, torch.Tensor] | None:
-    """Find ImageNet's weights: the channel's file, torch's cache, torchvision's download, or None (from scratch).
+    """Find ImageNet weights in the channel, torch's cache or torchvision's download. None means from scratch.
 
-    wish: auto (take what can be had), imagenet (raise TrainingError without) or none.
+    wish: auto (use weights if there are any), imagenet (raise TrainingError if there are none) or none.
     """
     if wish == "none":
         return None
@@ -37,7 +37,7 @@ def find_weights(
 
 
 def read_channel(architecture: str, folder: Path | None, log: Callable[[str], None]) -> dict[str, torch.Tensor] | None:
-    """Read the weights channel's file: torchvision's own for this network, or ARCHITECTURE.pth, ARCHITECTURE-*.pth."""
+    """Read the channel's file for this network: torchvision's own, ARCHITECTURE.pth or ARCHITECTURE-*.pth."""
     if folder is None:
         return None
     own = (find_address(architecture) or "").rsplit("/", 1)[-1]
@@ -52,7 +52,7 @@ def read_channel(architecture: str, folder: Path | None, log: Callable[[str], No
 
 
 def read_torchvision(architecture: str, log: Callable[[str], None]) -> dict[str, torch.Tensor] | None:
-    """Read the weights from torch's cache or their address; None, with a line in the log, if neither has them."""
+    """Read the weights from torch's cache or their address. Return None, and log it, if neither has them."""
     address = find_address(architecture)
     if address is None:
         return None
@@ -66,9 +66,9 @@ def read_torchvision(architecture: str, log: Callable[[str], None]) -> dict[str,
 
 
 def find_address(architecture: str) -> str | None:
-    """Find where torchvision keeps a network's ImageNet weights.
+    """Find the address of a network's ImageNet weights.
 
-    The first version, where there is one: its plainly trained features carry over better than those of later recipes.
+    Prefer the first version: its plainly trained features transfer better than those of later recipes.
     """
     weights = models.get_model_weights(architecture)
     chosen = getattr(weights, "IMAGENET1K_V1", None) or next(iter(weights), None)
@@ -76,7 +76,7 @@ def find_address(architecture: str) -> str | None:
 
 
 def download(address: str) -> bytes:
-    """Fetch an address, bounded in time: resolving a name has no time limit of its own, so it runs on the side."""
+    """Fetch an address in bounded time. A thread does it, because name resolution has no timeout of its own."""
     begun, result = threading.Event(), {}
     worker = threading.Thread(target=fetch, args=(address, begun, result), daemon=True)
     worker.start()
@@ -100,7 +100,7 @@ def fetch(address: str, begun: threading.Event, result: dict[str, Any]) -> None:
 
 
 def read_state(data: bytes, name: str) -> dict[str, torch.Tensor]:
-    """Load a state dictionary, checking the eight digits of its hash that torchvision puts into its files' names."""
+    """Load a state dictionary. Check the digits of its hash that torchvision puts into file names."""
     expected = re.search(r"-([0-9a-f]{8,})\.pth$", name)
     if expected and not hashlib.sha256(data).hexdigest().startswith(expected[1]):
         raise TrainingError(f"weights {name} are damaged: their hash is not that of their name; copy them again")
