@@ -22,7 +22,7 @@ from typing import Any
 from benchmarks.results import claim, write_result
 from infrastructure.packaging.build import PROJECT, build_package
 from tests.end_to_end.conftest import upload_small_dataset
-from tests.layouts import picture
+from tests.support.layouts import picture
 from tests.support.local_cloud import LocalCloud, run_local_cloud
 from tests.support.pictures import draw_test_picture
 

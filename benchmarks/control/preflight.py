@@ -24,7 +24,7 @@ from typing import Any
 
 from benchmarks.control.lambda_function import unpack_package
 from benchmarks.results import claim, write_result
-from tests.layouts import picture
+from tests.support.layouts import picture
 from tests.support.local_cloud import LocalCloud, run_local_cloud
 
 IMAGES, CLASSES, BYTES = 100_000, 133, 1_000_000_000

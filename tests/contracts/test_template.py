@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from infrastructure.template.build import PROJECT
-from tests.contracts.environments import build_environment
+from tests.contracts.toolkits.environments import build_environment
 from tests.support.template import build_app_template, translate_app_template
 
 CONFIG = PROJECT / "infrastructure" / "template" / "checkov.yaml"

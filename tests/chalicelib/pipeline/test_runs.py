@@ -1,0 +1,194 @@
+"""Names, the run folder, the list of runs, and claims."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chalicelib.errors import InvalidName, InvalidSettings, RunNotFound
+from chalicelib.pipeline.intake import look_at_dataset, sign_dataset_upload, sweep
+from chalicelib.runs.claims import CLAIM_SECONDS, release_claim, take_claim
+from chalicelib.runs.identity import make_endpoint_name, make_run_id, parse_dataset_key
+from chalicelib.settings import read_settings
+from tests.chalicelib.requests.test_jobs import make_run
+from tests.events.contract import complaints
+from tests.fakes import SETTINGS, World
+from tests.support.pictures import build_colour_zip
+
+ENVIRONMENT = {
+    "BUCKET": "b",
+    "EXECUTION_ROLE_ARN": "arn",
+    "TOKENS_SECRET_ID": "s",
+    "TRAINING_IMAGE_CPU": "t",
+    "TRAINING_IMAGE_GPU": "u",
+    "INFERENCE_IMAGE_CPU": "i",
+    "INFERENCE_IMAGE_GPU": "j",
+    "CODE_URI": "s3://b/code.tar.gz",
+}
+NAME = re.compile(r"[a-z0-9](-*[a-z0-9])*")
+
+
+@given(
+    st.text(st.characters(codec="utf-8"), min_size=1, max_size=100),
+    st.from_regex(r"[a-zA-Z0-9]{1,30}"),
+    st.integers(1, 99),
+)
+def test_names_are_what_sagemaker_takes(dataset: str, version: str, attempt: int) -> None:
+    """Whatever a dataset is called: letters, digits, inner hyphens, and not too long."""
+    run_id, endpoint = make_run_id(SETTINGS, dataset, version, attempt), make_endpoint_name(SETTINGS, dataset)
+    assert NAME.fullmatch(run_id)
+    assert len(run_id) <= 32
+    assert NAME.fullmatch(endpoint)
+    assert len(endpoint) <= 63
+
+
+def test_the_same_upload_is_the_same_run() -> None:
+    """Bucket, key, version and attempt make a run; the endpoint is the dataset's alone."""
+    same = make_run_id(SETTINGS, "dogs", "v1", 1)
+    assert same == make_run_id(SETTINGS, "dogs", "v1", 1)
+    others = [
+        make_run_id(SETTINGS, "Dogs", "v1", 1),
+        make_run_id(SETTINGS, "dogs", "v2", 1),
+        make_run_id(SETTINGS, "dogs", "v1", 2),
+        make_run_id(replace(SETTINGS, bucket="other"), "dogs", "v1", 1),
+        make_run_id(replace(SETTINGS, stage="prod"), "dogs", "v1", 1),
+    ]
+    assert len({same, *others}) == 6
+    assert make_endpoint_name(SETTINGS, "dogs") != make_endpoint_name(SETTINGS, "dog s")
+
+
+@pytest.mark.parametrize(
+    ("key", "name"),
+    [
+        ("datasets/dogs.zip", "dogs"),
+        ("datasets/dogs.json", "dogs"),
+        ("datasets/a.b c+d.zip", "a.b c+d"),
+        ("datasets/.zip", None),
+        ("datasets/a/b.zip", None),
+        ("datasets/dogs.ZIP.txt", None),
+        ("runs/datasets/dogs.zip", None),
+    ],
+)
+def test_a_dataset_is_named_by_its_key(key: str, name: str | None) -> None:
+    """A zip or a recipe right below datasets/."""
+    assert parse_dataset_key(key) == name
+
+
+def test_runs_are_listed_newest_first_a_page_at_a_time(world: World) -> None:
+    """By the last status that was written, with reasons and names that no key could hold as they are."""
+    runs = world.services().runs
+    for number in range(5):
+        run = replace(
+            make_run(f"a/b {number}%"), run_id=f"r{number}", created_at=f"2026-11-22T00:00:0{number}.500+00:00"
+        )
+        runs.index(run, "checking", None)
+        runs.index(run, "failed", "It / broke: 100 %")
+    first, following = runs.list_all(2)
+    assert [run["run_id"] for run in first] == ["r4", "r3"]
+    assert (first[0]["dataset"], first[0]["status"], first[0]["reason"]) == ("a/b 4%", "failed", "It / broke: 100 %")
+    assert first[0]["created_at"].startswith("2026-11-22T00:00:04.5")
+    rest, end = runs.list_all(9, following or "")
+    assert [run["run_id"] for run in rest] == ["r2", "r1", "r0"]
+    assert end is None
+
+
+@given(st.text(st.characters(codec="utf-8"), max_size=2000))
+def test_any_reason_fits_into_a_key(reason: str) -> None:
+    """S3's keys have 1024 bytes; a reason that is longer is cut in the list, and whole in result.json."""
+    world = World()
+    world.services().runs.index(make_run(), "failed", reason)
+    [key] = world.list_keys("index/")
+    assert len(key.encode()) <= 1024
+    [run] = world.services().runs.list_all(9)[0]
+    assert reason.startswith(run["reason"] or "")
+
+
+def test_a_run_that_is_not_there(world: World) -> None:
+    """The error names it."""
+    with pytest.raises(RunNotFound, match="'x'"):
+        world.services().runs.get("x")
+
+
+def test_a_claim_is_of_one_holder(world: World) -> None:
+    """It can be taken again when it is given back, or when it expired; what expired cannot be given back."""
+    bucket, clock = world.services().bucket, world.clock
+    first = take_claim(bucket, "lease", "a", clock.now())
+    assert first
+    assert take_claim(bucket, "lease", "b", clock.now()) is None
+    release_claim(bucket, first, clock.now())
+    second = take_claim(bucket, "lease", "b", clock.now())
+    assert second
+    clock.sleep(CLAIM_SECONDS + 1)
+    third = take_claim(bucket, "lease", "c", clock.now())
+    assert third
+    release_claim(bucket, second, clock.now())
+    assert take_claim(bucket, "lease", "d", clock.now()) is None
+
+
+def test_a_claim_outlives_every_function() -> None:
+    """Else a slow function could act under a lease that is another's by now."""
+    config = json.loads((Path(__file__).parents[3] / ".chalice/config.json").read_text())
+    assert all(each["lambda_timeout"] < CLAIM_SECONDS for each in config["lambda_functions"].values())
+
+
+def test_settings_are_read_with_their_types() -> None:
+    """Numbers are numbers, and what is not set has its default."""
+    settings = read_settings({**ENVIRONMENT, "DATASET_MAX_IMAGES": "10", "STAGE": "local"})
+    assert (settings.dataset_max_images, settings.prefix) == (10, "whippet-local-")
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"BUCKET": ""}, "BUCKET is not set"),
+        ({"CODE_URI": " "}, "CODE_URI is not set"),
+        ({"VOLUME_GB": "ten"}, "VOLUME_GB is 'ten'"),
+        ({"STAGE": "Dev"}, "STAGE is 'Dev'"),
+        ({"APP_NAME": "a" * 18}, "may have 20"),
+    ],
+)
+def test_settings_that_cannot_be_used_are_named(change: dict[str, str], named: str) -> None:
+    """Each variable that is amiss stands in the one error."""
+    with pytest.raises(InvalidSettings, match=named):
+        read_settings({**ENVIRONMENT, **change})
+
+
+def test_every_notification_keeps_the_contract(world: World) -> None:
+    """What is sent passes the schemas under events/: for a dataset with a name that no subject could hold."""
+    name = "Hündchen 犬\t" * 12
+    world.upload(f"{name}.zip", build_colour_zip(counts={"red": 3, "green": 3}))
+    for _ in range(5):
+        sweep(world.services())
+        world.end_everything()
+    world.upload("broken.zip", b"no zip")
+    look_at_dataset("broken", world.services())
+    assert len(world.events.sent) == len(world.sns.sent) == 5
+    for detail_type, detail in world.events.sent:
+        assert complaints("whippet-detail", detail) == []
+        assert detail["event"] == detail_type
+    assert [complaints("whippet-notification", message) for message in world.sns.sent] == [[]] * 5
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "a\nb", "x" * 201])
+def test_a_name_that_cannot_be_served(world: World, name: str) -> None:
+    """Is refused before anything is signed."""
+    with pytest.raises(InvalidName, match="cannot be served"):
+        sign_dataset_upload(name, world.services())
+
+
+def test_a_sweep_goes_on_after_a_failure(world: World) -> None:
+    """A run whose look fails is told of, and the next one is looked at."""
+    for name in ("cats", "dogs"):
+        world.upload(f"{name}.zip", build_colour_zip(counts={"red": 3, "green": 3}))
+        look_at_dataset(name, world.services())
+    world.end_everything()
+    calls = len(world.trouble.calls)
+    world.trouble.plan = {calls + 2: "throttle"}
+    assert len(sweep(world.services())) == 1
+    assert len(world.sagemaker.kept["TrainingJob"]) == 1

@@ -1,0 +1,88 @@
+"""Training's evaluation and the endpoint see the same picture: the contract between two units that share no code.
+
+Training scales a square for its cache and crops it again; the endpoint scales only what it keeps. Pillow scales by
+rows and by columns in the order that costs less, and rounds in between: a few pixels differ by one grey level, rarely
+by two. The pictures are noisy, so that a crop which is off by one pixel differs by far more.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from tests.support.image_kinds import draw, encode
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path += [str(ROOT / "training"), str(ROOT / "inference")]
+
+import images.pixels as training  # noqa: E402 - the folders are flat: they can be imported only once they are on the path
+import preprocessing as inference  # noqa: E402
+
+GREY_LEVEL = 1 / 255 / min(training.STD)
+EXIF_TURNED = Image.Exif()
+EXIF_TURNED[0x0112] = 6
+PICTURES = {
+    "jpeg": encode(draw(500, 375), "JPEG"),
+    "grey jpeg": encode(draw(375, 500, "L"), "JPEG"),
+    "cmyk jpeg": encode(draw(300, 200, "CMYK"), "JPEG"),
+    "turned jpeg": encode(draw(500, 375), "JPEG", exif=EXIF_TURNED),
+    "large jpeg": encode(draw(3000, 2000), "JPEG"),
+    "16-bit png": encode(draw(301, 207, "I;16")),
+    "bilevel png": encode(draw(301, 207, "1")),
+    "palette png": encode(draw(301, 207, "P")),
+    "palette png with transparency": encode(draw(301, 207, "P"), transparency=3),
+    "transparent colour": encode(draw(301, 207), transparency=(0, 0, 0)),
+    "alpha png": encode(draw(301, 207, "RGBA")),
+    "grey alpha png": encode(draw(301, 207, "LA")),
+    "webp": encode(draw(640, 480), "WEBP"),
+    "animated webp": encode(draw(64, 48), "WEBP", save_all=True, append_images=[draw(64, 48, seed=1)]),
+    "one pixel": encode(Image.new("RGB", (1, 1), "teal")),
+    "a digit": encode(draw(8, 8, "L")),
+}
+
+
+def see_as_training(data: bytes, image_size: int) -> torch.Tensor:
+    """The tensor (3, n, n) on which training's evaluation judges a picture."""
+    square = torch.from_numpy(training.to_square(training.open_rgb(data), training.choose_resize(image_size)).copy())
+    return training.normalise(training.crop_centre(square[None], image_size))[0]
+
+
+def see_as_endpoint(data: bytes, image_size: int) -> torch.Tensor:
+    """The tensor (3, n, n) on which the endpoint judges it, with what training writes into the manifest."""
+    image = inference.decode_image(data)
+    size = training.choose_resize(image_size)
+    return inference.make_tensor(image, resize_size=size, image_size=image_size, mean=training.MEAN, std=training.STD)
+
+
+def compare(data: bytes, image_size: int) -> None:
+    ours, theirs = see_as_endpoint(data, image_size), see_as_training(data, image_size)
+    assert (ours.shape, ours.dtype) == (theirs.shape, theirs.dtype)
+    levels = (ours - theirs).abs() / GREY_LEVEL
+    assert levels.max() <= 2.01
+    assert levels.mean() <= 0.25
+
+
+@pytest.mark.parametrize("image_size", [32, 64, 128, 224])
+@pytest.mark.parametrize("kind", PICTURES)
+def test_both_see_the_same_picture(kind: str, image_size: int) -> None:
+    """Every mode and format gives the same tensor on both sides, to a grey level."""
+    compare(PICTURES[kind], image_size)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    width=st.integers(1, 700),
+    height=st.integers(1, 700),
+    mode=st.sampled_from(["RGB", "L", "RGBA", "I;16", "P"]),
+    image_size=st.sampled_from([64, 96, 224]),
+)
+def test_both_see_the_same_picture_of_any_size(width: int, height: int, mode: str, image_size: int) -> None:
+    """No width and height, however odd, shifts the crop on one side alone."""
+    if max(width, height) <= 20 * min(width, height):
+        compare(encode(draw(width, height, mode)), image_size)

@@ -1,0 +1,220 @@
+"""`training/` under AWS's own script-mode toolkit: the same weights and numbers as the same job in the local cloud.
+
+Both take the same request, source tarball and dataset from the same S3, with the same number of threads; only what
+turns the request into a running program differs.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import shutil
+import subprocess
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.contracts.toolkits.environments import build_environment
+from tests.localcloud.sagemaker_support import LocalSageMaker, local_sagemaker
+from tests.training.tiny import shapes_zip
+
+ROOT = Path(__file__).resolve().parents[3]
+JOB = "whippet-contract-0123abcd-train"
+THREADS = os.cpu_count() or 1
+HYPERPARAMETERS = {
+    "run_id": "whippet-contract-0123abcd",
+    "epochs": "2",
+    "image_size": "16",
+    "batch_size": '"16"',
+    "learning_rate": "1.3",
+    "fine_tune": '"all"',
+    "pretrained": "none",
+    "seed": "7",
+    "_tuning_objective_metric": "valid:score",
+}
+# Members that tell of the time and not of the training.
+TIMES = ("seconds", "images_per_second", "time", "created_at")
+
+
+@dataclass(frozen=True)
+class Result:
+    """What one way of running the job left behind."""
+
+    log: str
+    model: Path
+    records: Path
+
+    def read(self, name: str) -> Any:
+        """evaluation.json, metrics.jsonl or manifest.json without its times."""
+        path = next(folder / name for folder in (self.records, self.model) if (folder / name).exists())
+        lines = path.read_text().splitlines() if name.endswith("l") else [path.read_text()]
+        return [drop_times(json.loads(line)) for line in lines]
+
+    def find_numbers(self) -> list[str]:
+        """The printed metrics of every epoch and of the kept checkpoint."""
+        return re.findall(r"(?:train|valid|test):\w+=\S+", self.log)
+
+
+def drop_times(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: drop_times(item) for key, item in value.items() if key not in TIMES}
+    return [drop_times(item) for item in value] if isinstance(value, list) else value
+
+
+def pack_source() -> bytes:
+    """The tarball that is published: training's files, and inference's in a folder."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
+        for path in sorted((ROOT / "training").rglob("*.py")):
+            archive.add(path, arcname=path.relative_to(ROOT / "training").as_posix())
+        for path in sorted((ROOT / "inference").glob("*.py")):
+            archive.add(path, arcname=f"inference/{path.name}")
+    return buffer.getvalue()
+
+
+def make_request(code: str, data: str, checkpoints: str) -> dict[str, Any]:
+    """The CreateTrainingJob request of both."""
+    source = {"S3DataType": "S3Prefix", "S3Uri": data, "S3DataDistributionType": "FullyReplicated"}
+    return {
+        "TrainingJobName": JOB,
+        "HyperParameters": HYPERPARAMETERS
+        | {
+            "sagemaker_program": '"train.py"',
+            "sagemaker_submit_directory": json.dumps(code),
+            "sagemaker_region": '"us-east-1"',
+            "sagemaker_container_log_level": "20",
+            "sagemaker_job_name": json.dumps(JOB),
+        },
+        "AlgorithmSpecification": {"TrainingImage": "pytorch-training", "TrainingInputMode": "File"},
+        "RoleArn": "arn:aws:iam::123456789012:role/whippet",
+        "InputDataConfig": [{"ChannelName": "dataset", "DataSource": {"S3DataSource": source}}],
+        "OutputDataConfig": {"S3OutputPath": "s3://training/out"},
+        "CheckpointConfig": {"S3Uri": checkpoints},
+        "ResourceConfig": {"InstanceType": "ml.m5.xlarge", "InstanceCount": 1, "VolumeSizeInGB": 10},
+        "StoppingCondition": {"MaxRuntimeInSeconds": 600},
+    }
+
+
+@pytest.fixture(scope="module")
+def local(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalSageMaker]:
+    """A local cloud whose jobs get as many cores as AWS's toolkit finds on this machine."""
+    with local_sagemaker(tmp_path_factory.mktemp("contract"), cores=THREADS) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def request_of_both(local: LocalSageMaker) -> dict[str, Any]:
+    local.put("runs/r/input/dataset.zip", shapes_zip({"train": 12, "valid": 6, "test": 6}))
+    code = local.put("code/sourcedir.tar.gz", pack_source())
+    return make_request(code, "s3://training/runs/r/input/", "s3://training/runs/r/jobs/")
+
+
+@pytest.fixture(scope="module")
+def here(local: LocalSageMaker, request_of_both: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Result:
+    """The job in the local cloud."""
+    local.sagemaker.create_training_job(**request_of_both)
+    described = local.finish(JOB, seconds=90)
+    assert described["TrainingJobStatus"] == "Completed", described.get("FailureReason")
+    folder = tmp_path_factory.mktemp("here")
+    artifact = local.read(described["ModelArtifacts"]["S3ModelArtifacts"])
+    with tarfile.open(fileobj=io.BytesIO(artifact)) as archive:
+        archive.extractall(folder / "model", filter="data")
+    (folder / "records").mkdir()
+    for name in ("evaluation.json", "metrics.jsonl"):
+        (folder / "records" / name).write_bytes(local.read(f"s3://training/runs/r/jobs/{JOB}/{name}"))
+    return Result(local.log(JOB), folder / "model", folder / "records")
+
+
+def write_base(base: Path, request: dict[str, Any], dataset: bytes) -> None:
+    """The /opt/ml tree as SageMaker prepares it for a container."""
+    config = base / "input" / "config"
+    config.mkdir(parents=True)
+    for folder in ("input/data/dataset", "model", "output/data", "code", "checkpoints"):
+        (base / folder).mkdir(parents=True)
+    host = {"current_host": "algo-1", "hosts": ["algo-1"], "network_interface_name": "lo"}
+    channel = {"TrainingInputMode": "File", "S3DistributionType": "FullyReplicated", "RecordWrapperType": "None"}
+    (config / "hyperparameters.json").write_text(json.dumps(request["HyperParameters"]))
+    (config / "inputdataconfig.json").write_text(json.dumps({"dataset": channel}))
+    (config / "resourceconfig.json").write_text(json.dumps(host))
+    (base / "input/data/dataset/dataset.zip").write_bytes(dataset)
+
+
+def run_toolkit(base: Path, url: str) -> subprocess.CompletedProcess[str]:
+    """AWS's own `train` program on a prepared tree, as its image runs it."""
+    programs = build_environment("training")
+    environment = {
+        "PATH": f"{programs}:{os.environ['PATH']}",
+        "HOME": str(base),
+        "SAGEMAKER_BASE_DIR": str(base),
+        "TRAINING_JOB_NAME": JOB,
+        "AWS_REGION": "us-east-1",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_ACCESS_KEY_ID": "local",
+        "AWS_SECRET_ACCESS_KEY": "local",
+        "AWS_ENDPOINT_URL": url,
+        "SM_STUDIO_LOCAL_MODE": "true",  # else it looks for the host algo-1 in DNS, for up to 15 minutes
+        "PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION": "python",
+        "OMP_NUM_THREADS": str(THREADS),
+    }
+    command = [str(programs / "train")]
+    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=110, check=False)
+
+
+@pytest.fixture(scope="module")
+def base(local: LocalSageMaker, request_of_both: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("there") / "ml"
+    write_base(folder, request_of_both, local.read("s3://training/runs/r/input/dataset.zip"))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def there(local: LocalSageMaker, base: Path) -> Result:
+    """The job under AWS's toolkit."""
+    ended = run_toolkit(base, local.url)
+    assert ended.returncode == 0, ended.stdout[-3000:] + ended.stderr[-3000:]
+    return Result(ended.stdout, base / "model", base / "checkpoints" / JOB)
+
+
+def test_the_weights_are_the_same(here: Result, there: Result) -> None:
+    """Every tensor of the state dictionary is equal, bit by bit."""
+    ours, theirs = (torch.load(result.model / "model.pth", weights_only=True) for result in (here, there))
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+@pytest.mark.parametrize("name", ["metrics.jsonl", "evaluation.json", "manifest.json"])
+def test_what_the_job_records_is_the_same(here: Result, there: Result, name: str) -> None:
+    """Metrics of every epoch, the evaluation and the manifest agree in everything but time."""
+    assert there.read(name) == here.read(name)
+
+
+def test_the_printed_metrics_are_the_same(here: Result, there: Result) -> None:
+    """The toolkit passes the program's lines on whole, so that the metrics' expressions find the same values."""
+    printed = here.find_numbers()
+    assert any(word.startswith("valid:score=") for word in printed)
+    assert there.find_numbers() == printed
+
+
+def test_the_artifact_holds_the_code_that_serves_it(there: Result) -> None:
+    """`code/` travels through AWS's toolkit into the model directory."""
+    code = {path.name for path in (there.model / "code").glob("*.py")}
+    assert code == {path.name for path in (ROOT / "inference").glob("*.py")}
+
+
+def test_a_failure_is_a_readable_sentence(local: LocalSageMaker, base: Path, there: Result) -> None:
+    """A dataset that cannot be read ends the toolkit with 1, and the program's own words stand in output/failure."""
+    broken = base.parent / "broken"
+    shutil.copytree(base / "input", broken / "input")
+    for folder in ("model", "output/data", "code", "checkpoints"):
+        (broken / folder).mkdir(parents=True)
+    (broken / "input/data/dataset/dataset.zip").write_bytes(b"no zip")
+    ended = run_toolkit(broken, local.url)
+    assert ended.returncode == 1
+    assert "dataset.zip" in (broken / "output" / "failure").read_text()

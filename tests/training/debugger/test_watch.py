@@ -1,0 +1,244 @@
+"""The debugger: each rule provoked by a real training and silent in a healthy one, and what happens when it breaks."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from job.settings import RULES as NAMES
+from job.settings import TrainingError, read_hyperparameters
+from learning.engine import Hook
+from smdebug_rulesconfig.debugger_rules import builtin_rules
+
+from chalicelib.requests.debugger import build_debugger_blocks
+from tests.chalicelib.requests.test_jobs import make_run
+from tests.fakes import SETTINGS
+from tests.training.debugger.watched import EPOCHS, STEPS, Case, Memorised, Points, build_deep, run_case
+from tests.training.tiny import ROOT, Runner
+
+ILL = {
+    "VanishingGradient": Case(build=build_deep),
+    "ExplodingTensor": Case(rate=1e25),
+    "LossNotDecreasing": Case(points=Memorised(), rate=1e-12),
+    "Overfit": Case(points=Memorised()),
+    "Overtraining": Case(points=Memorised(20), rate=1e-12, epochs=8),
+    "PoorWeightInitialization": Case(harm=lambda network: network[3].weight.mul_(300), rate=10.0),
+    "DeadRelu": Case(harm=lambda network: network[6].bias.fill_(-100)),
+    "SaturatedActivation": Case(harm=lambda network: network[3].weight.mul_(1e4)),
+    "WeightUpdateRatio": Case(rate=10.0),
+    "UnchangedTensor": Case(rate=1e-12),
+    "AllZero": Case(harm=lambda network: network[6].weight.zero_()),
+    "ClassImbalance": Case(points=Points(shares=(90, 8, 2))),
+    "Confusion": Case(points=Points(alike=True)),
+}
+
+
+@pytest.fixture(scope="module")
+def healthy(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Path]:
+    """What the rules say of a training that goes well, and its folder."""
+    folder = tmp_path_factory.mktemp("healthy")
+    return run_case(Case(), folder), folder
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_rule_finds_the_illness_that_it_is_for(name: str, tmp_path: Path) -> None:
+    """A training with that illness is found out, with a sentence, and with the steps at which it showed."""
+    rule = run_case(ILL[name], tmp_path)["rules"][name]
+    assert rule["status"] == "IssuesFound", rule
+    assert rule["details"].startswith(f"step {rule['steps'][0]}: ")
+    assert 0 <= rule["steps"][0] < EPOCHS * STEPS
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_rule_is_silent_about_a_healthy_training(name: str, healthy: tuple[dict[str, Any], Path]) -> None:
+    """A network that learns well, with ReLU, tanh and normalisation, gives no rule a reason to speak."""
+    rule = healthy[0]["rules"][name]
+    assert (rule["status"], rule["steps"]) == ("NoIssuesFound", []), rule
+    assert "looked at" in rule["details"]
+
+
+def test_rules_have_the_names_and_parameters_of_aws() -> None:
+    """Each is in AWS's list of built-in rules, and its parameters have the defaults of AWS's documentation."""
+    from debugger.loss_rules import RULES
+
+    known = [make() for name, make in vars(builtin_rules).items() if not name.startswith("_")]
+    names = {each["DebugRuleConfiguration"]["RuleParameters"]["rule_to_invoke"] for each in known}
+    assert tuple(RULES) == NAMES
+    assert set(RULES) <= names
+    defaults = {name: rule.DEFAULTS for name, rule in RULES.items()}
+    assert defaults["VanishingGradient"] == {"threshold": 1e-7}
+    assert (defaults["DeadRelu"]["threshold_inactivity"], defaults["DeadRelu"]["threshold_layer"]) == (1.0, 50.0)
+    assert defaults["Overfit"] == {"tensor_regex": None, "start_step": 0, "patience": 1, "ratio_threshold": 0.1}
+    assert defaults["Overtraining"] == {"patience_train": 5, "patience_validation": 10, "delta": 0.01}
+    assert defaults["WeightUpdateRatio"]["large_threshold"] == 10.0
+    assert defaults["LossNotDecreasing"]["diff_percent"] == 0.1
+    assert (defaults["Confusion"]["min_diag"], defaults["Confusion"]["max_off_diag"]) == (0.9, 0.1)
+
+
+def test_losses_and_reductions_are_saved_and_nothing_large(healthy: tuple[dict[str, Any], Path]) -> None:
+    """smdebug itself reads them back: by mode, in the collections that SageMaker names."""
+    from smdebug import modes
+    from smdebug.trials import create_trial
+
+    trial = create_trial(str(healthy[1] / "debug"))
+    assert trial.steps(mode=modes.TRAIN) == list(range(0, EPOCHS * STEPS, 10))
+    weight = trial.tensor("Sequential_0.weight")
+    assert weight.reduction_value(0, "mean", abs=True) > 0
+    assert not weight._mode_steps[modes.TRAIN].step(0)["worker_0"].location
+    for collection in ("losses", "weights", "biases", "gradients", "activations", "health"):
+        assert trial.tensor_names(collection=collection), collection
+    losses = trial.tensor("CrossEntropyLoss_output_0")
+    assert len(losses.steps(mode=modes.EVAL)) == EPOCHS
+    assert np.isfinite(losses.value(losses.steps(mode=modes.EVAL)[0], mode=modes.EVAL))
+    assert sum(path.stat().st_size for path in healthy[1].rglob("*") if path.is_file()) < 2e6
+
+
+class WaitForRules(Hook):
+    """Waits in the middle of a training until the rules have been told once."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.found = path, False
+
+    def on_step(self, epoch: int, step: int, loss: float) -> None:
+        limit = time.monotonic() + 20
+        while epoch == 2 and step == 5 and not self.found and time.monotonic() < limit:
+            self.found = self.path.exists()
+            time.sleep(0.02)
+
+
+def test_rules_run_while_the_job_trains(tmp_path: Path) -> None:
+    """rules.json is there before the training ends."""
+    waiting = WaitForRules(tmp_path / "rules.json")
+    run_case(Case(), tmp_path, hooks=[waiting])
+    assert waiting.found
+
+
+def test_a_rule_ends_the_training_where_it_is_told_to(tmp_path: Path) -> None:
+    """After the first epoch at the earliest; rule-stop.json says which rule, when and why."""
+    waiting = WaitForRules(tmp_path / "rules.json")
+    found = run_case(ILL["DeadRelu"], tmp_path, hooks=[waiting], stop_on_rules=["DeadRelu"])
+    reason = json.loads((tmp_path / "rule-stop.json").read_text())
+    assert (reason["rule"], reason["step"]) == ("DeadRelu", 0)
+    assert 1 <= found["epochs"] < EPOCHS
+    assert reason["reason"] in found["stopped"]
+
+
+def test_other_rules_do_not_end_the_training(tmp_path: Path) -> None:
+    """What a rule finds that was not named is only told."""
+    found = run_case(ILL["DeadRelu"], tmp_path, stop_on_rules=["ExplodingTensor"])
+    assert (found["stopped"], found["epochs"]) == ("", EPOCHS)
+    assert not (tmp_path / "rule-stop.json").exists()
+
+
+def test_the_hook_is_configured_by_sagemakers_file(tmp_path: Path) -> None:
+    """debughookconfig.json decides what is saved and where; a rule that lacks its tensors says so."""
+    target = tmp_path / "tensors"
+    collections = [{"CollectionName": "losses", "CollectionParameters": {"train.save_interval": "7"}}]
+    config = tmp_path / "input/config/debughookconfig.json"
+    config.parent.mkdir(parents=True)
+    config.write_text(json.dumps({"LocalPath": str(target), "CollectionConfigurations": collections}))
+    rules = run_case(Case(), tmp_path)["rules"]
+    assert "29 saved steps" in rules["LossNotDecreasing"]["details"] or rules["LossNotDecreasing"]["steps"]
+    assert rules["DeadRelu"]["details"].startswith("nothing to judge")
+    assert any(target.iterdir())
+    assert not (tmp_path / "debug").exists()
+
+
+def test_our_rules_judge_by_the_hook_that_we_ask_aws_for(tmp_path: Path) -> None:
+    """With AWS's Debugger in full, SageMaker's file holds our request's hook: every rule finds what it looks at."""
+    asked = dataclasses.replace(SETTINGS, debugger_mode="full")
+    hook = build_debugger_blocks(make_run(), asked)["DebugHookConfig"] | {"LocalPath": str(tmp_path / "tensors")}
+    hook["HookParameters"] |= {"train.save_interval": "10"}  # the training has 200 steps
+    config = tmp_path / "input/config/debughookconfig.json"
+    config.parent.mkdir(parents=True)
+    config.write_text(json.dumps(hook))
+    rules = run_case(Case(), tmp_path)["rules"]
+    assert set(rules) == set(NAMES)
+    assert [rule for rule in rules.values() if "looked at" not in rule["details"]] == []
+    again = run_case(ILL["DeadRelu"], tmp_path)["rules"]  # a second life of the job, in the same container
+    assert again["DeadRelu"]["status"] == "IssuesFound"
+
+
+class Breaker(Hook):
+    """Takes the folder of the tensors away and puts a file in its place."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def on_step(self, epoch: int, step: int, loss: float) -> None:
+        if (epoch, step) == (2, 5):
+            shutil.rmtree(self.folder)
+            self.folder.write_text("in the way")
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # smdebug's own writer, half made
+def test_a_failing_hook_does_not_fail_the_training(tmp_path: Path) -> None:
+    """The training comes to its end, with a warning in the log and the reason in rules.json."""
+    said: list[str] = []
+    found = run_case(Case(), tmp_path, hooks=[Breaker(tmp_path / "debug")], say=said.append)
+    assert found["epochs"] == EPOCHS
+    assert found["hook"]["available"] is False
+    assert "smdebug failed" in found["hook"]["reason"]
+    assert said[0].startswith("WARNING: smdebug failed")
+
+
+def test_the_debugger_changes_nothing_of_what_is_learnt(tmp_path: Path) -> None:
+    """Weights after a watched training are those of one that nobody looked at."""
+    weights = []
+    for watched in (True, False):
+        kept: list[torch.nn.Module] = []
+        run_case(Case(harm=kept.append, epochs=1), tmp_path, watched=watched)
+        weights.append(torch.cat([value.flatten().float() for value in kept[0].state_dict().values()]))
+    assert torch.equal(*weights)
+
+
+def test_job_goes_on_without_smdebug(runner: Runner, tmp_path: Path) -> None:
+    """Where smdebug cannot be imported the profiled job warns and ships its model; rules.json says why."""
+    code = tmp_path / "code"
+    shutil.copytree(ROOT / "training", code)
+    shutil.copytree(ROOT / "inference", code / "inference")
+    (code / "smdebug").mkdir()
+    (code / "smdebug/__init__.py").write_text("raise ImportError('not in this container')\n")
+    status, log = runner.run({"profile": "true", "epochs": "1"}, code=code, WHIPPET_INSTALL="0")
+    assert status == 0, log
+    assert "WARNING: smdebug cannot be imported" in log
+    told = json.loads((runner.folder / "rules.json").read_text())
+    assert (told["rules"], told["hook"]["available"]) == ([], False)
+    assert "not in this container" in told["hook"]["reason"]
+    assert (runner.model / "model.pth").exists()
+
+
+def test_job_that_a_rule_ended_is_complete(runner: Runner) -> None:
+    """A learning rate that wrecks the weights, and a rule told to act on it: best epoch shipped, exit code 0."""
+    given = {"profile": "true", "epochs": "12", "batch_size": "4", "learning_rate": "1e6", "patience": "0"}
+    status, log = runner.run({**given, "stop_on_rules": '["WeightUpdateRatio"]'})
+    assert status == 0, log
+    reason = json.loads((runner.folder / "rule-stop.json").read_text())
+    assert reason["rule"] == "WeightUpdateRatio"
+    assert len(runner.metrics()) < 12 + 2
+    assert any(reason["reason"] in warning for warning in runner.evaluation()["warnings"])
+    assert not (runner.folder / "checkpoint.pt").exists()
+    assert (runner.model / "model.pth").exists()
+
+
+def test_trials_are_not_watched(trained: Runner) -> None:
+    """A job without `profile` saves no tensors and writes no rules."""
+    assert not {"debug", "rules.json"} & {path.name for path in trained.folder.iterdir()}
+
+
+def test_rules_to_stop_on_are_read_as_a_list_or_as_text() -> None:
+    """SageMaker gives text: JSON, or names between commas; a name that is no rule is refused with those there are."""
+    for given in ('["DeadRelu", "Overfit"]', "DeadRelu, Overfit"):
+        assert read_hyperparameters({"stop_on_rules": given}, print).stop_on_rules == ("DeadRelu", "Overfit")
+    assert read_hyperparameters({"stop_on_rules": "[]"}, print).stop_on_rules == ()
+    schema = json.loads((ROOT / "chalicelib/recipes/schema.json").read_text())
+    assert tuple(schema["properties"]["stop_on_rules"]["items"]["enum"]) == NAMES
+    with pytest.raises(TrainingError, match="'Dead', which is no rule; the rules: VanishingGradient"):
+        read_hyperparameters({"stop_on_rules": "Dead"}, print)
