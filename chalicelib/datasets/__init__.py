@@ -1,1 +1,1 @@
-"""Check a zip of labelled images before it costs anything: its directory, its layout, and a few samples."""
+"""Check a zip of labelled images before anything is launched: its directory, its layout and a few samples."""

@@ -1,7 +1,7 @@
-"""A zip's directory, read with suspicion: nothing here trusts a number that the archive states.
+"""Find and read a zip's directory without trusting any number that the archive states.
 
-Only the end of the archive is read, and before the directory is, its size is known to be bearable. Source of
-the format: PKWARE's APPNOTE.TXT 6.3.10, sections 4.3.14 to 4.3.16.
+Only the end of the archive is read, and the directory's size is checked before the directory is read. Source of the
+format: PKWARE's APPNOTE.TXT 6.3.10, sections 4.3.14 to 4.3.16.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ END = b"PK\x05\x06"
 END_SIZE = 22
 END64 = b"PK\x06\x06"
 LOCATOR64 = b"PK\x06\x07"
-SIZE64 = 56 + 20  # the record, and its locator behind it
+SIZE64 = 56 + 20  # the record and the locator that follows it
 LONGEST_COMMENT = 65_535
-BYTES_AN_ENTRY = 400  # of the directory, at most: 46 and a name, an extra field, seldom a comment
+BYTES_AN_ENTRY = 400  # at most, in the directory: 46 plus a name, an extra field and, rarely, a comment
 OTHER_FORMATS = {
     b"\x1f\x8b": "a gzip file (a .tar.gz?)",
     b"7z\xbc\xaf": "a 7z archive",
@@ -40,17 +40,17 @@ OTHER_FORMATS = {
 
 @runtime_checkable
 class Prefetching(Protocol):
-    """An archive that lies far away, and can get many of its parts at once."""
+    """A remote archive that can fetch many of its parts at once."""
 
     def prefetch(self, spans: Iterable[tuple[int, int]]) -> None:
-        """Have the bytes of each (start, end) ready."""
+        """Fetch the bytes of each (start, end) ahead of their use."""
 
 
 @dataclass(frozen=True)
 class End:
-    """The end-of-directory record: where it stands and what it claims. Numbers are bytes, but for `entries`.
+    """The end-of-directory record: its position and what it claims. All numbers are bytes except `disk` and `entries`.
 
-    `directory_end` is where the directory must end: before the record, or before the zip64 one in front of it.
+    `directory_end` is where the directory must end: before this record, or before the zip64 record in front of it.
     """
 
     position: int
@@ -68,7 +68,7 @@ class End:
 
 @dataclass(frozen=True)
 class Archive:
-    """A zip whose directory was read: its file, its entries, and at which byte the directory begins."""
+    """A zip whose directory was read: its file, its entries, and the byte at which the directory begins."""
 
     file: BinaryIO
     entries: list[Entry]
@@ -77,7 +77,7 @@ class Archive:
 
 @dataclass(frozen=True)
 class Opened:
-    """An archive whose directory was read, or the problems that stood in the way."""
+    """An archive whose directory was read, or the problems that prevented it."""
 
     archive: Archive | None
     problems: list[Finding]
@@ -85,7 +85,7 @@ class Opened:
 
 
 def open_archive(archive: BinaryIO, max_entries: int) -> Opened:
-    """Read the directory, unless it is missing, ambiguous or larger than `max_entries` need; `archive` stays open."""
+    """Read the directory unless it is missing, ambiguous or larger than `max_entries` need; leave `archive` open."""
     size = archive.seek(0, 2)
     ends = _find_ends(archive, size)
     if not ends:
@@ -105,20 +105,20 @@ def open_archive(archive: BinaryIO, max_entries: int) -> Opened:
 
 
 def _read_directory(archive: BinaryIO, end: End) -> list[Entry]:
-    """The entries, in the directory's order. What stands before the archive shifts them all."""
+    """Return the entries in the directory's order. Bytes in front of the archive shift all their offsets."""
     if isinstance(archive, Prefetching):
         archive.prefetch([(end.directory_start, end.directory_end)])
     archive.seek(end.directory_start)
     directory = archive.read(end.directory_size)
     if isinstance(archive, Prefetching):
-        archive.prefetch([])  # its bytes need not be kept twice
+        archive.prefetch([])  # drop the fetched bytes: they are not needed twice
     if len(directory) < end.directory_size:
         raise BrokenZip("it ends too early")
     return list(read_entries(directory, end.directory_start - end.directory_offset))
 
 
 def _find_ends(archive: BinaryIO, size: int) -> list[End]:
-    """The record that most readers go by, and after it any other that could pass for it."""
+    """Return the record that most readers use, followed by any other that could pass for it."""
     start = max(size - END_SIZE - LONGEST_COMMENT, 0)
     archive.seek(start)
     tail = archive.read()
@@ -138,7 +138,7 @@ def _read_end(tail: bytes, position: int, start: int) -> End:
 
 
 def _read_end64(tail: bytes, position: int) -> tuple[int, int, int] | None:
-    """Entries, size and offset of the directory from the zip64 record, which stands right before its locator."""
+    """Return the directory's entries, size and offset from the zip64 record, which lies right before its locator."""
     record = position - SIZE64
     if record < 0 or tail[position - 20 : position - 16] != LOCATOR64 or tail[record : record + 4] != END64:
         return None
@@ -164,7 +164,7 @@ def _explain_no_end(archive: BinaryIO, size: int) -> Finding:
 
 
 def _find_tricks(ends: list[End]) -> Iterator[Finding]:
-    """What makes different programs read different files, or none."""
+    """Yield what makes different programs read different files from the zip, or none."""
     end = ends[0]
     if len(ends) > 1:
         places = " and ".join(f"{each.position:,}" for each in sorted(ends, key=lambda each: each.position))

@@ -1,4 +1,4 @@
-"""What is wrong, or only odd, with the classes and files of a dataset. Pure."""
+"""Find what is wrong or odd with the classes and files of a dataset. Pure."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from chalicelib.datasets.layouts import is_image_name
 
 PACKED = (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar", ".bz2", ".xz")
 OTHER_PICTURES = (".gif", ".bmp", ".tif", ".tiff", ".heic", ".avif", ".jfif", ".jp2", ".svg", ".ppm", ".pgm")
-UTF8 = 0x800  # the flag of an entry whose name is UTF-8; without it the name is read as code page 437
+UTF8 = 0x800  # the flag that marks a name as UTF-8; a name without it is read as code page 437
 CONVERT = "Convert them to JPEG, PNG or WebP, or take them out."
 
 
 def find_foreign_files(contents: Contents) -> Iterator[Finding]:
-    """Files that are no images by their names, where only images should be; archives wherever they are."""
+    """Yield files in class folders whose names are not those of images, and archives anywhere."""
     everywhere = [entry.filename for entry in (*contents.strangers, *contents.ignored)]
     packed = [name for name in everywhere if name.lower().endswith(PACKED)]
     yield from find_among(
@@ -36,7 +36,7 @@ def find_foreign_files(contents: Contents) -> Iterator[Finding]:
 
 
 def find_class_problems(contents: Contents) -> Iterator[Finding]:
-    """What keeps the classes from being learnt: too few, none to learn from, empty, not to be told apart."""
+    """Yield what keeps the classes from being learned: too few, absent from train, empty, indistinguishable names."""
     train, everywhere = contents.classes("train"), contents.classes()
     form = "Pack it as train/CLASS/picture.jpg (valid/ and test/ likewise, if you have them)."
     if not everywhere and any(is_image_name(entry.filename) for entry in contents.ignored):
@@ -60,14 +60,14 @@ def find_class_problems(contents: Contents) -> Iterator[Finding]:
 
 
 def _hint(missing: Iterable[str], train: Iterable[str]) -> str:
-    """The likeliest cause: the same class, written in another way."""
+    """Name the likeliest cause: the same class with another spelling."""
     known = {_fold(name): name for name in train}
     pairs = [f"{quote(name)} for {quote(known[_fold(name)])}" for name in missing if _fold(name) in known]
     return f"Is it {pairs[0]}? " if pairs else ""
 
 
 def _find_confusable(classes: Iterable[str]) -> list[Finding]:
-    """Classes that no eye can tell apart: composed and decomposed letters, spaces at the ends."""
+    """Find classes whose names look the same: composed and decomposed letters, spaces at the ends."""
     groups = _group(classes, _spaced)
     advice = "They look the same and differ in spaces or in how letters are composed: merge or rename them."
     return find_among("confusable_classes", groups, "pair of classes|pairs of classes", advice)
@@ -85,7 +85,7 @@ def _fold(name: str) -> str:
 
 
 def find_excess(contents: Contents, limits: DatasetLimits) -> Iterator[Finding]:
-    """What is more than is served."""
+    """Yield what exceeds a limit."""
     sizes = [image.file_size for image in contents.all_images()]
     measured: Mapping[str, tuple[int, int, str]] = {
         "too_many_images": (len(sizes), limits.max_images, "images"),
@@ -111,7 +111,7 @@ def _find_odd_sizes(contents: Contents, limits: DatasetLimits) -> Iterator[Findi
 
 
 def warn_of_counts(counts: Mapping[str, Mapping[str, int]], limits: DatasetLimits) -> Iterator[Finding]:
-    """What the numbers of images, by split and class, bode; the run goes on all the same."""
+    """Yield warnings about the numbers of images by split and class; the run continues."""
     train = counts.get("train", {})
     if train:
         yield from _warn_of_imbalance(train, limits.max_imbalance)
@@ -139,7 +139,7 @@ def _warn_of_small_classes(train: Mapping[str, int], least: int) -> list[Finding
 
 
 def warn_of_names(contents: Contents) -> Iterator[Finding]:
-    """Names that are likely a mistake; the run goes on all the same."""
+    """Yield warnings about names that are probably mistakes; the run continues."""
     names = [entry.filename for entry in contents.ignored if not entry.filename.lower().endswith(PACKED)]
     yield from find_among(
         "ignored_files", names, "file lies in no class folder|files lie in no class folder", "Ignored."

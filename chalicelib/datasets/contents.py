@@ -1,4 +1,4 @@
-"""The entries of a dataset's zip, sorted out by the layout rule. Pure."""
+"""Sort the entries of a dataset's zip into splits and classes by the layout rule. Pure."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SPLITS = ("train", "valid", "test")
 
 @dataclass(frozen=True)
 class DatasetLimits:
-    """What is served at most. Bytes are unpacked ones; `max_pixels` is what the endpoint takes too."""
+    """The limits of a dataset. Bytes are counted unpacked; `max_pixels` is the endpoint's limit too."""
 
     max_images: int = 500_000
     max_bytes: int = 20_000_000_000
@@ -35,13 +35,13 @@ class DatasetLimits:
 
     @property
     def max_entries(self) -> int:
-        """Folders, and the double that macOS adds to each file, come on top of the images."""
+        """Allow for folders and for the double that macOS adds to each file, on top of the images."""
         return 2 * self.max_images + 10_000
 
 
 @dataclass
 class Contents:
-    """The entries of an archive, sorted out by the layout. `images` are by split and class."""
+    """The entries of an archive, sorted by the layout. `images` are keyed by split and class."""
 
     layout: Layout
     images: dict[tuple[str, str], list[Entry]] = field(default_factory=lambda: defaultdict(list))
@@ -66,9 +66,9 @@ class Contents:
 
 
 def sort_out(entries: Iterable[Entry]) -> Contents:
-    """Every entry in its place: an image of a class, a stranger in a class folder, or ignored.
+    """Sort every entry: an image of a class, a stranger in a class folder, or ignored.
 
-    A hundred thousand images lie in a few hundred folders, so what a folder's name says is worked out once.
+    A hundred thousand images lie in a few hundred folders, so each folder's name is interpreted once.
     """
     files = _group_by_folder(entries)
     parts = {name: split_folder(name) for name in files}
@@ -85,7 +85,7 @@ def sort_out(entries: Iterable[Entry]) -> Contents:
 
 
 def _group_by_folder(entries: Iterable[Entry]) -> dict[str, list[Entry]]:
-    """The files of each folder, litter left out. A folder that has no file of its own is there too."""
+    """Return the files of each folder without litter. A folder without files of its own is included."""
     files: dict[str, list[Entry]] = defaultdict(list)
     for entry in entries:
         folder, _, file = entry.filename.rpartition("/")
@@ -96,7 +96,7 @@ def _group_by_folder(entries: Iterable[Entry]) -> dict[str, list[Entry]]:
 
 
 def _sort_out_class(files: Iterable[Entry], place: tuple[str, str], contents: Contents) -> None:
-    """The images and the strangers among the files of a folder that lies in a class."""
+    """Separate the images from the strangers among the files of a folder within a class."""
     images: list[Entry] = []
     for entry in files:
         (images if is_image_name(entry.filename) else contents.strangers).append(entry)
@@ -107,6 +107,6 @@ def _sort_out_class(files: Iterable[Entry], place: tuple[str, str], contents: Co
 def _find_picture_folders(
     files: Mapping[str, Sequence[Entry]], kept: Mapping[str, tuple[str, ...]]
 ) -> set[tuple[str, ...]]:
-    """The folders that hold images; where no file is one, those that hold any file, to say where classes would be."""
+    """Return the folders that hold images; if there are none, those that hold any file, to locate the classes."""
     with_images = {kept[name] for name in kept if any(is_image_name(entry.filename) for entry in files[name])}
     return with_images or {kept[name] for name in kept if files[name]}

@@ -1,7 +1,7 @@
-"""A zip's central directory, and the beginning of an entry's bytes. Source: PKWARE's APPNOTE.TXT 6.3.10, section 4.3.
+"""Read a zip's central directory and the first bytes of its entries. Source: PKWARE's APPNOTE.TXT 6.3.10, section 4.3.
 
-zipfile reads the same in three times the time and twice the memory, since its entries are made to be written too, and a
-function has little of both: a test holds this reader to zipfile's answers, entry by entry.
+zipfile needs three times the time and twice the memory, since its entries can be written too, and a Lambda function has
+little of either. A test compares this reader with zipfile, entry by entry.
 """
 
 from __future__ import annotations
@@ -16,24 +16,24 @@ from typing import BinaryIO
 from chalicelib.datasets.findings import quote_bytes
 from chalicelib.errors import BrokenZip
 
-CENTRAL = struct.Struct("<4sxBBx2H4x3L3H4x2L")  # without the times, and what nobody asks for
+CENTRAL = struct.Struct("<4sxBBx2H4x3L3H4x2L")  # without the times and other fields that nothing uses
 CENTRAL_MARK = b"PK\x01\x02"
 HEADER = struct.Struct("<4s2B4H3L2H")
 HEADER_MARK = b"PK\x03\x04"
-UTF8 = 0x800  # the flag of an entry whose name is UTF-8; without it the name is read as code page 437
+UTF8 = 0x800  # the flag that marks a name as UTF-8; a name without it is read as code page 437
 PATCHED = 0x20
-ENCRYPTED = 0x41  # either way of encrypting
+ENCRYPTED = 0x41  # both ways of encrypting
 NEWEST_VERSION = 63  # of the format, times ten
 IN_ZIP64 = 0xFFFF_FFFF
-PACKING_BYTES = 1024  # noise packed by deflate is a little larger than it was
-MOST_EXTRA_BYTES = 64  # of a local header: times and owners; what has more is read all the same, by a read of its own
+PACKING_BYTES = 1024  # deflate makes noise slightly larger than it was
+MOST_EXTRA_BYTES = 64  # in a local header, for times and owners; longer ones cost one more read
 
 
 @dataclass(slots=True)
 class Entry:
-    """An entry as the directory states it, by zipfile's names: none of it need be true. Sizes in bytes.
+    """An entry as the directory states it, under zipfile's names. None of it need be true. Sizes in bytes.
 
-    `filename` ends where `orig_filename` has a NUL; `header_offset` is counted from the file's beginning.
+    `filename` ends where `orig_filename` has a NUL; `header_offset` counts from the beginning of the file.
     """
 
     filename: str
@@ -52,15 +52,15 @@ class Entry:
         return bool(self.flag_bits & ENCRYPTED)
 
     def find_span(self, head: int) -> tuple[int, int]:
-        """Where its local header and the first `head` bytes of its data lie."""
+        """Return the (start, end) of its local header and the first `head` bytes of its data."""
         header = HEADER.size + len(self.orig_filename.encode()) + MOST_EXTRA_BYTES
         return self.header_offset, self.header_offset + header + min(self.compress_size, head + PACKING_BYTES)
 
 
 def read_entries(directory: bytes, shift: int) -> Iterator[Entry]:
-    """The entries of a directory's bytes; `shift` is what stands before the archive. Raises BrokenZip."""
+    """Yield the entries of a directory; `shift` counts the bytes in front of the archive. Raise BrokenZip."""
     position, end, fixed = 0, len(directory), CENTRAL.size
-    attributes: dict[int, int] = {}  # one number object for all entries that share it
+    attributes: dict[int, int] = {}  # one number object shared by all entries that have it
     while position < end:
         if position + fixed > end:
             raise BrokenZip("it ends within an entry")
@@ -96,7 +96,7 @@ def _read_name(raw: bytes, flags: int) -> str:
 
 
 def _split_extra(extra: bytes) -> dict[int, bytes]:
-    """The extra fields by their identifiers."""
+    """Return the extra fields by their identifiers."""
     fields: dict[int, bytes] = {}
     while len(extra) >= 4:
         kind, length = struct.unpack_from("<2H", extra)
@@ -108,7 +108,7 @@ def _split_extra(extra: bytes) -> dict[int, bytes]:
 
 
 def _read_zip64(extra: dict[int, bytes], size: int, packed: int, offset: int) -> tuple[int, int, int]:
-    """The three numbers, those from the zip64 field that did not fit into 32 bits."""
+    """Return the three numbers, taking from the zip64 field those that do not fit into 32 bits."""
     if 1 not in extra:
         return size, packed, offset
     field, numbers = extra[1], []
@@ -122,9 +122,9 @@ def _read_zip64(extra: dict[int, bytes], size: int, packed: int, offset: int) ->
 
 
 def read_head(archive: BinaryIO, entry: Entry, head: int) -> bytes:
-    """The first `head` bytes of an entry, unpacked; its checksum is compared where that is all of it.
+    """Return the first `head` bytes of an entry, unpacked; compare its checksum if that is all of it.
 
-    Raises BrokenZip where the entry is not what the directory says, or cannot be unpacked.
+    Raise BrokenZip if the entry is not what the directory states, or cannot be unpacked.
     """
     archive.seek(entry.header_offset)
     mark, _, _, flags, *_, name_length, extra_length = _unpack_header(archive.read(HEADER.size))

@@ -1,4 +1,4 @@
-"""What is wrong with a zip's entries as entries, whatever they hold: names, links, passwords, bombs, overlaps.
+"""Find what is wrong with a zip's entries regardless of their content: names, links, passwords, bombs, overlaps.
 
 Nothing here trusts a number that the archive states. Source of the format: PKWARE's APPNOTE.TXT 6.3.10.
 """
@@ -21,13 +21,13 @@ SERVED_METHODS = {STORED, DEFLATED}
 ANY_KIND = stat.S_IFMT(0xFFFF)
 ORDINARY_KINDS = (0, stat.S_IFREG, stat.S_IFDIR)
 BOMB_RATIO = 100
-BOMB_BYTES = 1_000_000  # below this a high ratio harms nobody: a blank icon reaches it
+BOMB_BYTES = 1_000_000  # a high ratio below this size is harmless: a blank icon reaches it
 CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 DRIVE = re.compile(r"[A-Za-z]:")
 
 
 def find_entry_problems(archive: Archive) -> list[Finding]:
-    """Everything that is wrong with entries as entries, whatever they hold."""
+    """List everything that is wrong with entries regardless of their content."""
     odd = _list_odd(archive.entries)
     return [
         *_find_names(archive.entries),
@@ -40,7 +40,7 @@ def find_entry_problems(archive: Archive) -> list[Finding]:
 
 
 def _list_odd(entries: Iterable[Entry]) -> list[Entry]:
-    """The entries that are not as nearly all are: few, if any, so that what is wrong with them is sought among few."""
+    """Return the unusual entries, so that the checks that follow look at few of them."""
     return [
         entry
         for entry in entries
@@ -54,12 +54,12 @@ def _list_odd(entries: Iterable[Entry]) -> list[Entry]:
 
 
 def is_readable(entry: Entry) -> bool:
-    """Whether an entry may be opened: not encrypted, and packed in a way that cannot blow up unseen."""
+    """Return whether an entry may be opened: not encrypted, and packed by a method whose growth is bounded."""
     return not entry.flag_bits & ENCRYPTED and entry.compress_type in SERVED_METHODS
 
 
 def _find_names(entries: list[Entry]) -> Iterator[Finding]:
-    """Names that leave the folder they are unpacked in, or that no folder can hold."""
+    """Yield names that escape the folder they are unpacked in, or that no folder can hold."""
     names = [name for entry in entries if not _is_plain(name := entry.orig_filename)]
     advice = "Pack the folder again from inside it, with relative names."
     yield from find_among(
@@ -80,7 +80,7 @@ def _find_names(entries: list[Entry]) -> Iterator[Finding]:
 
 
 def _is_plain(name: str) -> bool:
-    """Whether a name holds nothing that could be wrong, as nearly all do."""
+    """Return whether a name holds nothing that could be wrong, which is true of nearly all."""
     return name.isprintable() and not (".." in name or "\\" in name or ":" in name or name.startswith("/"))
 
 
@@ -100,7 +100,7 @@ def _find_duplicates(entries: list[Entry]) -> list[Finding]:
 
 
 def _find_kinds(entries: list[Entry]) -> Iterator[Finding]:
-    """Entries of a kind that is not served: links, encrypted ones, rare ways of packing."""
+    """Yield entries of a kind that is not supported: links, encrypted entries, rare compression methods."""
     advice = "Pack the pictures themselves (zip without -y)."
     yield from _find_where(
         "links", entries, _is_special, "entry is a link or device|entries are links or devices", advice
@@ -126,7 +126,7 @@ def _find_where(
 
 
 def _is_special(entry: Entry) -> bool:
-    """Unix keeps a file's type in the high half of the attributes; 0 is none."""
+    """Return whether an entry is a link or a device; Unix keeps its type in the attributes' high half (0 is none)."""
     kind = stat.S_IFMT(entry.external_attr >> 16) if entry.create_system == 3 else 0
     return kind not in ORDINARY_KINDS
 
@@ -152,7 +152,7 @@ def _is_bomb(entry: Entry) -> bool:
 
 
 def _find_overlaps(entries: list[Entry], directory: int) -> list[Finding]:
-    """Entries that share bytes with another or with the directory: how a small zip unpacks to anything."""
+    """Find entries that share bytes with another or with the directory, by which a small zip unpacks to any size."""
     ordered = sorted(entries, key=attrgetter("header_offset"))
     limits = [entry.header_offset for entry in ordered[1:]] + [directory]
     lying = [

@@ -1,4 +1,4 @@
-"""What a look at a dataset found: a code for programs, a message for people."""
+"""Describe what a check of a dataset found: a code for programs and a message for people."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ LONGEST_NAME = 80
 
 @dataclass(frozen=True)
 class Finding:
-    """A problem or a warning. `path` is the first place where it shows, `count` how often it does."""
+    """A problem or a warning. `path` is the first place where it occurs, `count` how often it does."""
 
     code: str
     message: str
@@ -24,7 +24,7 @@ class Finding:
 
 
 def find_among(code: str, names: Iterable[str], what: str, advice: str) -> list[Finding]:
-    """One finding about all these names, with a few of them as examples; none where there are no names.
+    """Return one finding about all these names with a few as examples, or nothing if there are no names.
 
     `what` follows the count: "12 entries …".
     """
@@ -36,19 +36,19 @@ def find_among(code: str, names: Iterable[str], what: str, advice: str) -> list[
 
 
 def list_some(names: Collection[str], most: int = EXAMPLES) -> str:
-    """The first few names in quotes, and how many more there are."""
+    """List the first few names in quotes and the number of the others."""
     shown = ", ".join(quote(name) for _, name in zip(range(most), names, strict=False))
     return shown if len(names) <= most else f"{shown} and {len(names) - most:,} more"
 
 
 def count_of(number: int, what: str) -> str:
-    """`1 entry is`, `2 entries are`: the plural of the few words that messages begin with."""
+    """Return `1 entry is` or `2 entries are`: the count with the matching half of `what`."""
     singular, _, plural = what.partition("|")
     return f"{number:,} {singular if number == 1 or not plural else plural}"
 
 
 def quote(name: str) -> str:
-    """A name for a message: control characters escaped, and not longer than a line."""
+    """Quote a name for a message: control characters escaped, at most a line long."""
     return repr(shorten(name))
 
 
@@ -57,7 +57,7 @@ def quote_plain(name: str) -> str:
 
 
 def quote_bytes(raw: bytes) -> str:
-    """Bytes for a message: text as text, anything else in hexadecimal."""
+    """Quote bytes for a message: text as text, anything else in hexadecimal."""
     text = raw.decode("utf-8", errors="replace")
     if text.isprintable() and "\N{REPLACEMENT CHARACTER}" not in text:
         return quote(text)

@@ -1,4 +1,4 @@
-"""What a picture's first bytes say: its format, its size, whether it is whole. No picture is decoded.
+"""Tell an image's format, size and completeness from its bytes, without decoding it.
 
 Sources: ITU-T T.81 (JPEG markers), the PNG specification, Google's WebP container specification.
 """
@@ -23,7 +23,7 @@ NO_FRAME = {0xC4, 0xC8, 0xCC}
 
 
 class PictureHeader(NamedTuple):
-    """Format (JPEG, PNG, WebP), width and height in pixels (None where the bytes end before them)."""
+    """Format (JPEG, PNG, WebP), width and height in pixels (None if the bytes end before them)."""
 
     format: str
     width: int | None
@@ -31,7 +31,7 @@ class PictureHeader(NamedTuple):
 
 
 def read_header(head: bytes) -> PictureHeader | None:
-    """The header of a JPEG, PNG or WebP, or None where these bytes begin none of them."""
+    """Return the header of a JPEG, PNG or WebP, or None if these bytes begin none of them."""
     if head.startswith(b"\xff\xd8\xff"):
         return PictureHeader("JPEG", *_measure_jpeg(head))
     if head.startswith(b"\x89PNG\r\n\x1a\n"):
@@ -42,7 +42,7 @@ def read_header(head: bytes) -> PictureHeader | None:
 
 
 def is_cut_short(body: bytes, header: PictureHeader) -> bool:
-    """Whether a whole file lacks its end: a JPEG's end marker, a PNG's last chunk, a WebP's stated length."""
+    """Return whether a file lacks its end: a JPEG's end marker, a PNG's last chunk, a WebP's stated length."""
     if header.width is None:
         return True
     if header.format == "WebP":
@@ -51,7 +51,7 @@ def is_cut_short(body: bytes, header: PictureHeader) -> bool:
 
 
 def guess_format(head: bytes) -> str:
-    """What the bytes are in truth, in words."""
+    """Say in words what the bytes really are."""
     if not head.strip(b"\0"):
         return "empty" if not head else "nothing but zeros"
     if head[4:8] == b"ftyp":
@@ -63,7 +63,7 @@ def guess_format(head: bytes) -> str:
 
 
 def _measure_jpeg(head: bytes) -> tuple[int | None, int | None]:
-    """Width and height from the first frame header; segments before it are skipped by their lengths."""
+    """Return width and height from the first frame header; skip the segments before it by their lengths."""
     position = 2
     while position + 9 <= len(head):
         if head[position] != 0xFF:

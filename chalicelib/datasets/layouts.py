@@ -1,8 +1,8 @@
-"""Where the splits and classes of a dataset are, from names alone. Pure.
+"""Locate the splits and classes of a dataset from names alone. Pure.
 
-Ignored: folders, whatever lies below `__MACOSX/` or begins with a dot, `Thumbs.db`, `desktop.ini`. The root is the
-shallowest folder that contains a train folder; where there is none, the deepest folder common to all images whose
-children are class folders, and every image is of train. The training program reads by the same rule, and a contract
+Ignored: folders, anything below `__MACOSX/` or whose name begins with a dot, `Thumbs.db`, `desktop.ini`. The root is
+the shallowest folder that contains a train folder. Without one, it is the deepest folder common to all images whose
+children are class folders, and every image belongs to train. The training program follows the same rule, and a contract
 test compares the two.
 """
 
@@ -27,7 +27,7 @@ LITTER = {"thumbs.db", "desktop.ini"}
 
 @dataclass(frozen=True)
 class Layout:
-    """The folder that holds the splits, or the class folders where there are no splits."""
+    """The folder that holds the splits, or the class folders if there are no splits."""
 
     root: tuple[str, ...]
     has_splits: bool
@@ -37,7 +37,7 @@ class Layout:
         return "".join(f"{part}/" for part in self.root)
 
     def place(self, folder: tuple[str, ...]) -> tuple[str, str] | None:
-        """The split and the class of what lies in a folder, or None where that is in no class folder."""
+        """Return the split and the class of a folder's files, or None outside the class folders."""
         depth = len(self.root)
         if folder[:depth] != self.root:
             return None
@@ -49,17 +49,17 @@ class Layout:
 
 
 def split_folder(folder: str) -> tuple[str, ...]:
-    """The parts of a folder's name."""
+    """Return the parts of a folder's name."""
     return tuple([part for part in folder.split("/") if part and part != "."])
 
 
 def is_litter_folder(folder: tuple[str, ...]) -> bool:
-    """Whether an operating system or a program keeps its own things there."""
+    """Return whether an operating system or a program keeps its own files there."""
     return any(part[0] == "." or part == "__MACOSX" for part in folder)
 
 
 def is_litter_file(file: str) -> bool:
-    """Whether an operating system left it there."""
+    """Return whether an operating system left this file there."""
     return file.startswith(".") or file.lower() in LITTER
 
 
@@ -68,7 +68,7 @@ def is_image_name(name: str) -> bool:
 
 
 def find_layout(folders: Collection[tuple[str, ...]]) -> Layout:
-    """The layout of a dataset whose images lie in these folders."""
+    """Return the layout of a dataset whose images lie in these folders."""
     roots = {
         folder[:depth] for folder in folders for depth, part in enumerate(folder) if SPLITS.get(part.lower()) == "train"
     }
@@ -78,7 +78,7 @@ def find_layout(folders: Collection[tuple[str, ...]]) -> Layout:
 
 
 def _find_common_folder(folders: Collection[tuple[str, ...]]) -> tuple[str, ...]:
-    """The deepest folder that holds them all: what the first and the last of them in order have in common."""
+    """Return the deepest folder that holds them all: what the first and the last of them in order have in common."""
     if not folders:
         return ()
     pairs = zip(min(folders), max(folders), strict=False)

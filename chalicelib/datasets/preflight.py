@@ -1,7 +1,7 @@
-"""Pre-flight: what a dataset's zip holds, and everything that is wrong with it, before anything is launched.
+"""Pre-flight: report what a dataset's zip holds and everything that is wrong with it, before anything is launched.
 
-Reads the end of the archive and the beginnings of a few hundred pictures by ranged reads, never the whole. The price is
-that a broken picture that no sample met is found by the training program only.
+It reads the end of the archive and the beginnings of a few hundred images by ranged reads, never the whole. The price
+is that only the training program finds a broken image outside the sample.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class DatasetReport:
-    """What `dataset.json` says. `splits` counts images by split and class; `bytes` are theirs, unpacked."""
+    """The content of `dataset.json`. `splits` counts images by split and class; `bytes` is their unpacked size."""
 
     problems: list[Finding] = field(default_factory=list)
     warnings: list[Finding] = field(default_factory=list)
@@ -58,10 +58,10 @@ class DatasetReport:
 
 
 def inspect_dataset(archive: BinaryIO, limits: DatasetLimits | None = None) -> DatasetReport:
-    """What is in a dataset's zip, with all problems and warnings at once.
+    """Report what is in a dataset's zip, with all problems and warnings at once.
 
-    `archive` must be seekable; it is read by ranges and not closed. A bad archive never raises: only a failure to read
-    it does (an OSError, an error of AWS).
+    `archive` must be seekable; it is read by ranges and not closed. A bad archive never raises; only a failure to read
+    it does (an OSError or an error from AWS).
     """
     limits = limits or DatasetLimits()
     opened = open_archive(archive, limits.max_entries)

@@ -1,6 +1,7 @@
-"""A look into a few pictures of each class: their first 64 KB, their headers, and no decoding.
+"""Check a few images of each class by their first 64 KB and their headers, without decoding.
 
-The functions have no imaging library, and need none to see that a picture is none, is cut, or is absurdly large.
+The Lambda functions have no imaging library, and need none to see that a file is no image, is truncated, or has absurd
+dimensions.
 """
 
 from __future__ import annotations
@@ -22,10 +23,10 @@ CONVERT = "Convert them to JPEG, PNG or WebP, or take them out."
 def find_bad_pictures(
     archive: Archive, contents: Contents, limits: DatasetLimits
 ) -> tuple[list[Finding], list[Finding]]:
-    """Problems and warnings of a look into a sample: pictures that are none, are cut, or are absurdly large.
+    """Return the problems and warnings of a sample: files that are no images, truncated, or of absurd dimensions.
 
-    They are a problem where they are half of a class's sample or a tenth of all, and a warning where they are few: the
-    training program leaves those out and says so.
+    They are a problem if they are half of a class's sample or more than a tenth of all, and a warning if they are
+    fewer: the training program skips those and says so.
     """
     samples = choose_samples(contents, limits, archive.directory_start)
     if isinstance(archive.file, Prefetching):
@@ -51,10 +52,10 @@ def _describe(code: str, names: list[str], looked: int, limits: DatasetLimits) -
 
 
 def choose_samples(contents: Contents, limits: DatasetLimits, end: int) -> list[tuple[str, Entry]]:
-    """Classes and images, spread over each class's list, one of each before two of any; in the archive's order.
+    """Choose (class, image) pairs spread over each class, one of each class before two of any, in the archive's order.
 
-    Each costs a ranged read: `max_samples` bounds them, but every class is looked into. What does not lie
-    before byte `end`, where the directory begins, is a problem already, and no file can be sought there.
+    Each costs a ranged read: `max_samples` bounds them, but every class is sampled. An entry that does not lie before
+    byte `end`, where the directory begins, is a problem already and cannot be read.
     """
     by_class: dict[str, list[Entry]] = defaultdict(list)
     for (_, label), images in contents.images.items():
@@ -71,7 +72,7 @@ def choose_samples(contents: Contents, limits: DatasetLimits, end: int) -> list[
 
 
 def _judge_picture(archive: Archive, entry: Entry, limits: DatasetLimits) -> tuple[str, str] | None:
-    """A code and a remark where a picture is bad. Reads at most 64 KB of it."""
+    """Return a code and a remark if an image is bad. Read at most 64 KB of it."""
     try:
         head = read_head(archive.file, entry, HEAD_BYTES)
     except BrokenZip as error:

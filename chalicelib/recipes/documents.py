@@ -1,4 +1,4 @@
-"""A recipe's file as a document: bytes to JSON, and JSON against `schema.json`, in words for its writer."""
+"""Read a recipe's bytes as JSON and check it against `schema.json`, with messages for the person who wrote it."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from typing import Any, NamedTuple
 from chalicelib.errors import InvalidRecipe
 
 MAX_BYTES = 64 * 1024
-MAX_DEPTH = 20  # how deep Python can go depends on its version
+MAX_DEPTH = 20  # the depth that Python can read depends on its version
 TEXTS = re.compile(r'"(?:\\.|[^"\\])*"', re.DOTALL)
 
 
 class Problem(NamedTuple):
-    """Something wrong with a recipe: where, as a JSON path, and what to do."""
+    """Something wrong with a recipe: its place as a JSON path, and what to do."""
 
     path: str
     message: str
@@ -31,14 +31,14 @@ class Problem(NamedTuple):
 
 @cache
 def recipe_schema() -> dict[str, Any]:
-    """The JSON Schema of recipes. Callers must not change it."""
+    """Return the JSON Schema of recipes. Callers must not change it."""
     return dict(json.loads((Path(__file__).parent / "schema.json").read_text(encoding="utf-8")))
 
 
 def read_document(body: bytes) -> dict[str, Any]:
-    """The JSON object in a file's bytes. A UTF-8 byte-order mark is allowed, for some editors write one.
+    """Return the JSON object in a file's bytes. A UTF-8 byte-order mark is allowed, since some editors write one.
 
-    Raises InvalidRecipe for what is too long, no UTF-8, no JSON, no object, or has a member twice.
+    Raise InvalidRecipe if it is too long, not UTF-8, not JSON, not an object, or has a member twice.
     """
     if len(body) > MAX_BYTES:
         raise _refuse(f"the recipe has {len(body):,} bytes, more than {MAX_BYTES:,}: is this the right file?")
@@ -61,13 +61,13 @@ def read_document(body: bytes) -> dict[str, Any]:
 
 
 def find_schema_problems(document: Any) -> list[Problem]:
-    """Every place where a document breaks the schema, in the order of its members."""
+    """List every place where a document violates the schema, in the order of its members."""
     return list(_find_schema_problems(json.dumps(document)))
 
 
-@lru_cache(maxsize=32)  # a run's recipe is read at each of its steps
+@lru_cache(maxsize=32)  # each step of a run reads its recipe
 def _find_schema_problems(text: str) -> tuple[Problem, ...]:
-    from jsonschema import Draft202012Validator  # 0.2 s, and only a run's first step reads a recipe
+    from jsonschema import Draft202012Validator  # the import costs 0.2 s, and only a run's first step reads a recipe
 
     errors = Draft202012Validator(recipe_schema()).iter_errors(json.loads(text))
     return tuple(sorted({problem for error in errors for problem in _explain(error)}))
@@ -83,7 +83,7 @@ def _decode(body: bytes) -> str:
 
 
 def _measure_depth(text: str) -> int:
-    """How deep brackets are nested, those within texts left out."""
+    """Return how deep brackets are nested, ignoring those within strings."""
     steps = ({"{": 1, "[": 1, "}": -1, "]": -1}.get(sign, 0) for sign in TEXTS.sub("", text))
     return max(accumulate(steps), default=0)
 
@@ -106,12 +106,12 @@ def _refuse_number(text: str) -> Any:
 
 
 def _read_int(digits: str) -> int:
-    """Python refuses more than 4,300 digits, in words for programmers."""
+    """Read an integer. Python refuses more than 4,300 digits with a message for programmers."""
     return int(digits) if len(digits) < 40 else _refuse_number(digits)
 
 
 def _explain(error: Any) -> Iterator[Problem]:
-    """Our words for one of jsonschema's errors."""
+    """Put one of jsonschema's errors into our words."""
     path, value, rule = error.json_path, error.instance, error.validator_value
     match error.validator:
         case "additionalProperties":
@@ -165,6 +165,6 @@ def _name_type(value: Any) -> str:
 
 
 def _show(value: Any) -> str:
-    """A value for a message: on one line, short, and safe to encode."""
+    """Show a value in a message: on one line, short, and safe to encode."""
     text = ascii(value) if isinstance(value, (dict, list)) else repr(value)
     return text if len(text) <= 60 else text[:57] + "…"

@@ -1,17 +1,17 @@
-"""Instance types: which have a GPU, which no image of ours runs on, which encrypt their own disk. Pure."""
+"""Tell which instance types have a GPU, which our images cannot run on, and which encrypt their own disk. Pure."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
 
-MOST = 5  # in a list of preference
+MOST = 5  # entries in a list of preference
 TYPE = re.compile(r"ml\.([a-z0-9-]+)\.[a-z0-9]+")
 GPU = re.compile(r"(g|gr|p)\d")
 ARM = re.compile(r"[a-z]+\d+g[a-z]*|.*-gb\d+")
-OWN_DISK = re.compile(r"[a-z]+\d+[a-z]*d[a-z]*|(g|gr|i)\d.*|p[4-9].*")  # the last ones always have one
+OWN_DISK = re.compile(r"[a-z]+\d+[a-z]*d[a-z]*|(g|gr|i)\d.*|p[4-9].*")  # the last two groups always have one
 NEURON = ("inf", "trn")
-UNKNOWN_GPUS = {  # too old for the CUDA of the images, or too new, by what an instance is used for
+UNKNOWN_GPUS = {  # too old or too new for the images' CUDA, by the instance's use
     "trial": ("p2", "p3", "p3dn"),
     "training": ("p2", "p3", "p3dn"),
     "endpoint": ("p2", "g7", "g7e", "p6-b200", "p6-b300"),
@@ -19,7 +19,7 @@ UNKNOWN_GPUS = {  # too old for the CUDA of the images, or too new, by what an i
 
 
 def find_family(instance_type: str) -> str:
-    """`g4dn` of `ml.g4dn.xlarge`; empty for what is no instance type."""
+    """Return `g4dn` for `ml.g4dn.xlarge`, and an empty text for anything that is not an instance type."""
     found = TYPE.fullmatch(instance_type)
     return found[1] if found else ""
 
@@ -29,12 +29,12 @@ def has_gpu(instance_type: str) -> bool:
 
 
 def has_own_disk(instance_type: str) -> bool:
-    """Whether the instance has a disk of its own, encrypted by itself: SageMaker refuses a key for it."""
+    """Return whether the instance has its own disk, which it encrypts itself: SageMaker refuses a key for it."""
     return bool(OWN_DISK.fullmatch(find_family(instance_type)))
 
 
 def find_list_problems(use: str, types: Sequence[str]) -> Iterator[str]:
-    """What is wrong with a list of preference for `trial`, `training` or `endpoint`."""
+    """Yield what is wrong with a list of preference for `trial`, `training` or `endpoint`."""
     if len(types) > MOST:
         yield f"{len(types)} instance types are more than {MOST}: keep the best"
     for each in types:

@@ -1,7 +1,7 @@
-"""Recipes: what a user may say beside a dataset, `datasets/NAME.json`, and what holds where it is silent.
+"""Resolve a recipe, the settings that a user puts beside a dataset in `datasets/NAME.json`, and fill in the defaults.
 
-`schema.json` says which members there are, `rules` what holds between them; this module gives the
-defaults and makes of a document one frozen `Recipe`. All problems are told at once, each with its path and what to do.
+`schema.json` defines the members and `rules` what must hold between them; this module adds the defaults and turns a
+document into one frozen `Recipe`. All problems are reported at once, each with its path and what to do.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ __all__ = ["OF_OTHER_KIND", "Choices", "LogRange", "Ranges", "Recipe", "parse_re
 
 
 def parse_recipe(body: bytes, *, in_vpc: bool = False) -> Recipe:
-    """The recipe in a file's bytes. Raises InvalidRecipe, which lists all that is wrong with the file."""
+    """Return the recipe in a file's bytes. Raise InvalidRecipe, which lists everything that is wrong with the file."""
     return resolve_recipe(read_document(body), in_vpc=in_vpc)
 
 
 def resolve_recipe(document: Mapping[str, Any] | None, *, in_vpc: bool = False) -> Recipe:
-    """A document with the defaults filled in; None is the empty one. Raises InvalidRecipe with every problem.
+    """Fill in the defaults of a document; None is the empty one. Raise InvalidRecipe with every problem.
 
-    `in_vpc` says that endpoints are in a VPC, where none can be serverless.
+    `in_vpc` says that endpoints are in a VPC, where they cannot be serverless.
     """
     given = {} if document is None else document
     problems = find_schema_problems(given)
@@ -49,7 +49,7 @@ def resolve_recipe(document: Mapping[str, Any] | None, *, in_vpc: bool = False) 
 
 
 def _drop_unsound(document: Any, problems: list[Problem]) -> tuple[dict[str, Any], set[str]]:
-    """What of a document can still be judged, and the names of the members of which something was dropped."""
+    """Return the part of a document that can still be checked, and the names of the members that lost a part."""
     known = {name: each for name, each in recipe_schema()["properties"].items() if name != "$schema"}
     sound: dict[str, Any] = {}
     broken: set[str] = set()
@@ -70,7 +70,7 @@ def _lies_below(problems: list[Problem], path: str) -> bool:
 
 
 def _find_rule_problems(document: Mapping[str, Any], broken: set[str], in_vpc: bool) -> list[Problem]:
-    """What members say against one another. A rule about a member that is itself broken would only confuse."""
+    """Find contradictions between members. A rule about a member that is itself broken would only confuse."""
     recipe = _build(document, in_vpc)
     problems = [problem for members, check in RULES if not members & broken for problem in check(document, recipe)]
     if in_vpc and recipe.endpoint.kind == "serverless":
@@ -109,7 +109,7 @@ def _build_ranges(given: Mapping[str, Any], strategy: str, pretrained: str) -> R
 
 
 def _build_endpoint(document: Mapping[str, Any], in_vpc: bool) -> EndpointPlan:
-    """The endpoint's plan: serverless where that can be, with the memory that the network needs."""
+    """Build the endpoint's plan: serverless where possible, with the memory that the network needs."""
     given = _plain_members(document, "endpoint")
     needed = estimate_memory(
         document.get("architecture", Recipe.architecture), int(document.get("image_size", Recipe.image_size))
@@ -133,7 +133,7 @@ def _read_range(value: Any) -> LogRange | Choices:
 
 
 def _plain(value: Any) -> Any:
-    """Values as Python wants them: JSON Schema takes 4.0 for an integer; what is frozen holds tuples."""
+    """Convert a value for a frozen recipe: 4.0, an integer to JSON Schema, to an int, and a list to a tuple."""
     if isinstance(value, list):
         return tuple(value)
     return int(value) if isinstance(value, float) and value.is_integer() else value

@@ -1,4 +1,4 @@
-"""The rules between a recipe's members, which no schema can state: each tells its problems, with path and words."""
+"""Check the rules between a recipe's members that a schema cannot express; each yields its problems with a path."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""How much memory a serverless endpoint needs for a network. Pure.
+"""Estimate how much memory a serverless endpoint needs for a network. Pure.
 
-SageMaker gives 1 to 6 GB in steps of one. An endpoint that is given too little dies at its first request, minutes after
-the run's end, so what cannot fit is refused before anything is launched. The estimate is the serving stack's own
+SageMaker offers 1 to 6 GB in steps of one. An endpoint with too little dies at its first request, minutes after the
+run's end, so a network that cannot fit is refused before anything is launched. The estimate is the serving stack's own
 memory, three times the weights (the file, the network, the copy that onnxruntime or inductor makes), and the
-activations of one picture, which grow with its area.
+activations of one image, which grow with its area.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from collections.abc import Mapping
 
 MOST_MB = 6144
 STEP_MB = 1024
-USUAL_MB = 3072  # memory buys processor time too, in proportion
+USUAL_MB = 3072  # processor time is allotted in proportion to memory
 STACK_MB = 800
 COPIES = 3
 PICTURE_MB, PICTURE_PIXELS = 64, 224
 SMALL_MB = 120
-# Megabytes of 32-bit weights, where they are more than SMALL_MB; torchvision states the number of parameters.
+# Megabytes of 32-bit weights if they exceed SMALL_MB; torchvision states the number of parameters.
 WEIGHTS_MB: Mapping[str, int] = {
     "regnet_y_128gf": 2460,
     "vit_h_14": 2416,
@@ -61,11 +61,11 @@ WEIGHTS_MB: Mapping[str, int] = {
 
 
 def estimate_memory(architecture: str, image_size: int) -> int:
-    """Megabytes that an endpoint of this network needs, about."""
+    """Estimate the megabytes that an endpoint for this network needs."""
     weights = WEIGHTS_MB.get(architecture, SMALL_MB)
     return STACK_MB + COPIES * weights + round(PICTURE_MB * (image_size / PICTURE_PIXELS) ** 2)
 
 
 def choose_memory(needed: int) -> int:
-    """The memory to ask for, in megabytes: a step that SageMaker has."""
+    """Choose the memory to request in megabytes: one of SageMaker's steps."""
     return min(MOST_MB, max(USUAL_MB, -(-needed // STEP_MB) * STEP_MB))

@@ -1,4 +1,4 @@
-"""A recipe's values: what a run is told, every default filled in. `recipes.resolve_recipe` makes one of a document."""
+"""Hold a recipe's values with every default filled in. `resolve_recipe` builds them from a document."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ GRID_FIXED = {"learning_rate": 1.0, "weight_decay": 0.01}
 
 @dataclass(frozen=True)
 class LogRange:
-    """Every value between two ends, searched on a logarithmic scale."""
+    """All values between two ends, searched on a logarithmic scale."""
 
     min: float
     max: float
@@ -20,14 +20,14 @@ class LogRange:
 
 @dataclass(frozen=True)
 class Choices:
-    """A few values; one of them is a fixed value."""
+    """A list of values; a list of one is a fixed value."""
 
     values: tuple[float | int | str, ...]
 
 
 @dataclass(frozen=True)
 class Ranges:
-    """What the tuning job searches, by the hyperparameter's name."""
+    """The ranges that the tuning job searches, by hyperparameter."""
 
     learning_rate: LogRange | Choices = LogRange(0.1, 10.0)
     batch_size: Choices = Choices((16, 32, 64))
@@ -38,7 +38,7 @@ class Ranges:
         return {each.name: getattr(self, each.name) for each in fields(self)}
 
     def combinations(self) -> int | None:
-        """How many different trials there are; None where a range has no end of them."""
+        """Return the number of different trials; None if a range is continuous."""
         ranges = self.by_name().values()
         if any(isinstance(each, LogRange) for each in ranges):
             return None
@@ -56,7 +56,7 @@ class InstanceTypes:
 
 @dataclass(frozen=True)
 class EndpointPlan:
-    """What serves the model: memory and concurrency are a serverless endpoint's, the counts are an instance one's."""
+    """The endpoint: memory and concurrency apply to a serverless one, the counts to one on instances."""
 
     kind: Literal["instance", "serverless"] = "serverless"
     min_instances: int = 1
@@ -67,14 +67,14 @@ class EndpointPlan:
 
 @dataclass(frozen=True)
 class Gate:
-    """What a model must reach on the validation split to be deployed; 0 lets every model through."""
+    """The least validation results of a model to be deployed; 0 lets every model pass."""
 
     min_accuracy: float = 0.0
 
 
 @dataclass(frozen=True)
 class MaxRuntimeSeconds:
-    """Limits of a trial, of the last training, and of the whole tuning job."""
+    """Time limits of a trial, of the final training, and of the whole tuning job."""
 
     trial: int = 3600
     training: int = 14400
@@ -106,7 +106,7 @@ class Recipe:
     max_runtime_seconds: MaxRuntimeSeconds = field(default_factory=MaxRuntimeSeconds)
 
     def as_dict(self) -> dict[str, Any]:
-        """The recipe as a document that resolves to this same recipe: what `run.json` pins."""
+        """Return a document that resolves to this same recipe: what `run.json` pins."""
         document = {name: value for name, value in asdict(self).items() if value is not None}
         document["ranges"] = {name: _write_range(name, each) for name, each in self.ranges.by_name().items()}
         document["instance_types"] = {use: list(types) for use, types in document["instance_types"].items() if types}

@@ -1,1 +1,1 @@
-"""From the zip to batches of pixels: which files are images, which split each belongs to, and how they are decoded."""
+"""Turn the zip into batches of pixels: find the images, assign each to a split, and decode them."""

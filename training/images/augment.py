@@ -1,7 +1,8 @@
-"""Random changes of whole batches, on the device, that leave the class what it is.
+"""Augment whole batches on the device with random changes that keep the class.
 
-A little shift, zoom, stretch, turn and light are safe for photographs, digits and scans alike. Mirroring is not: it
-makes another letter, so it is left to data that look like photographs, or to the recipe (`horizontal_flip`).
+Slight shifts, zooms, stretches, rotations and changes of light are safe for photographs, digits and scans alike.
+Mirroring is not, since it can turn one letter into another, so only data that look like photographs, or the recipe
+(`horizontal_flip`), enable it.
 """
 
 from __future__ import annotations
@@ -21,9 +22,9 @@ LIGHT = 0.2
 
 
 def augment(batch: torch.Tensor, generator: torch.Generator, *, size: int, flip: bool) -> torch.Tensor:
-    """Turn bytes (n, 3, s, s) into normalised, randomly changed inputs (n, 3, size, size).
+    """Turn bytes (n, 3, s, s) into normalised, randomly augmented inputs (n, 3, size, size).
 
-    The generator is of the CPU, so that every device sees the same numbers.
+    The generator is the CPU's, so that every device gets the same numbers.
     """
     count = len(batch)
     chance = torch.rand((count, 8), generator=generator).mul_(2).sub_(1)
@@ -34,9 +35,9 @@ def augment(batch: torch.Tensor, generator: torch.Generator, *, size: int, flip:
 
 
 def make_matrices(chance: torch.Tensor, share: float, flip: bool) -> torch.Tensor:
-    """Make affine matrices (n, 2, 3) of random numbers (n, 8) in [-1, 1).
+    """Make affine matrices (n, 2, 3) from random numbers (n, 8) in [-1, 1).
 
-    share: the part of the cached square, along a side, that an evaluation would see.
+    share: the fraction of the cached square's side that an evaluation sees.
     """
     low, high = ZOOM
     zoom = share * (low + (high - low) * (chance[:, 0] + 1) / 2)
@@ -63,5 +64,5 @@ def relight(batch: torch.Tensor, chance: torch.Tensor) -> torch.Tensor:
 
 
 def choose_flip(wish: str, photographs: bool) -> bool:
-    """Decide `horizontal_flip`: true, false, or auto, which mirrors what looks like photographs."""
+    """Decide `horizontal_flip`: true, false, or auto, which mirrors data that look like photographs."""
     return photographs if wish == "auto" else wish == "true"

@@ -1,8 +1,8 @@
-"""Images straight from the zip into a decoded cache, and whole batches out of it.
+"""Decode the images of the zip into a cache, and serve whole batches from it.
 
-Every image is decoded once, scaled to a square and kept as bytes; an epoch then costs no decoding. What it costs:
-memory of 3 x size x size bytes an image. A cache beyond MEMORY_LIMIT lies in an unlinked file that the system pages, or
-is done without: then images are decoded when they are asked for (see streaming.py).
+Every image is decoded once, scaled to a square and kept as bytes, so an epoch costs no decoding. The price is 3 x size
+x size bytes of memory per image. A cache beyond MEMORY_LIMIT lies in an unlinked file that the system pages, or is left
+out: then images are decoded on demand (see streaming.py).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ MEMORY_LIMIT = 4 * 2**30
 CORRUPT_LIMIT = 0.1
 SMALL = 64
 MAX_BYTES = 100_000_000
-# What a JPEG is reduced to, at least, where it is looked at and not kept.
+# The least side to which a JPEG is reduced if its pixels are not kept.
 GLANCE = 4 * SMALL
 
 
@@ -60,10 +60,10 @@ class Split:
 
 @dataclass(frozen=True)
 class Dataset:
-    """The three splits, the classes in the order of their numbers, and what a user should know about them.
+    """The three splits, the classes in the order of their numbers, and warnings for the user.
 
-    `photographs` says whether the typical image is of some size and in colour, so that a mirror image is another
-    example of its class; digits, letters and scans are not.
+    `photographs` says whether the typical image is fairly large and in colour, so that its mirror image is another
+    example of its class; that does not hold for digits, letters and scans.
     """
 
     classes: list[str]
@@ -76,7 +76,7 @@ class Dataset:
 
 @dataclass(frozen=True)
 class Decoded:
-    """What is kept of an image beside its pixels."""
+    """What is kept of an image besides its pixels."""
 
     sample: Sample
     key: bytes
@@ -86,7 +86,7 @@ class Decoded:
 
 
 def find_archive(folder: Path) -> Path:
-    """Find the dataset's zip in its channel; raise TrainingError if there is none, or several."""
+    """Return the dataset's zip in its channel; raise TrainingError if there is none or more than one."""
     archives = sorted(folder.glob("*.zip"))
     named = [path for path in archives if path.name == "dataset.zip"] or archives
     if len(named) != 1:
@@ -101,8 +101,8 @@ def read_dataset(
     """Read, decode and split a zip of labelled images.
 
     size: the side in pixels of the squares in the cache. scratch: a folder for a cache larger than memory. streams:
-    says of the bytes that a cache would take whether to do without.
-    Raises TrainingError for what is no zip, has fewer than two classes, or too many images that cannot be read.
+    decides from the cache's size in bytes whether to do without one.
+    Raise TrainingError for a file that is no zip, fewer than two classes, or too many unreadable images.
     """
     try:
         with zipfile.ZipFile(archive) as opened:
@@ -119,7 +119,7 @@ def read_dataset(
 
 
 def make_stream(archive: Path, samples: Sequence[Sample], size: int, scratch: Path) -> ImageStream:
-    """Make what decodes samples when they are asked for; the zip stays open as long as it lives."""
+    """Make a stream that decodes samples on demand; the zip stays open as long as the stream lives."""
     opened = zipfile.ZipFile(archive)
 
     def load(row: int) -> Pixels:
@@ -129,7 +129,7 @@ def make_stream(archive: Path, samples: Sequence[Sample], size: int, scratch: Pa
 
 
 def check_classes(samples: Sequence[Sample]) -> None:
-    """Refuse a dataset that nothing can be learnt from."""
+    """Refuse a dataset from which nothing can be learned."""
     classes = {sample.label for sample in samples if sample.split == "train"}
     if len(classes) < 2:
         found = ", ".join(sorted(classes)) or "none"
@@ -140,7 +140,7 @@ def check_classes(samples: Sequence[Sample]) -> None:
 
 
 def make_cache(shape: tuple[int, ...], scratch: Path) -> Pixels:
-    """Reserve room for the pixels: memory, or beyond MEMORY_LIMIT a file without a name, which no one need delete."""
+    """Reserve space for the pixels: memory, or beyond MEMORY_LIMIT an unnamed file that nobody has to delete."""
     if math.prod(shape) <= MEMORY_LIMIT:
         return np.empty(shape, dtype=np.uint8)
     scratch.mkdir(parents=True, exist_ok=True)
@@ -151,16 +151,16 @@ def make_cache(shape: tuple[int, ...], scratch: Path) -> Pixels:
 def decode_all(
     opened: zipfile.ZipFile, samples: Sequence[Sample], cache: Pixels, threads: int
 ) -> list[Decoded | UnreadableImage]:
-    """Decode every sample into its row of the cache, on several threads: Pillow works outside of Python's lock."""
+    """Decode every sample into its row of the cache on several threads: Pillow releases Python's lock."""
     with ThreadPoolExecutor(threads) as pool:
         return list(pool.map(lambda index: decode(opened, samples[index], cache[index]), range(len(samples))))
 
 
 def look_at_all(opened: zipfile.ZipFile, samples: Sequence[Sample], threads: int) -> list[Decoded | UnreadableImage]:
-    """Learn of every sample what decode_all does, and keep no pixels.
+    """Learn the same about every sample as decode_all does, but keep no pixels.
 
-    With all splits there, JPEGs are decoded small, which takes a third of the time. A cut needs them whole: a key must
-    not depend on how an image was read.
+    If all splits are present, JPEGs are decoded small, which takes a third of the time. A cut needs them whole: a key
+    must not depend on how an image was read.
     """
     whole = {sample.split for sample in samples} != {"train", "valid", "test"}
 
@@ -175,14 +175,14 @@ def look_at_all(opened: zipfile.ZipFile, samples: Sequence[Sample], threads: int
 def decode(
     opened: zipfile.ZipFile, sample: Sample, row: Pixels, *, glance: int | None = None
 ) -> Decoded | UnreadableImage:
-    """Decode one sample into its row; an image that cannot be read is a value, since others can.
+    """Decode one sample into its row; return an unreadable image as a value, so that the others go on.
 
     glance: the least side in pixels to which a JPEG may be reduced while it is decoded.
     """
     try:
         data = read_entry(opened, sample.name)
         image = open_rgb(data, glance)
-    except Exception as error:  # noqa: BLE001  zipfile and its decompressors raise what they meet: zlib.error, EOFError …
+    except Exception as error:  # noqa: BLE001  zipfile and its decompressors raise many kinds: zlib.error, EOFError …
         return UnreadableImage(f"{sample.name}: {error}")
     row[:] = to_square(image, row.shape[-1])
     grey = bool((row[0] == row[1]).all() and (row[1] == row[2]).all())
@@ -191,7 +191,7 @@ def decode(
 
 
 def read_entry(opened: zipfile.ZipFile, name: str) -> bytes:
-    """Read one file of the zip, unless its announced size would fill the memory."""
+    """Read one file of the zip unless its stated size would fill the memory."""
     size = opened.getinfo(name).file_size
     if size > MAX_BYTES:
         raise UnreadableImage(f"{size} bytes are more than {MAX_BYTES}")
@@ -199,7 +199,7 @@ def read_entry(opened: zipfile.ZipFile, name: str) -> bytes:
 
 
 def assemble(decoded: Sequence[Decoded | UnreadableImage], cache: torch.Tensor | ImageStream) -> Dataset:
-    """Put the decoded images into their splits, cutting those that are missing."""
+    """Put the decoded images into their splits and cut the missing ones from train."""
     warnings = report_unreadable([one for one in decoded if isinstance(one, UnreadableImage)], len(decoded))
     kept = [(index, one) for index, one in enumerate(decoded) if isinstance(one, Decoded)]
     check_classes([one.sample for _, one in kept])
@@ -213,7 +213,7 @@ def assemble(decoded: Sequence[Decoded | UnreadableImage], cache: torch.Tensor |
 
 
 def report_unreadable(broken: Sequence[UnreadableImage], total: int) -> list[str]:
-    """Warn of images that were skipped; raise TrainingError if they are more than CORRUPT_LIMIT of all."""
+    """Warn of skipped images; raise TrainingError if they are more than CORRUPT_LIMIT of all."""
     if not broken:
         return []
     text = f"{len(broken)} of {total} images cannot be read, the first: {broken[0]}"
@@ -223,7 +223,7 @@ def report_unreadable(broken: Sequence[UnreadableImage], total: int) -> list[str
 
 
 def choose_sides(images: Sequence[Decoded]) -> tuple[list[str], list[str]]:
-    """Say for each image in which split it is: (splits, warnings)."""
+    """Return the split of each image, and warnings."""
     sides = [one.sample.split for one in images]
     missing = [split for split in ("valid", "test") if split not in sides]
     if not missing:
@@ -250,7 +250,7 @@ def take(pairs: Sequence[tuple[int, Decoded]], cache: torch.Tensor | ImageStream
 
 
 def report_leaks(train: Split, test: Split) -> list[str]:
-    """Warn of test images that are in train too: the measured quality would flatter."""
+    """Warn of test images that are in train too: they flatter the measured quality."""
     shared = sum(digest in set(train.hashes) for digest in test.hashes) if set(train.hashes) & set(test.hashes) else 0
     return [f"{shared} of {len(test)} test images are in train too, so the test flatters"] if shared else []
 
@@ -263,12 +263,13 @@ def are_photographs(kept: Sequence[tuple[int, Decoded]]) -> bool:
 class Batches:
     """Batches of a split in an order that depends on (seed, epoch) alone, so that a resumed training sees the same.
 
-    Of about the same size each, since a last batch of one image would break batch normalisation. fetch copies what the
-    numbers of examples name; prepare makes it, on the device, with a random generator, into the network's input.
+    They have about equal sizes, since a last batch of one image would break batch normalisation. fetch copies the
+    examples of the given numbers; prepare turns them, on the device and with a random generator, into the network's
+    input.
 
-    How batches come may be changed between epochs, and what comes does not depend on it: `prefetch` batches are
-    fetched ahead, `pin` puts them where a GPU copies from fastest. `mark` is told when a batch was begun, fetched
-    (data) and copied.
+    How batches are fetched may change between epochs without changing their content: `prefetch` batches are fetched
+    ahead, `pin` puts them where a GPU copies from fastest. `mark` is called when a batch was begun, fetched (data) and
+    copied.
     """
 
     def __init__(
@@ -288,7 +289,7 @@ class Batches:
         self.mark: Callable[[str], None] = lambda _: None
 
     def of_epoch(self, epoch: int, first: int = 0) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """Yield (inputs, class numbers) of the epoch's batches from number `first` on."""
+        """Yield (inputs, class numbers) of the epoch's batches, starting with number `first`."""
         order = torch.randperm(len(self.labels), generator=self.generator(epoch, -1))
         parts = order.tensor_split(self.steps)[first:]
         self.mark("begin")
@@ -300,7 +301,7 @@ class Batches:
             self.mark("begin")
 
     def fetch_ahead(self, parts: Sequence[torch.Tensor]) -> Iterator[torch.Tensor]:
-        """Yield what each part names, fetched while the parts before it are being used."""
+        """Yield the examples of each part, fetched while the parts before it are in use."""
         if not self.prefetch:
             yield from map(self.fetch_part, parts)
             return
@@ -320,6 +321,6 @@ class Batches:
         return fetched.pin_memory() if self.pin else fetched
 
     def generator(self, epoch: int, step: int) -> torch.Generator:
-        """Make the source of chance of one step, which depends on nothing before it."""
+        """Make the random generator of one step, which depends on nothing before it."""
         text = f"{self.seed}/{epoch}/{step}".encode()
         return torch.Generator().manual_seed(int.from_bytes(hashlib.blake2b(text, digest_size=7).digest(), "big"))

@@ -1,4 +1,4 @@
-"""Which files of a zip are images of which split and class: names in, samples out, nothing read.
+"""Tell from a zip's names which files are images of which split and class; nothing is read.
 
 The control plane's pre-flight follows the same rule, and a test compares the two on the same zips.
 """
@@ -32,10 +32,10 @@ class Sample:
 
 
 def find_samples(names: Iterable[str]) -> list[Sample]:
-    """List the images by split and class, in the order of their names.
+    """List the images with their splits and classes, in the order of their names.
 
-    The root is the shallowest folder holding a train folder; with none anywhere, it is the deepest folder common to
-    all images that has class folders below it, and every image is one of train.
+    The root is the shallowest folder that holds a train folder. Without one, it is the deepest folder common to all
+    images that has class folders below it, and every image belongs to train.
     """
     paths = sorted((name, PurePosixPath(name).parts) for name in names if is_image(name))
     root = find_root([parts for _, parts in paths])
@@ -51,7 +51,7 @@ def find_samples(names: Iterable[str]) -> list[Sample]:
 
 
 def is_image(name: str) -> bool:
-    """Say whether an entry is an image that counts: no folder, no litter of an operating system, a known suffix."""
+    """Return whether an entry counts as an image: no folder, no litter of an operating system, a known suffix."""
     path = PurePosixPath(name)
     if name.endswith("/") or path.suffix.lower() not in IMAGE_SUFFIXES or path.name.lower() in LITTER:
         return False
@@ -59,7 +59,7 @@ def is_image(name: str) -> bool:
 
 
 def find_root(paths: list[tuple[str, ...]]) -> tuple[str, ...] | None:
-    """Find the shallowest folder that contains a train folder; of several, the first by name."""
+    """Return the shallowest folder that contains a train folder; of several, the first by name."""
     roots = {
         parts[:depth] for parts in paths for depth, part in enumerate(parts[:-1]) if SPLITS.get(part.lower()) == "train"
     }

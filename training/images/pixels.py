@@ -1,4 +1,4 @@
-"""Bytes of an image file to pixels, as the endpoint will do it again for every prediction.
+"""Turn the bytes of an image file into pixels, exactly as the endpoint does for every prediction.
 
 A contract test compares this with the preprocessing in `inference/`, tensor by tensor: change both or neither.
 """
@@ -19,22 +19,22 @@ MAX_PIXELS = 50_000_000
 
 
 class UnreadableImage(Exception):
-    """The bytes are no image that can be decoded."""
+    """The bytes cannot be decoded as an image."""
 
 
 def choose_resize(image_size: int) -> int:
     """Choose the length of the shorter side from which the centre is cropped: ImageNet's 256 for 224.
 
-    Small pictures are not cropped, since every pixel of a digit counts. The difference is a multiple of four, so that
+    Small images are not cropped, since every pixel of a digit counts. The difference is a multiple of four, so that
     cropping twice (once into the cache, once at evaluation) rounds as cropping once does.
     """
     return image_size + 4 * round(image_size / 28) if image_size >= 96 else image_size
 
 
 def open_rgb(data: bytes, glance: int | None = None) -> Image.Image:
-    """Decode an image file to upright RGB; of an animation the first frame; raise UnreadableImage.
+    """Decode an image file, or an animation's first frame, to upright RGB; raise UnreadableImage.
 
-    glance: the least side in pixels to which a JPEG may be reduced on the way: quicker, and only nearly the same.
+    glance: the least side in pixels to which a JPEG may be reduced on the way: faster, but not exactly the same.
     """
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
@@ -53,12 +53,12 @@ def open_rgb(data: bytes, glance: int | None = None) -> Image.Image:
 def turn_upright(image: Image.Image) -> Image.Image:
     try:
         return ImageOps.exif_transpose(image)
-    except Exception:  # noqa: BLE001  broken EXIF says nothing about the pixels, which are sound
+    except Exception:  # noqa: BLE001  broken EXIF does not affect the pixels
         return image
 
 
 def flatten(image: Image.Image) -> Image.Image:
-    """Bring any mode to RGB: 16 bits to 8, transparency onto white."""
+    """Convert any mode to RGB: 16 bits to 8, transparency onto white."""
     if image.mode.startswith("I"):
         image = Image.fromarray(reduce_depth(np.asarray(image)))
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
@@ -69,14 +69,14 @@ def flatten(image: Image.Image) -> Image.Image:
 
 
 def reduce_depth(pixels: np.ndarray) -> np.ndarray:
-    """Bring grey levels of 16 bits to 8."""
+    """Reduce grey levels of 16 bits to 8."""
     return (np.asarray(pixels, dtype=np.uint32) >> 8).clip(0, 255).astype(np.uint8)
 
 
 def to_square(image: Image.Image, size: int) -> np.ndarray:
     """Scale the shorter side to `size` (bilinear, antialiased) and keep the centre: uint8 of shape (3, size, size).
 
-    Pillow's `box` scales only what is kept, so that a picture of 1 by 40,000 stays small on the way; it lies where
+    Pillow's `box` scales only what is kept, so that an image of 1 by 40,000 stays small on the way; the box lies where
     torchvision's resize and center_crop would put it.
     """
     left, width = place_crop(image.width, min(image.size), size)
@@ -86,7 +86,7 @@ def to_square(image: Image.Image, size: int) -> np.ndarray:
 
 
 def place_crop(length: int, shorter: int, size: int) -> tuple[float, float]:
-    """Place the centre crop along one side: (its begin, its length) in the pixels of the image as it came."""
+    """Place the centre crop along one side: (start, length) in the pixels of the original image."""
     scaled = int(size * length / shorter)
     begin = round((scaled - size) / 2.0) * length / scaled
     return begin, min(size * length / scaled, length - begin)

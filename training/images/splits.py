@@ -1,10 +1,10 @@
-"""The cut of a missing split, by a keyed hash of what each image looks like, alone.
+"""Cut a missing split from train by a keyed hash of what each image looks like, and of nothing else.
 
-No image's side depends on the other images, so it keeps its side in every later version of the dataset, and copies of
-one picture (another format, size or compression) fall together: else a new model would be judged on pictures that the
-live one was trained on. What it costs: the shares are only about 15 %, and a copy that was edited enough to change its
-key may cross over. Of 400 crops of photographs, these crossed: 3 % after JPEG at quality 90, 6 % at 60, 3 % at half
-the size, 8 % when brightened by 5 %.
+An image's side does not depend on the other images, so it stays the same in every later version of the dataset, and
+copies of one image (another format, size or compression) fall on the same side. Otherwise a new model would be tested
+on images that the live one was trained on. The price: the shares are only roughly 15 %, and a copy edited enough to
+change its key may cross over. Of 400 crops of photographs, these crossed: 3 % after JPEG at quality 90, 6 % at 60, 3 %
+at half the size, 8 % when brightened by 5 %.
 """
 
 from __future__ import annotations
@@ -17,13 +17,14 @@ import numpy as np
 from PIL import Image
 
 SHARE = 0.15
-# Of fewer images, uneven shares are to be expected.
+# With fewer images, uneven shares are to be expected.
 ENOUGH = 100
 KEY = b"whippet split 1"
-# The perceptual key compares neighbouring cells of a grey thumbnail of this many columns and rows: fewer put too many
-# different pictures on one side together, more let a recompression change the key.
+# The perceptual key compares neighbouring cells of a grey thumbnail with this many columns and rows. Fewer would give
+# too many different images the same key; with more, a recompression would change the key.
 COLUMNS, ROWS = 6, 5
-# A step of less than this share of the thumbnail's contrast (or so few grey levels) is flat: noise must not decide.
+# A step smaller than this share of the thumbnail's contrast, or than this many grey levels, is flat: noise must not
+# decide.
 FLAT, FLAT_LEVELS = 0.45, 2.0
 
 
@@ -33,19 +34,19 @@ def perceptual_key(image: Image.Image) -> bytes:
     grey = np.asarray(thumbnail, dtype=np.float32)
     steps, flat = np.diff(grey, axis=1), max(FLAT_LEVELS, FLAT * float(grey.std()))
     if (np.abs(steps) <= flat).all():
-        # A blank or even texture has nothing to compare: one key for all of them would put them on one side.
+        # A blank or even texture has nothing to compare, and one key for all of them would put them on one side.
         return hashlib.blake2b(image.tobytes(), digest_size=8).digest()
     return np.packbits(np.concatenate([steps > flat, steps < -flat], axis=None)).tobytes()
 
 
 def position(key: bytes) -> float:
-    """Place a perceptual key in [0, 1), evenly and for ever, by a keyed hash."""
+    """Place a perceptual key in [0, 1), evenly and permanently, by a keyed hash."""
     digest = hashlib.blake2b(key, key=KEY, digest_size=8).digest()
     return int.from_bytes(digest, "big") / 2**64
 
 
 def choose_side(key: bytes, missing: Sequence[str]) -> str:
-    """Say on which side an image of train falls: one of the missing splits (valid, test), or train."""
+    """Choose the side of an image of train: one of the missing splits (valid, test), or train."""
     place = position(key)
     if place < SHARE:
         return "valid" if "valid" in missing else "train"
@@ -55,7 +56,7 @@ def choose_side(key: bytes, missing: Sequence[str]) -> str:
 
 
 def cut(keys: Sequence[bytes], labels: Sequence[str], missing: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Cut the missing splits from the images of train: (the side of each image, warnings).
+    """Cut the missing splits from the images of train; return the side of each image, and warnings.
 
     Two exceptions keep tiny datasets trainable, each with a warning: a class that would have no image left in train
     stays there whole, and a split that would be empty takes the images of the key nearest to it.
@@ -66,7 +67,7 @@ def cut(keys: Sequence[bytes], labels: Sequence[str], missing: Sequence[str]) ->
 
 
 def report_shares(sides: Sequence[str], missing: Sequence[str]) -> list[str]:
-    """Warn where many images that look alike made the cut uneven."""
+    """Warn if many similar images made the cut uneven."""
     shares = {split: sides.count(split) / len(sides) for split in missing}
     return [
         f"{split} was cut to {share:.0%} of train instead of {SHARE:.0%}, since many images look alike"
@@ -76,7 +77,7 @@ def report_shares(sides: Sequence[str], missing: Sequence[str]) -> list[str]:
 
 
 def keep_classes(sides: list[str], labels: Sequence[str]) -> list[str]:
-    """Bring a class that lost all its images to the cut back into train; change the sides in place."""
+    """Return a class that lost all its images to the cut to train; change the sides in place."""
     lost = sorted(set(labels) - {label for label, side in zip(labels, sides, strict=True) if side == "train"})
     for index, label in enumerate(labels):
         if label in lost:

@@ -1,8 +1,8 @@
-"""Images decoded when they are asked for: for a dataset whose decoded cache would not fit in memory.
+"""Decode images on demand, for a dataset whose decoded cache would not fit in memory.
 
-A stream is indexed as a cache is. How it works may be changed while it lives, and what it gives does not depend on it:
-`workers` decode at a time (Pillow works outside of Python's lock), and with `keeping` each image that was decoded is
-kept, so that its next use costs no decoding.
+A stream is indexed like a cache. Its settings may change while it lives without changing what it returns: `workers`
+decode in parallel (Pillow releases Python's lock), and with `keeping` each decoded image is kept, so that its next use
+costs no decoding.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ Pixels = np.ndarray[Any, np.dtype[np.uint8]]
 
 
 class ImageStream:
-    """Rows of a cache (images, 3, size, size) that is not there: load makes a row's pixels.
+    """The rows of a virtual cache (images, 3, size, size): load makes a row's pixels.
 
-    reserve makes room for pixels of a shape, when images are first to be kept.
+    reserve allocates pixels of a given shape when the first image is to be kept.
     """
 
     def __init__(
@@ -34,11 +34,11 @@ class ImageStream:
 
     @property
     def bytes(self) -> int:
-        """What keeping all images would take."""
+        """Return the bytes that keeping all images would take."""
         return int(np.prod(self.shape, dtype=np.int64))
 
     def __getitem__(self, rows: torch.Tensor) -> torch.Tensor:
-        """Decode the images of rows (n,), or find them kept: uint8 of shape (n, 3, size, size)."""
+        """Return the images of rows (n,), decoded now or kept: uint8 of shape (n, 3, size, size)."""
         if self.keeping and self.kept is None:
             self.kept = self.reserve(self.shape)
         batch = np.empty((len(rows), *self.shape[1:]), dtype=np.uint8)
@@ -52,7 +52,7 @@ class ImageStream:
         return torch.from_numpy(batch)
 
     def fill(self, place: Pixels, row: int) -> None:
-        """Put the pixels of one row into its place in a batch."""
+        """Write the pixels of one row into its place in a batch."""
         kept = self.kept if self.keeping else None
         if kept is not None and self.is_kept[row]:
             place[:] = kept[row]
