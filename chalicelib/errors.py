@@ -61,11 +61,11 @@ class BadRequest(WhippetError):
 
 
 class InvalidName(BadRequest):
-    """A name has characters or a length that cannot be served."""
+    """A name holds characters, or has a length, that cannot be served."""
 
 
 class Unauthorized(WhippetError):
-    """The bearer token is missing, unknown or withdrawn."""
+    """The bearer token is missing, unknown or revoked."""
 
     status = 401
 
@@ -89,7 +89,7 @@ class DatasetNotFound(NotFound):
 
 
 class Conflict(WhippetError):
-    """The thing exists, and its state does not allow this."""
+    """The thing exists, but its state does not allow the request."""
 
     status = 409
 
@@ -99,39 +99,39 @@ class EndpointFailed(Conflict):
 
 
 class PayloadTooLarge(WhippetError):
-    """The body is larger than the door takes."""
+    """The body is larger than the API accepts."""
 
     status = 413
 
 
 class UnsupportedMediaType(WhippetError):
-    """The content type is none that is served."""
+    """The content type is not one that is supported."""
 
     status = 415
 
 
 class Unprocessable(WhippetError):
-    """The request is well formed, and what it holds cannot be used."""
+    """The request is well formed, but its content cannot be used."""
 
     status = 422
 
 
 class BrokenZip(Unprocessable):
-    """An archive's bytes are not what the zip format says."""
+    """An archive's bytes do not follow the zip format."""
 
 
 class UnreadableImage(Unprocessable):
-    """The bytes are no image that can be decoded."""
+    """The bytes are not an image that can be decoded."""
 
 
 class InvalidRecipe(Unprocessable):
-    """A recipe breaks its schema, or a rule between two of its members."""
+    """A recipe violates its schema, or a rule between two of its members."""
 
     problems: tuple[str, ...] = ()
 
     @classmethod
     def listing(cls, problems: Iterable[object]) -> InvalidRecipe:
-        """One error that tells of every problem, each on a line of its own."""
+        """Return one error that reports every problem, each on its own line."""
         lines = tuple(str(problem) for problem in problems)
         error = cls("The recipe cannot be used:\n" + "\n".join(f"- {line}" for line in lines))
         error.problems = lines
@@ -145,19 +145,19 @@ class ServiceError(WhippetError):
 
 
 class AccessDenied(ServiceError):
-    """AWS refused the call for want of a permission."""
+    """AWS refused the call because a permission is missing."""
 
 
 class AlreadyExists(ServiceError):
-    """AWS holds a thing of this name already."""
+    """AWS already holds a resource of this name."""
 
 
 class InvalidRequest(ServiceError):
-    """AWS refused what was asked, and will refuse it again."""
+    """AWS refused the request, and will refuse it again."""
 
 
 class ModelError(ServiceError):
-    """The container behind an endpoint answered with an error: its status and its body are kept."""
+    """The container behind an endpoint answered with an error; its status and its body are kept."""
 
     def __init__(self, message: str, *, original_status: int, original_body: str) -> None:
         super().__init__(message)
@@ -166,15 +166,15 @@ class ModelError(ServiceError):
 
 
 class PreconditionFailed(ServiceError):
-    """A conditional call came too late: the thing is no longer what the caller saw."""
+    """A conditional call came too late: the thing has changed since the caller saw it."""
 
 
 class ServiceNotFound(ServiceError):
-    """AWS holds no thing of this name."""
+    """AWS holds no resource of this name."""
 
 
 class QuotaExceeded(ServiceError):
-    """A limit of the account stands in the way: `quota` is its name, where AWS tells it."""
+    """A limit of the account is in the way; `quota` is its name, where AWS gives one."""
 
     def __init__(self, message: str, *, quota: str = "") -> None:
         super().__init__(message)
@@ -182,7 +182,7 @@ class QuotaExceeded(ServiceError):
 
 
 class QuotaTooSmall(QuotaExceeded):
-    """A limit of the account is below what is asked for: no waiting helps. `shortages` has a phrase for each limit."""
+    """A limit of the account is below the request; waiting does not help. `shortages` has a phrase for each limit."""
 
     def __init__(self, message: str, *, quota: str = "", shortages: tuple[str, ...] = ()) -> None:
         super().__init__(message, quota=quota)
@@ -190,28 +190,28 @@ class QuotaTooSmall(QuotaExceeded):
 
 
 class Busy(ServiceError):
-    """The thing is changing at the moment; the same call will do later."""
+    """The thing is changing at the moment; the same call will work later."""
 
     status = 503
 
 
 class Throttled(ServiceError):
-    """AWS asks for patience."""
+    """AWS throttled the call."""
 
     status = 503
 
 
 class TimedOut(ServiceError):
-    """No answer came in the time that there was; the call may have been carried out all the same."""
+    """No answer came in time; the call may have been carried out all the same."""
 
     status = 503
 
 
 class ModelNotReady(WhippetError):
-    """The endpoint is on its way and will answer soon."""
+    """The endpoint is starting and will answer soon."""
 
     status = 503
 
 
 class InvalidSettings(WhippetError):
-    """An environment variable of the functions is missing or cannot be used."""
+    """An environment variable of the functions is missing or unusable."""

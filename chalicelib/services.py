@@ -1,4 +1,4 @@
-"""Everything that the control plane is handed: settings, clients, clock, log. One place builds the real ones."""
+"""Hold what the control plane is given: settings, clients, clock, log. The real ones are built here alone."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from chalicelib.settings import Settings, read_settings
 
 
 class Clock(Protocol):
-    """The time, and waiting."""
+    """A clock: it tells the time and waits."""
 
     def now(self) -> datetime:
-        """The time, in UTC."""
+        """Return the time, in UTC."""
 
     def sleep(self, seconds: float) -> None:
-        """Come back after that many seconds."""
+        """Return after that many seconds."""
 
 
 class SystemClock:
@@ -46,7 +46,7 @@ class SystemClock:
 
 @dataclass(frozen=True)
 class Services:
-    """What one function works with. `make_id` returns a text that nobody else has."""
+    """What one function works with. `make_id` returns a string that is unique."""
 
     settings: Settings
     runs: Runs
@@ -65,7 +65,7 @@ class Services:
 
 
 def connect_services(log: Logger) -> Services:
-    """The services of this function's environment and account."""
+    """Return the services for this function's environment and account."""
     settings = read_settings(os.environ)
     clock = SystemClock()
     return Services(
@@ -83,7 +83,7 @@ def connect_services(log: Logger) -> Services:
 
 
 class ServiceProvider:
-    """Hands out the services: built at the first request, so that importing the app costs nothing."""
+    """Provide the services: built at the first request, so that importing the app costs nothing."""
 
     def __init__(self, build: Callable[[], Services]) -> None:
         self._build = build
@@ -93,5 +93,5 @@ class ServiceProvider:
         return self._build()
 
     def use(self, services: Services) -> None:
-        """Hand out these from now on: for who hosts the app with services of its own."""
+        """Provide these services from now on, for a host that brings its own."""
         self.__dict__["current"] = services

@@ -1,4 +1,4 @@
-"""What the functions are told by their environment: typed, read once, never at import."""
+"""Read the functions' settings from their environment: typed, read once, never at import."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from chalicelib.errors import InvalidSettings
 from chalicelib.recipes.instances import find_list_problems
 
 DEBUGGER_MODES = ("off", "monitoring", "full")
-MAX_PREFIX = 32 - len("-x-12345678")  # a tuning job's name has 32 characters, and a slug has one at least
+MAX_PREFIX = 32 - len("-x-12345678")  # a tuning job's name has at most 32 characters, and a slug at least one
 MAX_COST_TAGS = 40
 TAG = re.compile(r"[\w .:/=+\-@]*")
-NAME_PART = re.compile(r"[a-z0-9]+")  # a hyphen would let one stage's names begin as another's do
+NAME_PART = re.compile(r"[a-z0-9]+")  # a hyphen would let one stage's names begin like another's
 
 
 @dataclass(frozen=True)
 class Settings:
     """The environment of one function. Each field is the variable of the same name in capitals.
 
-    Fields without a default must be set; a variable that is empty counts as not set. Lists are comma-separated, truth
-    values are `true` or `false`, `cost_tags` is a JSON object of text. Sizes are in bytes, times in seconds. Instance
-    types are in order of preference. `weights_uri`, `topic_arn`, `subnet_ids` and `kms_key_arn` may be empty: then jobs
-    have no weights channel, nobody is mailed, nothing is in a VPC, and AWS's own keys encrypt. A `monthly_cap_usd` of 0
-    is none.
+    Fields without a default must be set; an empty variable counts as not set. Lists are comma-separated, booleans are
+    `true` or `false`, `cost_tags` is a JSON object of strings. Sizes are in bytes, times in seconds. Instance types are
+    in order of preference. `weights_uri`, `topic_arn`, `subnet_ids` and `kms_key_arn` may be empty: then jobs have no
+    weights channel, no mail is sent, nothing is in a VPC, and AWS's own keys encrypt. A `monthly_cap_usd` of 0 means no
+    cap.
     """
 
     bucket: str
@@ -62,7 +62,7 @@ class Settings:
 
     @property
     def prefix(self) -> str:
-        """What every name of this app and stage begins with: `APP-STAGE-`."""
+        """Return what every name of this app and stage begins with: `APP-STAGE-`."""
         return f"{self.app_name}-{self.stage}-"
 
     @property
@@ -71,12 +71,12 @@ class Settings:
 
     @property
     def in_vpc(self) -> bool:
-        """Whether jobs and endpoints are in a VPC: then no endpoint is serverless."""
+        """Return whether jobs and endpoints are in a VPC; if so, no endpoint is serverless."""
         return bool(self.subnet_ids)
 
 
 def read_settings(environ: Mapping[str, str]) -> Settings:
-    """The settings that an environment holds. Raises InvalidSettings naming every variable that is amiss."""
+    """Return the settings that an environment holds. Raises InvalidSettings naming every variable that is wrong."""
     values: dict[str, Any] = {}
     problems: list[str] = []
     for each in fields(Settings):
@@ -173,7 +173,7 @@ def _check_network(values: Mapping[str, Any]) -> list[str]:
 
 
 def _check_tags(values: Mapping[str, Any]) -> list[str]:
-    """Cost tags stand beside the app's own on everything, and SageMaker takes 50 in all."""
+    """Check the cost tags: every resource also has the app's own tags, and SageMaker accepts 50 in all."""
     tags: Mapping[str, str] = values.get("cost_tags", {})
     problems = [] if len(tags) <= MAX_COST_TAGS else [f"COST_TAGS has {len(tags)} tags, and may have {MAX_COST_TAGS}"]
     for key, value in tags.items():

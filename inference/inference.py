@@ -1,7 +1,7 @@
-"""The four functions of AWS's PyTorch serving contract: what a SageMaker endpoint runs.
+"""Serve a model on a SageMaker endpoint: the four functions of AWS's PyTorch serving contract.
 
-Shipped as `code/` in the model archive, beside `model.pth` (a state dictionary) and `manifest.json`. Needs torch,
-torchvision, numpy and Pillow, which AWS's image holds, and nothing else.
+Shipped as `code/` in the model archive, beside `model.pth` (a state dictionary) and `manifest.json`. Needs only torch,
+torchvision, numpy and Pillow, which AWS's image holds.
 
 Request: the bytes of a JPEG, PNG or WebP. Answer:
 `{"results": [{"predictions": [{"class": "7", "probability": 0.99}, …]}], "run_id": "…"}`, all classes, best first.
@@ -21,9 +21,9 @@ from preprocessing import decode_image, make_tensor
 from refusals import refuse_accept, refuse_request, refuse_size, refuse_type
 
 MANIFEST_FORMAT = 1
-MAX_BYTES = 25_000_000  # what InvokeEndpoint takes
+MAX_BYTES = 25_000_000  # the limit of InvokeEndpoint
 JSON_TYPE = "application/json"
-# The last two say nothing of the format, and AWS's clients send them by default. The bytes decide in every case.
+# # The last two do not tell the format, but AWS's clients send them by default. The bytes decide in every case.
 CONTENT_TYPES = (
     "image/jpeg",
     "image/png",
@@ -37,14 +37,14 @@ DIGITS = 6
 
 @dataclass(frozen=True)
 class Classifier:
-    """A network ready to answer, and what its manifest says of it."""
+    """A network that is ready to answer, and what its manifest says about it."""
 
     network: torch.nn.Module
     manifest: dict[str, Any]
 
 
 def model_fn(model_dir: str) -> Classifier:
-    """Load the model. Raises ValueError for a manifest of another format, or weights that do not fit it."""
+    """Load the model. Raises ValueError if the manifest has another format or the weights do not fit it."""
     folder = Path(model_dir)
     manifest = read_manifest(folder / "manifest.json")
     network = torchvision.models.get_model(manifest["architecture"], weights=None, num_classes=len(manifest["classes"]))
@@ -57,7 +57,7 @@ def model_fn(model_dir: str) -> Classifier:
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
-    """Read what training wrote beside the weights. Members that are not known are left alone."""
+    """Read what training wrote beside the weights. Unknown members are ignored."""
     manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     if manifest.get("format") != MANIFEST_FORMAT:
         raise ValueError(
@@ -68,7 +68,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
 
 
 def input_fn(request_body: bytes | str, content_type: str | None) -> Image.Image:
-    """Decode the picture. Raises Refusal: 400 no body, 413 too large, 415 wrong content type, 422 no image."""
+    """Decode the image. Raises Refusal: 400 no body, 413 too large, 415 wrong content type, 422 not an image."""
     kind = (content_type or "application/octet-stream").split(";")[0].strip().lower()
     if kind not in CONTENT_TYPES or isinstance(request_body, str):
         raise refuse_type(f"Content type {content_type!r} is not served. Send one of {', '.join(CONTENT_TYPES)}.")
@@ -80,7 +80,7 @@ def input_fn(request_body: bytes | str, content_type: str | None) -> Image.Image
 
 
 def predict_fn(image: Image.Image, classifier: Classifier) -> dict[str, Any]:
-    """Judge the picture: every class with its probability, best first."""
+    """Classify the image: every class with its probability, best first."""
     manifest = classifier.manifest
     settings = {name: manifest[name] for name in ("resize_size", "image_size", "mean", "std")}
     device = next(classifier.network.parameters()).device
@@ -93,7 +93,7 @@ def predict_fn(image: Image.Image, classifier: Classifier) -> dict[str, Any]:
 
 
 def output_fn(prediction: dict[str, Any], accept: str | None) -> tuple[str, str]:
-    """Write the answer and name its type. Raises Refusal (406) if the caller takes no JSON."""
+    """Return the answer and its content type. Raises Refusal (406) if the caller does not accept JSON."""
     kinds = {part.split(";")[0].strip().lower() for part in (accept or "*/*").split(",")}
     if not kinds & {JSON_TYPE, "application/*", "*/*"}:
         raise refuse_accept(f"The answer is {JSON_TYPE}, and Accept asks for {accept!r}. Ask for {JSON_TYPE}.")

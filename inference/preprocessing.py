@@ -1,11 +1,11 @@
-"""From the bytes of a picture to the tensor that the network was trained on.
+"""Turn the bytes of an image into the tensor that the network was trained on.
 
-The steps are those of the training's evaluation, and a contract test compares the two tensor by tensor:
-orientation by EXIF, eight bits a channel, transparency onto white, RGB; the shorter side scaled to `resize_size`
-(bilinear, antialiased), the centre `image_size` square cut out; values to [0, 1], then normalised.
+The steps are those of the training's evaluation, and a contract test compares the two tensor by tensor: orientation by
+EXIF, eight bits a channel, transparency onto white, RGB; the shorter side scaled to `resize_size` (bilinear,
+antialiased), the centre `image_size` square cut out; values to [0, 1], then normalised.
 
-Scaling and cutting are one call: Pillow's `box` scales only the part that is kept. The pixels are the same, and a
-picture of 1 by 40,000 does not become 256 by ten million on the way.
+Scaling and cropping are one call: Pillow's `box` scales only the part that is kept. The pixels are the same, and an
+image of 1 by 40,000 is never scaled to 256 by ten million in between.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ _WHITE = (255, 255, 255, 255)
 def decode_image(data: bytes) -> Image.Image:
     """Read a JPEG, PNG or WebP (the first frame of an animation) as upright 8-bit RGB.
 
-    Raises Refusal (422) if the bytes are none of these, are broken, or their header announces more than 50 megapixels;
-    the last is seen before anything is decoded.
+    Raises Refusal (422) if the bytes are none of these or are broken, or if their header announces more than 50
+    megapixels; the header is checked before anything is decoded.
     """
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
@@ -37,7 +37,7 @@ def decode_image(data: bytes) -> Image.Image:
         raise refuse_image(f"The image has too many pixels: {error} Send a smaller one.") from error
     except Image.UnidentifiedImageError as error:
         raise refuse_image("The body is no JPEG, PNG or WebP image. Send the bytes of an image file.") from error
-    # Pillow's decoders raise nearly anything on hostile bytes: OSError, SyntaxError, ValueError, struct.error, …
+    # # Pillow's decoders raise almost any exception on hostile bytes: OSError, SyntaxError, ValueError, struct.error, …
     except (OSError, SyntaxError, ValueError, ArithmeticError, LookupError, TypeError, EOFError) as error:
         raise refuse_image(f"The image is damaged or cut off ({error}). Send the whole file.") from error
     return convert_to_rgb(_turn_upright(image))
@@ -52,12 +52,12 @@ def _refuse_huge(width: int, height: int) -> None:
 def _turn_upright(image: Image.Image) -> Image.Image:
     try:
         return ImageOps.exif_transpose(image)
-    except Exception:  # noqa: BLE001 - broken EXIF says nothing about the pixels, which are sound
+    except Exception:  # noqa: BLE001 - broken EXIF says nothing about the pixels, which are fine
         return image
 
 
 def convert_to_rgb(image: Image.Image) -> Image.Image:
-    """Bring any mode that Pillow decodes to 8-bit RGB, with transparent parts shown on white."""
+    """Convert any mode that Pillow decodes to 8-bit RGB, with transparent parts on white."""
     if image.mode.startswith("I"):
         image = _reduce_to_8_bits(image)
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
@@ -67,21 +67,21 @@ def convert_to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _reduce_to_8_bits(image: Image.Image) -> Image.Image:
-    # Pillow's own conversion from 16 bits clips at 255, which turns nearly every picture white.
+    # # Pillow's own conversion from 16 bits clips at 255, which turns almost every image white.
     return Image.fromarray((np.asarray(image, dtype=np.uint32) >> 8).clip(0, 255).astype(np.uint8))
 
 
 def make_tensor(
     image: Image.Image, *, resize_size: int, image_size: int, mean: Sequence[float], std: Sequence[float]
 ) -> torch.Tensor:
-    """Make the network's input of an RGB image: float32, 3 × image_size × image_size, normalised by channel."""
+    """Turn an RGB image into the network's input: float32, 3 × image_size × image_size, normalised by channel."""
     square = scale_and_crop(image, resize_size, image_size)
     pixels = torch.from_numpy(np.array(square)).permute(2, 0, 1).float().div_(255)
     return pixels.sub_(torch.tensor(mean)[:, None, None]).div_(torch.tensor(std)[:, None, None])
 
 
 def scale_and_crop(image: Image.Image, resize_size: int, image_size: int) -> Image.Image:
-    """Scale the shorter side to `resize_size` and keep the centre `image_size` square, as torchvision places it."""
+    """Scale the shorter side to `resize_size` and keep the centre `image_size` square, placed as torchvision does."""
     left, width = _place_crop(image.width, min(image.size), resize_size, image_size)
     top, height = _place_crop(image.height, min(image.size), resize_size, image_size)
     box = (left, top, left + width, top + height)
@@ -89,7 +89,7 @@ def scale_and_crop(image: Image.Image, resize_size: int, image_size: int) -> Ima
 
 
 def _place_crop(length: int, shorter: int, resize_size: int, image_size: int) -> tuple[float, float]:
-    """Where the crop begins along one side, and how long it is, in the pixels of the image as it came."""
+    """Return where the crop begins along one side, and its length, both in pixels of the original image."""
     scaled = int(resize_size * length / shorter)
     begin = round((scaled - image_size) / 2.0)
     start = begin * length / scaled

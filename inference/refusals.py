@@ -1,11 +1,11 @@
-"""How a request is refused: a status, and one line of JSON that says what to do.
+"""Refuse a request with a status and one line of JSON that says what to do.
 
-AWS's handler (`sagemaker_inference.transformer.Transformer.transform`) turns every exception into a 500, save those
-derived from its own `BaseInferenceToolkitError`, whose `status_code`, `phrase` and `message` it sends. That package is
-in AWS's image and nowhere else, so it is not imported: if a handler runs us, it has loaded the package already, and
-the base class is taken from there.
+AWS's handler (`sagemaker_inference.transformer.Transformer.transform`) turns every exception into a 500, except those
+derived from its own `BaseInferenceToolkitError`, whose `status_code`, `phrase` and `message` it sends. That package
+exists only in AWS's image, so it is not imported: if a handler runs us, it has loaded the package already, and the
+base class is taken from there.
 
-The handler answers with `message`, a line break and the traceback. A reader takes the first line.
+The handler answers with `message`, a line break and the traceback. Clients read the first line.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _Base = _find_base()
 
 
 class Refusal(_Base):  # type: ignore[misc, valid-type]
-    """A request that cannot be answered, through the caller's doing.
+    """Report a request that cannot be answered because of what the caller sent.
 
     `status_code`, `phrase` and `message` are what AWS's handler reads; `message` is `{"error": {"code", "message"}}`.
     """
@@ -37,25 +37,25 @@ class Refusal(_Base):  # type: ignore[misc, valid-type]
 
 
 def refuse_request(explanation: str) -> Refusal:
-    """400: there is nothing to look at."""
+    """Return a 400: the request has no content to classify."""
     return Refusal(HTTPStatus.BAD_REQUEST, "BadRequest", explanation)
 
 
 def refuse_accept(explanation: str) -> Refusal:
-    """406: the answer exists in JSON alone."""
+    """Return a 406: the answer exists only as JSON."""
     return Refusal(HTTPStatus.NOT_ACCEPTABLE, "NotAcceptable", explanation)
 
 
 def refuse_size(explanation: str) -> Refusal:
-    """413: the body is larger than an endpoint takes."""
+    """Return a 413: the body is larger than an endpoint accepts."""
     return Refusal(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "PayloadTooLarge", explanation)
 
 
 def refuse_type(explanation: str) -> Refusal:
-    """415: the content type is none that is served."""
+    """Return a 415: the content type is not supported."""
     return Refusal(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "UnsupportedMediaType", explanation)
 
 
 def refuse_image(explanation: str) -> Refusal:
-    """422: the bytes cannot be read as an image."""
+    """Return a 422: the bytes cannot be read as an image."""
     return Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, "UnreadableImage", explanation)

@@ -1,9 +1,10 @@
-"""OpenAPI of the routes, generated from the app itself and committed as `openapi.json`; a test fails on drift.
+"""Generate the OpenAPI document of the routes from the app itself.
 
     python -m chalicelib.web.openapi app:app > openapi.json
 
-What the routes are, what their paths name and what they are for comes from the app; what goes in and out of each, which
-no signature tells, is said here, and a test sees that no route is missing.
+The document is committed as `openapi.json`, and a test fails when the two differ. The routes, their path parameters and
+their summaries come from the app. What each route takes and returns cannot be read from a signature, so it is declared
+here; a test checks that no route is missing.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ OPEN = ("health", "show_page", "show_file")
 
 
 def _object(required: str = "", **properties: Schema) -> Schema:
-    """An object's schema; readers ignore members that it does not name."""
+    """Return an object's schema; readers ignore members that it does not name."""
     found: Schema = {"type": "object", "properties": properties}
     return found | ({"required": required.split()} if required else {})
 
@@ -91,7 +92,7 @@ MODEL = _object(
     updated_at=TIME,
 )
 
-# By the view's name: the schema of its answer, and the statuses of its errors beside 401, 500 and 502.
+# # For each view: the schema of its answer, and its error statuses besides 401, 500 and 502.
 ANSWERS: Mapping[str, tuple[Schema, tuple[int, ...]]] = {
     "health": (_object("status version", status=TEXT, version=TEXT), ()),
     "show_page": (TEXT, (500,)),
@@ -190,7 +191,7 @@ QUERIES: Mapping[str, Mapping[str, Schema]] = {
     "list_runs": {"limit": {"type": "integer", "minimum": 1, "maximum": 200}, "after": TEXT},
 }
 MEDIA = {"show_page": "text/html", "show_file": "text/*"}
-UNFINISHED = ("remove_dataset",)  # these may answer 202 too
+UNFINISHED = ("remove_dataset",)  # these may also answer 202
 STATUSES = {"stop_run": 202, "retry_run": 202, "upload_dataset": 201}
 ERRORS = {
     400: "The request cannot be understood.",
@@ -208,7 +209,7 @@ ERROR = _object("error", error=_object("code message", code=TEXT, message=TEXT))
 
 
 def describe_app(app: Any, version: str) -> dict[str, Any]:
-    """The OpenAPI document of a Chalice app."""
+    """Return the OpenAPI document of a Chalice app."""
     paths = {
         path: {method.lower(): _describe_route(path, entry) for method, entry in sorted(methods.items())}
         for path, methods in sorted(app.routes.items())
@@ -263,7 +264,7 @@ def _describe_error(status: int) -> dict[str, Any]:
 
 
 def write_document(document: dict[str, Any]) -> str:
-    """The document as it is committed."""
+    """Return the document as it is committed."""
     return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
 
 

@@ -1,7 +1,7 @@
-"""The page: its files, which stand in `site/` as they are sent, and the headers under which browsers run them.
+"""Serve the page: its files, sent as they stand in `site/`, and the headers under which browsers run them.
 
-The policy lets the page load what this app serves and nothing else, run no inline script, and talk to two origins: its
-own, and the bucket's, to which datasets are sent.
+The content security policy lets the page load only what this app serves and run no inline script. The page may talk to
+two origins: its own, and the bucket's, to which datasets are uploaded.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ POLICY = {
 
 
 def read_file(name: str) -> str:
-    """One of the page's files, by its name alone. Raises NotFound."""
+    """Return one of the page's files, named without a folder. Raises NotFound."""
     if name not in {path.name for path in FOLDER.iterdir() if path.suffix in TYPES}:
         raise NotFound(f"The page has no file {name[:80]!r}.")
     return (FOLDER / name).read_text(encoding="utf-8")
 
 
 def describe_file(name: str, *origins: str) -> dict[str, str | list[str]]:
-    """The headers of one of the page's files; the page may talk to these origins beside its own."""
+    """Return the headers of one of the page's files; `origins` are those it may talk to besides its own."""
     policy = POLICY | {"connect-src": " ".join([POLICY["connect-src"], *origins])}
     return {
         "Content-Type": TYPES[Path(name).suffix],
@@ -54,6 +54,6 @@ def describe_file(name: str, *origins: str) -> dict[str, str | list[str]]:
 
 
 def find_origin(bucket: Bucket) -> str:
-    """The origin of the URLs to which datasets are sent, as a browser names it: https://BUCKET.s3.amazonaws.com."""
+    """Return the origin of the upload URLs, as a browser names it: https://BUCKET.s3.amazonaws.com."""
     parts = urlsplit(bucket.sign_upload("datasets/", 1))
     return f"{parts.scheme}://{parts.netloc}"

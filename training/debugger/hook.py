@@ -1,9 +1,9 @@
-"""smdebug's hook on our training: what is saved, when, and under which names. Imports smdebug, so only watch.py
-imports this module, and in a try.
+"""Attach smdebug's hook to our training: what is saved, when, and under which names. Imports smdebug, so only watch.py
+imports this module, and does so in a try.
 
 smdebug saves a step when its forward pass begins; each forward pass counts as a step of the mode that is set. What its
-reductions cannot tell is computed here on saving steps and saved as small tensors of its own, in collection `health`:
-`activity/M` (share of positive values of each unit of a ReLU), `variance/M` (of what enters it), `saturation/M` (share
+reductions cannot express is computed here on saving steps and saved as small tensors in a collection `health`:
+`activity/M` (share of positive values of each unit of a ReLU), `variance/M` (of a ReLU's input), `saturation/M` (share
 of saturated inputs of each unit of a tanh or sigmoid), `update/P` (mean |change| of a weight since the last saved step
 over its mean |value|).
 """
@@ -28,20 +28,20 @@ RECTIFIERS = (nn.ReLU, nn.ReLU6)
 SATURABLE: dict[type[nn.Module], tuple[float, float]] = {nn.Tanh: (-9.4999, 9.4999), nn.Sigmoid: (-23.0, 16.99999)}
 ACTIVATIONS = (*RECTIFIERS, *SATURABLE, nn.SiLU, nn.GELU, nn.Hardswish)
 EPSILON = 1e-9
-VARIANCE_SAVES = 10  # PoorWeightInitialization looks at no more
+VARIANCE_SAVES = 10  # PoorWeightInitialization looks at no more than this
 NEVER = 10**9
 
 
 def choose_interval(steps: int) -> int:
-    """Choose how many steps lie between two saves, for a training of so many."""
+    """Choose how many steps lie between two saves, given the number of steps in the training."""
     return max(10, steps // 50)
 
 
 def describe_hook(network: nn.Module, loss: str, interval: int, folder: Path) -> dict[str, Any]:
-    """Make the hook's configuration in the form of SageMaker's debughookconfig.json.
+    """Return the hook's configuration in the form of SageMaker's debughookconfig.json.
 
-    Few reductions, since each costs a write, and writes are most of what a saving step costs: those that rules read.
-    Of validation nothing is saved by intervals: a split may take one forward pass or hundreds. See Watcher.set_phase.
+    Only the reductions that rules read are saved: each costs a write, and writes are most of what a saving step costs.
+    Validation is not saved by intervals, since a split may take one forward pass or hundreds. See Watcher.set_phase.
     """
     acting = [re.escape(name) for name, module in network.named_modules() if name and isinstance(module, ACTIVATIONS)]
     collections: dict[str, dict[str, str]] = {
@@ -64,20 +64,20 @@ def describe_hook(network: nn.Module, loss: str, interval: int, folder: Path) ->
 
 
 class Written(np.ndarray[Any, Any]):
-    """An array that smdebug can write: it calls a method that numpy 2.3 has no more."""
+    """An array that smdebug can write: it calls a method that numpy 2.3 no longer has."""
 
     def tostring(self) -> bytes:
         return self.tobytes()
 
 
 class Watch(Hook):  # type: ignore[misc]
-    """smdebug's hook, harmless: an error of its own is kept in `trouble` and ends the watching, not the training."""
+    """smdebug's hook, made harmless: its own error is kept in `trouble` and ends the watching, not the training."""
 
     trouble: Exception | None = None
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        # Closed by us; at the program's end its folder may be gone.
+        # # We close it ourselves: when the program ends, its folder may be gone.
         atexit.unregister(self._cleanup)
 
     def forward_pre_hook(self, module: nn.Module, inputs: Any) -> None:
@@ -86,7 +86,7 @@ class Watch(Hook):  # type: ignore[misc]
     def forward_hook(self, module: nn.Module, inputs: Any, outputs: Any) -> None:
         if self.trouble is None and self._get_collections_to_save_for_step():
             self.attempt(super().forward_hook, module, inputs, outputs)
-            # It notes the time of each module for a profiler that is off; the notes would pile up.
+            # # It records the time of each module for a profiler that is off; the records would pile up.
             self.reset_forward_module_profile_stats()
 
     def backward_hook(self, name: str) -> Any:
@@ -101,27 +101,27 @@ class Watch(Hook):  # type: ignore[misc]
                 self.trouble = error
 
     def is_saving(self, collection: str) -> bool:
-        """Whether this step's tensors of a collection are saved."""
+        """Return whether this step's tensors of a collection are saved."""
         saved = self._get_collections_to_save_for_step() if self.trouble is None and self.prepared_collections else ()
         return any(each.name == collection for each in saved)
 
     def save_next(self, mode: Any, collection: str) -> None:
-        """Save a collection in the next forward pass of a mode, and in no later one unless asked again."""
+        """Save a collection in the next forward pass of a mode, and in no later one unless called again."""
         once = SaveConfigMode(save_steps=[self.mode_steps.get(mode, -1) + 1], start_step=NEVER)
         if self.prepared_collections and collection in self.collection_manager.collections:
             self.get_collection(collection).save_config.set_save_config(mode, once)
 
     def save_now(self, name: str, value: torch.Tensor) -> None:
-        """Save a tensor with the last forward pass, whether or not the pass itself was saved."""
+        """Save a tensor with the last forward pass, whether or not that pass itself was saved."""
         self._initialize_writers(only_initialize_if_missing=True)
         self._save_for_tensor(name, value, check_before_write=False)
 
     @staticmethod
     def _get_reduction_of_data(name: str, value: torch.Tensor, tensor_name: str, abs: bool) -> Any:
-        # Norms of half precision overflow; the deviation of a single value is not a number.
+        # # Norms in half precision overflow; the standard deviation of a single value is NaN.
         if name == "std" and value.numel() < 2:
             return torch.zeros(())
-        if name == "mean" and abs:  # in one pass, and without a copy of the absolute values
+        if name == "mean" and abs:  # in one pass, and without copying the absolute values
             return torch.linalg.vector_norm(value.detach().float(), 1) / max(value.numel(), 1)
         return Hook._get_reduction_of_data(name, value.detach().float(), tensor_name, abs)
 
@@ -133,7 +133,7 @@ class Watch(Hook):  # type: ignore[misc]
 
 
 class Watcher:
-    """Attaches a Watch to a network and its loss, and computes what smdebug does not."""
+    """Attach a Watch to a network and its loss, and compute what smdebug does not."""
 
     def __init__(self, watch: Watch, network: nn.Module, criterion: nn.Module, *, ours: bool) -> None:
         self.watch, self.network, self.criterion, self.ours = watch, network, criterion, ours
@@ -147,7 +147,7 @@ class Watcher:
         watch.set_mode(modes.TRAIN)
 
     def observe(self, name: str, module: nn.Module) -> None:
-        """Follow one module, if it is an activation."""
+        """Follow a module, if it is an activation."""
         watch = self.watch
         if isinstance(module, RECTIFIERS):
             module.register_forward_pre_hook(lambda _, given: watch.attempt(self.record_variance, name, given[0]))
@@ -162,7 +162,7 @@ class Watcher:
         return self.watch.mode == modes.TRAIN and self.watch.is_saving(HEALTH)
 
     def record_variance(self, name: str, inputs: torch.Tensor) -> None:
-        """Save the variance of what enters a ReLU, before it may be overwritten in place."""
+        """Save the variance of a ReLU's input, before it may be overwritten in place."""
         if self.is_recording() and self.variances < VARIANCE_SAVES:
             self.watch.record_tensor_value(f"variance/{name}", inputs.detach().float().var().reshape(1))
 
@@ -178,7 +178,7 @@ class Watcher:
             self.watch.record_tensor_value(f"saturation/{name}", beyond.float().mean(list_all_but_units(inputs)))
 
     def record_updates(self) -> None:
-        """Save how far each trained weight moved since the last saved step; then remember where it is."""
+        """Save how far each trained weight moved since the last saved step, then remember its current value."""
         if not self.is_recording():
             return
         self.variances += 1
@@ -197,17 +197,17 @@ class Watcher:
                 yield name, parameter.detach()
 
     def set_phase(self, phase: str) -> None:
-        """phase: train; valid, of which the first forward pass is saved; or another, of which nothing is."""
+        """Set the phase: `train`; `valid`, whose first forward pass is saved; or another, of which nothing is saved."""
         self.watch.set_mode({"train": modes.TRAIN, "valid": modes.EVAL}.get(phase, modes.PREDICT))
         if phase == "valid" and self.ours:
             self.watch.attempt(self.watch.save_next, modes.EVAL, "activations")
 
     def record_valid_loss(self, loss: float) -> None:
-        """Save a validation's loss, under the name that training losses have."""
+        """Save a validation's loss under the name that training losses have."""
         self.watch.attempt(self.watch.save_now, f"{type(self.criterion).__name__}_output_0", torch.tensor(loss))
 
     def close(self) -> None:
-        """Write out what is held back. What the network does afterwards is not saved."""
+        """Write out what is buffered. What the network does afterwards is not saved."""
         self.watch.attempt(self.watch.close)
         self.set_phase("none")
         self.before.clear()
@@ -219,7 +219,7 @@ def list_all_but_units(values: torch.Tensor) -> list[int]:
 
 
 def attach(network: nn.Module, criterion: nn.Module, interval: int, folder: Path, given: Path | None) -> Watcher:
-    """Make the hook by the configuration file `given`, or by ours written below `folder`, and attach it."""
+    """Make the hook from the configuration file `given`, or from ours written below `folder`, and attach it."""
     path = given or folder.with_suffix(".json")
     if given is None:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""The rules on losses and on predictions; see rules.py for what they have in common."""
+"""Define the rules on losses and on predictions; rules.py has what they share."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ ENOUGH_OF_A_CLASS = 10
 
 
 class LossNotDecreasing(HealthRule):
-    """The mean loss of the last num_steps saved steps is not below that of the num_steps before.
+    """Trigger when the mean loss of the last num_steps saved steps is not below that of the num_steps before.
 
-    AWS compares two single losses; those of two batches differ by chance, so means are compared here.
+    AWS compares two single losses; the losses of two batches differ by chance, so means are compared here.
     """
 
     DEFAULTS: ClassVar[Mapping[str, Any]] = {
@@ -63,7 +63,7 @@ class LossNotDecreasing(HealthRule):
 
 
 class Overfit(HealthRule):
-    """The loss on the validation split is above the epoch's training loss by more than the ratio."""
+    """Trigger when the loss on the validation split exceeds the epoch's training loss by more than the ratio."""
 
     DEFAULTS: ClassVar[Mapping[str, Any]] = {
         "tensor_regex": None,
@@ -85,7 +85,7 @@ class Overfit(HealthRule):
         if self.is_training(step):
             self.train.append(loss)
             return ""
-        if not self.train:  # an epoch shorter than the interval of saves
+        if not self.train:  # an epoch shorter than the interval between saves
             return ""
         mean, self.train = float(np.mean(self.train)), []
         ratio = (loss - mean) / max(abs(mean), 1e-12)
@@ -96,7 +96,7 @@ class Overfit(HealthRule):
 
 
 class Overtraining(HealthRule):
-    """Neither split's loss improves any more: a patience counts epochs, each with the mean of its saved losses."""
+    """Trigger when neither split's loss improves; a patience counts epochs, each with the mean of its saved losses."""
 
     DEFAULTS: ClassVar[Mapping[str, Any]] = {"patience_train": 5, "patience_validation": 10, "delta": 0.01}
     NEEDS = "losses of validation"
@@ -127,14 +127,14 @@ class Overtraining(HealthRule):
 
 
 class LabelRule(HealthRule):
-    """A rule that counts labels and predictions of training batches in a confusion matrix."""
+    """Count labels and predictions of training batches in a confusion matrix."""
 
     def __init__(self, readings: Readings, **parameters: Any) -> None:
         super().__init__(readings, **parameters)
         self.matrix = np.zeros((0, 0), dtype=np.int64)
 
     def count(self, step: int) -> bool:
-        """Add a step's batch to the matrix (rows: true classes); say whether there was one."""
+        """Add a step's batch to the matrix (rows: true classes); return whether there was one."""
         labels, outputs = (list(self.vectors(step, name).values()) for name in (LABELS, PREDICTIONS))
         if not labels or not outputs or labels[0].ndim != 1 or outputs[0].ndim != 2:
             return False
@@ -146,9 +146,9 @@ class LabelRule(HealthRule):
 
 
 class ClassImbalance(LabelRule):
-    """Some classes are seen far more often than others, or a rare one is mostly taken for another.
+    """Trigger when some classes are seen far more often than others, or a rare class is mostly confused with another.
 
-    It waits for `samples` labels, and for ten a class: fewer differ by chance.
+    It waits for `samples` labels, and for ten of each class: fewer differ by chance.
     """
 
     DEFAULTS: ClassVar[Mapping[str, Any]] = {
@@ -182,9 +182,9 @@ class ClassImbalance(LabelRule):
 
 
 class Confusion(LabelRule):
-    """Towards the end of training, classes are taken for one another.
+    """Trigger when classes are confused with one another towards the end of training.
 
-    From start_step on, a count of training steps: while a network is still learning it confuses everything.
+    It starts at start_step, a count of training steps: a network that is still learning confuses everything.
     """
 
     DEFAULTS: ClassVar[Mapping[str, Any]] = {

@@ -1,7 +1,7 @@
-"""Reads what the hook saved while the training runs, and judges it by the rules. Imports smdebug, so only watch.py
-imports this module, and in a try.
+"""Read what the hook saves while the training runs, and judge it by the rules. Imports smdebug, so only watch.py
+imports this module, and does so in a try.
 
-It is a thread that rests after each pass so long that it takes no more than SHARE of the time.
+The reader is a thread. After each pass it sleeps long enough to take no more than SHARE of the time.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Verdict:
         self.error = ""
 
     def judge(self, step: int) -> None:
-        """Invoke the rule at a global step. A rule that breaks says so, and is left alone from then on."""
+        """Invoke the rule at a global step. A rule that raises an error reports it and is not invoked again."""
         if self.error:
             return
         try:
@@ -53,7 +53,7 @@ class Verdict:
             self.error = f"{type(error).__name__}: {error}"
 
     def number(self, step: int) -> int:
-        """Turn smdebug's count of all forward passes into the training's count of steps."""
+        """Convert smdebug's count of all forward passes into the training's count of steps."""
         trial = self.rule.base_trial
         if trial.mode(step) == modes.TRAIN:
             return int(trial.mode_step(step))
@@ -73,7 +73,7 @@ class Verdict:
         return "Error" if self.error else "IssuesFound" if self.steps else "NoIssuesFound"
 
     def describe(self) -> dict[str, Any]:
-        """Make the rule's entry in rules.json."""
+        """Return the rule's entry in rules.json."""
         return {
             "name": self.rule.rule_name,
             "status": self.status,
@@ -83,7 +83,7 @@ class Verdict:
         }
 
     def explain(self) -> str:
-        """Say in a sentence what was found: the last finding, with how many there were, or why there is none."""
+        """Return one sentence on what was found: the last finding and how many there were, or why there is none."""
         if self.steps:
             return f"{self.first}; found at {len(self.steps)} of the saved steps"
         if self.rule.judged:
@@ -92,7 +92,7 @@ class Verdict:
 
 
 class Reader(threading.Thread):
-    """Follows a trial. `on_pass` is told the verdicts after each pass that read something."""
+    """Follow a trial. `on_pass` gets the verdicts after each pass that read something."""
 
     def __init__(
         self,
@@ -122,7 +122,7 @@ class Reader(threading.Thread):
         self.read()
 
     def read(self) -> float:
-        """Judge the steps that are new; the processor time it took, in seconds."""
+        """Judge the new steps; return the processor time used, in seconds."""
         begun = time.thread_time()
         try:
             self.read_new()
@@ -136,7 +136,7 @@ class Reader(threading.Thread):
         trial = self.open()
         if trial is None or self.readings is None:
             return
-        # smdebug looks for new files at each question; one look a pass is enough.
+        # # smdebug looks for new files at every query; once a pass is enough.
         trial.loaded_all_steps = False
         trial.refresh_data()
         trial.loaded_all_steps = True
@@ -150,7 +150,7 @@ class Reader(threading.Thread):
             self.on_pass(self.verdicts)
 
     def open(self) -> Any:
-        """Open the trial once it can be read: smdebug itself would wait for it without end."""
+        """Open the trial once it can be read: smdebug itself would wait for it forever."""
         if self.readings is None and any(self.folder.glob("collections/*/*_collections.json")):
             trial = create_trial(str(self.folder))
             self.readings = Readings(trial)
@@ -161,7 +161,7 @@ class Reader(threading.Thread):
 
 
 def find_stop(verdicts: Iterable[Verdict], names: Iterable[str]) -> dict[str, Any] | None:
-    """Find the first rule of these that found something: what rule-stop.json says."""
+    """Return what rule-stop.json says: the first of the named rules that found something."""
     wanted = set(names)
     for verdict in verdicts:
         if verdict.steps and verdict.rule.rule_name in wanted:

@@ -1,10 +1,10 @@
-"""The 13 rules on smdebug's Rule, with the names and default parameters of AWS's built-in ones, which run only in AWS's
-rule container. Imports smdebug, so only watch.py imports this module, and in a try.
+"""Define the 13 rules as subclasses of smdebug's Rule, with the names and default parameters of AWS's built-in rules,
+which run only in AWS's rule container. Imports smdebug, so only watch.py imports this module, and does so in a try.
 
-A step of a rule is a saved step: two saves lie at least ten training steps apart, so that patience and num_steps count
-saves (of validations, where validation is meant). Where AWS leaves open which tensors are looked at, a rule looks at
-what a healthy training does not break: not at gradients of biases, which a following normalisation makes vanish, nor at
-frozen weights.
+A step of a rule is a saved step. Two saves lie at least ten training steps apart, so patience and num_steps count saves
+(of validations, where validation is meant). Where AWS does not say which tensors are checked, a rule checks those that
+a healthy training does not break: no gradients of biases, which a following normalisation makes vanish, and no frozen
+weights.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Readings:
         return self.once((name, step), lambda: np.asarray(self.trial.tensor(name).value(step)))
 
     def reduction(self, name: str, step: int, kind: str) -> float:
-        """Read a reduction such as abs_mean; the tensor itself may not have been saved."""
+        """Return a reduction such as abs_mean; the tensor itself may not have been saved."""
         plain, absolute = kind.removeprefix("abs_"), kind.startswith("abs_")
         read = lambda: float(self.trial.tensor(name).reduction_value(step, plain, abs=absolute))  # noqa: E731
         return self.once((name, step, kind), read)
@@ -51,15 +51,15 @@ class Readings:
         return self.known[key]
 
     def forget(self) -> None:
-        """Let go of what was read: rules keep what they need of earlier steps."""
+        """Drop what was read: rules keep what they need from earlier steps."""
         self.known.clear()
 
 
 class HealthRule(Rule):  # type: ignore[misc]
-    """A rule with parameters and a sentence for what it found last."""
+    """The base of the rules: parameters, and a sentence on the last finding."""
 
     DEFAULTS: ClassVar[Mapping[str, Any]] = {}
-    NEEDS = ""  # what is missing where nothing it looks at was saved
+    NEEDS = ""  # what is missing when nothing the rule checks was saved
 
     def __init__(self, readings: Readings, **parameters: Any) -> None:
         super().__init__(readings.trial, action_str="")
@@ -74,20 +74,20 @@ class HealthRule(Rule):  # type: ignore[misc]
         return bool(found)
 
     def judge(self, step: int) -> str:
-        """Look at one saved step, of training or of validation: what is wrong, or nothing."""
+        """Check one saved step, of training or of validation; return what is wrong, or an empty string."""
         raise NotImplementedError
 
     def is_training(self, step: int) -> bool:
         return bool(self.base_trial.mode(step) == modes.TRAIN)
 
     def each(self, step: int, pattern: str, kind: str) -> dict[str, float]:
-        """Read a reduction of every tensor that matches."""
+        """Return a reduction of every tensor that matches."""
         found = {name: self.readings.reduction(name, step, kind) for name in self.readings.names(step, pattern)}
         self.judged |= {step} if found else set()
         return found
 
     def vectors(self, step: int, pattern: str) -> dict[str, np.ndarray[Any, Any]]:
-        """Read every tensor that matches."""
+        """Return every tensor that matches."""
         found = {name: self.readings.value(name, step) for name in self.readings.names(step, pattern)}
         self.judged |= {step} if found else set()
         return found
@@ -97,7 +97,7 @@ class HealthRule(Rule):  # type: ignore[misc]
 
 
 class VanishingGradient(HealthRule):
-    """The mean absolute gradient of a layer's weights falls below the threshold."""
+    """Trigger when the mean absolute gradient of a layer's weights falls below the threshold."""
 
     DEFAULTS: ClassVar[Mapping[str, Any]] = {"threshold": 1e-7}
     NEEDS = "gradients"
@@ -110,7 +110,7 @@ class VanishingGradient(HealthRule):
 
 
 class ExplodingTensor(HealthRule):
-    """A tensor holds infinity, or what is not a number."""
+    """Trigger when a tensor holds infinity or NaN."""
 
     DEFAULTS: ClassVar[Mapping[str, Any]] = {"collection_names": None, "tensor_regex": None, "only_nan": False}
     NEEDS = "tensors"
@@ -124,7 +124,7 @@ class ExplodingTensor(HealthRule):
 
 
 class AllZero(HealthRule):
-    """Every value of a tensor is zero. From reductions, no threshold but 100 % can be judged."""
+    """Trigger when every value of a tensor is zero. Reductions allow no threshold other than 100 %."""
 
     DEFAULTS: ClassVar[Mapping[str, Any]] = {
         "collection_names": "weights, gradients, activations",
@@ -143,7 +143,7 @@ class AllZero(HealthRule):
 
 
 class WeightUpdateRatio(HealthRule):
-    """From one saved step to the next, weights change by far too much, or by nothing."""
+    """Trigger when weights change far too much, or not at all, from one saved step to the next."""
 
     DEFAULTS: ClassVar[Mapping[str, Any]] = {
         "num_steps": None,
@@ -164,7 +164,7 @@ class WeightUpdateRatio(HealthRule):
 
 
 class UnchangedTensor(HealthRule):
-    """A weight that is trained has not changed in num_steps saved steps, within the tolerance."""
+    """Trigger when a trained weight has not changed in num_steps saved steps, within the tolerance."""
 
     DEFAULTS: ClassVar[Mapping[str, Any]] = {
         "collection_names": "weights",
@@ -188,7 +188,7 @@ class UnchangedTensor(HealthRule):
 
 
 class DeadRelu(HealthRule):
-    """Most units of a ReLU layer are hardly ever active."""
+    """Trigger when most units of a ReLU layer are hardly ever active."""
 
     DEFAULTS: ClassVar[Mapping[str, Any]] = {
         "tensor_regex": "^activity/",
@@ -206,7 +206,7 @@ class DeadRelu(HealthRule):
 
 
 class SaturatedActivation(HealthRule):
-    """Most units of a tanh or sigmoid layer get inputs beyond where it still has a slope."""
+    """Trigger when most units of a tanh or sigmoid layer get inputs where it has no slope left."""
 
     DEFAULTS: ClassVar[Mapping[str, Any]] = {
         "tensor_regex": "^saturation/",
@@ -228,10 +228,10 @@ class SaturatedActivation(HealthRule):
 
 
 class PoorWeightInitialization(HealthRule):
-    """In the first saved steps activations differ in scale, or gradients hardly differ, and the loss does not fall.
+    """Trigger when, in the first saved steps, activations differ in scale or gradients hardly differ.
 
-    AWS's text names the three signs; here the loss must be one of them, since networks with normalisation and
-    pretrained ones break the others and learn well.
+    AWS's text names a third sign, a loss that does not fall. Here it must be present, since networks with normalisation
+    and pretrained ones show the other two and still learn well.
     """
 
     DEFAULTS: ClassVar[Mapping[str, Any]] = {

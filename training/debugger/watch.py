@@ -1,7 +1,7 @@
-"""The debugger of the profiled training: smdebug's hook saves, rules judge while the job trains and at its end.
+"""Run the debugger of the profiled training: smdebug's hook saves tensors, and rules judge them until the job ends.
 
-smdebug is imported here alone, and late, and in a try: where it cannot be had, the training goes on without it and says
-so. Results are in rules.json; a rule that was told to may end the training (rule-stop.json).
+smdebug is imported only here, late, and in a try: without it the training goes on and says so. Results are in
+rules.json; a rule that is configured to do so may end the training (rule-stop.json).
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from job.metrics import log
 from learning.engine import Hook, Learner, Stopped
 
 FORMAT = 1
-# Towards the end of the training: until then a network that is learning well still takes classes for one another.
+# # Near the end of the training: before that, even a network that learns well still confuses classes.
 LATE = 0.8
 QUIET = {
-    "PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION": "python",  # smdebug's messages are of an older protobuf
+    "PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION": "python",  # smdebug's messages need an older protobuf
     "SMDEBUG_LOG_LEVEL": "error",
     "SMDEBUG_TRAINING_END_DELAY_REFRESH": "0",
-    # With SageMaker's file smdebug would walk the checkpoint folder at each step, and write its own state there.
+    # # With SageMaker's file smdebug would scan the checkpoint folder at each step, and write its own state there.
     "CHECKPOINT_CONFIG_FILE_PATH": os.devnull + "/none",
 }
 
@@ -33,7 +33,7 @@ QUIET = {
 def make_debugger(
     job_folder: Path, base: Path, *, stop_on_rules: Sequence[str] = (), say: Callable[[str], None] = log
 ) -> Hook | None:
-    """Make the hook for the loop, or None, with a warning and the reason in rules.json, where smdebug is missing.
+    """Return the hook for the loop, or None where smdebug is missing: then a warning is logged and rules.json says why.
 
     base: SageMaker's /opt/ml, where debughookconfig.json may lie.
     """
@@ -41,7 +41,7 @@ def make_debugger(
     try:
         for name in ("debugger.hook", "debugger.reader"):
             importlib.import_module(name)
-    except Exception as error:  # noqa: BLE001  a package half installed raises anything
+    except Exception as error:  # noqa: BLE001  a half-installed package can raise anything
         reason = f"smdebug cannot be imported ({type(error).__name__}: {error})"
         say(f"WARNING: {reason}: no tensors are saved and no rules are run; the training goes on")
         write_rules(job_folder, [], reason=reason)
@@ -50,18 +50,18 @@ def make_debugger(
 
 
 def find_configuration(base: Path) -> Path | None:
-    """Find the hook's configuration where SageMaker puts it, or where smdebug's own variable says."""
+    """Find the hook's configuration where SageMaker puts it, or where smdebug's own variable points."""
     path = Path(os.environ.get("SMDEBUG_CONFIG_FILE_PATH", base / "input/config/debughookconfig.json"))
     return path if path.is_file() else None
 
 
 def find_tensors(given: Path | None) -> str | None:
-    """Find the folder that SageMaker's file names for tensors: smdebug writes into none that is there already."""
+    """Return the tensor folder that SageMaker's file names: smdebug refuses to write into one that exists."""
     return json.loads(given.read_text()).get("LocalPath") if given else None
 
 
 def empty(folder: Path) -> None:
-    """Delete what a folder holds, not the folder: SageMaker, which uploads from it, made it and looks at it."""
+    """Delete a folder's content but keep the folder: SageMaker made it, watches it and uploads from it."""
     for path in folder.glob("*"):
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
@@ -83,7 +83,7 @@ def write_rules(
 
 
 class Debugger(Hook):
-    """Saves tensors of the loop it looks on, judges them in another thread, and ends the loop where a rule is to."""
+    """Save tensors of the loop, judge them in another thread, and end the loop when a rule is configured to."""
 
     def __init__(
         self, job_folder: Path, given: Path | None, stop_on_rules: Sequence[str], say: Callable[[str], None]
@@ -97,7 +97,7 @@ class Debugger(Hook):
         self.stop: dict[str, Any] | None = None
 
     def on_start(self, learner: Learner) -> None:
-        """Attach the hook. Tensors of an earlier life of this job are dropped: its steps would mix with these."""
+        """Attach the hook. Tensors of an earlier life of this job are dropped: their steps would mix with these."""
         try:
             self.begin(learner)
         except Exception as error:  # noqa: BLE001  whatever smdebug meets, the training goes on
@@ -142,12 +142,12 @@ class Debugger(Hook):
             self.take(self.reader.verdicts)
 
     def check(self) -> None:
-        """See whether smdebug failed in the step."""
+        """Check whether smdebug failed in this step."""
         if self.watcher and self.watcher.watch.trouble:
             self.give_up(self.watcher.watch.trouble)
 
     def take(self, verdicts: list[Any]) -> None:
-        """Note what the rules say, and whether one of them is to end the training."""
+        """Record what the rules say, and whether one of them is to end the training."""
         from debugger.reader import find_stop
 
         reason = self.reason or self.reader.trouble or None
@@ -162,7 +162,7 @@ class Debugger(Hook):
             raise Stopped(f"rule {self.stop['rule']} ended the training ({self.stop['reason']})")
 
     def give_up(self, error: Exception) -> None:
-        """Go on without the debugger."""
+        """Continue without the debugger."""
         self.reason = f"smdebug failed ({type(error).__name__}: {error})"
         self.say(f"WARNING: {self.reason}: no more tensors are saved; the training goes on")
         self.watcher = None

@@ -1,10 +1,10 @@
-"""The profile acts: before a profiled training, what is safe is tried and what makes the step shorter is taken.
+"""Let the profile act: before a profiled training, safe settings are tried, and those that shorten the step are kept.
 
-Safe is what leaves the tuned hyperparameters and what a batch holds alone: how many workers decode, batches fetched
+Safe settings leave the tuned hyperparameters and the content of a batch alone: how many workers decode, batches fetched
 ahead, keeping decoded images, pinned memory, half precision where the hardware has it, memory format. (glibc's malloc
 thresholds are set from the start, see preparation.py.) The probe says which phase a setting could shorten at all.
-Trying costs at most 3 % of the training's steps, and half of what waiting for data takes. Weights, optimizer and every
-source of chance are as before afterwards. "Nothing to gain" is an answer.
+Trials cost at most 3 % of the training's steps, and at most half of the time spent waiting for data. Afterwards the
+weights, the optimizer and every source of randomness are as before. "Nothing to gain" is a valid answer.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ NAME = "execution_plan.json"
 PROBED = 5
 COST = 0.03
 EVIDENCE = 0.5
-# What larger batches would share out: the part of a step that does not grow with its images.
+# # The overhead that a larger batch spreads over more images: the part of a step that does not grow with its images.
 OVERHEAD = 0.15
 OVERHEADS = ("copy", "optimizer", "hook")
 COMPUTE = ("forward", "backward", "optimizer")
@@ -55,7 +55,7 @@ PREFETCHED = 2
 
 @dataclass(frozen=True)
 class Candidate:
-    """A setting that may be changed and changed back while nothing else changes.
+    """A setting that can be changed, and changed back, while nothing else changes.
 
     phases: those it could shorten. fills: its first steps pay for what later ones save.
     """
@@ -69,13 +69,13 @@ class Candidate:
 
 
 class Budget:
-    """How many steps may still be made only to be timed."""
+    """How many more steps may be made only for timing."""
 
     def __init__(self, total: int) -> None:
         self.total, self.spent = total, 0
 
     def allows(self, steps: int, evidence: float) -> bool:
-        """Say whether so many more may be made; evidence: the part of the training that could be won by them."""
+        """Return whether `steps` more may be made; evidence: the part of the training that they could save."""
         return self.spent + steps <= self.total * (COST + evidence)
 
     def spend(self, steps: int) -> None:
@@ -91,10 +91,10 @@ def choose_plan(
     clock: Callable[[], float] = time.perf_counter,
     stop_asked: Callable[[], bool] = lambda: False,
 ) -> dict[str, Any] | None:
-    """Probe the training, try what could help, keep what does, and write execution_plan.json: its content.
+    """Probe the training, try what could help, keep what does, and write execution_plan.json; return its content.
 
-    Call it before the first step, without any debugger hook. A resumed job takes the plan of its earlier life. None if
-    a stop was asked for meanwhile: the next life of the job makes its plan anew.
+    Call it before the first step, without any debugger hook. A resumed job takes the plan of its earlier life. Returns
+    None if a stop was asked for meanwhile: the job's next life then makes a new plan.
     """
     known = list_candidates(setup, course) if candidates is None else list(candidates)
     path = job_folder / NAME
@@ -113,7 +113,7 @@ def choose_plan(
 
 
 def repeat_plan(path: Path, known: Sequence[Candidate]) -> dict[str, Any]:
-    """Take the settings of a plan that was made before."""
+    """Apply the settings of a plan that was made earlier."""
     plan: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     for candidate in known:
         if plan["chosen"].get(candidate.setting) == candidate.value:
@@ -124,7 +124,7 @@ def repeat_plan(path: Path, known: Sequence[Candidate]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Gauge:
-    """Times steps, each time from where the training will begin."""
+    """Time steps, always from the point where the training will begin."""
 
     snapshot: Snapshot
     threads: int
@@ -140,7 +140,7 @@ class Gauge:
 
 
 def try_out(setup: Setup, course: Course, known: Sequence[Candidate], gauge: Gauge) -> dict[str, Any]:
-    """Compare the candidates one by one, each on top of those that were taken."""
+    """Compare the candidates one by one, each on top of those already taken."""
     budget = Budget(setup.chosen.epochs * course.batches.steps)
     measure = partial(gauge, course.batches)
     probed = max(2, min(PROBED, int(COST * budget.total) - 2 * WARM_UP))
@@ -160,7 +160,7 @@ def try_out(setup: Setup, course: Course, known: Sequence[Candidate], gauge: Gau
         rows.append(describe_candidate(candidate, before, after))
         if rows[-1]["taken"]:
             candidate.change()
-            # What was measured in turn with the first gain is a fairer start than what was measured long before it.
+            # # What was measured in turn with the first gain is a fairer baseline than what was measured long before.
             start = start if chosen else before
             chosen[candidate.setting], now = candidate.value, after
     recommendations = advise(setup, course, now, gauge, budget)
@@ -193,7 +193,7 @@ def describe_candidate(candidate: Candidate, before: Probe, after: Probe) -> dic
 
 
 def judge_probe(setup: Setup, probe: Probe) -> list[str]:
-    """Name the profiler's rules that the probe breaks."""
+    """Return the names of the profiler's rules that the probe breaks."""
     stream = setup.dataset.train.cache
     workers = stream.workers if isinstance(stream, ImageStream) else None
     recording = Recording(steps=probe.steps, first_step=0.0, cores=count_cores(), workers=workers)
@@ -201,7 +201,7 @@ def judge_probe(setup: Setup, probe: Probe) -> list[str]:
 
 
 def sum_up(chosen: dict[str, str], before: Probe, after: Probe) -> str:
-    """Say in a sentence what came of it."""
+    """Return one sentence on the outcome."""
     if not chosen:
         return "Nothing to gain."
     factor = sum(before.seconds) / len(before.seconds) / (sum(after.seconds) / len(after.seconds))
@@ -224,7 +224,7 @@ def list_candidates(setup: Setup, course: Course) -> list[Candidate]:
 
 
 def list_stream_candidates(setup: Setup, stream: ImageStream, batches: Batches) -> list[Candidate]:
-    """List what could bring decoded images sooner."""
+    """List what could deliver decoded images sooner."""
     found = []
     if count_cores() > stream.workers:
         found.append(switch("workers", str(count_cores()), ("data",), stream, "workers", count_cores()))
@@ -237,7 +237,7 @@ def list_stream_candidates(setup: Setup, stream: ImageStream, batches: Batches) 
 def switch(
     setting: str, value: str, phases: tuple[str, ...], owner: Any, name: str, new: Any, **more: bool
 ) -> Candidate:
-    """Make a candidate of an attribute."""
+    """Make a candidate that sets an attribute."""
     old = getattr(owner, name)
     return Candidate(
         setting, value, phases, lambda: setattr(owner, name, new), lambda: setattr(owner, name, old), **more
@@ -245,7 +245,7 @@ def switch(
 
 
 def make_format_candidate(setup: Setup, batches: Batches) -> Candidate:
-    """Channels first, where training begins with channels last."""
+    """Make the candidate "channels first", where training begins with channels last."""
     prepare = batches.prepare
 
     def prepare_plain(inputs: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
@@ -260,7 +260,7 @@ def make_format_candidate(setup: Setup, batches: Batches) -> Candidate:
 
 
 def has_room(stream: ImageStream, output: Path) -> bool:
-    """Say whether all decoded images fit where data.make_cache would put them: half of the free memory, or disk."""
+    """Return whether all decoded images fit where data.make_cache would put them: half of the free memory, or disk."""
     if stream.bytes <= MEMORY_LIMIT:
         return stream.bytes <= os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES") / 2
     place = next(folder for folder in (output, *output.parents) if folder.is_dir())
@@ -268,7 +268,7 @@ def has_room(stream: ImageStream, output: Path) -> bool:
 
 
 def has_half_precision() -> bool:
-    """Say whether this CPU computes in bfloat16 by itself; where it does not, emulation is slower."""
+    """Return whether this CPU computes in bfloat16 natively; emulation is slower."""
     try:
         flags = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     except OSError:
@@ -277,7 +277,7 @@ def has_half_precision() -> bool:
 
 
 def advise(setup: Setup, course: Course, now: Probe, gauge: Gauge, budget: Budget) -> list[dict[str, Any]]:
-    """Recommend a larger batch where a step has much that does not grow with it, with the throughput measured."""
+    """Recommend a larger batch, with its measured throughput, where much of a step does not grow with the batch."""
     share, size = now.share(*OVERHEADS), setup.chosen.batch_size
     sizes = [size * factor for factor in (2, 4) if len(setup.dataset.train) >= 2 * size * factor]
     if share < OVERHEAD or not sizes:
@@ -292,7 +292,7 @@ def advise(setup: Setup, course: Course, now: Probe, gauge: Gauge, budget: Budge
         batches.prefetch, batches.pin = own.prefetch, own.pin
         try:
             probe = gauge(batches, STEPS)
-        except RuntimeError as error:  # torch's way to say that memory is short
+        except RuntimeError as error:  # how torch reports that memory is short
             log(f"a batch of {larger} could not be measured: {error}")
             break
         budget.spend(cost)
@@ -301,7 +301,7 @@ def advise(setup: Setup, course: Course, now: Probe, gauge: Gauge, budget: Budge
 
 
 def describe_advice(size: int, measured: dict[str, float]) -> list[dict[str, Any]]:
-    """Make the recommendation, if a larger batch is faster by more than LEAST_GAIN."""
+    """Return the recommendation, if a larger batch is faster by more than LEAST_GAIN."""
     best = max(measured, key=lambda name: measured[name])
     gain = measured[best] / max(measured[str(size)], 1e-9) - 1
     if gain <= LEAST_GAIN:

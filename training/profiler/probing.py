@@ -1,4 +1,4 @@
-"""Steps made only to be timed, and what two series of such times say. Nothing learnt from them is kept."""
+"""Make steps only to time them, and compare two series of such times. Nothing learnt in them is kept."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from learning.engine import Learner
 
 from profiler.timeline import Step, describe, make_timeline
 
-# A setting is taken if the step is shorter by more than this, and by more than the noise on top of it.
+# # A setting is taken only if it shortens the step by more than this, and by more than the noise as well.
 LEAST_GAIN = 0.05
 WARM_UP = 1
 STEPS = 2
@@ -40,7 +40,7 @@ class Probe:
         return [sum(step.values()) for step in self.steps]
 
     def share(self, *phases: str) -> float:
-        """The part of the time that phases took."""
+        """Return the share of the time that these phases took."""
         return sum(step[phase] for step in self.steps for phase in phases) / max(sum(self.seconds), 1e-9)
 
     def join(self, other: Probe) -> Probe:
@@ -48,15 +48,15 @@ class Probe:
         return Probe(self.steps + other.steps, self.images + other.images, cpu)
 
     def describe(self) -> dict[str, Any]:
-        """Make `before` and `after` of execution_plan.json: as timeline.json, with the cores' utilisation."""
-        # Every step counts: those that warm up were not kept.
+        """Return `before` or `after` of execution_plan.json: as in timeline.json, with the cores' utilisation."""
+        # # Every step counts: the warm-up steps were not kept.
         content = describe((dict.fromkeys(self.steps[0], 0.0), *self.steps), (0, *self.images)) if self.steps else {}
         names = ("phases", "step_ms", "images_per_second")
         return {**{name: content[name] for name in names if name in content}, "cpu_utilization": round(self.cpu, 1)}
 
 
 class Snapshot:
-    """All that a step changes: weights, optimizer, schedule, scaler, and every source of chance."""
+    """Everything that a step changes: weights, optimizer, schedule, scaler, and every source of randomness."""
 
     def __init__(self, learner: Learner) -> None:
         self.learner, self.state = learner, deepcopy(learner.state())
@@ -65,7 +65,7 @@ class Snapshot:
         self.cuda = torch.cuda.get_rng_state_all() if learner.device.type == "cuda" else []
 
     def restore(self) -> None:
-        """Bring everything back; it may be done again and again."""
+        """Restore everything; this may be repeated."""
         self.learner.restore(deepcopy(self.state))
         self.learner.optimizer.zero_grad(set_to_none=True)
         for module, training in self.modes:
@@ -86,7 +86,7 @@ def make_steps(
     threads: int = 1,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Probe:
-    """Make `steps` timed steps on the first batches of the first epoch, after some that are not counted."""
+    """Make `steps` timed steps on the first batches of the first epoch, after some warm-up steps that do not count."""
     timeline = make_timeline(learner.device, clock)
     timeline.every = 1
     timeline.attach(learner)
@@ -112,13 +112,13 @@ def make_steps(
 
 
 def draw(batches: Batches) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Draw batches for ever, epoch after epoch, always the same from the start."""
+    """Yield batches forever, epoch after epoch, always starting with the same ones."""
     source = chain.from_iterable(batches.of_epoch(epoch) for epoch in count(1))
     yield from source
 
 
 def read_clocks() -> tuple[float, float]:
-    """Seconds on the wall and of this process's cores."""
+    """Return seconds on the wall clock and seconds of this process's cores."""
     return time.perf_counter(), time.process_time()
 
 
@@ -127,7 +127,7 @@ def compare_interleaved(
 ) -> tuple[Probe, Probe]:
     """Measure without and with a change in turn, A B A B: (all of A, all of B). Ends without the change.
 
-    So what drifts meanwhile (other jobs, heat, caches of the system) falls on both alike.
+    Whatever drifts meanwhile (other jobs, heat, the system's caches) affects both alike.
     """
     before, after = Probe((), (), 0.0), Probe((), (), 0.0)
     for _ in range(rounds):
@@ -153,5 +153,5 @@ def is_worth_taking(gain: float, noise: float) -> bool:
 
 
 def count_cores() -> int:
-    """Count the cores this process may run on."""
+    """Count the cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

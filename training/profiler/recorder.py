@@ -1,8 +1,8 @@
-"""The profiler of a training: the machine sampled from the side, each step by phase, the operators of a few steps.
+"""Profile a training: sample the machine from the side, time each step by phase, and record a few steps' operators.
 
 It writes into the job's folder: profile/system/ (SageMaker's format), profile/timeline.json, profile/operators.json,
-profile/trace.json.gz (a Chrome trace, which Perfetto opens) and profiler-reports/RULE.json. It is registered in the
-profiled training alone, as the first of its hooks, so that the time of the others is seen as theirs.
+profile/trace.json.gz (a Chrome trace, which Perfetto opens) and profiler-reports/RULE.json. It is registered only in
+the profiled training, as its first hook, so that the time of the other hooks is attributed to them.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from profiler.rules import Recording, write_reports
 from profiler.system_metrics import INTERVAL, Machine, SystemSampler, read_events
 from profiler.timeline import Timeline, make_timeline
 
-# The steps that torch.profiler looks at: late enough that everything was done once, and few, since it slows them.
+# # The steps that torch.profiler records: late enough that one-time work is done, and few, since it slows them down.
 WINDOW = range(4, 6)
 OPERATORS = 20
 
@@ -32,7 +32,7 @@ OPERATORS = 20
 def make_profiler(
     job_folder: Path, setup: Setup, course: Course, *, begun: float, interval: float = INTERVAL
 ) -> Hook | None:
-    """Make the profiler's hook for a course, or None, with a warning, where that fails.
+    """Return the profiler's hook for a course; if that fails, log a warning and return None.
 
     job_folder: where it writes (checkpoints/JOB). begun: when the program started, in Unix seconds.
     """
@@ -45,7 +45,7 @@ def make_profiler(
 
 
 def make_sampler(folder: Path, interval: float) -> SystemSampler | None:
-    """Make the sampler of the machine; None, with a warning, where psutil is missing."""
+    """Return the sampler of the machine; None, with a warning, where psutil is missing."""
     try:
         import psutil
     except ImportError as error:
@@ -55,7 +55,7 @@ def make_sampler(folder: Path, interval: float) -> SystemSampler | None:
 
 
 class Profiler(Hook):
-    """Looks on at a training, and writes what it saw when the training ends, however it ends."""
+    """Watch a training, and write what was seen when the training ends, however it ends."""
 
     def __init__(self, folder: Path, setup: Setup, course: Course, sampler: SystemSampler | None, begun: float) -> None:
         self.folder, self.setup, self.course, self.sampler, self.begun = folder, setup, course, sampler, begun
@@ -91,7 +91,7 @@ class Profiler(Hook):
         self.guard(self.write)
 
     def write(self) -> None:
-        """Write the files of the profile, and judge it."""
+        """Write the files of the profile, and judge it by the rules."""
         write_json(self.folder / "profile/timeline.json", self.timeline.describe())
         self.operators.write(self.folder / "profile")
         reports = write_reports(self.folder, self.record())
@@ -114,7 +114,7 @@ class Profiler(Hook):
         )
 
     def guard(self, act: Callable[[], Any]) -> None:
-        """Do a part of the profile; if it fails, say so and let the training go on."""
+        """Run a part of the profiling; if it fails, log that and let the training go on."""
         try:
             act()
         except Exception as error:  # noqa: BLE001  a training is worth more than its profile
@@ -122,7 +122,7 @@ class Profiler(Hook):
 
 
 class OperatorWindow:
-    """torch.profiler over a few steps: the operators that took longest, and a trace of everything."""
+    """Run torch.profiler over a few steps: the operators that took longest, and a full trace."""
 
     def __init__(self, device: torch.device) -> None:
         self.on_gpu = device.type == "cuda"
@@ -130,7 +130,7 @@ class OperatorWindow:
         self.running = False
 
     def start(self) -> None:
-        # Its library reports the absence of a GPU as an error.
+        # # Its library reports a missing GPU as an error.
         os.environ.setdefault("KINETO_LOG_LEVEL", "4" if self.on_gpu else "5")
         activities = [torch.profiler.ProfilerActivity.CPU]
         activities += [torch.profiler.ProfilerActivity.CUDA] if self.on_gpu else []
@@ -139,13 +139,13 @@ class OperatorWindow:
         self.running = True
 
     def stop(self) -> None:
-        """Stop looking; what was seen is written later, when no step waits for it."""
+        """Stop recording; the result is written later, when no step waits for it."""
         if self.running:
             self.running = False
             self.profile.stop()
 
     def write(self, folder: Path) -> None:
-        """Write operators.json and trace.json.gz, if any step was looked at."""
+        """Write operators.json and trace.json.gz, if any step was recorded."""
         if self.profile is None:
             return
         folder.mkdir(parents=True, exist_ok=True)

@@ -1,8 +1,9 @@
-"""The profiler's eleven rules, by AWS's names, thresholds and result files: a recording in, findings out.
+"""Judge a recording by the profiler's eleven rules, with AWS's names, thresholds and result files.
 
-Defaults are those of AWS's `smdebug-rulesconfig`. One is bent: a rule waits for `patience` datapoints, 1,000 at AWS,
-which is over eight minutes of samples; here for a tenth of the recording where that is less, so that short trainings
-are judged too. RuleParameters tells what was waited for. Rules about GPUs have no datapoint where there is none.
+Defaults are those of AWS's `smdebug-rulesconfig`, except one. A rule waits for `patience` datapoints, 1,000 at AWS,
+which is over eight minutes of samples; here it waits for a tenth of the recording where that is less, so that short
+trainings are judged too. RuleParameters reports how many it waited for. Without a GPU, rules about GPUs have no
+datapoint.
 """
 
 from __future__ import annotations
@@ -25,10 +26,10 @@ Series = dict[str, dict[float, float]]
 
 @dataclass(frozen=True)
 class Recording:
-    """What was seen of a job: system events, the seconds of its steps by phase, and its loader.
+    """What was recorded of a job: system events, the seconds of its steps by phase, and its loader.
 
-    begun and first_step: Unix seconds; first_step is None where no step was made until `seen`. workers: how many
-    images are decoded at a time, None where nothing is.
+    begun and first_step: Unix seconds; first_step is None where no step was made until `seen`. workers: how many images
+    are decoded in parallel, None where none are.
     """
 
     events: Sequence[Mapping[str, Any]] = ()
@@ -44,7 +45,9 @@ class Recording:
 
 @dataclass
 class Finding:
-    """What a rule found. violations: how often it was broken; it triggers by `triggered`, or once there is one."""
+    """What a rule found. violations: how often it was broken. `triggered` decides whether it triggers; by default one
+    violation does.
+    """
 
     datapoints: int = 0
     violations: int = 0
@@ -57,7 +60,7 @@ RULES: dict[str, tuple[Judge, Parameters]] = {}
 
 
 def rule(name: str, **parameters: float) -> Callable[[Judge], Judge]:
-    """Enter a rule into the table, by AWS's name and with AWS's parameters."""
+    """Register a rule in the table, under AWS's name and with AWS's parameters."""
 
     def enter(judge: Judge) -> Judge:
         RULES[name] = (judge, parameters)
@@ -67,12 +70,12 @@ def rule(name: str, **parameters: float) -> Callable[[Judge], Judge]:
 
 
 def judge_all(recording: Recording) -> dict[str, dict[str, Any]]:
-    """Judge a recording by every rule: the contents of the result files, by name."""
+    """Judge a recording by every rule; return the contents of the result files, by name."""
     return {name: judge_by(name, recording) for name in RULES}
 
 
 def judge_by(name: str, recording: Recording, **changed: float) -> dict[str, Any]:
-    """Judge a recording by one rule, with AWS's parameters but for those that are changed."""
+    """Judge a recording by one rule, with AWS's parameters except those that are changed."""
     judge, defaults = RULES[name]
     parameters = {**defaults, **changed}
     if "patience" in defaults and "patience" not in changed:
@@ -101,7 +104,7 @@ def stamps(recording: Recording) -> list[float]:
 
 
 def series(recording: Recording, dimension: str) -> Series:
-    """The values of a dimension over time, by what they are of (gpu0, cpu3); memory and rates go by their name."""
+    """Return the values of a dimension over time, by device (gpu0, cpu3); memory and rates are keyed by their name."""
     found: Series = defaultdict(dict)
     for event in recording.events:
         if dimension in (event["Dimension"], event["Name"]):
@@ -124,7 +127,7 @@ def quantile(values: Sequence[float], share: float) -> float:
 
 
 def average(many: Series) -> dict[float, float]:
-    """The mean over cores or GPUs at each moment."""
+    """Return the mean over cores or GPUs at each moment."""
     found: dict[float, list[float]] = defaultdict(list)
     for values in many.values():
         for stamp, value in values.items():
@@ -134,7 +137,7 @@ def average(many: Series) -> dict[float, float]:
 
 @rule("LowGPUUtilization", threshold_p95=70, threshold_p5=10, window=500, patience=1000)
 def find_low_gpu_utilization(recording: Recording, given: Parameters) -> Finding:
-    """A GPU is hardly used (95th percentile), or by fits and starts (5th)."""
+    """Find GPUs that are hardly used (95th percentile), or used unevenly over time (5th)."""
     found = Finding()
     for gpu, values in series(recording, "GPUUtilization").items():
         usable = ordered(values, given["patience"])
@@ -149,7 +152,7 @@ def find_low_gpu_utilization(recording: Recording, given: Parameters) -> Finding
 
 @rule("GPUMemoryIncrease", increase=5, patience=1000, window=10)
 def find_gpu_memory_increase(recording: Recording, given: Parameters) -> Finding:
-    """The memory of a GPU grows by more than `increase` points from one window to the next."""
+    """Find GPU memory that grows by more than `increase` points from one window to the next."""
     found = Finding()
     for gpu, values in series(recording, "GPUMemoryUtilization").items():
         usable = ordered(values, given["patience"])
@@ -164,13 +167,13 @@ def find_gpu_memory_increase(recording: Recording, given: Parameters) -> Finding
 
 @rule("CPUBottleneck", threshold=50, gpu_threshold=10, cpu_threshold=90, patience=1000)
 def find_cpu_bottleneck(recording: Recording, given: Parameters) -> Finding:
-    """GPUs stand still while cores are busy, for more than `threshold` per cent of the time."""
+    """Find GPUs that idle while cores are busy, for more than `threshold` per cent of the time."""
     return find_bottleneck(recording, given, "CPUUtilization", given["cpu_threshold"])
 
 
 @rule("IOBottleneck", threshold=50, gpu_threshold=10, io_threshold=50, patience=1000)
 def find_io_bottleneck(recording: Recording, given: Parameters) -> Finding:
-    """GPUs stand still while cores wait for a disk, for more than `threshold` per cent of the time."""
+    """Find GPUs that idle while cores wait for a disk, for more than `threshold` per cent of the time."""
     return find_bottleneck(recording, given, "I/OWaitPercentage", given["io_threshold"])
 
 
@@ -186,7 +189,7 @@ def find_bottleneck(recording: Recording, given: Parameters, dimension: str, lim
 
 @rule("BatchSize", cpu_threshold_p95=70, gpu_threshold_p95=70, gpu_memory_threshold_p95=70, patience=1000, window=500)
 def find_small_batches(recording: Recording, given: Parameters) -> Finding:
-    """Neither cores nor a GPU nor its memory are much used: larger batches would fit."""
+    """Find that neither cores nor a GPU nor its memory are much used: larger batches would fit."""
     found, memory = Finding(), series(recording, "GPUMemoryUtilization")
     cpu = ordered(average(series(recording, "CPUUtilization")), given["patience"])
     for gpu, values in series(recording, "GPUUtilization").items():
@@ -204,7 +207,7 @@ def find_small_batches(recording: Recording, given: Parameters) -> Finding:
 
 @rule("Dataloader", min_threshold=70, max_threshold=200)
 def find_loaders(recording: Recording, given: Parameters) -> Finding:
-    """Images are decoded by fewer, or many more, workers than there are cores."""
+    """Find that images are decoded by fewer workers than there are cores, or by many more."""
     if recording.workers is None or not recording.steps:
         return Finding()
     waits = [step["data"] for step in recording.steps]
@@ -221,7 +224,7 @@ def find_loaders(recording: Recording, given: Parameters) -> Finding:
 
 @rule("StepOutlier", stddev=3, n_outliers=10)
 def find_step_outliers(recording: Recording, given: Parameters) -> Finding:
-    """More than n_outliers steps lasted longer than the mean by `stddev` standard deviations."""
+    """Find more than n_outliers steps that lasted longer than the mean by `stddev` standard deviations."""
     lasted = np.array([sum(step.values()) for step in recording.steps])
     if len(lasted) < 2:
         return Finding(len(lasted))
@@ -238,7 +241,7 @@ def find_step_outliers(recording: Recording, given: Parameters) -> Finding:
 
 @rule("MaxInitializationTime", threshold=20)
 def find_slow_start(recording: Recording, given: Parameters) -> Finding:
-    """The first step took more than `threshold` minutes to come."""
+    """Find that the first step came only after more than `threshold` minutes."""
     until = recording.seen if recording.first_step is None else recording.first_step
     minutes = (until - recording.begun) / 60
     details = {"minutes": round(minutes, 3), "started": recording.first_step is not None}
@@ -247,7 +250,7 @@ def find_slow_start(recording: Recording, given: Parameters) -> Finding:
 
 @rule("LoadBalancing", threshold=0.5, patience=1000)
 def find_unbalanced_load(recording: Recording, given: Parameters) -> Finding:
-    """Two GPUs are used differently, by the distance (Jensen and Shannon's) of their histograms of utilisation."""
+    """Find two GPUs used differently, by the Jensen-Shannon distance of their utilisation histograms."""
     found = Finding()
     usable = {name: ordered(one, given["patience"]) for name, one in series(recording, "GPUUtilization").items()}
     histograms = {name: np.histogram(values, bins=10, range=(0, 100))[0] for name, values in usable.items() if values}
@@ -261,7 +264,7 @@ def find_unbalanced_load(recording: Recording, given: Parameters) -> Finding:
 
 
 def measure_distance(first: np.ndarray, second: np.ndarray) -> float:
-    """The square root of the Jensen-Shannon divergence (natural logarithm): 0 of equals, at most 0.83."""
+    """Return the square root of the Jensen-Shannon divergence (natural logarithm): 0 if equal, at most 0.83."""
     one, other = first / first.sum(), second / second.sum()
     middle = (one + other) / 2
     parts = [(p[p > 0] * np.log(p[p > 0] / middle[p > 0])).sum() for p in (one, other)]
@@ -270,7 +273,7 @@ def measure_distance(first: np.ndarray, second: np.ndarray) -> float:
 
 @rule("OverallSystemUsage")
 def sum_up_system(recording: Recording, _given: Parameters) -> Finding:
-    """How much of the machine was used. It never triggers, as at AWS."""
+    """Report how much of the machine was used. Like AWS's, this rule never triggers."""
     names = {
         "CPU": "CPUUtilization",
         "CPU memory": "MemoryUsedPercent",
@@ -290,7 +293,7 @@ def sum_up_system(recording: Recording, _given: Parameters) -> Finding:
 
 @rule("OverallFrameworkMetrics")
 def sum_up_framework(recording: Recording, _given: Parameters) -> Finding:
-    """Which phase the steps' time went to, in per cent. It never triggers, as at AWS."""
+    """Report each phase's share of the steps' time, in per cent. Like AWS's, this rule never triggers."""
     seconds = {phase: sum(step[phase] for step in recording.steps) for phase in PHASES}
     total = sum(seconds.values())
     details = {"phase": {phase: round(100 * value / total, 2) for phase, value in seconds.items()}} if total else {}

@@ -1,7 +1,7 @@
-"""What the machine does while a job trains, sampled from the side, in the files that SageMaker's profiler writes.
+"""Sample what the machine does while a job trains, into files like those that SageMaker's profiler writes.
 
-One JSON line a value in system/incremental/YYYYMMDDHH/MINUTE.NODE.json, MINUTE being the Unix time of a full minute:
-smdebug's LocalSystemMetricsReader and PandasFrame read them. Names and dimensions are those of AWS's own files.
+Each value is a JSON line in system/incremental/YYYYMMDDHH/MINUTE.NODE.json, where MINUTE is the Unix time of a full
+minute: smdebug's LocalSystemMetricsReader and PandasFrame read them. Names and dimensions are those of AWS's own files.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Event = dict[str, Any]
 
 
 class SystemSampler:
-    """A thread that writes what `read` gives, every `interval` seconds, until it is stopped."""
+    """A thread that writes what `read` returns, every `interval` seconds, until it is stopped."""
 
     def __init__(
         self,
@@ -39,12 +39,12 @@ class SystemSampler:
         self.thread.start()
 
     def run(self) -> None:
-        self.read()  # Rates are differences: the first reading only begins them.
+        self.read()  # Rates are differences: the first reading is only their baseline.
         while not self.ended.wait(self.interval):
             self.sample()
 
     def sample(self) -> None:
-        """Write one reading; a disk that is full must not end a training."""
+        """Write one reading; a full disk must not end a training."""
         stamp = self.now()
         lines = [json.dumps(make_event(*value, stamp), separators=(",", ":")) + "\n" for value in self.read()]
         try:
@@ -56,7 +56,7 @@ class SystemSampler:
             return
 
     def stop(self) -> None:
-        """End the thread, with a last reading."""
+        """End the thread, after a last reading."""
         if self.thread.is_alive():
             self.ended.set()
             self.thread.join(5)
@@ -64,7 +64,7 @@ class SystemSampler:
 
 
 def place_file(folder: Path, stamp: float) -> Path:
-    """Say into which file a moment's values go."""
+    """Return the file for the values of a moment."""
     hour = datetime.fromtimestamp(stamp, UTC).strftime("%Y%m%d%H")
     return folder / hour / f"{int(stamp) // 60 * 60}.{NODE}.json"
 
@@ -81,7 +81,7 @@ def make_event(kind: str, name: str, dimension: str, value: float, stamp: float)
 
 
 def read_events(folder: Path) -> Iterator[Event]:
-    """Read back what samplers wrote below a folder, in order, passing over a last line that was cut off."""
+    """Read back what samplers wrote below a folder, in order, skipping a last line that was cut off."""
     for path in sorted((folder / "system" / "incremental").glob("*/*.json")):
         for line in path.read_text(encoding="utf-8").splitlines():
             try:
@@ -91,14 +91,14 @@ def read_events(folder: Path) -> Iterator[Event]:
 
 
 class Machine:
-    """Reads this machine: CPU by core, memory, disk and network by psutil; GPUs by torch where it sees some."""
+    """Read this machine: CPU by core, memory, disk and network through psutil; GPUs through torch, if it sees any."""
 
     def __init__(self, psutil: Any, clock: Callable[[], float] = time.monotonic) -> None:
         self.psutil, self.clock = psutil, clock
         self.last: tuple[float, Any, Any] | None = None
 
     def __call__(self) -> list[tuple[str, str, str, float]]:
-        """Read the machine: (type, name, dimension, value), rates being those since the reading before."""
+        """Return readings as (type, name, dimension, value); rates are those since the previous reading."""
         cores = self.psutil.cpu_times_percent(percpu=True)
         values = [("memory", "MemoryUsedPercent", "", self.psutil.virtual_memory().percent)]
         for number, core in enumerate(cores):
@@ -126,13 +126,13 @@ class Machine:
 
 
 def read_gpus() -> list[tuple[str, str, str, float]]:
-    """Read utilisation and memory of each GPU; utilisation needs NVIDIA's library, and is left out without it."""
+    """Read utilisation and memory of each GPU; without NVIDIA's library, utilisation is left out."""
     values = []
     for number in range(torch.cuda.device_count() if torch.cuda.is_initialized() else 0):
         free, total = torch.cuda.mem_get_info(number)
         values.append(("gpu", f"gpu{number}", "GPUMemoryUtilization", 100 * (1 - free / total)))
         try:
             values.append(("gpu", f"gpu{number}", "GPUUtilization", float(torch.cuda.utilization(number))))
-        except Exception:  # noqa: BLE001, S112  torch raises what NVIDIA's library or its absence does
+        except Exception:  # noqa: BLE001, S112  torch raises various errors when NVIDIA's library is missing
             continue
     return values

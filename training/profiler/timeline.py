@@ -1,8 +1,8 @@
-"""Where the time of a step goes: waiting for data, copying to the device, forward, backward, optimizer, the hooks.
+"""Measure a step's time by phase: waiting for data, copying to the device, forward, backward, optimizer, the hooks.
 
-Each mark names the phase that ends with it, so that no moment of a step is counted twice or left out. A GPU works on
-while the program goes on: `settle` waits for it, so that a phase has the time of its own work. As waiting slows a
-GPU down, only one step of `every` is waited for, and those alone are kept.
+Each mark names the phase that ends with it, so no moment of a step is counted twice or left out. A GPU works on while
+the program goes on: `settle` waits for it, so that a phase includes its own GPU work. Waiting slows a GPU down, so the
+program waits in only one step of `every`, and only those steps are kept.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Timeline:
         every: int = 1,
     ) -> None:
         self.clock, self.settle, self.every, self.number = clock, settle, every, 0
-        self.chance = random.Random(0)  # noqa: S311  nothing secret hangs on it
+        self.chance = random.Random(0)  # noqa: S311  no secret depends on it
         self.steps: list[Step] = []
         self.images: list[int] = []
         self.current = dict.fromkeys(PHASES, 0.0)
@@ -51,7 +51,7 @@ class Timeline:
         self.last = now
 
     def close(self, now: float) -> None:
-        """Keep the step that was made, if one was."""
+        """Keep the step that was made, if there was one."""
         if self.is_open:
             self.current["hook"] += now - self.last
             if self.number % self.every == 0:
@@ -60,7 +60,7 @@ class Timeline:
         self.current, self.is_open, self.count = dict.fromkeys(PHASES, 0.0), False, 0
 
     def keep(self, step: Step, images: int) -> None:
-        """Keep a step; of very many, a fair sample."""
+        """Keep a step; if there are very many, keep a fair sample."""
         if len(self.steps) < KEPT:
             self.steps.append(step)
             self.images.append(images)
@@ -68,7 +68,7 @@ class Timeline:
             self.steps[place], self.images[place] = step, images
 
     def attach(self, learner: Learner) -> None:
-        """Mark the phases inside of a learner's step."""
+        """Mark the phases inside a learner's step."""
         network, optimizer = learner.network, learner.optimizer
         self.handles = [
             network.register_forward_pre_hook(self.begin_forward),
@@ -86,12 +86,12 @@ class Timeline:
             self.mark(phase)
 
     def end_step(self) -> None:
-        """The step was made: what comes before the next begins is of the hooks."""
+        """End the step; the time until the next begins belongs to the hooks."""
         self.mark("optimizer")
         self.is_open = True
 
     def describe(self) -> dict[str, Any]:
-        """Make the content of timeline.json of the steps so far."""
+        """Return the content of timeline.json for the steps so far."""
         return describe(self.steps, self.images)
 
     def detach(self) -> None:
@@ -106,9 +106,9 @@ def make_timeline(device: torch.device, clock: Callable[[], float] = time.perf_c
 
 
 def describe(steps: Sequence[Step], images: Sequence[int]) -> dict[str, Any]:
-    """Make the content of timeline.json: {"phases": {name: {"mean_ms", "p95_ms", "share"}}, "steps", …}.
+    """Return the content of timeline.json: {"phases": {name: {"mean_ms", "p95_ms", "share"}}, "steps", …}.
 
-    The first step of several is left out of the phases: it pays for what is done once.
+    If there are several steps, the first is left out of the phases: it pays for one-time work.
     """
     counted = list(steps[1:] if len(steps) > 1 else steps)
     seconds = sum(sum(step.values()) for step in counted)
@@ -139,5 +139,5 @@ def describe_phase(values: Sequence[float], total: float) -> dict[str, float]:
 
 
 def choose_evenly(count: int, most: int) -> list[int]:
-    """Choose at most `most` of the numbers below count, evenly."""
+    """Choose at most `most` of the numbers below count, evenly spaced."""
     return sorted({number * count // min(count, most) for number in range(min(count, most))}) if count else []

@@ -1,4 +1,4 @@
-"""The evaluation's part of a report: by class, confusion, most confused pairs, mistakes, labels that look wrong."""
+"""Write a report's evaluation: by class, confusion matrix, most confused pairs, mistakes, labels that look wrong."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ KINDS = {
 
 
 def tell_evaluation(found: Findings, pictures: PictureSource | None) -> str:
-    """Everything about the test split."""
+    """Return everything about the test split."""
     test, predictions = found.job.evaluation.get("test") or {}, found.file("predictions")
     if not test:
         return note("There is no evaluation.json: the training ended before it could be judged.")
@@ -43,7 +43,7 @@ def tell_evaluation(found: Findings, pictures: PictureSource | None) -> str:
 
 
 def tell_measures(found: Findings, test: Mapping[str, Any]) -> str:
-    """The test split's measures, beside the validation's and an untuned baseline's."""
+    """Return the test split's measures, beside those of validation and of an untuned baseline."""
     baseline = found.file("baseline")
     before = baseline.get("test") or {}
     low, high = find_interval(test.get("accuracy", 0.0), test.get("images") or 0)
@@ -67,7 +67,7 @@ def tell_measures(found: Findings, test: Mapping[str, Any]) -> str:
 
 
 def tell_classes(test: Mapping[str, Any]) -> str:
-    """Measures by class: the weakest drawn, all of them in a table."""
+    """Return measures by class: the weakest drawn, all of them in a table."""
     rows = sorted(test.get("classes") or [], key=lambda row: (row["f1"], row["class"]))
     if not rows:
         return ""
@@ -84,7 +84,7 @@ def tell_classes(test: Mapping[str, Any]) -> str:
 
 
 def tell_confusion(test: Mapping[str, Any]) -> str:
-    """The matrix; of many classes also a cut of the most confused ones."""
+    """Return the confusion matrix; with many classes also an excerpt of the most confused ones."""
     confusion, classes = test.get("confusion") or [], [row["class"] for row in test.get("classes") or []]
     if not confusion or len(classes) != len(confusion):
         return ""
@@ -128,7 +128,7 @@ def tell_suspects(judged: Sequence[Any], classes: Sequence[str], pictures: Pictu
 
 
 def tell_calibration(test: Mapping[str, Any]) -> str:
-    """Whether confidence can be trusted."""
+    """Return whether confidence can be trusted."""
     calibration = {"ece": 0.0, "temperature": 1.0, "ece_at_temperature": 0.0} | (test.get("calibration") or {})
     if not calibration.get("bins"):
         return ""

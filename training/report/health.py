@@ -1,4 +1,4 @@
-"""The debugger's and the profiler's parts of a report: rules, where time went, what was changed because of it."""
+"""Write the debugger's and the profiler's parts of a report: rules, where time went, what was changed as a result."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ STEPS_TOLD, OPERATORS_TOLD = 6, 15
 
 
 def tell_debugger(found: Findings) -> str:
-    """Each rule, whether it found something, and why the training was ended where one did so."""
+    """Return each rule, whether it found something, and, where a rule ended the training, why."""
     rules = found.file("rules")
     if not rules.get("rules"):
         return note("No rules were run: there is no rules.json. Without smdebug a training is not debugged.")
@@ -48,14 +48,14 @@ def tell_debugger(found: Findings) -> str:
 
 
 def tell_values(values: Any) -> str:
-    """Parameters in a line; AWS's files hold them as lines of text."""
+    """Return parameters on one line; AWS's files hold them as lines of text."""
     if not isinstance(values, Mapping):
         return ", ".join(str(values or "").splitlines())
     return ", ".join(f"{name} {value}" for name, value in values.items())
 
 
 def tell_profiler(found: Findings) -> str:
-    """Before and after, the timeline by phase, utilisation, rules, operators."""
+    """Return before and after, the timeline by phase, utilisation, rules, operators."""
     parts = [tell_plan(found.file("execution_plan")), tell_timeline(found.file("timeline")), tell_utilisation(found)]
     parts += [tell_rules(found.profiler_rules), tell_operators(found.file("operators"))]
     told = "".join(parts)
@@ -63,7 +63,7 @@ def tell_profiler(found: Findings) -> str:
 
 
 def tell_plan(plan: Mapping[str, Any]) -> str:
-    """What was tried, what was taken, and what that gained."""
+    """Return what was tried, what was taken, and what that gained."""
     if not plan:
         return ""
     parts = [title("Before and after"), paragraph(str(plan.get("verdict") or ""))]
@@ -99,7 +99,7 @@ def tell_plan(plan: Mapping[str, Any]) -> str:
 
 
 def tell_untried(phases: Mapping[str, float]) -> str:
-    """Why no setting was tried: what one could shorten is a small part of the step, or the training too short."""
+    """Return why no setting was tried: it could save only a small part of the step, or the training was too short."""
     waiting = sum(phases.get(name, 0.0) for name in ("data", "copy")) / max(sum(phases.values()), 1e-9)
     return (
         f"No setting was tried: of a step {waiting:.1%} goes into waiting for images and copying them, and trying may "
@@ -108,7 +108,7 @@ def tell_untried(phases: Mapping[str, float]) -> str:
 
 
 def tell_use(side: Mapping[str, Any]) -> str:
-    """How busy the devices were, in per cent."""
+    """Return how busy the devices were, in per cent."""
     names = {"gpu_utilization": "GPU", "cpu_utilization": "CPU"}
     return ", ".join(
         f"{name} {side[key]:.0f} %" for key, name in names.items() if isinstance(side.get(key), int | float)
@@ -120,7 +120,7 @@ def tell_gain(gain: Any) -> str:
 
 
 def read_phases(side: Mapping[str, Any]) -> dict[str, float]:
-    """Milliseconds by phase, whether phases are told as numbers or as statistics."""
+    """Return milliseconds by phase, whether phases are given as numbers or as statistics."""
     phases = side.get("phases") or {}
     values = {name: value.get("mean_ms") if isinstance(value, Mapping) else value for name, value in phases.items()}
     return {name: float(value) for name, value in values.items() if isinstance(value, int | float)}
@@ -136,7 +136,7 @@ def tell_recommendation(advice: Mapping[str, Any]) -> str:
 
 
 def tell_timeline(timeline: Mapping[str, Any]) -> str:
-    """Where the time of a step went in the training itself."""
+    """Return where the time of a step went in the training itself."""
     phases = read_phases(timeline)
     if not phases:
         return ""
@@ -167,7 +167,7 @@ def tell_utilisation(found: Findings) -> str:
 
 
 def tell_rules(rules: Mapping[str, Mapping[str, Any]]) -> str:
-    """The profiler's rules: how often each was triggered."""
+    """Return the profiler's rules and how often each was triggered."""
     if not rules:
         return ""
     each = sorted(rules.items(), key=lambda pair: (not pair[1].get("RuleTriggered"), pair[0]))
@@ -192,7 +192,7 @@ def judge(rule: Mapping[str, Any]) -> Html:
 
 
 def tell_operators(operators: Mapping[str, Any]) -> str:
-    """The operators that took most time, in whatever columns the profiler gave them."""
+    """Return the operators that took most time, in whatever columns the profiler wrote."""
     listed: Sequence[Any] = operators.get("operators") or operators.get("items") or []
     rows = [each for each in listed if isinstance(each, Mapping)][:OPERATORS_TOLD]
     if not rows:

@@ -1,4 +1,4 @@
-"""The page around the sections: one HTML file that reaches for nothing else, for screens, both schemes, and paper."""
+"""Build the page around the sections: one self-contained HTML file for screens, both colour schemes, and paper."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Any
 
 from report.style import STYLE
 
-# Between these marks the control plane puts its verdict on the whole run.
+# # The control plane puts its verdict on the whole run between these marks.
 BEGIN, END = "<!-- verdict -->", "<!-- /verdict -->"
 LEAST = 0.001
 
 
 def build_page(title: str, subtitle: str, sections: Sequence[tuple[str, str, str]]) -> str:
-    """Put a page together. sections: (anchor, title, HTML) in their order."""
+    """Assemble a page. sections: (anchor, title, HTML) in their order."""
     links = "".join(f'<a href="#{anchor}">{escape(name)}</a>' for anchor, name, _ in sections)
     parts = "\n".join(
         f'<section id="{anchor}"><h2>{escape(name)}</h2>\n{body}\n</section>' for anchor, name, body in sections
@@ -42,10 +42,10 @@ def build_page(title: str, subtitle: str, sections: Sequence[tuple[str, str, str
 
 
 def attempt(draw: Callable[[], str], warn: Callable[[str], None], what: str) -> str:
-    """Draw a part; one that cannot be drawn says so in its place, and the others are not harmed."""
+    """Draw a part; one that cannot be drawn says so in its place and does not harm the others."""
     try:
         return draw()
-    except Exception as error:  # noqa: BLE001  files are read that other programs wrote, and a report is worth having in part
+    except Exception as error:  # noqa: BLE001  other programs wrote the files, and a partial report is better than none
         warn(f"WARNING: the report's part on {what} could not be drawn: {type(error).__name__}: {error}")
         return note(f"This part could not be drawn ({type(error).__name__}: {error}).")
 
@@ -63,14 +63,14 @@ def title(text: str) -> str:
 
 
 def figure(drawn: str, caption: str) -> str:
-    """A chart with its caption; on a narrow screen it scrolls sideways rather than shrink beyond reading."""
+    """Return a chart with its caption; on a narrow screen it scrolls sideways rather than become unreadably small."""
     return f'<figure><div class="scroll">{drawn}</div><figcaption>{escape(caption)}</figcaption></figure>'
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[Any]], *, numbers: int = 99, marked: int | None = None) -> str:
-    """A table; values are escaped unless they are `Html`. The last `numbers` columns hold numbers.
+    """Return a table; values are escaped unless they are `Html`. The last `numbers` columns hold numbers.
 
-    marked: the row that stands out.
+    marked: the row to highlight.
     """
     first = max(1, len(heads) - numbers)
     top = "".join(f"<th{' class=n' if place >= first else ''}>{escape(head)}</th>" for place, head in enumerate(heads))
@@ -91,7 +91,7 @@ class Html(str):
 
 
 def show(value: Any) -> str:
-    """A value as people read it: four digits at most, and words as they are."""
+    """Return a value for readers: four digits at most, and words as they are."""
     if isinstance(value, Html):
         return str(value)
     if value is None or value == "":
@@ -108,17 +108,17 @@ def percent(value: float | None, digits: int = 1) -> str:
 
 
 def pill(text: str, kind: str) -> Html:
-    """A short status: kind is good, bad or plain; the text says it too."""
+    """Return a short status: kind is good, bad or plain; the text says it too."""
     return Html(f'<span class="pill {kind}">{escape(text)}</span>')
 
 
 def fold(summary: str, body: str) -> str:
-    """What is long, folded; open on paper."""
+    """Return something long, folded; it is open on paper."""
     return f"<details><summary>{escape(summary)}</summary>{body}</details>"
 
 
 def tiles(values: Mapping[str, tuple[str, str]]) -> str:
-    """The few figures that matter most: name to (value, what to know of it)."""
+    """Return the few figures that matter most: name to (value, what to know about it)."""
     parts = "".join(
         f"<div><dt>{escape(name)}</dt><dd>{escape(value)}<small>{escape(hint)}</small></dd></div>"
         for name, (value, hint) in values.items()

@@ -1,4 +1,4 @@
-"""Pictures in the report: small squares inside the file, with what the model and the label say of them."""
+"""Show images in the report: small squares inside the file, with the model's answer and the label."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from PIL import Image
 
 from report.charts.choices import Judged, Pair
 
-SIDE = 132  # pixels, sharp on most screens at the width they are shown
+SIDE = 132  # pixels, sharp on most screens at the width at which they are shown
 QUALITY = 72
-TINY = 48  # smaller pictures are shown by their pixels
+TINY = 48  # smaller images are shown with visible pixels
 PictureSource = Callable[[str, int], Image.Image]
 
 
 def embed(image: Image.Image) -> str:
-    """An <img> that holds the picture: JPEG, or PNG where it is tiny."""
+    """Return an <img> that holds the image: JPEG, or PNG where it is tiny."""
     small = image.convert("RGB")
     tiny = max(small.size) <= TINY
     small.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
@@ -31,7 +31,7 @@ def embed(image: Image.Image) -> str:
 
 
 def place(image: Judged, pictures: PictureSource | None) -> str:
-    """The picture, where there is one to be had."""
+    """Return the image, where one is available."""
     if pictures is None:
         return ""
     try:
@@ -41,12 +41,12 @@ def place(image: Judged, pictures: PictureSource | None) -> str:
 
 
 def breakable(name: str) -> str:
-    """A class's name, which may be broken after each of its parts."""
+    """Return a class's name that may break after each of its parts."""
     return re.sub(r"([_.\-])", r"\1<wbr>", escape(name))
 
 
 def show_shots(images: Sequence[Judged], classes: Sequence[str], pictures: PictureSource | None) -> str:
-    """Pictures with their label, the model's answer, and the file's name."""
+    """Return images with their label, the model's answer, and the file's name."""
     return f'<div class="shots">{"".join(show_shot(image, classes, pictures) for image in images)}</div>'
 
 
@@ -61,7 +61,7 @@ def show_shot(image: Judged, classes: Sequence[str], pictures: PictureSource | N
 
 
 def show_pairs(pairs: Sequence[Pair], classes: Sequence[str], pictures: PictureSource | None) -> str:
-    """The pairs, each with images of the one and a typical image of the other."""
+    """Return the pairs, each with images of one class and a typical image of the other."""
     return f'<div class="pairs">{"".join(show_pair(pair, classes, pictures) for pair in pairs)}</div>'
 
 

@@ -1,4 +1,4 @@
-"""The first half of a report: verdict, dataset, tuning, curves, and how to reproduce it. Findings in, HTML out."""
+"""Write a report's first half: verdict, dataset, tuning, curves, and how to reproduce it. Findings in, HTML out."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ SPLITS = ("train", "valid", "test")
 
 
 def tell_verdict(found: Findings) -> str:
-    """The paragraph's place with a draft of it, and the few figures that matter most."""
+    """Return the verdict's placeholder with a draft in it, and the few figures that matter most."""
     return f'<p class="lead">{BEGIN}{escape(draft_verdict(found))}{END}</p>{show_tiles(found)}{warn_of_weights(found)}'
 
 
 def draft_verdict(found: Findings) -> str:
-    """What is known before the run has ended."""
+    """Return what is known before the run has ended."""
     test = found.job.evaluation.get("test") or {}
     if "accuracy" not in test:
         return "The training left no evaluation, so nothing is known of the model's quality."
@@ -37,7 +37,7 @@ def draft_verdict(found: Findings) -> str:
 
 
 def show_tiles(found: Findings) -> str:
-    """Accuracy, F1, tuning, and what profiling gained."""
+    """Return accuracy, F1, tuning, and what profiling gained."""
     values: dict[str, tuple[str, str]] = {}
     test = found.job.evaluation.get("test") or {}
     baseline = (found.file("baseline").get("test") or {}).get("accuracy")
@@ -59,7 +59,7 @@ def show_tiles(found: Findings) -> str:
 
 
 def warn_of_weights(found: Findings) -> str:
-    """Say loudly that there were no pretrained weights where they were wished for."""
+    """Warn clearly if pretrained weights were asked for and there were none."""
     start = found.job.start
     if start.get("pretrained") != "none" or start.get("hyperparameters", {}).get("pretrained") == "none":
         return ""
@@ -67,7 +67,7 @@ def warn_of_weights(found: Findings) -> str:
 
 
 def tell_dataset(found: Findings) -> str:
-    """Classes, splits, warnings."""
+    """Return classes, splits, warnings."""
     evaluation, predictions = found.job.evaluation, found.file("predictions")
     classes = predictions.get("classes") or evaluation.get("classes") or []
     images = found.job.start.get("images") or {}
@@ -89,7 +89,7 @@ def tell_dataset(found: Findings) -> str:
 
 
 def count_by_class(predictions: Mapping[str, Any], classes: int) -> dict[str, list[int]]:
-    """Count the images of each class by split, where predictions.json tells them."""
+    """Count the images of each class by split, where predictions.json lists them."""
     counts: dict[str, list[int]] = {}
     if (predictions.get("train") or {}).get("counts"):
         counts["train"] = predictions["train"]["counts"]
@@ -103,7 +103,7 @@ def count_by_class(predictions: Mapping[str, Any], classes: int) -> dict[str, li
 
 
 def tell_tuning(found: Findings) -> str:
-    """Trials, objective by trial, importance of each hyperparameter, best values."""
+    """Return trials, objective by trial, importance of each hyperparameter, best values."""
     trials = found.trials
     if not trials:
         return note("No trial left its files here, so there is nothing to tell of the tuning.")
@@ -166,7 +166,7 @@ def tell_importance(trials: Sequence[JobRecord], tuned: Sequence[str], best: Job
 
 
 def tell_curves(found: Findings) -> str:
-    """Loss and accuracy by epoch."""
+    """Return loss and accuracy by epoch."""
     epochs = found.job.epochs
     if not epochs:
         return note("No epoch came to its end, or metrics.jsonl is missing.")
@@ -192,7 +192,7 @@ def pick(record: Mapping[str, Any], split: str) -> list[Any]:
 
 
 def tell_reproduction(found: Findings, about: Mapping[str, Any]) -> str:
-    """The hyperparameters, versions and commands that lead here again."""
+    """Return the hyperparameters, versions and commands that reproduce the run."""
     threads, gpus = found.job.start.get("threads", 1), int(found.job.start.get("device") == "cuda")
     chosen = found.job.hyperparameters
     run_id = about.get("run_id") or found.job.name.removesuffix("-train")

@@ -1,4 +1,4 @@
-"""The report's style sheet, as text, since a source tarball's root holds Python files alone."""
+"""Hold the report's style sheet as text, since a source tarball's root holds only Python files."""
 
 STYLE = """
 :root { --bg:#fff; --surface:#f5f6f8; --ink:#15181e; --muted:#596170; --line:#dde1e7; --good:#15803d; --bad:#c2261d;

@@ -1,8 +1,8 @@
-"""The report of a run, written by its last training: one HTML file that needs nothing else.
+"""Write the report of a run, in its last training: one HTML file that needs nothing else.
 
-It is made of what the jobs left in their folders, so a part whose file is missing says so, and the others stand. The
-control plane puts its verdict on the whole run between two marks when the run has ended. matplotlib is imported on
-use alone: without it a training has no report, and goes on.
+It is built from what the jobs left in their folders: a part whose file is missing says so, and the others are
+unaffected. When the run has ended, the control plane puts its verdict on the whole run between two marks. matplotlib is
+imported only on use: without it a training has no report, and goes on.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ def write_report(
     warn: Callable[[str], None] = log,
     limit: int = MAX_BYTES,
 ) -> Path:
-    """Write job_folder/report.html, without pictures where it would have more than `limit` bytes; its path.
+    """Write job_folder/report.html and return its path; images are left out if it would exceed `limit` bytes.
 
-    jobs_folder: holds the folders of the trials too. pictures: gives the picture of (split, number), where the images
-    are at hand. about: what else leads to the same training, such as versions. Raises ImportError without matplotlib.
+    jobs_folder: also holds the folders of the trials. pictures: returns the image of (split, number), where the images
+    are available. about: what else reproduces the training, such as versions. Raises ImportError without matplotlib.
     """
     page = build_report(job_folder, jobs_folder, pictures, about or {}, warn)
     if len(page) > limit and pictures:
@@ -52,13 +52,13 @@ def build_report(
     about: Mapping[str, Any],
     warn: Callable[[str], None],
 ) -> bytes:
-    """Make the page, in UTF-8."""
+    """Return the page, in UTF-8."""
     from report.page import BEGIN, END, attempt, build_page
 
     found = read_findings(job_folder, jobs_folder)
     parts = list_parts(found, pictures, about)
     drawn = [(anchor, name, attempt(tell, warn, name)) for anchor, name, tell in parts]
-    if BEGIN not in drawn[0][2]:  # the verdict's place must be there, whatever could not be drawn
+    if BEGIN not in drawn[0][2]:  # the verdict's placeholder must be there, whatever could not be drawn
         drawn[0] = (*drawn[0][:2], f'<p class="lead">{BEGIN}{END}</p>{drawn[0][2]}')
     run = str(about.get("run_id") or job_folder.name.removesuffix("-train"))
     chosen = found.job.hyperparameters
@@ -71,7 +71,7 @@ def list_parts(
     found: Findings, pictures: PictureSource | None, about: Mapping[str, Any]
 ) -> list[tuple[str, str, Callable[[], str]]]:
     """List the parts in their order: (anchor, title, what draws it)."""
-    # Imported here, since they draw: matplotlib takes a second, and may be missing.
+    # # Imported here because they draw: matplotlib takes a second to import, and may be missing.
     from report.evaluation import tell_evaluation
     from report.health import tell_debugger, tell_profiler
     from report.sections import tell_curves, tell_dataset, tell_reproduction, tell_tuning, tell_verdict

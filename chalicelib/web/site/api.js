@@ -1,4 +1,4 @@
-/** The app's routes, the token that opens them, and polling that slows down while nothing happens. */
+/** Call the app's routes with the user's token, and poll more slowly while nothing changes. */
 
 const BASE = new URL(".", document.baseURI);
 const KEY = "whippet.token";
@@ -6,7 +6,7 @@ const FASTEST = 1000;
 const SLOWEST = 20000;
 const SLOWER = 1.5;
 
-/** What a route refused, in its own words. */
+/** A route's refusal, in its own words. */
 export class Refusal extends Error {
   constructor(status, code, message, retryAfter) {
     super(message);
@@ -20,7 +20,7 @@ export const token = {
   forget: () => sessionStorage.removeItem(KEY),
 };
 
-/** Ask a route; its JSON, or a Refusal. An unknown token also ends the session. */
+/** Call a route; return its JSON or throw a Refusal. An unknown token also ends the session. */
 export async function ask(path, { method = "GET", body, type, signal, key = token.get() } = {}) {
   const headers = { Authorization: `Bearer ${key}`, ...(type && { "Content-Type": type }) };
   let response;
@@ -59,8 +59,8 @@ function untilSeen(signal) {
 }
 
 /**
- * Look again and again until `look` returns null or the view is left. Each look returns a text; while it stays the
- * same, and while the app does not answer, looks come ever more seldom, and none comes while the page is hidden.
+ * Poll until `look` returns null or the view is left. Each look returns a text; while that stays the same, or the app
+ * does not answer, the interval grows. A hidden page does not poll.
  */
 export async function poll(signal, look, failed = () => {}) {
   let [delay, last] = [FASTEST, undefined];

@@ -1,4 +1,4 @@
-/** The page's frame: the token, the way from an address to a view, and what every view has in common. */
+/** Run the page's frame: the token, the routing from address to view, and what all views share. */
 
 import { ask, Refusal, token } from "./api.js";
 import { showDatasets } from "./datasets.js";

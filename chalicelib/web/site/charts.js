@@ -1,11 +1,11 @@
-/** Drawings as SVG, each with its numbers beside it as a table for those who do not see it. */
+/** Draw charts as SVG, each with its numbers in a table for people who cannot see it. */
 
 import { h, percent, s, short, table } from "./dom.js";
 
 const COLOURS = 8;
 const MARGIN = { top: 12, right: 14, bottom: 36, left: 48 };
 
-/** Round numbers that span a range: at most `most` of them. */
+/** Return at most `most` round numbers that span a range. */
 function ticks(low, high, most) {
   const span = high - low || 1;
   const rough = span / most;
@@ -46,7 +46,7 @@ function plot({ series, x, y, title, summary }, width) {
   return drawing;
 }
 
-/** A plot that is drawn anew when its place changes its width. `series`: {name, colour, points, strong, loose}. */
+/** A plot that is redrawn when its container changes width. `series`: {name, colour, points, strong, loose}. */
 export function lines(data) {
   const place = h("div", { class: "plot-place" });
   const drawn = data.series.filter((each) => each.points.length);
@@ -61,7 +61,7 @@ export function lines(data) {
       h("li", {}, h("span", { class: `swatch c${each.colour % COLOURS}` }), each.name))));
 }
 
-/** A line without axes, for a glance. */
+/** Return a sparkline: a line without axes. */
 export function spark(values) {
   const finite = values.filter(Number.isFinite);
   if (finite.length < 2) return null;
@@ -71,7 +71,7 @@ export function spark(values) {
     s("polyline", { class: "line c0 strong", points: finite.map(at).join(" ") }));
 }
 
-/** A list of parts of a whole as bars: [name, share, text]. */
+/** Return the parts of a whole as bars: [name, share, text]. */
 export function bars(label, rows) {
   return h("ol", { class: "bars", "aria-label": label }, rows.map(([name, share, text], index) => {
     const bar = h("span", { class: "fill" });
@@ -85,7 +85,7 @@ export function bars(label, rows) {
 
 const LARGEST_TABLE = 20;
 
-/** Which class was taken for which: a table of numbers where it can be read, a picture and the worst pairs beyond. */
+/** Return the confusion matrix: a table of numbers if that is legible, otherwise a picture and the worst pairs. */
 export function confusion(classes, counts) {
   const pairs = counts.flatMap((row, i) => row.map((count, j) => [i, j, count])).filter(([i, j, count]) => i !== j && count);
   pairs.sort((a, b) => b[2] - a[2]);

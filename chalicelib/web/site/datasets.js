@@ -1,17 +1,17 @@
-/** Datasets: zips go straight to the bucket; what becomes of each is shown where it was dropped. */
+/** Upload datasets: zips go straight to the bucket, and the page shows the progress of each. */
 
 import { ask, part, poll } from "./api.js";
 import { bytes, callout, findings, h, live, moment, pill, say } from "./dom.js";
 import { dropZone } from "./models.js";
 import { confirmBox } from "./run.js";
 
-const APPEARS_WITHIN = 90_000; // milliseconds; an upload's event starts its run long before
-const shelf = h("ul", { class: "uploads", "aria-label": "Uploads" }); // stays while other views are looked at
+const APPEARS_WITHIN = 90_000; // milliseconds; an upload's event starts its run much sooner
+const shelf = h("ul", { class: "uploads", "aria-label": "Uploads" }); // kept while other views are shown
 const underWay = new Set();
 
 addEventListener("beforeunload", (event) => underWay.size && event.preventDefault());
 
-/** PUT a file to a URL; `told(share)` hears how far it is. XMLHttpRequest, since fetch tells nothing of an upload. */
+/** PUT a file to a URL; `told(share)` reports progress. XMLHttpRequest, since fetch reports no upload progress. */
 function put(url, file, told, signal) {
   return new Promise((resolve, reject) => {
     const request = new XMLHttpRequest();
@@ -74,7 +74,7 @@ class Upload {
     return runs.filter((run) => run.dataset === this.name);
   }
 
-  /** Look for the run that the upload began, until its dataset is checked. */
+  /** Look for the run that the upload started, until its dataset has been checked. */
   follow(before) {
     const began = Date.now();
     const { signal } = this.stopping;
@@ -130,7 +130,7 @@ function drawKnown(runs) {
   ];
 }
 
-/** Delete a dataset with all that was made from it. What has to end first is told; then it is to be asked for again. */
+/** Delete a dataset and everything made from it. If something has to end first, say so; the user then asks again. */
 async function remove(name) {
   if (!(await confirmBox(`Delete the dataset ${name}?`, "With it go every version, its recipe, its runs and their reports, and its model. Runs on their way are stopped.", "Delete it all"))) return;
   try {

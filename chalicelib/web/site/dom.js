@@ -1,4 +1,4 @@
-/** Elements, numbers and times. Everything shown goes through text nodes: no text ever becomes markup. */
+/** Build elements, and format numbers and times. All text goes into text nodes, so none ever becomes markup. */
 
 const SVG = "http://www.w3.org/2000/svg";
 
@@ -12,20 +12,20 @@ function fill(element, attributes, children) {
   return element;
 }
 
-/** An HTML element: h("a", {href: "#", onclick: f}, "text", child, …). */
+/** Return an HTML element: h("a", {href: "#", onclick: f}, "text", child, …). */
 export const h = (tag, attributes, ...children) => fill(document.createElement(tag), attributes, children);
 
-/** An SVG element, in the same way. */
+/** Return an SVG element, in the same way. */
 export const s = (tag, attributes, ...children) => fill(document.createElementNS(SVG, tag), attributes, children);
 
-/** Tell those who do not see the page. */
+/** Announce a text to screen readers. */
 export function say(text) {
   document.getElementById("said").textContent = text;
 }
 
 /**
- * A part of the page that is drawn again only when what it shows has changed, so that a reader's place, a selection
- * and an open detail stay. `draw(data)` returns elements; the returned element has `.show(data)`.
+ * A part of the page that is redrawn only when its data has changed, so that the reader's position, a selection and an
+ * open detail survive. `draw(data)` returns elements; the returned element has `.show(data)`.
  */
 export function live(draw, tag = "div", attributes = {}) {
   const place = h(tag, attributes);
@@ -53,7 +53,7 @@ export function number(value) {
   return Number.isFinite(value) ? value.toLocaleString("en", { maximumFractionDigits: 0 }) : dash;
 }
 
-/** Four digits of any number or numeric text; other texts as they are. */
+/** Return four digits of a number or numeric text; other texts unchanged. */
 export function short(value) {
   if (value === null || value === undefined || value === "") return dash;
   const plain = String(value).replace(/^"(.*)"$/, "$1");
@@ -61,7 +61,7 @@ export function short(value) {
   return Number.isFinite(parsed) ? String(Number(parsed.toPrecision(4))) : plain;
 }
 
-/** Seconds as people say them: 520 ms, 8.3 s, 4 min 05 s, 2 h 10 min. */
+/** Return seconds as people say them: 520 ms, 8.3 s, 4 min 05 s, 2 h 10 min. */
 export function duration(seconds) {
   if (!Number.isFinite(seconds)) return dash;
   if (seconds > 0 && seconds < 1) return `${Math.round(seconds * 1000)} ms`;
@@ -78,7 +78,7 @@ export function bytes(count) {
   return `${(count / 1000 ** power).toFixed(power ? 1 : 0)} ${["bytes", "kB", "MB", "GB"][power]}`;
 }
 
-/** A moment, in the reader's zone; the element keeps the exact one. */
+/** Return a time in the reader's time zone; the element keeps the exact one. */
 export function moment(iso) {
   if (!iso) return dash;
   const then = new Date(iso);
@@ -90,14 +90,14 @@ export function moment(iso) {
 }
 
 export const ON_ITS_WAY = ["checking", "tuning", "training", "deploying"];
-/** Whether a run has not ended: one that waits for room or for a quota goes on by itself. */
+/** Return whether a run has not ended: one that waits for the budget or for a quota continues by itself. */
 export const isOnItsWay = (status) => status === "waiting" || ON_ITS_WAY.includes(status);
 
 export function pill(status) {
   return h("span", { class: `pill ${status}` }, status);
 }
 
-/** A message with its own heading: kind is good, bad, warn or info. */
+/** Return a message with its own heading: kind is good, bad, warn or info. */
 export function callout(kind, title, ...children) {
   return h("div", { class: `callout ${kind}` }, h("p", { class: "title" }, title), ...children);
 }
@@ -106,7 +106,7 @@ export function findings(list) {
   return h("ul", { class: "findings" }, list.map((each) => h("li", {}, each.message, " ", h("code", {}, each.code))));
 }
 
-/** A table that scrolls by itself where it is too wide; a reader can move to it by keyboard. */
+/** Return a table that scrolls by itself if it is too wide; it can be reached by keyboard. */
 export function table(caption, heads, rows, attributes = {}) {
   const cells = (row) => row.map((cell, index) => h(index ? "td" : "th", index ? {} : { scope: "row" }, cell));
   return h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": caption, ...attributes },

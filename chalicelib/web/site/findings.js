@@ -1,4 +1,4 @@
-/** What is known of a trained model: how good it is, what the debugger and the profiler saw, what was changed. */
+/** Show what is known about a trained model: how good it is, what the debugger and the profiler saw, what was changed. */
 
 import { bars, confusion } from "./charts.js";
 import { callout, duration, h, number, percent, section, short, table, tiles } from "./dom.js";

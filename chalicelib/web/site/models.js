@@ -1,4 +1,4 @@
-/** The models that serve, and a model to which pictures can be given. */
+/** Show the models that serve, and one model that classifies images. */
 
 import { ask, part, poll } from "./api.js";
 import { bars } from "./charts.js";
@@ -6,8 +6,8 @@ import { bytes, callout, h, live, moment, percent, say, section, tiles } from ".
 import { confirmBox } from "./run.js";
 
 const TOP = 5;
-const LARGEST = 4_000_000; // bytes; what Lambda takes is a little more
-const LONGEST = 2048; // pixels; no model here sees more
+const LARGEST = 4_000_000; // bytes; Lambda's limit is a little higher
+const LONGEST = 2048; // pixels; no model here uses more
 const SERVED = ["image/jpeg", "image/png", "image/webp"];
 
 const look = { ready: "deployed", failed: "failed", deleting: "stopped" };
@@ -55,7 +55,7 @@ export async function showModels(main, { signal }) {
   poll(signal, () => (started ? see() : ((started = true), first)), (error) => problem.show(error.message));
 }
 
-/** A picture that the route takes: as it is where it can be, else drawn smaller. */
+/** Return an image that the route accepts: unchanged if possible, otherwise scaled down. */
 async function prepare(file) {
   if (file.size <= LARGEST || !file.type.startsWith("image/")) return file;
   const drawn = await createImageBitmap(file);
@@ -65,7 +65,7 @@ async function prepare(file) {
   return new Promise((resolve) => canvas.toBlob(resolve, "image/jpeg", 0.92));
 }
 
-/** A place for files: by dropping, by choosing, by pasting none. `take(files)` gets them. */
+/** Return an area that takes files by dropping or choosing, not by pasting. `take(files)` gets them. */
 export function dropZone({ id, label, hint, accept, multiple = false, take }) {
   const field = h("input", { id, type: "file", accept, multiple, class: "unseen", onchange: () => { take([...field.files]); field.value = ""; } });
   const zone = h("label", { class: "drop", for: id }, h("b", {}, label), h("span", { class: "hint" }, hint));

@@ -1,4 +1,4 @@
-/** One run: what it is doing while it runs, what came of it afterwards. */
+/** Show one run: what it is doing while it runs, and its outcome afterwards. */
 
 import { ask, part, poll } from "./api.js";
 import { lines, spark } from "./charts.js";
@@ -22,7 +22,7 @@ const ENDING = {
 
 const isOver = (run) => !isOnItsWay(run.status);
 
-/** How far a run came: the index in ON_ITS_WAY of the stage it is in, or ended in. */
+/** Return how far a run came: the index in ON_ITS_WAY of the stage that it is in, or ended in. */
 function reach(run) {
   if (run.status === "waiting") return run.decision ? 3 : run.trials.length ? 2 : 1;
   if (!isOver(run)) return ON_ITS_WAY.indexOf(run.status);
@@ -42,7 +42,7 @@ function stages(run) {
   }));
 }
 
-/** The meter: what was spent, beside what was expected and what the time limits allow at most. */
+/** Return the meter: what was spent, beside the estimate and the most that the time limits allow. */
 function cost({ spent_usd: spent, expected_usd: first, refined_usd: refined, worst_usd: worst }, over) {
   if (first === null) return ["Cost", "unknown"];
   const told = `of $${((over ? null : refined) ?? first).toFixed(2)} expected, $${worst.toFixed(2)} at most`;
@@ -62,7 +62,7 @@ function progress(run) {
   ]);
 }
 
-/** The top of a run, on its own page and, while it runs, in the list of runs. */
+/** Return the top of a run, shown on its own page and, while it runs, in the list of runs. */
 export class RunHead {
   constructor({ linked }) {
     this.linked = linked;
@@ -143,7 +143,7 @@ function confirmStop(run) {
   return confirmBox(`Stop the run of ${run.dataset}?`, "What it has launched is stopped, and nothing is deployed. A model that serves already goes on serving.", "Stop this run");
 }
 
-/** Ask before what cannot be taken back; Escape and the first button mean no. Resolves to true or false. */
+/** Ask before something irreversible; Escape and the first button mean no. Resolves to true or false. */
 export function confirmBox(title, text, yes) {
   return new Promise((resolve) => {
     const box = h("dialog", { "aria-labelledby": "box-title", onclose: () => { box.remove(); resolve(box.returnValue === "yes"); } },
@@ -160,7 +160,7 @@ function drawReason(run) {
   if (run.status === "waiting") return callout("info", "This run waits its turn", h("p", {}, run.reason));
   if (!isOver(run) || run.status === "deployed") return null;
   const problems = run.dataset_report?.problems ?? [];
-  const told = run.status === "rejected" && problems.length > 0; // the reason is their sentences
+  const told = run.status === "rejected" && problems.length > 0; // the reason repeats their sentences
   const title = run.status === "rejected" && !told ? "This run was rejected" : ENDING[run.status];
   return callout(KIND[run.status], title, told ? findings(problems) : run.reason && h("p", {}, run.reason));
 }
@@ -176,7 +176,7 @@ function nameJob(name, run) {
   return index < 0 ? name : `trial ${index + 1}`;
 }
 
-/** The curves of every job, by a measure that the reader chooses. */
+/** The curves of every job, for a measure that the reader chooses. */
 class Curves {
   constructor() {
     this.choice = h("select", { id: "measure", onchange: () => this.draw() }, MEASURES.map(([, , words], index) => h("option", { value: index }, words)));
@@ -259,7 +259,7 @@ function drawRecipe(run) {
     h("details", { "data-key": "recipe" }, h("summary", {}, "The recipe"), h("pre", { tabindex: "0" }, JSON.stringify(run.recipe, null, 2))));
 }
 
-const SETTLED = 90; // seconds after a run's end in which its report may still come
+const SETTLED = 90; // seconds after a run's end within which its report may still arrive
 
 export async function showRun(main, { name, signal }) {
   const id = part(name);

@@ -1,4 +1,4 @@
-/** The runs: those on their way with what they are doing, then all, newest first. */
+/** Show the runs: the active ones with what they are doing, then all, newest first. */
 
 import { ask, part, poll } from "./api.js";
 import { callout, h, live, moment, isOnItsWay, pill } from "./dom.js";
@@ -23,14 +23,14 @@ function nothing() {
     h("p", {}, h("a", { class: "button", href: "#/datasets" }, "Drop a dataset")));
 }
 
-/** Rows by run, so that a look that finds one changed status touches one row. */
+/** Rows by run, so that one changed status touches one row. */
 class List {
   constructor() {
     this.element = h("ul", { class: "runs", "aria-label": "All runs, newest first" });
     this.rows = new Map();
   }
 
-  /** Show these; of what is not in the list yet, a further page is older than all of it, a new look newer. */
+  /** Show these runs; those not in the list yet are older than all of it if they come from a further page, newer otherwise. */
   show(runs, { isOlder = false } = {}) {
     for (const run of runs) {
       const told = JSON.stringify(run);

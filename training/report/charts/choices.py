@@ -1,6 +1,6 @@
-"""What of an evaluation deserves a person's eyes: confused pairs, worst mistakes, labels that look wrong. Pure.
+"""Choose what in an evaluation a person should look at: confused pairs, worst mistakes, labels that look wrong. Pure.
 
-Also how much each hyperparameter mattered, and how sure a share of right answers is.
+It also computes how much each hyperparameter mattered, and how certain an accuracy is.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from typing import Any
 
 import numpy as np
 
-SURE = 1.96  # standard deviations on either side hold 95 per cent
+SURE = 1.96  # standard deviations on either side cover 95 per cent
 SHUFFLES = 400
 
 
 @dataclass(frozen=True)
 class Judged:
-    """One image: its split and number there, its file's name, class numbers, and two probabilities."""
+    """One image: its split and its number there, its file's name, class numbers, and two probabilities."""
 
     split: str
     number: int
@@ -32,7 +32,7 @@ class Judged:
 
 @dataclass(frozen=True)
 class Pair:
-    """Images of class `label` that were taken for class `predicted`; `typical` is one rightly called `predicted`."""
+    """Images of class `label` that were taken for class `predicted`; `typical` is a rightly called `predicted`."""
 
     label: int
     predicted: int
@@ -43,7 +43,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Importance:
-    """How much of the objective's variance a hyperparameter explains alone, and what chance alone would reach."""
+    """How much of the objective's variance a hyperparameter explains alone, and how much chance alone would explain."""
 
     name: str
     share: float
@@ -52,7 +52,7 @@ class Importance:
 
 
 def find_interval(accuracy: float, images: int) -> tuple[float, float]:
-    """Compute Wilson's 95 % interval of a share that was seen in so many images."""
+    """Compute Wilson's 95 % interval of a share observed on so many images."""
     if images < 1:
         return 0.0, 1.0
     square = SURE**2 / images
@@ -62,7 +62,7 @@ def find_interval(accuracy: float, images: int) -> tuple[float, float]:
 
 
 def list_judged(predictions: Mapping[str, Any], splits: Sequence[str] = ("test",)) -> list[Judged]:
-    """Read the images of some splits out of predictions.json."""
+    """Read the images of some splits from predictions.json."""
     names = ("files", "labels", "predicted", "probability", "given")
     return [
         Judged(split, number, *row)
@@ -73,7 +73,7 @@ def list_judged(predictions: Mapping[str, Any], splits: Sequence[str] = ("test",
 
 
 def find_mistakes(images: Sequence[Judged], count: int) -> list[Judged]:
-    """Find the wrong answers that were given with most confidence."""
+    """Find the wrong answers given with the highest confidence."""
     wrong = [image for image in images if image.predicted != image.label]
     return sorted(wrong, key=lambda image: (image.given - image.probability, image.split, image.number))[:count]
 
@@ -81,8 +81,8 @@ def find_mistakes(images: Sequence[Judged], count: int) -> list[Judged]:
 def find_suspects(images: Sequence[Judged], count: int) -> list[Judged]:
     """Find images whose label looks wrong, by confident learning (Northcutt et al. 2021), the clearest first.
 
-    An image is suspect where its class is as probable as it mostly is for images that bear that class's label, while
-    its own label is less probable than it mostly is for its images.
+    An image is suspect if the predicted class is at least as probable as it usually is for images labelled with it,
+    while the image's own label is less probable than it usually is for its images.
     """
     own: dict[int, list[float]] = defaultdict(list)
     for image in images:
@@ -115,7 +115,7 @@ def make_pair(label: int, predicted: int, number: int, images: Sequence[Judged],
 
 
 def rank_importance(trials: Sequence[tuple[Mapping[str, Any], float]], names: Sequence[str]) -> list[Importance]:
-    """Say of each hyperparameter what share of the objective's variance it explains alone, the largest first.
+    """Return the share of the objective's variance that each hyperparameter explains alone, the largest first.
 
     trials: (hyperparameters, objective). Beside the share stands the one that a shuffled objective exceeds in one case
     of twenty: with few trials much is chance.
@@ -134,7 +134,7 @@ def rank_importance(trials: Sequence[tuple[Mapping[str, Any], float]], names: Se
 
 
 def make_design(values: Sequence[Any]) -> np.ndarray[Any, Any]:
-    """Make regression columns: a logarithm (and its square, given enough trials), or one column a category."""
+    """Make regression columns: a logarithm (and its square, given enough trials), or one column per category."""
     categories = sorted({str(value) for value in values})
     numbers = [
         value for value in values if isinstance(value, int | float) and not isinstance(value, bool) and value > 0

@@ -1,4 +1,4 @@
-"""The charts of a report: plain numbers in, an inline SVG out."""
+"""Draw the charts of a report: plain numbers in, an inline SVG out."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TYPICAL_CLASSES = 30
 
 
 def draw_splits(classes: Sequence[str], counts: Mapping[str, Sequence[int]]) -> str:
-    """Draw images by class, stacked by split; of many classes sorted columns without names."""
+    """Draw images by class, stacked by split; with many classes, sorted columns without names."""
     order = sorted(range(len(classes)), key=lambda number: -sum(each[number] for each in counts.values()))
     named = len(classes) <= TYPICAL_CLASSES
     with drawing(WIDE, 260 if not named or max(map(len, classes)) < 4 else 320) as (figure, [axes]):
@@ -39,7 +39,7 @@ def draw_splits(classes: Sequence[str], counts: Mapping[str, Sequence[int]]) -> 
 
 
 def draw_trials(trials: Sequence[JobRecord], best: str | None, objective: str) -> str:
-    """Draw the objective of each trial with its standard error, and the best so far as a line."""
+    """Draw each trial's objective with its standard error, and the best so far as a line."""
     measured = [(number, trial) for number, trial in enumerate(trials, 1) if trial.objective is not None]
     with drawing(WIDE, 280) as (figure, [axes]):
         reached, line = -math.inf, []
@@ -111,7 +111,7 @@ def draw_values(axes: Axes, each: Importance, best: Any) -> None:
 
 
 def draw_curves(job: JobRecord, trials: Sequence[JobRecord]) -> str:
-    """Draw loss and accuracy by epoch for train and valid, with the trials' validation behind."""
+    """Draw loss and accuracy by epoch for train and valid, with the trials' validation in the background."""
     with drawing(WIDE, 320, columns=2) as (figure, panels):
         for axes, name in zip(panels, ("loss", "accuracy"), strict=True):
             for trial in trials:
@@ -135,7 +135,7 @@ def draw_curve(axes: Axes, job: JobRecord, split: str, name: str, **style: Any) 
 
 
 def draw_classes(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Draw precision, recall and F1 of classes, a line each, the weakest on top."""
+    """Draw precision, recall and F1 of classes, one line each, the weakest on top."""
     with drawing(WIDE, 70 + 22 * len(rows)) as (figure, [axes]):
         places = list(range(len(rows)))[::-1]
         for place, row in zip(places, rows, strict=True):
@@ -208,7 +208,7 @@ def draw_timeline(steps: Sequence[Mapping[str, float]]) -> str:
 
 
 def draw_utilisation(series: Mapping[str, Sequence[tuple[float, float]]]) -> str:
-    """Draw utilisation of each device over time. (seconds, per cent)."""
+    """Draw the utilisation of each device over time. (seconds, per cent)."""
     with drawing(WIDE, 240) as (figure, [axes]):
         for colour, (title, points) in zip(SERIES, series.items(), strict=False):
             axes.plot([time for time, _ in points], [value for _, value in points], color=colour, label=title)
@@ -221,7 +221,7 @@ def draw_utilisation(series: Mapping[str, Sequence[tuple[float, float]]]) -> str
 
 
 def draw_throughput(rates: Mapping[str, float], name: str, current: str) -> str:
-    """Draw images a second at several values of a hyperparameter; the current one stands out."""
+    """Draw images a second at several values of a hyperparameter; the current one is highlighted."""
     with drawing(480, 70 + 34 * len(rates)) as (figure, [axes]):
         places = list(range(len(rates)))[::-1]
         colours = [SERIES[1] if value == current else SERIES[0] for value in rates]

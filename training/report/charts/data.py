@@ -1,4 +1,4 @@
-"""Reading what the jobs of a run left in their folders. A file that is missing or broken is simply not there."""
+"""Read what the jobs of a run left in their folders. A missing or broken file counts as absent."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-# What every job is given alike, and what says nothing about how it learns.
+# # What every job is given alike, and what says nothing about how it learns.
 NOT_TUNED = {"profile", "run_id"}
 MAX_POINTS = 240
 MAX_SYSTEM_LINES = 400_000
@@ -42,7 +42,7 @@ class JobRecord:
 
 @dataclass(frozen=True)
 class Findings:
-    """All that a report is drawn from. An empty mapping is a file that is not there."""
+    """Everything that a report is drawn from. An empty mapping stands for a missing file."""
 
     job: JobRecord
     trials: Sequence[JobRecord] = ()
@@ -51,7 +51,7 @@ class Findings:
     utilisation: Mapping[str, Sequence[tuple[float, float]]] = field(default_factory=dict)
 
     def file(self, name: str) -> Mapping[str, Any]:
-        """NAME.json, or nothing."""
+        """Return the content of NAME.json, or nothing."""
         return self.files.get(name) or {}
 
 
@@ -68,7 +68,7 @@ def read_findings(job_folder: Path, jobs_folder: Path) -> Findings:
 
 
 def read_object(path: Path) -> dict[str, Any]:
-    """Read a JSON object; an empty one where there is none."""
+    """Read a JSON object; an empty one if there is none."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -77,7 +77,7 @@ def read_object(path: Path) -> dict[str, Any]:
 
 
 def read_lines(path: Path) -> Iterator[dict[str, Any]]:
-    """Read JSON lines, passing over what is cut off."""
+    """Read JSON lines, skipping what is cut off."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, ValueError):
@@ -105,7 +105,7 @@ def read_job(folder: Path) -> JobRecord:
 
 
 def list_tuned(trials: Sequence[JobRecord]) -> list[str]:
-    """Name the hyperparameters that differ between the trials, in the order of their records."""
+    """Return the names of the hyperparameters that differ between the trials, in the order of their records."""
     values: dict[str, set[str]] = defaultdict(set)
     for trial in trials:
         for name, value in trial.hyperparameters.items():

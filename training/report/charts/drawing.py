@@ -1,8 +1,8 @@
-"""From a matplotlib figure to an inline SVG that follows the page's colours, light or dark.
+"""Turn a matplotlib figure into an inline SVG that follows the page's colours, light or dark.
 
-A chart is drawn in stand-in colours; in the finished SVG each gives way to a variable of the page's style sheet. One
-point is one CSS pixel. Text stays text. What it costs: text is laid out by matplotlib's own font, and shown in the
-page's.
+A chart is drawn in placeholder colours; in the finished SVG each is replaced by a variable of the page's style sheet.
+One point is one CSS pixel. Text stays text; the price is that matplotlib lays it out in its own font, and it is shown
+in the page's.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 INK, MUTED, LINE, SURFACE, GOOD, BAD = "#010101", "#010102", "#010103", "#010104", "#010105", "#010106"
-WIDE = 1000  # pixels: a wider chart is not made smaller, but scrolls
+WIDE = 1000  # pixels: a wider chart scrolls instead of shrinking
 SERIES = tuple(f"#01020{number}" for number in range(1, 7))
 VARIABLES = {INK: "ink", MUTED: "muted", LINE: "line", SURFACE: "surface", GOOD: "good", BAD: "bad"}
 VARIABLES |= {colour: f"c{number}" for number, colour in enumerate(SERIES, 1)}
@@ -74,12 +74,12 @@ def drawing(width: int, height: float, columns: int = 1, rows: int = 1) -> Itera
 
 
 def to_svg(figure: Figure, label: str, *, tips: Sequence[str] = ()) -> str:
-    """Write a figure as an <svg> for a page. label: what it shows, for who cannot see it.
+    """Return a figure as an <svg> for a page. label: what it shows, for readers who cannot see it.
 
-    tips: a text for each path in the group `cells`, shown where a pointer rests on it.
+    tips: a text for each path in the group `cells`, shown under the pointer.
     """
     with matplotlib.rc_context(STYLE), warnings.catch_warnings():
-        # Its own font may lack a letter; the page's font is what draws it.
+        # # Its own font may lack a letter; the page's font draws it.
         warnings.filterwarnings("ignore", "Glyph .* missing")
         buffer = io.StringIO()
         settle(figure)
@@ -101,7 +101,7 @@ def to_svg(figure: Figure, label: str, *, tips: Sequence[str] = ()) -> str:
 
 
 def settle(figure: Figure) -> None:
-    """Lay the figure out once: saving it would draw it once more for that."""
+    """Lay the figure out once; saving it would otherwise draw it a second time."""
     engine = figure.get_layout_engine()
     if engine:
         engine.execute(figure)
@@ -120,13 +120,13 @@ def add_tips(body: str, tips: Sequence[str]) -> str:
 
 
 def shorten(text: str, length: int = 26) -> str:
-    """Cut a name in its middle: what tells classes apart mostly stands at either end."""
+    """Cut a name in its middle: class names mostly differ at either end."""
     half = (length - 1) // 2
     return text if len(text) <= length else f"{text[: length - 1 - half]}…{text[-half:]}"
 
 
 def bare(axes: Any) -> None:
-    """Take frame and grid away."""
+    """Remove frame and grid."""
     axes.grid(False)
     axes.tick_params(length=0)
     for spine in axes.spines.values():

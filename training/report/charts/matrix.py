@@ -1,7 +1,7 @@
-"""The confusion matrix, legible from 2 to 250 classes.
+"""Draw the confusion matrix, legible from 2 to 250 classes.
 
-Few classes: large cells with their counts. Many: every class still has a row, a column and its name, and a cell tells
-its count where the pointer rests; the most confused classes are drawn once more, large.
+Few classes: large cells with their counts. Many: every class still has a row, a column and its name, and a cell shows
+its count under the pointer; the most confused classes are drawn once more, large.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ FAINTEST = 0.25
 
 
 def draw_matrix(classes: Sequence[str], confusion: Matrix) -> str:
-    """Draw counts by true class (rows) and answer (columns), each row's shares as depth of colour."""
+    """Draw counts by true class (rows) and answer (columns); colour depth is the share of the row."""
     count = len(classes)
     side = choose_side(count)
     length = 22 if count <= NUMBERED else 28
@@ -59,7 +59,7 @@ def choose_side(count: int) -> float:
 
 
 def list_cells(confusion: Matrix) -> list[tuple[int, int, int, float]]:
-    """List what is not zero as (row, column, count, share of the row); of very many, the largest MAX_CELLS."""
+    """List the non-zero cells as (row, column, count, share of the row); if very many, the largest MAX_CELLS."""
     cells = [
         (y, x, number, number / sum(row))
         for y, row in enumerate(confusion)
@@ -70,7 +70,7 @@ def list_cells(confusion: Matrix) -> list[tuple[int, int, int, float]]:
 
 
 def draw_lines(axes: Axes, count: int) -> None:
-    """Rule the matrix: every cell where they are few, every tenth where they are many."""
+    """Draw the matrix's lines: at every cell if cells are few, at every tenth if they are many."""
     step = 1 if count <= 60 else 10
     places = [*range(0, count, step), count]
     axes.hlines(places, 0, count, color=LINE, linewidth=0.7, zorder=0)
@@ -85,7 +85,7 @@ def write_counts(axes: Axes, cells: Sequence[tuple[int, int, int, float]], size:
 
 
 def pick_confused(confusion: Matrix, count: int = NUMBERED) -> list[int]:
-    """Pick the classes that take part in most confusions, in their own order."""
+    """Return the classes that take part in most confusions, in their own order."""
     weights = [
         sum(row) - row[number] + sum(other[number] for other in confusion) - row[number]
         for number, row in enumerate(confusion)
@@ -95,5 +95,5 @@ def pick_confused(confusion: Matrix, count: int = NUMBERED) -> list[int]:
 
 
 def cut_matrix(confusion: Matrix, chosen: Sequence[int]) -> list[list[int]]:
-    """Take some classes' rows and columns."""
+    """Return the rows and columns of the chosen classes."""
     return [[confusion[row][column] for column in chosen] for row in chosen]
