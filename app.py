@@ -1,13 +1,13 @@
-"""The Lambda functions: routes, event rules, the schedule. Each parses, makes one call, and renders.
+"""Define the Lambda functions: routes, event rules, the schedule. Each one parses, makes one call, and renders.
 
     api                       the routes
     on_dataset_uploaded       S3: Object Created below datasets/
-    on_tuning_job_changed     SageMaker: a tuning job of ours changed its state
-    on_training_job_changed   SageMaker: a training job of ours did; the trials of tuning jobs are left out
-    on_endpoint_changed       SageMaker: an endpoint of ours did
+    on_tuning_job_changed     SageMaker: one of our tuning jobs changed state
+    on_training_job_changed   SageMaker: one of our training jobs changed state; a tuning job's trials are left out
+    on_endpoint_changed       SageMaker: one of our endpoints changed state
     sweep                     the schedule: every active run, every recent upload
 
-An event says "look again", and nothing but a name is taken from it.
+An event only says "look again": the functions take nothing from it but a name.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from chalicelib.services import ServiceProvider, Services, connect_services
 from chalicelib.settings import Settings
 from chalicelib.web import pages
 
-# The rules are made when the app is packaged: then these are placeholders, which CloudFormation fills in.
+# The event rules are built when the app is packaged. At that time these are placeholders that CloudFormation fills in.
 APP_NAME = os.environ.get("APP_NAME", Settings.app_name)
 STAGE = os.environ.get("STAGE", Settings.stage)
 BUCKET = os.environ.get("BUCKET", APP_NAME)
@@ -41,7 +41,7 @@ PREFIX = f"{APP_NAME}-{STAGE}-"
 VERSION = "0.1.0"
 JSON: dict[str, str | list[str]] = {"Content-Type": "application/json"}
 RETRY_SECONDS = 5
-REMOVAL_SECONDS = 30  # after which a removal that had to leave something may be asked for again
+REMOVAL_SECONDS = 30  # a caller waits this long before asking again for a removal that is not finished
 View = Callable[..., dict[str, Any]]
 
 logger = Logger(service=APP_NAME)
@@ -49,7 +49,7 @@ services = ServiceProvider(partial(connect_services, logger))
 
 
 class App(Chalice):
-    """A Chalice app whose own refusals (unknown route, wrong method) look like ours."""
+    """A Chalice app that answers its own refusals (unknown route, wrong method) in the form of ours."""
 
     def __call__(self, event: dict[str, Any], context: Any) -> dict[str, Any]:
         path = event.get("requestContext", {}).get("resourcePath")
@@ -68,7 +68,7 @@ app.api.binary_types += ["image/webp", "application/x-image"]
 
 @cache
 def get_tracer() -> Any:
-    """The tracer; made on first use, since X-Ray's recorder takes long to import."""
+    """Return the tracer. It is built on first use, because importing X-Ray's recorder is slow."""
     from aws_lambda_powertools import Tracer
 
     return Tracer(service=APP_NAME, patch_modules=["botocore"])
@@ -76,7 +76,7 @@ def get_tracer() -> Any:
 
 @cache
 def get_metrics() -> Any:
-    """The metrics; made on first use."""
+    """Return the metrics, built on first use."""
     from aws_lambda_powertools import Metrics
 
     return Metrics(namespace="Whippet", service=PREFIX.removesuffix("-"))
@@ -84,7 +84,7 @@ def get_metrics() -> Any:
 
 @app.middleware("all")
 def trace(event: Any, get_response: Callable[[Any], Any]) -> Any:
-    """Every call is a segment, its answer left out, where X-Ray's daemon takes segments."""
+    """Record each call as a segment, without its answer, if X-Ray's daemon is there to take segments."""
     if "AWS_XRAY_DAEMON_ADDRESS" not in os.environ:
         return get_response(event)
     capture = partial(get_tracer().capture_lambda_handler, capture_response=False)
@@ -93,7 +93,7 @@ def trace(event: Any, get_response: Callable[[Any], Any]) -> Any:
 
 @app.middleware("all")
 def measure(event: Any, get_response: Callable[[Any], Any]) -> Any:
-    """The metrics that a call left are written at its end."""
+    """Write the metrics of a call when the call ends."""
     try:
         return get_response(event)
     finally:
@@ -106,7 +106,7 @@ def count(name: str, value: float = 1, unit: str = "Count") -> None:
 
 
 def render_error(error: errors.WhippetError) -> Response:
-    """An error as every route tells it: {"error": {"code", "message"}}."""
+    """Render an error in the form that every route uses: {"error": {"code", "message"}}."""
     headers: dict[str, str | list[str]] = dict(JSON)
     if error.retry_after or error.status == 503:
         headers["Retry-After"] = str(error.retry_after or RETRY_SECONDS)
@@ -114,7 +114,7 @@ def render_error(error: errors.WhippetError) -> Response:
 
 
 def answer(view: View, params: dict[str, str], *, is_open: bool, status: int) -> Response:
-    """What a view returns, or its error, as JSON. Nothing else of what went wrong leaves the function."""
+    """Render what a view returns, or its error, as JSON. No other detail of a failure leaves the function."""
     try:
         if is_open:
             return Response(json.dumps(view()), dict(JSON), status)
@@ -141,14 +141,14 @@ def answer(view: View, params: dict[str, str], *, is_open: bool, status: int) ->
 
 
 def route(path: str, method: str = "GET", *, is_open: bool = False, status: int = 200) -> Callable[[View], View]:
-    """Serve a path. The view gets the services and what the path names; an open one needs no token and gets neither."""
+    """Serve a path. A view gets services and the path's parameters; an open view needs no token and gets neither."""
 
     def register(view: View) -> View:
         @wraps(view)
         def call(**params: str) -> Response:
             return answer(view, params, is_open=is_open, status=status)
 
-        # Any content type comes in, so that the refusals are ours.
+        # Every content type is let in, so that we word the refusals.
         app.route(path, methods=[method], content_types=["*/*"], name=view.__name__)(call)
         return view
 
@@ -167,7 +167,7 @@ def get_request() -> Request:
 
 
 def serve(name: str, find_origins: Callable[[], list[str]] = list) -> Response:
-    """A file of the page. It needs no token: it holds nothing of anybody's, and asks for the token itself."""
+    """Serve a file of the page. It needs no token: it holds no one's data, and the page asks for the token itself."""
     try:
         return Response(pages.read_file(name), pages.describe_file(name, *find_origins()), 200)
     except errors.WhippetError as error:
@@ -184,7 +184,7 @@ def serve(name: str, find_origins: Callable[[], list[str]] = list) -> Response:
 def show_page() -> Response:
     """The page for people, as HTML: runs, models, datasets."""
     path = get_request().context.get("path", "/")
-    if not path.endswith("/"):  # else the page's links would leave the stage
+    if not path.endswith("/"):  # without the slash the page's links would leave the stage
         return Response("", {"Location": f"{path}/"}, 302)
     return serve(pages.INDEX, lambda: [pages.find_origin(services.current.bucket)])
 
@@ -197,31 +197,31 @@ def show_file(name: str) -> Response:
 
 @route("/health", is_open=True)
 def health() -> dict[str, Any]:
-    """Whether the app answers. Nothing of AWS is asked for it."""
+    """Say that the app answers. This makes no call to AWS."""
     return {"status": "ok", "version": VERSION}
 
 
 @route("/models")
 def list_models(services: Services) -> dict[str, Any]:
-    """The models that answer, or are about to."""
+    """List the models that answer, or soon will."""
     return {"models": catalog.list_models(services)}
 
 
 @route("/models/{name}")
 def describe_model(services: Services, name: str) -> dict[str, Any]:
-    """A model: its status, the run that it came from, its metrics."""
+    """Describe a model: its status, the run that produced it, its metrics."""
     return catalog.describe_model(name, services)
 
 
 @route("/models/{name}", "DELETE")
 def delete_model(services: Services, name: str) -> dict[str, Any]:
-    """Take a model down; what it costs ends with it. Its runs stay readable."""
+    """Take a model down, which ends its cost. Its runs stay readable."""
     return catalog.delete_model(name, services)
 
 
 @route("/models/{name}/predict", "POST")
 def predict(services: Services, name: str) -> dict[str, Any]:
-    """The classes of a picture (JPEG, PNG or WebP as the body), best first."""
+    """Classify an image (JPEG, PNG or WebP as the body). Returns the classes, best first."""
     request = get_request()
     body, content_type = cast(bytes, request.raw_body), request.headers.get("content-type", "")
     result = predictions.predict(name, body, content_type, get_query("top"), services)
@@ -232,31 +232,31 @@ def predict(services: Services, name: str) -> dict[str, Any]:
 
 @route("/runs")
 def list_runs(services: Services) -> dict[str, Any]:
-    """The runs, newest first."""
+    """List the runs, newest first."""
     return progress.list_runs(get_query("limit"), get_query("after"), services)
 
 
 @route("/runs/{run_id}")
 def describe_run(services: Services, run_id: str) -> dict[str, Any]:
-    """A run: its status, trials, best hyperparameters, metrics, and where its folder is."""
+    """Describe a run: its status, trials, best hyperparameters, metrics, and where its folder is."""
     return progress.describe_run(run_id, services)
 
 
 @route("/runs/{run_id}/curves")
 def list_curves(services: Services, run_id: str) -> dict[str, Any]:
-    """The epochs of every job of a run, while they run and afterwards."""
+    """List the epochs of every job of a run, while the jobs run and afterwards."""
     return job_files.list_curves(run_id, services)
 
 
 @route("/runs/{run_id}/jobs")
 def describe_jobs(services: Services, run_id: str) -> dict[str, Any]:
-    """What was found out about a run's model and its training: evaluation, baseline, debugger, profiler."""
+    """Return the findings about a run's model and its training: evaluation, baseline, debugger, profiler."""
     return job_files.describe_jobs(run_id, services)
 
 
 @route("/runs/{run_id}/stop", "POST", status=202)
 def stop_run(services: Services, run_id: str) -> dict[str, Any]:
-    """Stop a run: what it has launched is stopped, nothing is deployed."""
+    """Stop a run: its jobs are stopped, and nothing is deployed."""
     return {"run_id": run_id, "status": intake.stop_run(run_id, "a request to the API", services)}
 
 
@@ -268,18 +268,18 @@ def retry_run(services: Services, run_id: str) -> dict[str, Any]:
 
 @route("/datasets/{name}", "POST", status=201)
 def upload_dataset(services: Services, name: str) -> dict[str, Any]:
-    """A URL to which the dataset's zip may be PUT. The run begins when it is there."""
+    """Return a URL to PUT the dataset's zip to. The run begins when the zip arrives."""
     return intake.sign_dataset_upload(name, services)
 
 
 @route("/datasets/{name}", "DELETE")
 def remove_dataset(services: Services, name: str) -> dict[str, Any]:
-    """Remove a dataset: its versions, its recipe, its runs, its model. 202 says what is left: ask again later."""
+    """Remove a dataset: its versions, recipe, runs and model. A 202 says what is left: ask again later."""
     return delete_dataset(name, services)
 
 
 def react(what: str, look: Callable[[Services], object]) -> None:
-    """Look again because of an event. What fails is raised, so that the event is delivered again."""
+    """Look again because of an event. Errors are raised, so that the event is delivered again."""
     with logger.append_context_keys(cause=what):
         try:
             look(services.current)
@@ -299,7 +299,7 @@ def of_ours(detail_type: str, member: str, name: dict[str, str]) -> dict[str, An
     }
 )
 def on_dataset_uploaded(event: CloudWatchEvent) -> None:
-    """A dataset or a recipe was uploaded. EventBridge's key is raw: a plus is a plus."""
+    """Handle the upload of a dataset or a recipe. EventBridge's key is not URL-encoded: a plus is a plus."""
     dataset = parse_dataset_key(event.detail["object"]["key"])
     if dataset and event.detail["bucket"]["name"] == services.current.settings.bucket:
         react("upload", lambda services: intake.look_at_dataset(dataset, services))
@@ -309,7 +309,7 @@ def on_dataset_uploaded(event: CloudWatchEvent) -> None:
     of_ours("SageMaker HyperParameter Tuning Job State Change", "HyperParameterTuningJobName", {"prefix": PREFIX})
 )
 def on_tuning_job_changed(event: CloudWatchEvent) -> None:
-    """A tuning job changed its state: its name is the run's. That it failed is counted, for an alarm."""
+    """Handle a tuning job's change of state. Its name is the run's. A failure is counted, for an alarm."""
     if event.detail.get("HyperParameterTuningJobStatus") == "Failed":
         count("TuningFailures")
     advance_ours(event.detail["HyperParameterTuningJobName"], "tuning job")
@@ -317,7 +317,7 @@ def on_tuning_job_changed(event: CloudWatchEvent) -> None:
 
 @app.on_cw_event(of_ours("SageMaker Training Job State Change", "TrainingJobName", {"wildcard": f"{PREFIX}*-train"}))
 def on_training_job_changed(event: CloudWatchEvent) -> None:
-    """A run's training job changed its state. No trial's name ends as its does."""
+    """Handle the change of state of a run's training job. No trial's name has the ending that its name has."""
     name = event.detail["TrainingJobName"]
     if run_id := find_run_of_training(name):
         advance_ours(run_id, "training job")
@@ -325,21 +325,21 @@ def on_training_job_changed(event: CloudWatchEvent) -> None:
 
 @app.on_cw_event(of_ours("SageMaker Endpoint State Change", "EndpointName", {"prefix": PREFIX}))
 def on_endpoint_changed(event: CloudWatchEvent) -> None:
-    """An endpoint changed its state: every run that waits for it is looked at."""
+    """Handle an endpoint's change of state: look at every run that waits for it."""
     name = event.detail["EndpointName"]
     if name.startswith(services.current.settings.prefix):
         react("endpoint", lambda services: intake.advance_by_endpoint(name, services))
 
 
 def advance_ours(run_id: str, what: str) -> None:
-    """Advance a run, unless its name is of another stage."""
+    """Advance a run, unless its name belongs to another stage."""
     if run_id.startswith(services.current.settings.prefix):
         react(what, lambda services: advance(run_id, services))
 
 
 @app.schedule(Rate(2, unit=Rate.MINUTES))
 def sweep(_: CloudWatchEvent) -> None:
-    """Look at every run that is active and every upload that is recent: what a lost event would have caused."""
+    """Look at every active run and every recent upload, in case an event was lost."""
     for failure in intake.sweep(services.current):
         count("SweepFailures")
         logger.warning("the sweep could not look", extra={"why": failure})

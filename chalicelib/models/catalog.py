@@ -1,4 +1,4 @@
-"""The models that answer: one endpoint a dataset, whichever run it serves."""
+"""List, describe and delete models: one endpoint for each dataset, whichever run it serves."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ STATUSES = {
 
 
 def list_models(services: Services) -> list[dict[str, Any]]:
-    """Every dataset that has an endpoint, by name."""
+    """List every dataset that has an endpoint, by name."""
     names = [name.rstrip("/") for name in services.bucket.list_names("models/")]
     endpoints = services.sagemaker.list_all(Kind.ENDPOINT, services.settings.prefix)
     by_endpoint = {each["EndpointName"]: each for each in endpoints}
@@ -43,7 +43,7 @@ def _summarise(name: str, endpoint: dict[str, Any]) -> dict[str, Any]:
 
 
 def describe_model(name: str, services: Services) -> dict[str, Any]:
-    """A model, the run that it came from, and what it measured. Raises ModelNotFound."""
+    """Describe a model, the run that produced it, and its metrics. Raises ModelNotFound."""
     endpoint = services.sagemaker.describe(Kind.ENDPOINT, make_endpoint_name(services.settings, name))
     if endpoint is None:
         raise errors.ModelNotFound(f"There is no model {name!r}. GET /models lists them.")
@@ -58,9 +58,9 @@ def describe_model(name: str, services: Services) -> dict[str, Any]:
 
 
 def delete_model(name: str, services: Services) -> dict[str, Any]:
-    """Take a model down: its endpoint, and every config and model of its dataset. What it costs ends with it.
+    """Take a model down: its endpoint, and every config and model of its dataset. This ends its cost.
 
-    Raises ModelNotFound, Busy while the endpoint is changing, and Conflict while a run deploys to it.
+    Raises ModelNotFound, and Conflict while the endpoint is changing or a run deploys to it.
     """
     endpoint = make_endpoint_name(services.settings, name)
     if services.sagemaker.describe(Kind.ENDPOINT, endpoint) is None:
@@ -69,7 +69,7 @@ def delete_model(name: str, services: Services) -> dict[str, Any]:
 
 
 def take_down(name: str, services: Services) -> list[str]:
-    """Delete whatever serves a dataset, or may. Returns the names of what was there. Raises Conflict as above."""
+    """Delete whatever serves a dataset, or could. Returns the names of what existed. Raises Conflict as above."""
     claim = take_claim(services.bucket, f"models/{name}/lease.json", services.make_id(), services.clock.now())
     if claim is None:
         message = f"The model {name!r} is being deployed at this moment. Try again in a moment."
@@ -98,7 +98,7 @@ def _delete_endpoint(name: str, endpoint: str, services: Services) -> None:
 
 
 def _delete_all(kind: Kind, dataset: str, services: Services) -> list[str]:
-    """Delete the things of one kind that carry the dataset's tag, in this app and stage. Returns their names."""
+    """Delete the resources of one kind that carry the dataset's tag, in this app and stage. Returns their names."""
     deleted = []
     for each in services.sagemaker.list_all(kind, services.settings.prefix):
         thing = str(each[f"{kind.title}Name"])

@@ -1,4 +1,4 @@
-"""Making a run's model answer: model, config, endpoint, and how it scales. The caller holds the endpoint's lease."""
+"""Deploy a run's model: model, config, endpoint, and how it scales. The caller holds the endpoint's lease."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from chalicelib.runs.steps import Observation, name_deployment
 from chalicelib.services import Services
 
 CREATE_TRIES = 4
-SCALES_NOT = (errors.InvalidRequest, errors.AccessDenied, errors.QuotaExceeded)  # and would not the next time either
+SCALES_NOT = (errors.InvalidRequest, errors.AccessDenied, errors.QuotaExceeded)  # a second try would meet them too
 
 
 def create_own(kind: Kind, run_id: str, request: Request, services: Services) -> None:
-    """Create a thing, or see that the one of this name is this run's. Raises AlreadyExists where it is a stranger's."""
+    """Create a resource, or check that the existing one is this run's. Raises AlreadyExists if it is a stranger's."""
     try:
         services.sagemaker.create(kind, request)
     except errors.AlreadyExists as error:
@@ -40,10 +40,10 @@ def create_own(kind: Kind, run_id: str, request: Request, services: Services) ->
 
 
 def deploy_on_first(seen: Observation, recipe: Recipe, update: bool, services: Services) -> None:
-    """Deploy on the first of the instance types that are left of which the account may have enough.
+    """Deploy on the first remaining instance type that the account's quotas allow.
 
-    A config cannot be changed, so that of a type which could not be had is made anew. Raises QuotaExceeded where there
-    is no type left.
+    A config cannot be changed, so the config of a type that was not available is deleted and created again. Raises
+    QuotaExceeded if no type is left.
     """
 
     def ask(instance_type: str) -> None:
@@ -58,7 +58,7 @@ def deploy_on_first(seen: Observation, recipe: Recipe, update: bool, services: S
 
 
 def deploy(seen: Observation, recipe: Recipe, update: bool, services: Services) -> None:
-    """Create model and config, and have the endpoint serve them. An endpoint that cannot be moved goes first."""
+    """Create model and config, and have the endpoint serve them. One that cannot be updated is deleted first."""
     run, settings = seen.run, services.settings
     decision = services.runs.read_file(run.run_id, "decision.json") or {}
     create_own(Kind.MODEL, run.run_id, build_model_request(run, recipe, settings, decision["model_data"]), services)
@@ -71,7 +71,7 @@ def deploy(seen: Observation, recipe: Recipe, update: bool, services: Services) 
 
 
 def create_endpoint(run: Run, services: Services) -> None:
-    """Create the endpoint. Right after its config was created, SageMaker may not know that config for a moment."""
+    """Create the endpoint. For a moment after its config was created, SageMaker may not know that config."""
     request = build_endpoint_request(run, services.settings)
     for attempt in range(CREATE_TRIES):
         try:
@@ -85,10 +85,10 @@ def create_endpoint(run: Run, services: Services) -> None:
 
 
 def move_endpoint(run: Run, recipe: Recipe, services: Services) -> bool:
-    """Move the endpoint to the run's config. Returns False where it had to be deleted, to be created anew.
+    """Move the endpoint to the run's config. Returns False if it had to be deleted first, to be created again.
 
-    SageMaker makes no serverless endpoint of one on machines. While a variant scales, its machines cannot be changed.
-    Raises AlreadyExists where the endpoint is not of this app and stage.
+    SageMaker cannot turn an endpoint on machines into a serverless one. While a variant scales, its machines cannot be
+    changed. Raises AlreadyExists if the endpoint does not belong to this app and stage.
     """
     there = services.sagemaker.describe(Kind.ENDPOINT, run.endpoint) or {}
     _check_ours(run, there, services)
@@ -101,7 +101,7 @@ def move_endpoint(run: Run, recipe: Recipe, services: Services) -> bool:
         return False
     try:
         services.sagemaker.update_endpoint(run.endpoint, run.run_id)
-    except errors.QuotaExceeded:  # it goes on serving what it serves, and may have to for long
+    except errors.QuotaExceeded:  # it keeps serving what it serves, perhaps for long
         scale_as_served(run.endpoint, there.get("EndpointConfigName"), services)
         raise
     return True
@@ -115,19 +115,19 @@ def _check_ours(run: Run, there: dict[str, Any], services: Services) -> None:
 
 
 def is_on_machines(endpoint: dict[str, Any]) -> bool:
-    """Whether an endpoint, as SageMaker describes it, is no serverless one. One that never served does not say."""
+    """Return whether an endpoint, as SageMaker describes it, runs on machines. One that never served does not say."""
     variants = endpoint.get("ProductionVariants", [])
     return not any("CurrentServerlessConfig" in variant for variant in variants)
 
 
 def stop_scaling(endpoint: dict[str, Any], services: Services) -> None:
-    """Leave an endpoint, as SageMaker describes it, with the machines that it has."""
+    """Stop scaling an endpoint, as SageMaker describes it: it keeps the machines that it has."""
     if is_on_machines(endpoint):
         services.scaling.deregister(endpoint["EndpointName"], name_variant(services.settings))
 
 
 def delete_endpoint(name: str, services: Services) -> None:
-    """Delete an endpoint, and what scales it."""
+    """Delete an endpoint and its scaling."""
     endpoint = services.sagemaker.describe(Kind.ENDPOINT, name)
     if endpoint:
         stop_scaling(endpoint, services)
@@ -135,7 +135,7 @@ def delete_endpoint(name: str, services: Services) -> None:
 
 
 def record_deployment(seen: Observation, services: Services, recipe: Recipe | None = None) -> None:
-    """Write down that the endpoint was asked to serve the run, and on which machine, where that is known."""
+    """Write that the endpoint was asked to serve the run, and on which machine if that is known."""
     run, now = seen.run, services.clock.now()
     on = choose_instance_type(recipe, services.settings) if recipe and recipe.endpoint.kind == "instance" else None
     document = {"format": 1, "endpoint": run.endpoint, "config": run.run_id, "instance_type": on, "at": now}
@@ -143,22 +143,22 @@ def record_deployment(seen: Observation, services: Services, recipe: Recipe | No
 
 
 def record_no_machine(seen: Observation, reason: str, services: Services) -> None:
-    """Write down that AWS had no machine for the deployment that was under way."""
+    """Write that AWS had no machine for the current deployment."""
     on, now = seen.machine, services.clock.now()
     document = {"format": 1, "endpoint": seen.run.endpoint, "instance_type": on, "reason": reason, "at": now}
     services.runs.write_file(seen.run.run_id, f"no-machine-{seen.deployment_number}.json", document)
 
 
 def scale(seen: Observation, services: Services) -> None:
-    """Have the endpoint scale as the run that it serves asks for: after a deployment that went back, the one before."""
+    """Scale the endpoint as the run that it serves asks for: after a rollback that is the previous run."""
     document = scale_as_served(seen.run.endpoint, seen.endpoint.config if seen.endpoint else None, services)
     services.runs.write_file(seen.run.run_id, "scaling.json", document | {"at": services.clock.now()})
 
 
 def scale_as_served(endpoint: str, config: str | None, services: Services) -> dict[str, Any]:
-    """Have an endpoint scale as the run of its config asks for. Returns how it does.
+    """Scale an endpoint as the run of its config asks for. Returns how it scales.
 
-    Where that cannot be, the model answers all the same, from the machines that it has; the document says why.
+    If it cannot scale, the model still answers from the machines that it has, and the document says why.
     """
     served = services.runs.find(config) if config else None
     plan = resolve_recipe(served.recipe).endpoint if served else None

@@ -1,4 +1,4 @@
-"""A picture in, classes out: what is checked at the door, the call of the endpoint, and its errors in our words."""
+"""Classify an image: check the request, call the endpoint, and put its errors into our words."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from chalicelib.aws.sagemaker import Kind
 from chalicelib.runs.identity import make_endpoint_name
 from chalicelib.services import Services
 
-# The endpoint tells the format of the last two by the bytes.
+# For the last two, the endpoint reads the format from the bytes.
 CONTENT_TYPES = ("image/jpeg", "image/png", "image/webp", "application/octet-stream", "application/x-image")
 RETRY_SECONDS = 10
 WAKING_SECONDS = 25.0  # API Gateway gives the function 29 in all
-LEAST_SECONDS = 1.0  # what a further try needs at the least
-PAUSES = (0.5, 1.0, 2.0)  # and the last one from then on
+LEAST_SECONDS = 1.0  # the least time that another try needs
+PAUSES = (0.5, 1.0, 2.0)  # seconds between tries; the last one repeats
 BY_STATUS: dict[int, type[errors.WhippetError]] = {
     400: errors.BadRequest,
     413: errors.PayloadTooLarge,
@@ -27,9 +27,9 @@ BY_STATUS: dict[int, type[errors.WhippetError]] = {
 
 
 def predict(model: str, body: bytes, content_type: str, top: str | None, services: Services) -> dict[str, Any]:
-    """The classes of a picture, best first: {results, run_id, milliseconds}; `top` many where it is given.
+    """Return the classes of an image, best first: {results, run_id, milliseconds}; only the first `top` if it is given.
 
-    Raises what the route answers: 400, 404, 409, 413, 415, 422, 502 or 503.
+    Raises the errors that the route answers: 400, 404, 409, 413, 415, 422, 502 or 503.
     """
     started = time.perf_counter()
     count = parse_top(top)
@@ -43,7 +43,7 @@ def predict(model: str, body: bytes, content_type: str, top: str | None, service
 
 
 def parse_top(text: str | None) -> int | None:
-    """How many classes are wanted; None for all. Raises BadRequest."""
+    """Return how many classes are wanted; None for all. Raises BadRequest."""
     if text is None:
         return None
     if not (text.isascii() and text.isdecimal() and len(text) < 7 and int(text) > 0):
@@ -52,7 +52,7 @@ def parse_top(text: str | None) -> int | None:
 
 
 def check_content_type(header: str) -> str:
-    """The content type without its parameters. Raises UnsupportedMediaType."""
+    """Return the content type without its parameters. Raises UnsupportedMediaType."""
     kind = header.partition(";")[0].strip().lower()
     if kind not in CONTENT_TYPES:
         served = ", ".join(CONTENT_TYPES)
@@ -61,7 +61,7 @@ def check_content_type(header: str) -> str:
 
 
 def check_size(body: bytes, limit: int) -> None:
-    """Raises UnreadableImage for an empty body, and PayloadTooLarge for one over the limit, in bytes."""
+    """Check the size in bytes. Raises UnreadableImage for an empty body, and PayloadTooLarge for one over the limit."""
     if not body:
         raise errors.UnreadableImage("The body is empty. Send the bytes of one picture.")
     if len(body) > limit:
@@ -70,7 +70,7 @@ def check_size(body: bytes, limit: int) -> None:
 
 
 def invoke(model: str, endpoint: str, body: bytes, content_type: str, services: Services) -> dict[str, Any]:
-    """The endpoint's answer, or its error as the route tells it."""
+    """Return the endpoint's answer, or raise its error as the route shows it."""
     try:
         answer: dict[str, Any] = json.loads(_ask_patiently(endpoint, body, content_type, services))
     except errors.ModelError as error:
@@ -78,7 +78,7 @@ def invoke(model: str, endpoint: str, body: bytes, content_type: str, services: 
     except (errors.Throttled, errors.TimedOut) as error:
         message = f"The model {model!r} is busy or waking up. Try again in a moment."
         raise errors.ModelNotReady(message, retry_after=RETRY_SECONDS) from error
-    except (errors.InvalidRequest, errors.ServiceNotFound) as error:  # no endpoint, or none that serves
+    except (errors.InvalidRequest, errors.ServiceNotFound) as error:  # there is no endpoint, or it does not serve
         raise _explain_endpoint(model, endpoint, services) or error from error
     except ValueError as error:
         raise errors.ServiceError(f"The model {model!r} answered with something that is not JSON.") from error
@@ -86,9 +86,9 @@ def invoke(model: str, endpoint: str, body: bytes, content_type: str, services: 
 
 
 def _ask_patiently(endpoint: str, body: bytes, content_type: str, services: Services) -> bytes:
-    """Ask until the endpoint answers: a serverless one that slept takes a while to wake.
+    """Ask until the endpoint answers: a serverless endpoint takes a while to wake up.
 
-    Raises Throttled or TimedOut once WAKING_SECONDS are over. Asking twice is harmless: a picture changes nothing.
+    Raises Throttled or TimedOut after WAKING_SECONDS. Asking twice is harmless, because a prediction changes nothing.
     """
     clock, tries = services.clock, 0
     deadline = clock.now() + timedelta(seconds=WAKING_SECONDS)
@@ -105,9 +105,9 @@ def _ask_patiently(endpoint: str, body: bytes, content_type: str, services: Serv
 
 
 def _explain_model_error(model: str, error: errors.ModelError) -> errors.WhippetError:
-    """Our error for one that the model's container answered, with its words where they are for the caller.
+    """Return our error for one that the model's container answered, with its words if they are meant for the caller.
 
-    AWS's serving toolkit puts a traceback behind an error's own line; it is for the log.
+    AWS's serving toolkit puts a traceback after the error's own line; it belongs in the log.
     """
     kind = BY_STATUS.get(error.original_status)
     first_line = error.original_body.partition("\n")[0]
@@ -121,7 +121,7 @@ def _explain_model_error(model: str, error: errors.ModelError) -> errors.Whippet
 
 
 def _explain_endpoint(model: str, endpoint: str, services: Services) -> errors.WhippetError | None:
-    """Why an endpoint does not answer, or None where SageMaker says that it serves."""
+    """Explain why an endpoint does not answer. Returns None if SageMaker says that it serves."""
     described = services.sagemaker.describe(Kind.ENDPOINT, endpoint)
     status = described["EndpointStatus"] if described else "Deleting"
     if described is None or status == "Deleting":

@@ -1,4 +1,4 @@
-"""Taking a step: each function here does one thing to AWS that the next look will see."""
+"""Take a step: each function here changes one thing on AWS that the next look will see."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ from chalicelib.services import Services
 
 
 def act(step: Step, seen: Observation, services: Services) -> None:
-    """Take one step. Taking it twice, or at the same time as another look does, leaves what taking it once leaves."""
+    """Take one step. Taking it twice, or while another look takes it, has the effect of taking it once."""
     run, sagemaker = seen.run, services.sagemaker
     match step:
         case Pin():
@@ -98,10 +98,10 @@ def act(step: Step, seen: Observation, services: Services) -> None:
 
 
 def hold(seen: Observation, step: Hold, services: Services) -> bool:
-    """Write down what a run waits for. Returns False where that stands there already.
+    """Write what a run waits for to waiting.json. Returns False if the file already says so.
 
-    It is the one file of a run that is written anew, since the reason may change; a later launch makes it void. `since`
-    stays as long as the run waits for the same kind of thing.
+    This is the only file of a run that is overwritten, because the reason may change; a later launch makes it void.
+    `since` stays the same while the run waits for the same kind of thing.
     """
     since = find_wait_begin(seen, step.kind).isoformat()
     document = {"format": 1, "for": seen.next_launch, "kind": step.kind, "reason": step.reason, "since": since}
@@ -112,9 +112,9 @@ def hold(seen: Observation, step: Hold, services: Services) -> bool:
 
 
 def start_tuning(seen: Observation, services: Services) -> None:
-    """Create the tuning job on those of its instance types of which the account may have enough.
+    """Create the tuning job on those of its instance types that the account's quotas allow.
 
-    Raises QuotaExceeded where there are none.
+    Raises QuotaExceeded if there are none.
     """
     run, recipe, settings = seen.run, read_recipe(seen), services.settings
 
@@ -126,9 +126,9 @@ def start_tuning(seen: Observation, services: Services) -> None:
 
 
 def start_training(step: StartTraining, seen: Observation, services: Services) -> None:
-    """Create the training job on the first instance type of which the account may have one more.
+    """Create the training job on the first instance type of which the account's quotas allow one more.
 
-    Raises QuotaExceeded where there is none.
+    Raises QuotaExceeded if there is none.
     """
     run, recipe, settings = seen.run, read_recipe(seen), services.settings
 
@@ -142,12 +142,12 @@ def start_training(step: StartTraining, seen: Observation, services: Services) -
 
 
 def read_recipe(seen: Observation) -> Recipe:
-    """The recipe that the run pinned."""
+    """Return the recipe that the run pinned."""
     return resolve_recipe(seen.run.recipe)
 
 
 def pin_input(seen: Observation, services: Services) -> None:
-    """Copy exactly the run's version to its input. Ends the run where that version is gone."""
+    """Copy exactly the run's version of the dataset to its input. Ends the run if that version is gone."""
     run, source = seen.run, seen.run.source
     target = f"{run.folder}input/dataset.zip"
     try:
@@ -161,7 +161,7 @@ def pin_input(seen: Observation, services: Services) -> None:
 
 
 def inspect(seen: Observation, services: Services) -> None:
-    """Check the pinned dataset and write down what was found."""
+    """Check the pinned dataset and write the findings to dataset.json."""
     settings = services.settings
     limits = DatasetLimits(settings.dataset_max_images, settings.dataset_max_bytes, settings.dataset_max_classes)
     with services.bucket.open(f"{seen.run.folder}input/dataset.zip") as archive:
@@ -175,7 +175,7 @@ def finish(seen: Observation, status: str, reason: str | None, services: Service
 
 
 def build_result(seen: Observation, status: str, reason: str | None, services: Services) -> dict[str, Any]:
-    """How the run ended: with the shipped model's metrics where there is one."""
+    """Build result.json: how the run ended, with the metrics of the shipped model if there is one."""
     run, now = seen.run, services.clock.now()
     result: dict[str, Any] = {
         "format": 1,
@@ -208,7 +208,7 @@ def build_result(seen: Observation, status: str, reason: str | None, services: S
 
 
 def count_run_spent(seen: Observation, reached: list[str], services: Services) -> float | None:
-    """The dollars that the run's jobs have cost until now."""
+    """Return the dollars that the run's jobs have cost so far, or None if a price is unknown."""
     run = seen.run
     trials = list_trials(seen, reached, services)
     trainings = [tell_training(each) for each in see_trainings(run, services)] if "training" in reached else []
@@ -216,7 +216,7 @@ def count_run_spent(seen: Observation, reached: list[str], services: Services) -
 
 
 def settle(seen: Observation, services: Services) -> None:
-    """Write settlement.json, and let the ledger know. Every job of the run has ended."""
+    """Write settlement.json and enter the cost in the ledger. Every job of the run has ended by now."""
     usd = count_run_spent(seen, (seen.result or {}).get("reached", []), services)
     release(seen.run, usd, services)
     document = {"format": 1, "spent_usd": usd, "worst_usd": (seen.run.cost or {}).get("worst_usd")}
@@ -224,7 +224,7 @@ def settle(seen: Observation, services: Services) -> None:
 
 
 def write_report(seen: Observation, services: Services) -> None:
-    """Write report.html: the page that the training drew, with the verdict on the whole run. The first one stands."""
+    """Write report.html: the training's page with the verdict on the whole run filled in. The first one stands."""
     run, runs = seen.run, services.runs
     result = seen.result or {}
     job = result.get("training_job_name")
@@ -245,7 +245,7 @@ def write_report(seen: Observation, services: Services) -> None:
 
 
 def list_trials(seen: Observation, reached: list[str], services: Services) -> list[dict[str, Any]]:
-    """The run's trials, also those of a tuning that was stopped or failed."""
+    """List the run's trials, including those of a tuning that was stopped or failed."""
     tuned = services.runs.read_file(seen.run.run_id, "tuning.json")
     if tuned or "tuning" not in reached:
         return tuned["trials"] if tuned else []
@@ -253,6 +253,6 @@ def list_trials(seen: Observation, reached: list[str], services: Services) -> li
 
 
 def count_training_seconds(trainings: list[Training]) -> int | None:
-    """What SageMaker bills for the final training; None where there was none, or it did not begin."""
+    """Return the seconds billed for the final training, or None if it never began."""
     billed = [each.billable_seconds for each in trainings if each.billable_seconds is not None]
     return round(sum(billed)) if billed else None

@@ -1,7 +1,7 @@
-"""`advance` moves a run: observe, decide, act, until nothing is left to do now.
+"""Move a run: observe, decide, act, until nothing is left to do now.
 
-It may be called for any run at any time, twice at once, and killed between any two calls: whatever it did not finish,
-the next look does. What has no name to make it idempotent is done under the model's lease.
+`advance` may be called for any run at any time, twice at once, and may be killed between any two calls: the next look
+finishes what it did not. Calls that no name makes idempotent are made under the model's lease.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from chalicelib.runs.identity import Run
 from chalicelib.runs.steps import Close, DeleteEndpoint, Deploy, Finish, Hold, Observation, Scale, Step, Wait
 from chalicelib.services import Services
 
-MAX_STEPS = 40  # twice as many as the longest way has
+MAX_STEPS = 40  # twice as many as the longest path has
 LEASE_TRIES = 3
 FOR_EVER = (errors.InvalidRequest, errors.AccessDenied, errors.AlreadyExists, errors.QuotaTooSmall)
 
 
 def advance(run_id: str, services: Services) -> str:
-    """Take a run as far as it goes now. Returns its status. Raises RunNotFound, and ServiceError for a later try."""
+    """Move a run as far as it goes now. Returns its status. Raises RunNotFound, or ServiceError: try again later."""
     with services.log.append_context_keys(run_id=run_id):
         run = services.runs.get(run_id)
         indexed = None
@@ -42,7 +42,7 @@ def advance(run_id: str, services: Services) -> str:
 
 
 def _index(seen: Observation, services: Services) -> None:
-    """Make the run appear in the list as it is now. A wait that is over, or has another reason, is taken out of it."""
+    """Show the run in the list as it is now, and remove a wait that is over or has another reason by now."""
     if seen.waiting:
         services.runs.clear_waiting(seen.run, seen.wait_reason)
     services.runs.index(seen.run, seen.status, (seen.result or {}).get("reason") or seen.wait_reason)
@@ -62,17 +62,17 @@ def _take(step: Step, seen: Observation, services: Services) -> bool:
         if _needs_lease(step, seen):
             return _act_under_lease(seen.run, services)
         act(step, seen, services)
-    except FOR_EVER as error:  # the same call would fail again, so the run ends here, and says why
+    except FOR_EVER as error:  # the same call would fail again, so the run ends here and says why
         services.log.exception("a step cannot be taken")
         finish(seen, "failed", error.message, services)
-    except errors.QuotaExceeded as error:  # other runs of the account have what this one needs: it waits its turn
+    except errors.QuotaExceeded as error:  # other runs of the account hold what this one needs: it waits its turn
         services.log.warning("a quota of the account is used up", extra={"why": error.message})
         return _wait_for_quota(seen, error, services)
     return True
 
 
 def _wait_for_quota(seen: Observation, error: errors.QuotaExceeded, services: Services) -> bool:
-    """Let the run wait, or end where it has waited long enough. Returns whether to look again at once."""
+    """Let the run wait, or end it if it has waited long enough. Returns whether to look again at once."""
     step = decide_wait(seen, "quota", error.message)
     if isinstance(step, Hold):
         return hold(seen, step, services)
@@ -86,7 +86,7 @@ def _needs_lease(step: Step, seen: Observation) -> bool:
 
 
 def _act_under_lease(run: Run, services: Services) -> bool:
-    """Take the lease on the dataset's endpoint, look again, and only then act. Returns False where another holds it."""
+    """Take the lease on the dataset's endpoint, look again, then act. Returns False if another look holds the lease."""
     key, holder = f"models/{run.dataset}/lease.json", services.make_id()
     for attempt in range(LEASE_TRIES):
         claim = take_claim(services.bucket, key, holder, services.clock.now())
@@ -107,7 +107,7 @@ def _act_under_lease(run: Run, services: Services) -> bool:
 
 
 def _send_due_notices(seen: Observation, services: Services) -> frozenset[str]:
-    """Send what is due. Returns the files that say so. One that fails holds nothing up: the next look sends it."""
+    """Send the notifications that are due. Returns the files that record them. The next look sends one that fails."""
     sent = set()
     for notice in find_due_notices(seen):
         try:

@@ -1,4 +1,4 @@
-"""What the next step of a run is. Pure: an observation goes in, one step comes out.
+"""Decide the next step of a run. Pure: an observation goes in, one step comes out.
 
 observation ──▶ decide ──▶ Pin, Inspect, EstimateCost, Reserve, Hold, StartTuning, StopTuning, RecordTuning,
                            StartTraining, StopTraining, Select, Deploy, DeleteEndpoint, RecordDeployment, TryElsewhere,
@@ -45,9 +45,9 @@ from chalicelib.runs.steps import (
 
 UNDER_WAY = ("InProgress", "Stopping")
 CHANGING = ("Creating", "Updating", "SystemUpdating", "RollingBack", "Deleting")
-CHECK_LIMIT = timedelta(hours=2)  # a pre-flight that was killed this long will be killed for ever
-NOTICE_LIMIT = timedelta(days=1)  # as long as EventBridge tries a target
-WAIT_LIMITS = {  # what is not there by then will not come by itself
+CHECK_LIMIT = timedelta(hours=2)  # a pre-flight that has been killed for this long always will be
+NOTICE_LIMIT = timedelta(days=1)  # EventBridge tries a target for as long
+WAIT_LIMITS = {  # nothing that is missing after this long arrives on its own
     "cap": timedelta(days=62),  # two turns of the month
     "quota": timedelta(days=2),
 }
@@ -63,7 +63,7 @@ FINAL_NOTICES = {
 
 
 def decide(seen: Observation) -> Step:
-    """The one next step of a run."""
+    """Return the one next step of a run."""
     if seen.result:
         return _decide_ended(seen, seen.result)
     if seen.stop and not seen.requested and not _is_on_endpoint(seen):
@@ -76,7 +76,7 @@ def decide(seen: Observation) -> Step:
 
 
 def find_wait_begin(seen: Observation, kind: str) -> datetime:
-    """Since when the run has waited for this kind of thing before its next launch: now, where it did not until now."""
+    """Return since when the run has waited for this kind of thing before its next launch: now, if it just began to."""
     known = seen.waiting or {}
     if (known.get("for"), known.get("kind")) != (seen.next_launch, kind):
         return seen.now
@@ -84,7 +84,7 @@ def find_wait_begin(seen: Observation, kind: str) -> datetime:
 
 
 def decide_wait(seen: Observation, kind: str, reason: str) -> Hold | Finish:
-    """What a run does that cannot begin now: it waits, and ends where it has waited for as long as it may."""
+    """Decide what a run does that cannot begin now: it waits, or ends if it has waited for as long as it may."""
     until = find_wait_begin(seen, kind) + WAIT_LIMITS[kind]
     if seen.now >= until:
         return _finish(seen, "failed", f"The run has waited in vain for {WAIT_LIMITS[kind].days} days. {reason}")
@@ -92,7 +92,7 @@ def decide_wait(seen: Observation, kind: str, reason: str) -> Hold | Finish:
 
 
 def find_due_notices(seen: Observation) -> list[str]:
-    """The notifications that the run's state asks for and that were not sent yet, in order."""
+    """List the notifications that the run's state asks for and that were not sent yet, in order."""
     if seen.result:
         expected = [STAGE_NOTICES[stage] for stage in seen.result["reached"]]
         expected.append(FINAL_NOTICES[seen.result["status"]])
@@ -102,12 +102,12 @@ def find_due_notices(seen: Observation) -> list[str]:
 
 
 def name_notice(notice: str) -> str:
-    """The file name of a notification: `Model Deployed` is `model-deployed`."""
+    """Return the file name of a notification: `Model Deployed` becomes `model-deployed`."""
     return notice.lower().replace(" ", "-")
 
 
 def find_reached(seen: Observation) -> tuple[str, ...]:
-    """The stages that were begun on AWS's side."""
+    """List the stages that have begun on AWS."""
     begun = {
         "tuning": seen.tuning is not None or "tuning.json" in seen.files,
         "training": seen.training is not None or "decision.json" in seen.files,
@@ -117,7 +117,10 @@ def find_reached(seen: Observation) -> tuple[str, ...]:
 
 
 def _decide_ended(seen: Observation, result: dict[str, Any]) -> Step:
-    """A look that began before a person's stop may have launched a job after it: wait until no such look can live."""
+    """Decide what is left after the end of a run.
+
+    A look that began before a person's stop may launch a job after it, so a stopped run waits until none can live.
+    """
     if result["status"] == "stopped":
         if seen.tuning and seen.tuning.status == "InProgress":
             return StopTuning()
@@ -162,7 +165,7 @@ def _decide_checks(seen: Observation) -> Step:
 
 
 def _decide_start(seen: Observation) -> Step:
-    """The run begins once its cost is known, within its budget, and reserved within the month's cap."""
+    """Let the run begin once its cost is known, within its budget, and reserved within the month's cap."""
     if seen.run.cost is None:
         return EstimateCost()
     if seen.run.cost.get("problem"):
@@ -176,7 +179,7 @@ def _decide_start(seen: Observation) -> Step:
 
 
 def explain_problems(problems: list[Any]) -> str:
-    """The problems of a dataset as one reason: the first few whole, the others counted."""
+    """Join the problems of a dataset into one reason: the first few in full, the others as a count."""
     texts = [str(each.get("message", each)) if isinstance(each, dict) else str(each) for each in problems]
     more = f" And {len(texts) - 5} more: see dataset.json." if len(texts) > 5 else ""
     return " ".join(texts[:5]) + more
@@ -207,7 +210,7 @@ def _describe_tuning(tuning: Tuning, best: Trial) -> dict[str, Any]:
 
 
 def describe_trial(trial: Trial) -> dict[str, Any]:
-    """A trial as tuning.json and the routes tell it. Times are ISO 8601."""
+    """Describe a trial as tuning.json and the routes show it. Times are ISO 8601."""
     return {
         "name": trial.name,
         "status": trial.status,
@@ -250,10 +253,10 @@ def select_model(
     of_training: dict[str, Any] | None,
     training: str | None = None,
 ) -> dict[str, Any]:
-    """decision.json: the training's model ships, unless it is worse than the best trial's by over one standard error.
+    """Build decision.json: the training's model ships unless the best trial's is better by over one standard error.
 
-    Both evaluations are of the validation split; the test split never selects. Of the two standard errors the larger
-    counts, so that chance alone seldom turns the training down. A training that left no evaluation is turned down.
+    Both evaluations are of the validation split; the test split never selects. The larger of the two standard errors
+    counts, so that chance alone seldom rejects the training. A training that left no evaluation is rejected.
     """
     trial_value = of_trial["objective"]["value"] if of_trial else best["objective"]
     error = max(each["objective"]["standard_error"] for each in (of_trial, of_training) if each) if of_training else 0.0
@@ -279,7 +282,7 @@ def select_model(
 
 
 def explain_decline(run: Run, evaluation: dict[str, Any] | None) -> str | None:
-    """Why the recipe's gate lets a model of this evaluation not through; None where it does."""
+    """Explain why the recipe's gate rejects a model with this evaluation. Returns None if the model passes."""
     least = (run.recipe or {}).get("gate", {}).get("min_accuracy", 0.0)
     if not least:
         return None
@@ -315,12 +318,12 @@ def _decide_deployment(seen: Observation) -> Step:
 
 
 def _is_on_endpoint(seen: Observation) -> bool:
-    """Whether the endpoint serves this run or is on its way to: it was asked to, even where nobody wrote that down."""
+    """Return whether the endpoint serves this run or soon will: it was asked to, even if no look recorded that."""
     return bool(seen.endpoint and seen.run.run_id in (seen.endpoint.config, seen.endpoint.pending))
 
 
 def _can_go_elsewhere(seen: Observation, endpoint: Endpoint) -> bool:
-    """Whether AWS lacked the machine that was asked for, and there is another type to ask for."""
+    """Return whether AWS lacked the machine that was asked for, and another type is left to ask for."""
     return seen.requested and endpoint.is_out_of_capacity and bool(seen.endpoint_types)
 
 
@@ -331,7 +334,7 @@ def _decide_in_service(seen: Observation, endpoint: Endpoint) -> Step:
         return _finish(seen, "deployed", None) if is_scaled or plan.get("kind") != "instance" else Scale()
     if _can_go_elsewhere(seen, endpoint):
         return TryElsewhere(endpoint.reason or "")
-    if seen.requested and not is_scaled:  # the endpoint that it went back to was kept from scaling meanwhile
+    if seen.requested and not is_scaled:  # the endpoint went back, and was kept from scaling meanwhile
         return Scale()
     if seen.requested:
         why = f"The endpoint {seen.run.endpoint} went back to {endpoint.config}: {endpoint.reason or 'no reason given'}"

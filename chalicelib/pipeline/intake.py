@@ -1,4 +1,4 @@
-"""Where runs begin and are told to end: uploads, recipes, retries, stops; and the sweep, for lost events."""
+"""Begin and stop runs: uploads, recipes, retries, stops; and the sweep, for lost events."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from chalicelib.runs.identity import DATASETS, Run, make_endpoint_name, make_run
 from chalicelib.services import Services
 
 TRIED_AGAIN_BY_RECIPE = ("failed", "rejected", "declined")
-SWEEP_LOOKS_BACK = timedelta(days=7)  # an upload whose event was lost is found by the next sweep, minutes later
+SWEEP_LOOKS_BACK = timedelta(days=7)  # the next sweep, minutes later, finds an upload whose event was lost
 STALE_MARKER = timedelta(hours=1)
 
 
 def look_at_dataset(dataset: str, services: Services, *, only_new: bool = False) -> str | None:
-    """Begin what an upload asks for, or look again at what it began. Returns the run's id, or None for nothing to do.
+    """Begin the run that an upload asks for, or look at it again. Returns the run's id, or None if there is none.
 
-    The current version gets its first run; where its last attempt failed and the recipe is another by now, the next.
-    With `only_new`, a run that was begun before is left alone: the sweep looks at those by themselves.
+    The current version gets its first run. If its last attempt failed and the recipe has changed since, it gets the
+    next one. With `only_new`, a run that exists is left alone, because the sweep looks at active runs separately.
     """
     upload = services.bucket.describe(f"{DATASETS}{dataset}.zip")
     if upload is None:
@@ -46,7 +46,7 @@ def _name_version(upload: Entry) -> str:
 
 
 def _is_recipe_new(run: Run, result: dict[str, Any], services: Services) -> bool:
-    """Whether the attempt failed and a recipe that it did not have lies there by now."""
+    """Return whether the attempt failed and another recipe has been uploaded since."""
     if result["status"] not in TRIED_AGAIN_BY_RECIPE:
         return False
     recipe = services.bucket.describe(f"{DATASETS}{run.dataset}.json")
@@ -54,9 +54,9 @@ def _is_recipe_new(run: Run, result: dict[str, Any], services: Services) -> bool
 
 
 def begin_run(dataset: str, upload: Entry, attempt: int, services: Services, source: Entry | None = None) -> Run:
-    """Write run.json of an attempt at an upload, with the recipe as it is now. Where it is there already, it stands.
+    """Write run.json for an attempt at an upload, with the current recipe. An existing run.json stands.
 
-    The dataset is copied from `source`, and from the upload where there is none.
+    The dataset is copied from `source` if there is one, otherwise from the upload.
     """
     settings, origin = services.settings, source or upload
     run = Run(
@@ -78,7 +78,7 @@ def begin_run(dataset: str, upload: Entry, attempt: int, services: Services, sou
 
 
 def pin_recipe(run: Run, services: Services) -> Run:
-    """The run with the recipe that lies beside the dataset, every default filled in, or with what is wrong with it."""
+    """Return the run with the recipe beside its dataset, every default filled in, or with that recipe's error."""
     stored, in_vpc = services.bucket.read(f"{DATASETS}{run.dataset}.json"), services.settings.in_vpc
     if stored is None:
         return replace(run, recipe=resolve_recipe(None, in_vpc=in_vpc).as_dict())
@@ -89,7 +89,7 @@ def pin_recipe(run: Run, services: Services) -> Run:
 
 
 def retry_run(run_id: str, services: Services) -> str:
-    """Begin the next attempt on the same input. Returns its id. Raises Conflict where the run has nothing to retry.
+    """Begin the next attempt on the same input. Returns its id. Raises Conflict if the run cannot be retried.
 
     Two retries at once begin one attempt.
     """
@@ -107,12 +107,12 @@ def retry_run(run_id: str, services: Services) -> str:
 
 
 def _find_input(run: Run, services: Services) -> Entry | None:
-    """What another attempt copies: the input of the last one, since the upload may be another by now."""
+    """Return what the next attempt copies: the last attempt's input, because the upload may have changed."""
     return services.bucket.describe(f"{run.folder}input/dataset.zip")
 
 
 def stop_run(run_id: str, by: str, services: Services) -> str:
-    """Write stop.json, then stop what is running. Returns the status. Raises Conflict where it is too late."""
+    """Write stop.json, then stop what is running. Returns the status. Raises Conflict if it is too late."""
     services.runs.get(run_id)
     files = services.runs.list_files(run_id)
     if "stop.json" not in files and "result.json" in files:
@@ -133,7 +133,7 @@ def advance_by_endpoint(endpoint: str, services: Services) -> None:
 
 
 def sweep(services: Services) -> list[str]:
-    """Look at every active run and every recent upload. Returns what went wrong: one failure holds up no other."""
+    """Look at every active run and every recent upload. Returns the failures: one failure does not stop the others."""
     failures: list[str] = []
     for run_id in services.runs.list_active():
         _try(partial(_sweep_run, run_id, services), f"run {run_id}", failures, services)
@@ -151,7 +151,7 @@ def _try(look: Callable[[], object], what: str, failures: list[str], services: S
 
 
 def _sweep_run(run_id: str, services: Services) -> None:
-    """Advance an active run. A marker without run.json is of a look that was killed: the dataset's look makes both."""
+    """Advance an active run. A look that was killed may leave a marker without run.json; an old one is removed."""
     try:
         advance(run_id, services)
     except errors.RunNotFound:
@@ -161,7 +161,7 @@ def _sweep_run(run_id: str, services: Services) -> None:
 
 
 def _list_recent_datasets(services: Services) -> set[str]:
-    """The datasets of which a zip or a recipe was uploaded lately."""
+    """List the datasets whose zip or recipe was uploaded recently."""
     oldest = services.clock.now() - SWEEP_LOOKS_BACK
     entries = services.bucket.list_entries(DATASETS)
     names = {parse_dataset_key(entry.key) for entry in entries if entry.modified >= oldest}
@@ -169,7 +169,7 @@ def _list_recent_datasets(services: Services) -> set[str]:
 
 
 def sign_dataset_upload(dataset: str, services: Services) -> dict[str, Any]:
-    """A URL to which the dataset's zip may be PUT, and for how many seconds. Raises InvalidName."""
+    """Return a URL to PUT the dataset's zip to, and how many seconds it is valid. Raises InvalidName."""
     key = f"{DATASETS}{check_name(dataset)}.zip"
     seconds = services.settings.upload_seconds
     return {
@@ -181,7 +181,7 @@ def sign_dataset_upload(dataset: str, services: Services) -> dict[str, Any]:
 
 
 def check_name(dataset: str) -> str:
-    """A dataset's name that can be served. Raises InvalidName."""
+    """Return a dataset's name if it can be served. Raises InvalidName."""
     if not 1 <= len(dataset.encode()) <= 200 or "/" in dataset or any(sign < " " for sign in dataset):
         raise errors.InvalidName(
             f"The name {dataset[:50]!r} cannot be served: give 1 to 200 bytes, without '/' and control characters."

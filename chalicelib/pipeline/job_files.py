@@ -1,6 +1,7 @@
-"""What a run's jobs write while they live (runs/RUN_ID/jobs/JOB/), as the routes tell it.
+"""Read what a run's jobs write while they run (runs/RUN_ID/jobs/JOB/), for the routes.
 
-The files' forms are the training program's. What is not there yet, or is half written, is left out: it comes later.
+The training program defines the format of these files. A file that is missing or half written is left out: it comes
+later.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import Any
 from chalicelib.runs.identity import Run, find_run_of_training
 from chalicelib.services import Services
 
-# By the name under which each is told.
+# By the name under which the route returns each.
 DOCUMENTS = {
     "rules": "rules.json",
     "rule_stop": "rule-stop.json",
@@ -23,7 +24,7 @@ PROFILER_REPORTS = "profiler-reports/"
 
 
 def list_curves(run_id: str, services: Services) -> dict[str, Any]:
-    """The epochs of every job of a run so far: {jobs: [{name, start, epochs, best}]}. Raises RunNotFound."""
+    """List the epochs of every job of a run so far: {jobs: [{name, start, epochs, best}]}. Raises RunNotFound."""
     folder = f"{services.runs.get(run_id).folder}jobs/"
     names = [name.rstrip("/") for name in services.bucket.list_names(folder) if name.endswith("/")]
     curves = ((name, services.bucket.read(f"{folder}{name}/metrics.jsonl")) for name in sorted(names))
@@ -31,7 +32,7 @@ def list_curves(run_id: str, services: Services) -> dict[str, Any]:
 
 
 def read_metrics(text: bytes) -> dict[str, Any]:
-    """What a metrics.jsonl says: {start, epochs, best}. A line that is not whole yet is passed over."""
+    """Parse a metrics.jsonl: {start, epochs, best}. A line that is not complete yet is skipped."""
     told: dict[str, Any] = {"start": None, "epochs": [], "best": None}
     for line in text.splitlines():
         try:
@@ -45,10 +46,10 @@ def read_metrics(text: bytes) -> dict[str, Any]:
 
 
 def describe_jobs(run_id: str, services: Services) -> dict[str, Any]:
-    """What was found out about a run's model and its training. Raises RunNotFound.
+    """Return the findings about a run's model and its training. Raises RunNotFound.
 
-    `evaluation` is of the job whose model is shipped, and of the training job until that is decided; the debugger's and
-    the profiler's findings are of the training job, the only one they watch. Each is None where there is none.
+    `evaluation` comes from the job whose model ships, and from the training job until that is decided. The debugger's
+    and profiler's findings come from the training job, the only one they watch. A finding that is missing is None.
     """
     run = services.runs.get(run_id)
     decision = services.runs.read_file(run_id, "decision.json") or {}
@@ -67,13 +68,13 @@ def describe_jobs(run_id: str, services: Services) -> dict[str, Any]:
 
 
 def _find_training(run: Run, services: Services) -> str:
-    """The last training's job, whichever try it is: one for which AWS had no machine has written nothing."""
+    """Return the name of the last training's job, whichever try it was: a try without a machine has written nothing."""
     names = (name.rstrip("/") for name in services.bucket.list_names(f"{run.folder}jobs/"))
     return next((name for name in names if find_run_of_training(name) == run.run_id), run.training_job)
 
 
 def _read_profiler_reports(run: Run, training: str, services: Services) -> dict[str, Any]:
-    """The profiler's reports by rule."""
+    """Read the profiler's reports, by rule."""
     inner = f"jobs/{training}/{PROFILER_REPORTS}"
     names = [name for name in services.bucket.list_names(f"{run.folder}{inner}") if name.endswith(".json")]
     return {name.removesuffix(".json"): services.runs.read_file(run.run_id, f"{inner}{name}") for name in names}

@@ -1,7 +1,7 @@
-"""Word of a run: an event on EventBridge's default bus and a message to the SNS topic, the same JSON in both.
+"""Send a run's notifications: an event on EventBridge's default bus, and a message of the same JSON to the SNS topic.
 
-Each is sent once however often its cause is seen: who sends holds a claim, and leaves the sent detail in the run's
-folder as `notices/NAME.json`. Who dies between sending and writing makes it be sent again: at least once, then.
+Each is sent once, however often its cause is seen: the sender holds a claim, and leaves the sent detail in the run's
+folder as `notices/NAME.json`. If the sender dies between sending and writing, it is sent again: at least once, then.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ STATUSES = {notice: status for status, notice in {**STAGE_NOTICES, **FINAL_NOTIC
 
 
 def send_notice(notice: str, seen: Observation, services: Services) -> bool:
-    """Send one notification, unless another look has. Returns whether it is out: False while another is at it.
+    """Send one notification unless another look has. Returns whether it is sent: False while another look is sending.
 
     Raises ServiceError.
     """
@@ -40,7 +40,7 @@ def send_notice(notice: str, seen: Observation, services: Services) -> bool:
 
 
 def build_detail(notice: str, seen: Observation) -> dict[str, Any]:
-    """The event's detail: its schema is events/schemas/whippet-detail.schema.json."""
+    """Build the event's detail. Its schema is events/schemas/whippet-detail.schema.json."""
     run, result = seen.run, seen.result or {}
     detail: dict[str, Any] = {
         "event": notice,
@@ -67,13 +67,13 @@ def build_detail(notice: str, seen: Observation) -> dict[str, Any]:
 
 
 def describe_cost(seen: Observation) -> dict[str, Any]:
-    """What is known of the run's cost: expected and worst, and what was spent once it has ended."""
+    """Return what is known of the run's cost: expected, worst, and once the run has ended, spent."""
     cost = (seen.result or {}).get("cost") or seen.run.cost or {}
     told = {name: cost.get(name) for name in ("expected_usd", "worst_usd", "spent_usd")}
     return {name: value for name, value in told.items() if value is not None}
 
 
 def build_subject(notice: str, run: Run) -> str:
-    """A line for an inbox: ASCII, less than 100 characters."""
+    """Build a subject line: ASCII, fewer than 100 characters."""
     dataset = "".join(sign if " " <= sign <= "~" else "?" for sign in run.dataset)
     return f"{notice}: {dataset}"[:MAX_SUBJECT]

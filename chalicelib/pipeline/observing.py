@@ -1,4 +1,4 @@
-"""Looking at a run: what the bucket and SageMaker say of it. No more is looked at than a stage needs."""
+"""Observe a run: what the bucket and SageMaker say about it. Each stage reads only what it needs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from chalicelib.services import Services
 
 
 def observe(run: Run, services: Services) -> Observation:
-    """What is seen of a run at this moment."""
+    """Return what is seen of a run at this moment."""
     files = frozenset(services.runs.list_files(run.run_id))
 
     def read(name: str) -> dict[str, Any] | None:
@@ -23,9 +23,9 @@ def observe(run: Run, services: Services) -> Observation:
 
     seen: dict[str, Any] = {"dataset": read("dataset.json"), "stop": read("stop.json"), "result": read("result.json")}
     if run.cost is None and seen["dataset"]:
-        run = services.runs.get(run.run_id)  # the cost is added to it once the dataset was checked
+        run = services.runs.get(run.run_id)  # the cost is added to run.json after the dataset was checked
     seen["waiting"] = None if seen["result"] else read("waiting.json")
-    # A run that a person stopped is looked at for a while longer: a job may have been launched at the same moment.
+    # A run that a person stopped is observed a while longer: a job may have been launched at the same moment.
     is_over = bool(seen["result"]) and seen["result"]["status"] != "stopped"
     if not is_over and "dataset.json" in files and "tuning.json" not in files:
         seen["tuning"] = see_tuning(run, services)
@@ -44,7 +44,7 @@ def observe(run: Run, services: Services) -> Observation:
 
 
 def see_tuning(run: Run, services: Services) -> Tuning | None:
-    """The run's tuning job, with its trials once it has ended; None where there is none yet."""
+    """Return the run's tuning job, with its trials once it has ended, or None if there is none yet."""
     job = services.sagemaker.describe(Kind.TUNING_JOB, run.run_id)
     if job is None:
         return None
@@ -60,14 +60,14 @@ def see_tuning(run: Run, services: Services) -> Tuning | None:
 
 
 def _is_of(run: Run, job: dict[str, Any]) -> bool:
-    """Whether a job writes to this run's folder: a name alone may be a stranger's."""
+    """Return whether a job writes to this run's folder: a stranger's job may have the same name."""
     return bool(job.get("OutputDataConfig", {}).get("S3OutputPath", "").startswith(run.uri))
 
 
 def see_trials(run: Run, services: Services, *, most: int | None = None) -> tuple[Trial, ...]:
-    """The tuning job's own children, oldest first. What is billed for each only its own description tells.
+    """List the tuning job's own children, oldest first. Only a trial's own description says what is billed for it.
 
-    That is a call for each trial that has begun: no more than `most` of them are made, for the newest ones last.
+    Each description is one call. At most `most` trials that have begun are described, the oldest first.
     """
     listed = services.sagemaker.list_trials(run.run_id)
     begun = [each["TrainingJobName"] for each in listed if each.get("TrainingStartTime")][:most]
@@ -90,9 +90,9 @@ def _read_trial(job: dict[str, Any], detail: dict[str, Any]) -> Trial:
 
 
 def see_training(run: Run, services: Services) -> Training | None:
-    """The run's training job, with its evaluation once it has ended; None where there is none yet.
+    """Return the run's training job, with its evaluation once it has ended, or None if there is none yet.
 
-    Where AWS had no machine for a try, and another was made on the next instance type, that one counts.
+    If AWS had no machine for a try and another was made on the next instance type, the last try counts.
     """
     tries = see_trainings(run, services)
     if not tries:
@@ -103,7 +103,7 @@ def see_training(run: Run, services: Services) -> Training | None:
 
 
 def see_trainings(run: Run, services: Services) -> list[Training]:
-    """Every try of the last training: one more than those for which AWS had no machine."""
+    """List every try of the last training: one more than the tries for which AWS had no machine."""
     tries: list[Training] = []
     while not tries or tries[-1].is_out_of_capacity:
         number = len(tries) + 1
@@ -131,12 +131,12 @@ def _read_training(run: Run, job: dict[str, Any], number: int) -> Training:
 
 
 def read_evaluation(run: Run, job: str, services: Services) -> dict[str, Any] | None:
-    """What a job measured of its kept checkpoint, or None where it left nothing."""
+    """Read what a job measured of its best checkpoint, or None if it left nothing."""
     return services.runs.read_file(run.run_id, f"jobs/{job}/evaluation.json")
 
 
 def see_endpoint(name: str, services: Services) -> Endpoint | None:
-    """The endpoint of this name, or None."""
+    """Return the endpoint of this name, or None."""
     endpoint = services.sagemaker.describe(Kind.ENDPOINT, name)
     if endpoint is None:
         return None
@@ -149,7 +149,7 @@ def see_endpoint(name: str, services: Services) -> Endpoint | None:
 
 
 def _find_machine(run: Run, files: frozenset[str], services: Services) -> str | None:
-    """The instance type on which the endpoint was last asked for; None for a serverless one."""
+    """Return the instance type that was last asked for; None for a serverless endpoint."""
     if not run.list_pinned_types("endpoint"):
         return None
     asked = sorted((name for name in files if name.startswith(("deployment", "no-machine-"))), key=_order_of_asking)
@@ -158,13 +158,13 @@ def _find_machine(run: Run, files: frozenset[str], services: Services) -> str | 
 
 
 def _order_of_asking(name: str) -> tuple[int, bool]:
-    """deployment.json comes before no-machine-1.json, and that before deployment-2.json."""
+    """Order the files by time: deployment.json, no-machine-1.json, deployment-2.json, and so on."""
     number = re.search(r"\d+", name)
     return (int(number[0]) if number else 1, name.startswith("no-machine-"))
 
 
 def _find_rival(run: Run, endpoint: Endpoint | None, services: Services) -> str | None:
-    """The newer run that the endpoint serves or will serve. A config has its run's name."""
+    """Return the newer run that the endpoint serves or will serve, or None. A config has its run's name."""
     if endpoint is None or endpoint.status in ("Failed", "Deleting", "OutOfService"):
         return None
     for name in (endpoint.pending, endpoint.config):

@@ -1,4 +1,4 @@
-"""How a run is doing, as the routes tell it."""
+"""Describe runs for the routes: the list, and one run's progress."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from chalicelib.services import Services
 PAGE = 50
 MAX_PAGE = 200
 REPORT_SECONDS = 3600
-MAX_LOOKED_AT = 20  # trials of a running tuning whose own descriptions are read at each look
+MAX_LOOKED_AT = 20  # trials of a running tuning that one look describes one by one
 
 
 def list_runs(limit: str | None, after: str | None, services: Services) -> dict[str, Any]:
-    """A page of runs, newest first: {runs, next}. `next` goes into `after` for the page that follows."""
+    """Return a page of runs, newest first: {runs, next}. Pass `next` as `after` to get the following page."""
     if limit is not None and not (limit.isascii() and limit.isdecimal() and 0 < int(limit[:9]) <= MAX_PAGE):
         raise BadRequest(f"limit is {limit[:20]!r}, and must be a whole number from 1 to {MAX_PAGE}.")
     runs, following = services.runs.list_all(int(limit) if limit else PAGE, after or "")
@@ -29,7 +29,7 @@ def list_runs(limit: str | None, after: str | None, services: Services) -> dict[
 
 
 def describe_run(run_id: str, services: Services) -> dict[str, Any]:
-    """A run's status, its trials so far, the best one, metrics when it is done, and times. Raises RunNotFound."""
+    """Return a run's status, its trials so far, the best one, its metrics once done, and times. Raises RunNotFound."""
     seen = observe(services.runs.get(run_id), services)
     run = seen.run
     tuned = seen.tuned or services.runs.read_file(run_id, "tuning.json")
@@ -61,7 +61,7 @@ def describe_run(run_id: str, services: Services) -> dict[str, Any]:
 
 
 def _list_trials(run: Run, seen: Observation, services: Services) -> list[dict[str, Any]]:
-    """The trials of a tuning job that is running, or that ended without a best one."""
+    """List the trials of a tuning job that is running, or that ended without a best trial."""
     began = seen.tuning is not None or "tuning" in (seen.result or {}).get("reached", [])
     return [describe_trial(trial) for trial in see_trials(run, services, most=MAX_LOOKED_AT)] if began else []
 
@@ -73,7 +73,7 @@ def _find_best(trials: list[dict[str, Any]]) -> dict[str, Any] | None:
 
 
 def _describe_training(tries: Sequence[Training]) -> dict[str, Any] | None:
-    """The last try of the final training; None where there was none yet."""
+    """Describe the last try of the final training, or return None if there was none yet."""
     if not tries:
         return None
     return {"status": tries[-1].status, "reason": tries[-1].reason, **tell_training(tries[-1])}
@@ -84,7 +84,7 @@ def _describe_endpoint(run: Run, seen: Observation) -> dict[str, Any]:
 
 
 def count_billable_seconds(jobs: Sequence[Mapping[str, Any]], now: datetime) -> float:
-    """What is billed for jobs of one instance each: the seconds from each one's start to its end, or to now."""
+    """Sum the billed seconds of jobs with one instance each: from each job's start to its end, or to now."""
     times = [
         (datetime.fromisoformat(job["started_at"]), datetime.fromisoformat(job.get("ended_at") or now.isoformat()))
         for job in jobs
@@ -94,7 +94,7 @@ def count_billable_seconds(jobs: Sequence[Mapping[str, Any]], now: datetime) -> 
 
 
 def _sign_report(seen: Observation, services: Services) -> str | None:
-    """A URL under which a browser opens the report for an hour; None until the run's end has written it."""
+    """Return a URL that opens the report in a browser for an hour, or None before the run's end has written it."""
     key = f"{seen.run.folder}report.html"
     return services.bucket.sign_download(key, REPORT_SECONDS) if "report.html" in seen.files else None
 

@@ -1,9 +1,9 @@
-"""Removing a dataset with all that was made from it: its versions, its recipe, its runs, what serves.
+"""Remove a dataset with everything made from it: its versions, its recipe, its runs, its model.
 
-It is done in an order in which a call that was cut off, or had to leave something, is finished by calling again: first
-the uploads, so that no run begins anew; then every run is stopped; then the model is taken down; and a run's folder
-goes only when no look at it can be under way any more, its `run.json` last, by which it is found. The ledger keeps what
-the runs have cost, and SageMaker the records of jobs that have ended, which cost nothing.
+The order lets a second call finish what one call had to leave or could not finish. First the uploads go, so that no new
+run begins. Then every run is stopped, and then the model is taken down. A run's folder goes only when no look at the
+run can still be in flight, and its `run.json`, by which the run is found, goes last. The ledger keeps what the runs
+have cost. SageMaker keeps the records of ended jobs, which cost nothing.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from chalicelib.pipeline.intake import check_name, stop_run
 from chalicelib.runs.identity import DATASETS, Run, make_run_id
 from chalicelib.services import Services
 
-SECONDS = 18.0  # after which a call leaves the rest to the next one: the gateway gives it 29
+SECONDS = 18.0  # a call leaves the rest to the next one after this long: API Gateway allows 29
 
 
 class Unfinished(dict[str, Any]):
-    """An answer that tells of work which goes on: 202."""
+    """An answer about work that is not finished: 202."""
 
 
 def delete_dataset(name: str, services: Services) -> dict[str, Any]:
-    """Remove a dataset. Returns what was removed and, where something has to end first, what is left: call again.
+    """Remove a dataset. Returns what was removed and what is left because something has to end first: call again.
 
-    Raises DatasetNotFound where nothing of it is there.
+    Raises DatasetNotFound if nothing of the dataset exists.
     """
     runs = list(find_runs(check_name(name), services))
     removed = sum(_delete_exactly(f"{DATASETS}{name}.{kind}", services) for kind in ("zip", "json"))
@@ -48,8 +48,8 @@ def delete_dataset(name: str, services: Services) -> dict[str, Any]:
 
 
 def find_runs(name: str, services: Services) -> Iterator[Run]:
-    """Every run of a dataset, whatever its version and attempt."""
-    beginning = make_run_id(services.settings, name, "", 0)[:-8]  # other datasets' names may begin so too
+    """Find every run of a dataset, whatever its version and attempt."""
+    beginning = make_run_id(services.settings, name, "", 0)[:-8]  # the names of other datasets may begin the same way
     for folder in services.bucket.list_names("runs/"):
         run = services.runs.find(folder.rstrip("/")) if folder.startswith(beginning) else None
         if run and run.dataset == name:
@@ -57,7 +57,7 @@ def find_runs(name: str, services: Services) -> Iterator[Run]:
 
 
 def _end_run(run: Run, services: Services) -> str | None:
-    """Have a run end. Returns what is still to be waited for, or None where nothing is left of it but files."""
+    """End a run. Returns what has to be waited for, or None if only files are left of the run."""
     if services.bucket.describe(f"active/{run.run_id}") is None:
         return None
     try:
@@ -75,7 +75,7 @@ def _end_run(run: Run, services: Services) -> str | None:
 
 
 def _take_down(name: str, services: Services) -> tuple[list[str], str | None]:
-    """Take the model down. Returns what was deleted, and what is in the way."""
+    """Take the model down. Returns what was deleted, and what stands in the way."""
     try:
         deleted = take_down(name, services)
     except errors.Conflict as error:
@@ -85,7 +85,7 @@ def _take_down(name: str, services: Services) -> tuple[list[str], str | None]:
 
 
 def _delete_files(name: str, runs: Iterable[Run], services: Services) -> list[str]:
-    """Delete every file of the runs, and the model's lease. Returns what there was no time for."""
+    """Delete every file of the runs, and the model's lease. Returns what was left for lack of time."""
     deadline = services.clock.now() + timedelta(seconds=SECONDS)
     for run in runs:
         kept = f"{run.folder}run.json"
@@ -96,13 +96,13 @@ def _delete_files(name: str, runs: Iterable[Run], services: Services) -> list[st
                 return [f"Files of the run {run.run_id} are left; there was no time for all of them."]
         _delete_exactly(f"active/{run.run_id}", services)
         _delete_exactly(kept, services)
-        _delete_until(deadline, services.bucket.list_versions(entries), services)  # of a look that was under way
+        _delete_until(deadline, services.bucket.list_versions(entries), services)  # written meanwhile by a look
     _delete_until(deadline, services.bucket.list_versions(f"models/{name}/"), services)
     return []
 
 
 def _delete_until(deadline: datetime, versions: Iterator[tuple[str, str]], services: Services) -> bool:
-    """Delete versions until the time is over. Returns whether it was enough for all of them."""
+    """Delete versions until the deadline. Returns whether all of them were deleted."""
     while batch := list(islice(versions, DELETE_LIMIT)):
         services.bucket.delete_versions(batch)
         if services.clock.now() > deadline:

@@ -1,4 +1,4 @@
-"""What came of a run, in one paragraph: how good, how sure, what it cost, what was deployed, what to do next. Pure."""
+"""Write the verdict on a run: how good, how sure, its cost, what was deployed, what to do next. Pure."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from datetime import datetime
 from html import escape
 from typing import Any
 
-SURE = 1.96  # standard deviations on either side hold 95 per cent
+SURE = 1.96  # standard deviations on either side of the mean that hold 95 %
 BEGIN, END = b"<!-- verdict -->", b"<!-- /verdict -->"
-WIDE = 0.06  # an interval wider than this tells little about a change of the model
-EDGE = 0.05  # the part of a range, on its scale, that is its edge
+WIDE = 0.06  # an interval wider than this says little about a change of the model
+EDGE = 0.05  # this part of a range, on the range's own scale, is its edge
 GOOD = 0.99
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
@@ -24,9 +24,9 @@ PAGE = """<!doctype html>
 
 @dataclass(frozen=True)
 class Story:
-    """What a run's folder tells of it; None is a file that is not there. `trials` are told as the routes tell them.
+    """What a run's folder says about the run; None means that a file is missing. `trials` have the form of the routes.
 
-    `best` are the hyperparameters that won, `evaluation` is the shipped model's, `cost` the run's; times are seconds.
+    `best` holds the winning hyperparameters, `evaluation` is the shipped model's, `cost` the run's. Times are seconds.
     """
 
     result: Mapping[str, Any]
@@ -40,7 +40,7 @@ class Story:
 
 
 def find_interval(accuracy: float, images: int) -> tuple[float, float]:
-    """Wilson's 95 % interval of a share that was seen in so many images: right also near 0 and 1, and for few."""
+    """Return Wilson's 95 % interval of an accuracy on so many images. It holds near 0 and 1, and for few images."""
     if images < 1:
         return 0.0, 1.0
     square = SURE**2 / images
@@ -50,7 +50,7 @@ def find_interval(accuracy: float, images: int) -> tuple[float, float]:
 
 
 def count_trial_seconds(trials: Sequence[Mapping[str, Any]]) -> int:
-    """The seconds that SageMaker bills for trials, each by its own times, begun seconds counting whole."""
+    """Sum the seconds that SageMaker bills for trials, by each trial's own times, rounded up to whole seconds."""
     spans = [(trial.get("started_at"), trial.get("ended_at")) for trial in trials]
     return sum(max(1, math.ceil(_seconds(start, end))) for start, end in spans if start and end)
 
@@ -60,12 +60,12 @@ def _seconds(start: str, end: str) -> float:
 
 
 def tell_verdict(story: Story) -> str:
-    """The paragraph, as plain text."""
+    """Return the paragraph as plain text."""
     return " ".join([*_tell_quality(story), *_tell_cost(story), _tell_end(story), *_tell_next(story)])
 
 
 def fill_report(page: bytes | None, story: Story) -> bytes:
-    """The job's page with the paragraph in its place; a page of that alone where no job drew one."""
+    """Put the paragraph into the page that the job drew, or build a page of the paragraph alone if no job drew one."""
     title = escape(f"{story.result['dataset']}: {story.result['status']}")
     page = page if page and BEGIN in page and END in page else PAGE.format(title=title).encode()
     head, _, rest = page.partition(BEGIN)
@@ -117,14 +117,14 @@ def _tell_end(story: Story) -> str:
 
 
 def _tell_why(decision: Mapping[str, Any]) -> str:
-    """Why it is the trial's model, which the report, drawn by the training, does not show."""
+    """Explain why the trial's model ships. The report does not show this, because the training drew it."""
     if decision.get("ships") != "trial":
         return ""
     return f"{decision.get('reason') or ''} What is shown below is the training's model.".lstrip()
 
 
 def _tell_next(story: Story) -> list[str]:
-    """At most two pieces of advice, the one that promises most first."""
+    """Give at most two pieces of advice, the most promising first."""
     status = story.result["status"]
     if status == "deployed":
         advice = [*_advise_on_weights(story), *_advise_on_ranges(story), *_advise_on_data(story)]
@@ -146,7 +146,7 @@ def _advise_on_weights(story: Story) -> list[str]:
 
 
 def _advise_on_ranges(story: Story) -> list[str]:
-    """A best value at the edge of its range may lie beyond it."""
+    """Advise to widen a range whose best value lies at its edge: a better one may lie beyond."""
     best, ranges = story.best, story.recipe.get("ranges") or {}
     return [
         f"widen the range of {name}, whose best value {float(best[name]):.3g} lies at its edge"

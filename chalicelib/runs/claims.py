@@ -1,7 +1,7 @@
-"""A claim: for a while, one holder alone may do something that no name makes idempotent.
+"""Take and release claims: while a claim is held, its holder alone may do something that no name makes idempotent.
 
-It is an object written by a conditional put: {holder, expires_at, done}. Whoever dies with a claim in hand keeps the
-others waiting until it expires, so it must live longer than a function may run.
+A claim is an object written by a conditional put: {holder, expires_at, done}. A holder that dies keeps the others
+waiting until its claim expires, so a claim must live longer than a function may run.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ CLAIM_SECONDS = 330  # longer than any function's timeout in .chalice/config.jso
 
 @dataclass(frozen=True)
 class Claim:
-    """A claim that is held; `etag` is what it may be replaced under."""
+    """A claim that is held. `etag` is the one under which its object may be replaced."""
 
     key: str
     holder: str
@@ -24,9 +24,9 @@ class Claim:
 
 
 def take_claim(bucket: Bucket, key: str, holder: str, now: datetime) -> Claim | None:
-    """Take a claim that is free, expired or done with. Returns None where another holds it.
+    """Take a claim that is free, released or expired. Returns None if another holds it.
 
-    `holder` is one of its kind for each try: two looks at the same run are two holders.
+    `holder` is unique to each try: two looks at the same run are two holders.
     """
     body = _describe(holder, now + timedelta(seconds=CLAIM_SECONDS))
     etag = bucket.create(key, body)
@@ -37,12 +37,12 @@ def take_claim(bucket: Bucket, key: str, holder: str, now: datetime) -> Claim | 
 
 
 def release_claim(bucket: Bucket, claim: Claim, now: datetime) -> None:
-    """Let the next one in. Nothing happens where the claim has expired and is another's by now."""
+    """Release a claim to the next holder. Nothing happens if the claim has expired and another holds it by now."""
     bucket.replace(claim.key, _describe(claim.holder, now), claim.etag)
 
 
 def finish_claim(bucket: Bucket, claim: Claim, now: datetime) -> None:
-    """Keep everyone out for good: what was claimed is done."""
+    """Keep a claim for ever: the work that it was for is done."""
     never = datetime.max.replace(tzinfo=now.tzinfo)
     bucket.replace(claim.key, _describe(claim.holder, never, done=True), claim.etag)
 

@@ -1,4 +1,4 @@
-"""A run's identity and names, as pure values: no call to AWS is made here."""
+"""Define a run's identity and names, as pure values: nothing here calls AWS."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ MAX_ENDPOINT = 63
 
 @dataclass(frozen=True)
 class Run:
-    """What `run.json` says: one attempt at one version of a dataset.
+    """The content of `run.json`: one attempt at one version of a dataset.
 
-    `recipe` is the recipe as it was when the attempt began, every default filled in; it is None where the file was
-    wrong, and `recipe_error` says how. `source` is the object that is copied to the run's input: {key, version,
-    etag}. `cost` is added once, when the dataset was checked: what `costs.estimate` says. Times are ISO 8601, UTC.
+    `recipe` is the recipe at the beginning of the attempt, every default filled in; it is None if the file was wrong,
+    and then `recipe_error` says how. `source` is the object that is copied to the run's input: {key, version, etag}.
+    `cost` is added once, after the dataset was checked; `costs.estimates.estimate` builds it. Times are ISO 8601, UTC.
     """
 
     run_id: str
@@ -46,12 +46,12 @@ class Run:
         return self.name_training(1)
 
     def name_training(self, number: int) -> str:
-        """The name of the last training's job, or of its second, third try on the next instance type."""
+        """Return the name of the last training's job, or of its second or third try on the next instance type."""
         return f"{self.run_id}-train" if number == 1 else f"{self.run_id}-{number}-train"
 
     @property
     def folder(self) -> str:
-        """The key prefix of the run's files; ends in `/`."""
+        """The key prefix of the run's files. It ends in `/`."""
         return f"runs/{self.run_id}/"
 
     @property
@@ -59,36 +59,36 @@ class Run:
         return f"s3://{self.bucket}/{self.folder}"
 
     def list_pinned_types(self, use: str) -> tuple[str, ...]:
-        """The instance types that the estimate of the cost pinned for `trial`, `training` or `endpoint`, or none."""
+        """List the instance types that the cost estimate pinned for `trial`, `training` or `endpoint`, or none."""
         return tuple((self.cost or {}).get("instance_types", {}).get(use, ()))
 
     @property
     def order(self) -> tuple[str, str]:
-        """Of two runs of a dataset, the newer one has the greater order."""
+        """The order of a dataset's runs: a newer run is greater."""
         return (self.created_at, self.run_id)
 
 
 def find_run_of_training(job: str) -> str | None:
-    """The run whose last training has this name, whichever try it is; None for another job's name."""
+    """Return the run whose last training has this name, whichever try it is; None for any other job's name."""
     found = re.fullmatch(r"(.+?)(?:-[2-9])?-train", job)
     return found[1] if found else None
 
 
 def slugify(name: str, length: int) -> str:
-    """A name with what SageMaker's names may hold: lower-case letters, digits, inner hyphens; never empty."""
+    """Reduce a name to what SageMaker allows: lower-case letters, digits, inner hyphens; never empty."""
     slug = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
     return slug[:length].strip("-") or "x"
 
 
 def make_run_id(settings: Settings, dataset: str, version: str, attempt: int) -> str:
-    """The name of an attempt at one version (or etag) of a dataset: the same for the same upload, at most 32 long."""
+    """Return the name of an attempt at one version (or etag) of a dataset: equal for equal uploads, at most 32 long."""
     digest = _digest(settings.bucket, f"{DATASETS}{dataset}.zip", version, str(attempt))
     room = MAX_RUN_ID - len(settings.prefix) - len(digest) - 1
     return f"{settings.prefix}{slugify(dataset, room)}-{digest}"
 
 
 def make_endpoint_name(settings: Settings, dataset: str) -> str:
-    """The name of a dataset's endpoint, the same for every run of it."""
+    """Return the name of a dataset's endpoint, the same for every run of the dataset."""
     digest = _digest(settings.bucket, f"{DATASETS}{dataset}.zip")
     room = MAX_ENDPOINT - len(settings.prefix) - len(digest) - 1
     return f"{settings.prefix}{slugify(dataset, room)}-{digest}"
@@ -99,6 +99,6 @@ def _digest(*parts: str) -> str:
 
 
 def parse_dataset_key(key: str) -> str | None:
-    """NAME of `datasets/NAME.zip` or `datasets/NAME.json`; None for any other key."""
+    """Return NAME of `datasets/NAME.zip` or `datasets/NAME.json`; None for any other key."""
     found = re.fullmatch(r"datasets/([^/]+)\.(?:zip|json)", key, re.DOTALL)
     return found[1] if found else None

@@ -1,4 +1,4 @@
-"""What is seen of a run, and the steps it can take: the two sides of `decisions.decide`. Plain values."""
+"""Define what is seen of a run and the steps it can take: the two sides of `decisions.decide`. Plain values."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from typing import Any
 
 from chalicelib.runs.identity import Run
 
-CAPACITY_ERROR = "CapacityError"  # in the reason of a job for which AWS had no machine of its type
+CAPACITY_ERROR = "CapacityError"  # in the failure reason of a job for which AWS had no machine of its type
 NO_CAPACITY = (CAPACITY_ERROR, "InsufficientInstanceCapacity")  # the same for an endpoint
-FOREIGN = "Foreign"  # the status of a job that has this run's name and is not of this run
+FOREIGN = "Foreign"  # the status of a job that has this run's name but belongs to another
 
 
 @dataclass(frozen=True)
 class Trial:
-    """A training job of the tuning job. `objective` is None where none was measured.
+    """A training job of the tuning job. `objective` is None if none was measured.
 
-    `billable_seconds` and `instance_type` are None of a job that was not looked at by itself.
+    `billable_seconds` and `instance_type` are None for a job that was listed but not described.
     """
 
     name: str
@@ -33,7 +33,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class Tuning:
-    """The tuning job. `trials` are told once it has ended."""
+    """The tuning job. `trials` is empty until it has ended."""
 
     status: str
     best: str | None = None
@@ -43,7 +43,7 @@ class Tuning:
 
 @dataclass(frozen=True)
 class Training:
-    """The profiled training job, and what it wrote of itself. `number` is that of the try: one an instance type."""
+    """The profiled training job and its evaluation. `number` counts the tries: one for each instance type."""
 
     status: str
     reason: str | None = None
@@ -57,15 +57,15 @@ class Training:
 
     @property
     def is_out_of_capacity(self) -> bool:
-        """Whether it never ran, since AWS had no machine of its type."""
+        """Whether it never ran because AWS had no machine of its type."""
         return self.status == "Failed" and CAPACITY_ERROR in (self.reason or "")
 
 
 @dataclass(frozen=True)
 class Room:
-    """Whether the stage's monthly cap leaves room for a run: `granted` where it has its reservation already.
+    """Whether the stage's monthly cap leaves room for a run. `granted` means that the run has its reservation.
 
-    `obstacle` is what it waits for, and `refused` why no month will ever have room for it.
+    `obstacle` is what the run waits for, and `refused` why no month will ever have room for it.
     """
 
     granted: bool = False
@@ -75,7 +75,7 @@ class Room:
 
 @dataclass(frozen=True)
 class Endpoint:
-    """The dataset's endpoint: what serves now (`config`) and what is to serve soon (`pending`)."""
+    """The dataset's endpoint: the config that serves now (`config`) and the one that will serve soon (`pending`)."""
 
     status: str
     config: str | None = None
@@ -84,17 +84,17 @@ class Endpoint:
 
     @property
     def is_out_of_capacity(self) -> bool:
-        """Whether it failed, or went back, since AWS had no machine of its type."""
+        """Whether it failed, or went back, because AWS had no machine of its type."""
         return any(words in (self.reason or "") for words in NO_CAPACITY)
 
 
 @dataclass(frozen=True)
 class Observation:
-    """All that decides a run's next step. What a stage does not need is not looked at, and stays None.
+    """Everything that decides a run's next step. What a stage does not need is not read, and stays None.
 
-    `files` are the names in the run's folder. `tuned` is tuning.json and `trial_evaluation` what its best trial wrote.
-    `rival` is a newer run of the dataset that the endpoint is on, or on its way to. `machine` is the instance type on
-    which the endpoint was last asked for. `room` is told before the tuning.
+    `files` are the names in the run's folder. `tuned` is tuning.json, and `trial_evaluation` the evaluation of its best
+    trial. `rival` is a newer run of the dataset that the endpoint serves or will serve. `machine` is the instance type
+    that was last asked for. `room` is read before the tuning.
     """
 
     run: Run
@@ -131,7 +131,7 @@ class Observation:
 
     @property
     def next_launch(self) -> str | None:
-        """What is to be launched next on AWS's side; None while something runs."""
+        """What is to be launched next on AWS; None while something runs."""
         if "decision.json" in self.files:
             return None if self.requested else f"deploying {self.deployment_number}"
         if "tuning.json" in self.files:
@@ -142,18 +142,18 @@ class Observation:
 
     @property
     def wait_reason(self) -> str | None:
-        """What a run waits for: the month's cap, or a quota of the account. An earlier launch's wait is over."""
+        """What the run waits for: the month's cap, or a quota of the account. The wait of an earlier launch is over."""
         waiting = self.waiting or {}
         return waiting.get("reason") if not self.result and waiting.get("for") == self.next_launch else None
 
     @property
     def trial_types(self) -> tuple[str, ...]:
-        """The instance types of the trials; empty where the run pinned none."""
+        """The instance types of the trials; empty if the run pinned none."""
         return self.run.list_pinned_types("trial")
 
     @property
     def training_types(self) -> tuple[str, ...]:
-        """The instance types of the last training that are left to try; empty where the run pinned none."""
+        """The instance types of the last training that are left to try; empty if the run pinned none."""
         pinned = self.run.list_pinned_types("training")
         used = self.training.instance_type if self.training else None
         return pinned[pinned.index(used) + 1 :] if used in pinned else pinned
@@ -162,7 +162,7 @@ class Observation:
     def endpoint_types(self) -> tuple[str, ...]:
         """The instance types of the endpoint that are left to try; empty for a serverless one.
 
-        Where it was asked for by a look that was killed before it wrote on which, the first counts as tried.
+        If a look was killed before it recorded which type it asked for, the first one counts as tried.
         """
         pinned = self.run.list_pinned_types("endpoint")
         if self.machine in pinned:
@@ -171,17 +171,17 @@ class Observation:
 
     @property
     def deployment_number(self) -> int:
-        """That of the deployment which is under way or comes next: one more than those for which AWS had no machine."""
+        """The number of the current or next deployment: one more than those for which AWS had no machine."""
         return 1 + sum(name.startswith("no-machine-") for name in self.files)
 
     @property
     def requested(self) -> bool:
-        """Whether the endpoint was asked to serve this run, and AWS did not lack the machine for that."""
+        """Whether the endpoint was asked to serve this run, and AWS did not lack the machine for it."""
         return name_deployment(self.deployment_number) in self.files
 
     @property
     def was_requested(self) -> bool:
-        """Whether it ever was asked to."""
+        """Whether the endpoint was ever asked to serve this run."""
         return name_deployment(1) in self.files
 
     @property
@@ -190,7 +190,7 @@ class Observation:
 
 
 def name_deployment(number: int) -> str:
-    """The file that says that the endpoint was asked for: the first time, or on another type of machine."""
+    """Return the file that records a request for the endpoint: the first one, or one on another type of machine."""
     return "deployment.json" if number == 1 else f"deployment-{number}.json"
 
 
@@ -206,7 +206,7 @@ class Inspect:
 
 @dataclass(frozen=True)
 class EstimateCost:
-    """Write down what the run will cost, and the time limits that keep it within its budget."""
+    """Add to run.json what the run will cost, and the time limits that keep it within its budget."""
 
 
 @dataclass(frozen=True)
@@ -216,7 +216,7 @@ class Reserve:
 
 @dataclass(frozen=True)
 class Hold:
-    """Write down what the run waits for; the sweep looks again. `kind` is a key of `decisions.WAIT_LIMITS`."""
+    """Write what the run waits for; the sweep looks again. `kind` is a key of `decisions.WAIT_LIMITS`."""
 
     reason: str
     kind: str
@@ -229,21 +229,21 @@ class StartTuning:
 
 @dataclass(frozen=True)
 class StopTuning:
-    """Stop the tuning job, since a person stopped the run."""
+    """Stop the tuning job, because a person stopped the run."""
 
 
 @dataclass(frozen=True)
 class RecordTuning:
-    """Write down how the tuning ended."""
+    """Write how the tuning ended to tuning.json."""
 
     document: dict[str, Any]
 
 
 @dataclass(frozen=True)
 class StartTraining:
-    """Create the training job with the best trial's hyperparameters, on the first of `types` that can be had.
+    """Create the training job with the best trial's hyperparameters, on the first of `types` that is available.
 
-    `number` is that of the try. Without types the settings' hold.
+    `number` counts the tries. Without `types` the settings' types are used.
     """
 
     best: dict[str, str]
@@ -253,12 +253,12 @@ class StartTraining:
 
 @dataclass(frozen=True)
 class StopTraining:
-    """Stop the training job, since a person stopped the run."""
+    """Stop the training job, because a person stopped the run."""
 
 
 @dataclass(frozen=True)
 class Select:
-    """Write down which model is shipped."""
+    """Write which model ships to decision.json."""
 
     document: dict[str, Any]
 
@@ -272,29 +272,29 @@ class Deploy:
 
 @dataclass(frozen=True)
 class DeleteEndpoint:
-    """Clear away a failed endpoint, which nothing but a deletion can mend."""
+    """Delete a failed endpoint: SageMaker allows nothing else."""
 
 
 @dataclass(frozen=True)
 class RecordDeployment:
-    """Write down that the endpoint was asked to serve this run, as a look that was killed could not."""
+    """Write that the endpoint was asked to serve this run, because the look that asked was killed before it could."""
 
 
 @dataclass(frozen=True)
 class TryElsewhere:
-    """Write down that AWS had no machine of the endpoint's type, so that it is asked for on the next one."""
+    """Write that AWS had no machine of the endpoint's type, so that the next type is asked for."""
 
     reason: str
 
 
 @dataclass(frozen=True)
 class Scale:
-    """Have the endpoint scale as the run that it serves asks for."""
+    """Scale the endpoint as the run that it serves asks for."""
 
 
 @dataclass(frozen=True)
 class Finish:
-    """Write down how the run ended."""
+    """Write how the run ended to result.json."""
 
     status: str
     reason: str | None = None
@@ -303,12 +303,12 @@ class Finish:
 
 @dataclass(frozen=True)
 class Settle:
-    """Write down what the run has cost, and give back what it had reserved beyond that."""
+    """Write what the run has cost, and give back the rest of its reservation."""
 
 
 @dataclass(frozen=True)
 class WriteReport:
-    """Write the run's report: the job's own, with the verdict filled in."""
+    """Write the run's report: the job's own page with the verdict filled in."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The tags on everything that a run makes: by them a thing is known as ours, and its cost is told apart. Pure."""
+"""Build the tags on everything that a run makes: they mark it as ours and separate its cost. Pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ NOT_IN_TAG = re.compile(r"[^\w .:/=+\-@]")
 
 
 def build_tags(run: Run, settings: Settings) -> list[dict[str, str]]:
-    """The tags on everything that a run makes. SageMaker's tags hold fewer signs than S3's keys."""
+    """Build the tags of a run. SageMaker's tags allow fewer characters than S3's keys."""
     tags = dict(settings.cost_tags) | {
         "whippet:app": settings.app_name,
         "whippet:stage": settings.stage,
