@@ -1,25 +1,24 @@
-"""What ends a command of an operator's: a message that says what, where, which value, and what to do.
+"""Define the errors that end an operator's command: each says what, where, which value, and what to do.
 
-CannotPackage    the Lambda's archive cannot be made
-CannotDeploy     the stack cannot be made, changed or removed
-Unusable         the command itself cannot be understood
+CannotPackage    the Lambda's archive cannot be built CannotDeploy     the stack cannot be created, changed or removed
+Unusable         the command line itself makes no sense
 """
 
 from __future__ import annotations
 
 
 class OperatorError(Exception):
-    """The root: what went wrong is said without a traceback. `exit_code` is the process's."""
+    """The root of the tree. Its message is printed without a traceback; `exit_code` is the process's."""
 
     exit_code = 1
 
 
 class CannotPackage(OperatorError):
-    """A package is missing or too large, or no wheel of it fits Lambda."""
+    """A package is missing or too large, or none of its wheels fits Lambda."""
 
 
 class CannotDeploy(OperatorError):
-    """The account, the region or CloudFormation stands in the way."""
+    """The account, the region or CloudFormation prevents it."""
 
 
 class Unusable(OperatorError):

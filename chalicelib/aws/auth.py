@@ -1,9 +1,9 @@
-"""Who may come in: bearer tokens, several at a time, each with a name and each to be withdrawn by itself.
+"""Check bearer tokens. There may be several at a time; each has a name and can be withdrawn on its own.
 
-They are one secret, {"tokens": {NAME: TOKEN, …}, "default_token": TOKEN}. The second is the one that was generated when
-the stack was made (Secrets Manager puts what it generates at the top), and is the token of the name `default`. Each of
-the two may be missing. The secret is read on first use and kept for a minute at most, so a withdrawn token opens the
-door for a minute longer.
+All tokens live in one secret, {"tokens": {NAME: TOKEN, …}, "default_token": TOKEN}. Secrets Manager generates
+`default_token` when the stack is created, and puts it at the top level; it is the token named `default`. Either member
+may be missing. The secret is read on first use and cached for at most a minute, so a withdrawn token keeps working for
+up to a minute.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ BEARER = re.compile(r"bearer +(\S+) *", re.IGNORECASE)
 
 
 class SecretReader(Protocol):
-    """What holds the secret."""
+    """Anything that can read a secret."""
 
     def read(self, secret_id: str) -> str:
-        """The secret's text."""
+        """Return the secret's text."""
 
 
 class TellsTime(Protocol):
-    """A clock, of which only the time is asked."""
+    """A clock that is only asked for the time."""
 
     def now(self) -> datetime:
-        """The time, in UTC."""
+        """Return the current time in UTC."""
 
 
 class Tokens:
@@ -46,9 +46,9 @@ class Tokens:
         self._read_at: datetime | None = None
 
     def check(self, authorization: str | None) -> str:
-        """The name of the token in an Authorization header. Raises Unauthorized.
+        """Return the name of the token in an Authorization header. Raises Unauthorized.
 
-        Every token is compared, each in constant time, so that the time taken tells nothing about any of them.
+        Every token is compared, each in constant time, so that the time taken reveals nothing about any of them.
         """
         found = BEARER.fullmatch(authorization or "")
         if not found:
@@ -68,7 +68,7 @@ class Tokens:
 
 
 def _parse(text: str, secret_id: str) -> dict[str, str]:
-    """The tokens in a secret's text. Nothing of the text is in the error: it goes to a log."""
+    """Return the tokens in a secret's text. The error quotes none of the text, because errors are logged."""
     try:
         secret = json.loads(text)
         tokens: dict[str, str] = secret.get("tokens", {}) if "default_token" in secret else secret["tokens"]

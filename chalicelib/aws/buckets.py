@@ -1,4 +1,4 @@
-"""S3, in our words: one bucket, its objects and versions, conditional writes, files read by ranges, signed URLs."""
+"""Wrap S3: one bucket, its objects and versions, conditional writes, ranged reads and signed URLs."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ COPY_LIMIT = 5 * 1024**3  # CopyObject takes objects up to 5 GiB; larger ones ar
 READ_BUFFER = 1024 * 1024
 RANGE = 8 * 1024 * 1024
 CONFLICT_TRIES = 5
-DELETE_LIMIT = 1000  # versions that one call may name
-GETS_AT_ONCE = 10  # as many as boto3's client keeps connections
+DELETE_LIMIT = 1000  # versions in one call
+GETS_AT_ONCE = 10  # as many connections as boto3's client pools
 
 
 @dataclass(frozen=True)
 class Stored:
-    """An object as it was read, and the etag under which it may be replaced."""
+    """An object's body, and the etag under which it may be replaced."""
 
     body: bytes
     etag: str
@@ -48,10 +48,10 @@ class Entry:
 
 
 class ObjectFile(io.RawIOBase):
-    """An object as a seekable file of ranged GETs, which raises our errors.
+    """An object as a seekable file, read by ranged GETs, which raises our errors.
 
-    zipfile takes an OSError, which smart_open's are, for a broken archive. `fetch(start, end)` gets a span of it
-    in one GET; spans that were prefetched are served from memory.
+    smart_open raises OSErrors, and zipfile takes an OSError for a broken archive. `fetch(start, end)` reads one span in
+    one GET. Prefetched spans are served from memory.
     """
 
     def __init__(self, file: Any, doing: str, fetch: Callable[[int, int], bytes]) -> None:
@@ -62,7 +62,10 @@ class ObjectFile(io.RawIOBase):
         self._starts: list[int] = []
 
     def prefetch(self, spans: Iterable[tuple[int, int]]) -> None:
-        """Get spans, (start, end) each, many at a time, in place of those that were kept: a GET costs some 30 ms."""
+        """Read spans of (start, end), many at once, and keep them instead of the earlier ones.
+
+        A GET costs some 30 ms.
+        """
         wanted = list(dict.fromkeys(spans))
         self._spans = dict(zip((start for start, _ in wanted), self._fetch_all(wanted), strict=True))
         self._starts = sorted(self._spans)
@@ -84,7 +87,7 @@ class ObjectFile(io.RawIOBase):
         return body
 
     def _find_kept(self, size: int | None) -> bytes | None:
-        """What is asked for, where one span that is kept has all of it."""
+        """Return the requested bytes if one kept span contains all of them, else None."""
         place = bisect_right(self._starts, self._position) - 1
         if place < 0 or size is None or size < 0:
             return None
@@ -118,7 +121,7 @@ class Bucket:
         self.name = name
 
     def read(self, key: str) -> Stored | None:
-        """An object's body, or None where there is none."""
+        """Return an object's body and etag, or None if there is no such object."""
         try:
             with translated(f"Reading s3://{self.name}/{key}"):
                 answer = self._client.get_object(Bucket=self.name, Key=key)
@@ -127,7 +130,7 @@ class Bucket:
             return None
 
     def describe(self, key: str) -> Entry | None:
-        """An object's current version, or None where there is none."""
+        """Describe an object's current version, or return None if there is no such object."""
         try:
             with translated(f"Looking at s3://{self.name}/{key}"):
                 answer = self._client.head_object(Bucket=self.name, Key=key)
@@ -137,11 +140,11 @@ class Bucket:
         return Entry(key, answer["ETag"], answer["ContentLength"], answer["LastModified"], version)
 
     def create(self, key: str, body: bytes, content_type: str = "application/json") -> str | None:
-        """Write an object that must not exist yet. Returns its etag, or None where there is one already."""
+        """Write an object that must not exist yet. Returns its etag, or None if the object already exists."""
         return self._put_if(key, body, IfNoneMatch="*", ContentType=content_type)
 
     def replace(self, key: str, body: bytes, etag: str) -> str | None:
-        """Write an object over the one with this etag. Returns its new etag, or None where it is another or gone."""
+        """Overwrite the object that has this etag. Returns the new etag, or None if it has changed or is gone."""
         try:
             return self._put_if(key, body, IfMatch=etag)
         except errors.ServiceNotFound:
@@ -154,13 +157,13 @@ class Bucket:
                     return str(self._client.put_object(Bucket=self.name, Key=key, Body=body, **condition)["ETag"])
             except errors.PreconditionFailed:
                 return None
-            except errors.Busy:  # S3's 409: another conditional put is under way, and neither has won yet
+            except errors.Busy:  # S3's 409: another conditional put is in flight, and neither has won yet
                 if attempt == CONFLICT_TRIES - 1:
                     raise
         return None
 
     def write(self, key: str, body: bytes = b"") -> None:
-        """Write an object, whatever was there."""
+        """Write an object unconditionally."""
         with translated(f"Writing s3://{self.name}/{key}"):
             self._client.put_object(Bucket=self.name, Key=key, Body=body)
 
@@ -169,7 +172,7 @@ class Bucket:
             self._client.delete_object(Bucket=self.name, Key=key)
 
     def list_versions(self, prefix: str) -> Iterator[tuple[str, str]]:
-        """Key and version of everything that was ever below a prefix and is still kept, delete markers too."""
+        """Yield the key and version of everything still kept below a prefix, including delete markers."""
         marker: dict[str, str] = {}
         while True:
             with translated(f"Listing the versions of s3://{self.name}/{prefix}"):
@@ -181,7 +184,7 @@ class Bucket:
             marker = {"KeyMarker": page["NextKeyMarker"], "VersionIdMarker": page["NextVersionIdMarker"]}
 
     def delete_versions(self, versions: Sequence[tuple[str, str]]) -> None:
-        """Delete versions for good, up to DELETE_LIMIT of them. Raises ServiceError for the first that S3 would not."""
+        """Delete up to DELETE_LIMIT versions for good. Raises ServiceError for the first that S3 refuses."""
         objects = [{"Key": key, "VersionId": version} for key, version in versions]
         with translated(f"Deleting {len(objects)} versions of s3://{self.name}"):
             answer = self._client.delete_objects(Bucket=self.name, Delete={"Objects": objects, "Quiet": True})
@@ -191,13 +194,13 @@ class Bucket:
             raise kind(f"{what}: {failed[0].get('Code')}: {failed[0].get('Message')}")
 
     def list_entries(self, prefix: str, *, after: str = "", page: int = 1000) -> Iterator[Entry]:
-        """The objects right below a prefix and deeper, by key; `page` many are asked for at a time."""
+        """Yield the objects below a prefix at any depth, in key order; `page` objects are requested at a time."""
         for found in self._pages(prefix, StartAfter=after, MaxKeys=page):
             for each in found.get("Contents", []):
                 yield Entry(each["Key"], each["ETag"], each["Size"], each["LastModified"])
 
     def list_names(self, prefix: str) -> list[str]:
-        """What lies right below a prefix that ends in `/`: names of files, and of folders with a `/` at their end."""
+        """List what lies directly below a prefix that ends in `/`: file names, and folder names with a trailing `/`."""
         names: list[str] = []
         for page in self._pages(prefix, Delimiter="/"):
             names += [each["Key"].removeprefix(prefix) for each in page.get("Contents", [])]
@@ -217,11 +220,11 @@ class Bucket:
     def copy(self, source: str, target: str, *, etag: str, size: int, version: str | None = None) -> None:
         """Copy one version of an object on the server side.
 
-        Raises PreconditionFailed where the source is another by now, and ServiceNotFound where it is gone. Above 5 GiB
-        the copy is made in parts, which can take longer than a function may run: that limit is the dataset's.
+        Raises PreconditionFailed if the source has changed, and ServiceNotFound if it is gone. An object above 5 GiB is
+        copied in parts, which can take longer than a function may run: that bounds the size of a dataset.
         """
         origin = {"Bucket": self.name, "Key": source} | ({"VersionId": version} if version else {})
-        # whoever copies the tags of an upload too needs permissions for them
+        # copying the upload's tags as well would need permissions for tags
         options = {"CopySourceIfMatch": etag, "TaggingDirective": "REPLACE"}
         with translated(f"Copying s3://{self.name}/{source} to {target}"):
             if size > COPY_LIMIT:
@@ -231,29 +234,29 @@ class Bucket:
 
     @contextmanager
     def open(self, key: str) -> Iterator[BinaryIO]:
-        """A seekable file over an object, read by ranged GETs. Raises our errors on opening, and while it is read."""
+        """Open an object as a seekable file, read by ranged GETs. Raises our errors on opening and while reading."""
         from smart_open import s3
 
         doing = f"Reading s3://{self.name}/{key}"
         options = {"buffer_size": READ_BUFFER, "range_chunk_size": RANGE, "client": self._client, "defer_seek": True}
         with translated(doing):
             file = s3.open(self.name, key, "rb", **options)
-            file.seek(0, io.SEEK_END)  # learns the size from one byte, where opening would begin to send the object
+            file.seek(0, io.SEEK_END)  # reads one byte to learn the size; a plain open would start streaming the object
         with file:
             yield cast(BinaryIO, ObjectFile(file, doing, partial(self._read_span, key)))
 
     def _read_span(self, key: str, start: int, end: int) -> bytes:
-        """The bytes of an object from `start` up to `end`, fewer where it ends before."""
+        """Return an object's bytes from `start` up to `end`, or fewer if the object ends earlier."""
         with translated(f"Reading s3://{self.name}/{key}"):
             answer = self._client.get_object(Bucket=self.name, Key=key, Range=f"bytes={start}-{end - 1}")
             return cast(bytes, answer["Body"].read())
 
     def sign_upload(self, key: str, seconds: int) -> str:
-        """A URL that lets its holder PUT this one object for that long."""
+        """Return a URL that lets its holder PUT this one object for this many seconds."""
         return self._sign("put_object", key, seconds)
 
     def sign_download(self, key: str, seconds: int) -> str:
-        """A URL that lets its holder GET this one object for that long."""
+        """Return a URL that lets its holder GET this one object for this many seconds."""
         return self._sign("get_object", key, seconds)
 
     def _sign(self, operation: str, key: str, seconds: int) -> str:
@@ -263,7 +266,7 @@ class Bucket:
 
 
 def to_json(document: object) -> bytes:
-    """A document as a person reads it: indented, UTF-8, times as ISO 8601."""
+    """Encode a document for people to read: indented, UTF-8, times in ISO 8601."""
     return json.dumps(document, indent=2, ensure_ascii=False, default=_as_text).encode()
 
 

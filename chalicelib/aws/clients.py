@@ -1,7 +1,7 @@
-"""AWS's clients: `connect` builds them, and is the only importer of boto3; `translated` turns their errors into ours.
+"""Create AWS clients and translate their errors: the only module that imports boto3.
 
-The other modules of this room wrap one service each. Every class is given its boto3 client. boto3 is imported on first
-use, since it takes longer to import than all of the app.
+The other modules of this room wrap one service each, and every class is given its boto3 client. boto3 is imported on
+first use, because importing it takes longer than importing the whole app.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from chalicelib.aws.errors import translate
 
 @contextmanager
 def translated(doing: str) -> Iterator[None]:
-    """Raises what botocore raises within it as an error of ours."""
+    """Raise botocore's errors from the enclosed block as errors of ours. `doing` says what was being done."""
     from botocore.exceptions import BotoCoreError, ClientError
 
     try:
@@ -29,13 +29,13 @@ def translated(doing: str) -> Iterator[None]:
 
 
 def connect(service: str, *, read_timeout: float = 30, tries: int = 4) -> Any:
-    """A boto3 client of the environment's account and region. Times in seconds."""
+    """Create a boto3 client for the environment's account and region. Times are in seconds."""
     import boto3
     from botocore.config import Config
 
     retries = {"mode": "standard", "total_max_attempts": tries}
     config = Config(connect_timeout=3, read_timeout=read_timeout, retries=retries, tcp_keepalive=True)
-    if service == "s3":  # a signed URL is still of version 2 by default, which newer regions refuse
+    if service == "s3":  # the default for signed URLs is still version 2, which newer regions refuse
         config = config.merge(Config(signature_version="s3v4"))
     with translated(f"Connecting to {service}"):
         return boto3.client(service, config=config)

@@ -1,4 +1,4 @@
-"""AWS's error codes, and what each is in our tree. A test proves that no code of an operation we call is missing."""
+"""Map AWS's error codes to our errors. A test proves that every error code of every operation we call is mapped."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ ERRORS: Mapping[str, type[ServiceError]] = {
     "InternalServiceException": ServiceError,
 }
 
-# SageMaker says ValidationException for many things; the text alone tells them apart.
+# SageMaker raises ValidationException for many reasons; only the text tells them apart.
 VALIDATION_TEXTS: tuple[tuple[str, type[ServiceError]], ...] = (
     ("Cannot create already existing", errors.AlreadyExists),
     ("No scalable target", errors.ServiceNotFound),
@@ -86,15 +86,15 @@ VALIDATION_TEXTS: tuple[tuple[str, type[ServiceError]], ...] = (
 
 
 def translate(error: Exception, doing: str) -> ServiceError:
-    """Our error for one of botocore's. `doing` says what was tried, for the message."""
+    """Return our error for one of botocore's. `doing` says what was being done, for the message."""
     response = getattr(error, "response", None)
-    if not isinstance(response, Mapping):  # no answer came: a network or a configuration error
+    if not isinstance(response, Mapping):  # there was no response: a network or a configuration error
         kind = errors.TimedOut if type(error).__name__ == "ReadTimeoutError" else ServiceError
         return kind(f"{doing}: {error}")
     code = str(response.get("Error", {}).get("Code", ""))
     text = str(response.get("Error", {}).get("Message", ""))
     message = f"{doing}: {code}: {text}"
-    if code == "403":  # the answer to HEAD has no body
+    if code == "403":  # the response to HEAD has no body
         message += (
             ". S3 does not say what is missing: it may be s3:GetObject, or s3:ListBucket where there is no such key."
         )

@@ -1,4 +1,4 @@
-"""Send word of a run: events to EventBridge's default bus, messages to an SNS topic."""
+"""Publish what happens to a run: events to EventBridge's default bus, messages to an SNS topic."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from chalicelib.errors import ServiceError
 
 
 class Publisher:
-    """Where word of a run is sent: EventBridge's default bus, and an SNS topic where there is one."""
+    """Publishes to EventBridge's default bus, and to an SNS topic if there is one."""
 
     def __init__(self, events: Any, sns: Any, topic_arn: str) -> None:
         self._events = events
@@ -19,7 +19,7 @@ class Publisher:
         self._topic_arn = topic_arn
 
     def put_event(self, source: str, detail_type: str, detail: dict[str, Any]) -> None:
-        """Send one event. Raises ServiceError also where PutEvents took the call and refused the event."""
+        """Put one event on the bus. Raises ServiceError also if PutEvents accepts the call but rejects the event."""
         entry = {"Source": source, "DetailType": detail_type, "Detail": json.dumps(detail)}
         with translated(f"PutEvents {detail_type}"):
             answer = self._events.put_events(Entries=[entry])
@@ -29,7 +29,7 @@ class Publisher:
             raise kind(f"PutEvents {detail_type}: {failed.get('ErrorCode')}: {failed.get('ErrorMessage')}")
 
     def publish(self, subject: str, message: dict[str, Any]) -> None:
-        """Send one message to the topic; nothing where there is no topic."""
+        """Publish one message to the topic. Does nothing without a topic."""
         if self._topic_arn:
             with translated(f"Publish to {self._topic_arn}"):
                 self._sns.publish(TopicArn=self._topic_arn, Subject=subject, Message=json.dumps(message))

@@ -1,6 +1,6 @@
-"""Quotas of the account: what a refusal says, and instance types asked for one after another. Pure.
+"""Interpret the account's quotas: what a refusal means, and which instance type to request next. Pure.
 
-A quota that others use up is waited for; one that is smaller than what is asked for will refuse for ever.
+A quota that is used up by others is worth waiting for; a quota smaller than the request will always refuse it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ REFUSAL = re.compile(
 
 
 def read_refusal(message: str) -> QuotaExceeded:
-    """The error for AWS's words about a quota: QuotaTooSmall where no waiting helps."""
+    """Return the error for AWS's message about a quota: QuotaTooSmall if waiting cannot help."""
     found = REFUSAL.search(message)
     if found is None:
         return QuotaExceeded(message)
@@ -29,7 +29,7 @@ def read_refusal(message: str) -> QuotaExceeded:
 
 
 def explain_shortages(shortages: Sequence[str]) -> str:
-    """What an operator has to know of quotas that are too small, and can do."""
+    """Explain which quotas are too small, and what an operator can do about it."""
     told = "; ".join(shortages)
     quotas, those = ("quota is", "it") if len(shortages) == 1 else ("quotas are", "one of them")
     also = ', set "spot": false in it' if "spot training" in told else ""
@@ -41,9 +41,10 @@ def explain_shortages(shortages: Sequence[str]) -> str:
 
 
 def ask_one_by_one(types: Sequence[str], ask: Callable[[str], None]) -> None:
-    """Ask for a machine of each type until no quota stands in the way.
+    """Request a machine of each type in turn until no quota refuses it.
 
-    Raises QuotaTooSmall where none can ever be had, and QuotaExceeded where one can be once others give it back.
+    Raises QuotaTooSmall if no type can ever be had, and QuotaExceeded if one becomes available once others release
+    theirs.
     """
     refusals: list[QuotaExceeded] = []
     for each in types:
@@ -57,9 +58,9 @@ def ask_one_by_one(types: Sequence[str], ask: Callable[[str], None]) -> None:
 
 
 def ask_for_any(types: tuple[str, ...], ask: Callable[[tuple[str, ...]], None]) -> None:
-    """Ask for machines of which SageMaker itself chooses the type, without the types that its refusals name.
+    """Request machines of which SageMaker itself chooses the type, dropping the types that its refusals name.
 
-    Raises as above.
+    Raises the same errors as `ask_one_by_one`.
     """
     refusals: list[QuotaExceeded] = []
     while types:
@@ -75,7 +76,7 @@ def ask_for_any(types: tuple[str, ...], ask: Callable[[tuple[str, ...]], None]) 
 
 
 def choose_refusal(refusals: Sequence[QuotaExceeded]) -> QuotaExceeded:
-    """Of what refused every type: the first that may pass, or all of them as one where none ever will."""
+    """Return the first refusal that may pass, or all refusals combined into one if none ever will."""
     passing = next((each for each in refusals if not isinstance(each, QuotaTooSmall)), None)
     if passing:
         return passing

@@ -1,4 +1,4 @@
-"""SageMaker, in our words: its jobs, models and endpoints, and what answers at an endpoint."""
+"""Wrap SageMaker: its jobs, models and endpoints, and invoking an endpoint."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any, cast
 from chalicelib import errors
 from chalicelib.aws.clients import translated
 
-PATIENCE = (24.0, 16.0, 10.0, 6.0, 3.0, 1.0)  # seconds; a client's is fixed when it is made, so there are a few
+PATIENCE = (24.0, 16.0, 10.0, 6.0, 3.0, 1.0)  # seconds; each client has one timeout for good, so there are several
 
 
 class Kind(Enum):
-    """What SageMaker keeps, by the names of its operations: (CreateX, XName), (create_x)."""
+    """A kind of SageMaker resource, with its names in operations: (CreateX, XName) and (create_x)."""
 
     TUNING_JOB = ("HyperParameterTuningJob", "hyper_parameter_tuning_job")
     TRAINING_JOB = ("TrainingJob", "training_job")
@@ -27,7 +27,7 @@ class Kind(Enum):
 
 
 class SageMaker:
-    """SageMaker's control plane. Requests and answers are its own dictionaries."""
+    """SageMaker's control plane. Requests and responses are SageMaker's own dictionaries."""
 
     def __init__(self, client: Any) -> None:
         self._client = client
@@ -38,21 +38,21 @@ class SageMaker:
             return cast(dict[str, Any], getattr(self._client, f"{verb}_{kind.method}")(**request))
 
     def describe(self, kind: Kind, name: str) -> dict[str, Any] | None:
-        """What SageMaker says of a thing, or None where it has none of this name."""
+        """Return SageMaker's description of a resource, or None if there is none of this name."""
         try:
             return self._call("describe", kind, {f"{kind.title}Name": name})
         except errors.ServiceNotFound:
             return None
 
     def create(self, kind: Kind, request: dict[str, Any]) -> None:
-        """Create a thing. Raises AlreadyExists where the name is taken."""
+        """Create a resource. Raises AlreadyExists if the name is taken."""
         self._call("create", kind, request)
 
     def stop(self, kind: Kind, name: str) -> None:
         self._call("stop", kind, {f"{kind.title}Name": name})
 
     def delete(self, kind: Kind, name: str) -> bool:
-        """Delete a thing. Returns False where there is none. Raises Busy while it is changing."""
+        """Delete a resource. Returns False if there is none. Raises Busy while it is changing."""
         try:
             self._call("delete", kind, {f"{kind.title}Name": name})
         except errors.ServiceNotFound:
@@ -63,13 +63,13 @@ class SageMaker:
         self._call("update", Kind.ENDPOINT, {"EndpointName": name, "EndpointConfigName": config})
 
     def list_trials(self, tuning_job: str) -> list[dict[str, Any]]:
-        """The training jobs of a tuning job, oldest first."""
+        """List the training jobs of a tuning job, oldest first."""
         call = self._client.list_training_jobs_for_hyper_parameter_tuning_job
         request = {"HyperParameterTuningJobName": tuning_job, "SortBy": "CreationTime", "SortOrder": "Ascending"}
         return self._list(call, "TrainingJobSummaries", request)
 
     def list_all(self, kind: Kind, containing: str) -> list[dict[str, Any]]:
-        """The models, endpoint configs or endpoints whose names contain a text."""
+        """List the models, endpoint configs or endpoints whose names contain a text."""
         call = getattr(self._client, f"list_{kind.method}s")
         return self._list(call, f"{kind.title}s", {"NameContains": containing})
 
@@ -90,13 +90,13 @@ class SageMaker:
 
 
 class Runtime:
-    """What answers at an endpoint. `connect` gives a client that waits so many seconds for an answer, and asks once."""
+    """Invokes endpoints. `connect` creates a client that waits this many seconds for a response and never retries."""
 
     def __init__(self, connect: Callable[[float], Any]) -> None:
         self._connect = connect
 
     def invoke(self, endpoint: str, body: bytes, content_type: str, seconds: float) -> bytes:
-        """The endpoint's answer. Raises ModelError with what the container said where it refused, and TimedOut."""
+        """Return the endpoint's response. Raises ModelError with the container's message if it refuses, or TimedOut."""
         client = self._connect(next(patience for patience in PATIENCE if patience <= max(seconds, PATIENCE[-1])))
         with translated(f"InvokeEndpoint {endpoint}"):
             answer = client.invoke_endpoint(

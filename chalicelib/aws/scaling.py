@@ -1,4 +1,4 @@
-"""Autoscaling of `instance` endpoints: as many machines as there are requests for, within the recipe's two numbers."""
+"""Scale `instance` endpoints with their requests, between the recipe's two numbers of machines."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from chalicelib import errors
 from chalicelib.aws.clients import translated
 
 POLICY = "requests-of-each-machine"
-# Requests a minute for which one machine is enough. The smallest that is served answers some 20 a second on its two
-# processors, and AWS advises to plan with half: what is left serves while another machine starts, which takes minutes.
+# Requests a minute that one machine can serve. The smallest one we use answers some 20 a second on its two processors.
+# AWS advises planning with half of that: the rest serves while another machine starts, which takes minutes.
 REQUESTS_A_MINUTE = 600.0
 COOLDOWNS = {"ScaleOutCooldown": 60, "ScaleInCooldown": 300}
 
 
 class Scaling:
-    """Application Auto Scaling, for the one variant of an endpoint. `connect` makes the client when it is needed."""
+    """Application Auto Scaling for an endpoint's only variant. `connect` creates the client when it is first needed."""
 
     def __init__(self, connect: Callable[[], Any]) -> None:
         self._connect = connect
 
     def register(self, endpoint: str, variant: str, fewest: int, most: int) -> None:
-        """Have a variant scale between two numbers of machines. Doing it again changes the numbers."""
+        """Let a variant scale between two numbers of machines. Calling it again changes the numbers."""
         target = _name_target(endpoint, variant)
         with translated(f"RegisterScalableTarget {endpoint}"):
             self._connect().register_scalable_target(**target, MinCapacity=fewest, MaxCapacity=most)
@@ -37,7 +37,10 @@ class Scaling:
             )
 
     def deregister(self, endpoint: str, variant: str) -> bool:
-        """Leave a variant with the machines that it has; its policy and alarms go too. False where it did not scale."""
+        """Stop scaling a variant, which keeps its current machines; the policy and its alarms are removed.
+
+        Returns False if it was not scaling.
+        """
         try:
             with translated(f"DeregisterScalableTarget {endpoint}"):
                 self._connect().deregister_scalable_target(**_name_target(endpoint, variant))

@@ -1,4 +1,4 @@
-"""What a run will cost and has cost: its plan before it starts, and its jobs' billable seconds from then on."""
+"""Compute what a run will cost, from its plan, and what it has cost, from its jobs' billable seconds."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ def plan_run(run: Run, dataset: Mapping[str, Any], services: Services) -> Plan:
 
 
 def estimate_run(run: Run, dataset: Mapping[str, Any], services: Services) -> dict[str, Any]:
-    """What the run will cost and can cost at most: `cost` of its run.json."""
+    """Estimate what the run will cost and can cost at most: the member `cost` of its run.json."""
     region, cap = services.settings.aws_region, services.settings.monthly_cap_usd
     return estimate(plan_run(run, dataset, services), find_prices(region), region, cap)
 
 
 def tell_training(training: Training) -> dict[str, Any]:
-    """A try of the last training, as what is billed for it is counted."""
+    """Describe one attempt of the last training, with what its bill depends on."""
     return {
         "name": training.name,
         "started_at": training.started_at.isoformat() if training.started_at else None,
@@ -41,7 +41,7 @@ def tell_training(training: Training) -> dict[str, Any]:
 
 
 def count_spent(run: Run, trials: Sequence[Job], trainings: Sequence[Job], now: datetime, region: str) -> float | None:
-    """The dollars that jobs have cost until now, by what the routes tell of them; None where a price is missing."""
+    """Return the dollars that jobs have cost so far, from their descriptions; None if a price is missing."""
     prices = find_prices(region)
     if prices is None or run.cost is None:
         return None
@@ -53,7 +53,7 @@ def count_spent(run: Run, trials: Sequence[Job], trainings: Sequence[Job], now: 
 
 
 def _measure(job: Job, use: str, run: Run, now: datetime) -> dict[str, Any]:
-    """A job with its seconds and its machine, also where its own description was not looked at."""
+    """Return a job's seconds and machine, even if the job's own description was not read."""
     seconds = count_seconds(job, now)
     pinned = run.list_pinned_types(use) or (None,)
     billable = job.get("billable_seconds")
@@ -65,7 +65,7 @@ def _measure(job: Job, use: str, run: Run, now: datetime) -> dict[str, Any]:
 
 
 def count_seconds(job: Job, now: datetime) -> float:
-    """The whole seconds from a job's start to its end, or to now."""
+    """Return the whole seconds from a job's start to its end, or to now."""
     if not job.get("started_at"):
         return 0.0
     ended = datetime.fromisoformat(job.get("ended_at") or now.isoformat())
@@ -75,7 +75,7 @@ def count_seconds(job: Job, now: datetime) -> float:
 def meter(
     run: Run, dataset: Job | None, trials: Sequence[Job], trainings: Sequence[Job], services: Services
 ) -> dict[str, Any] | None:
-    """`cost` of a run as the routes tell it: what was expected, what is expected now, and what was spent so far."""
+    """Build `cost` as the routes return it: what was expected, what is expected now, and what was spent so far."""
     if run.cost is None:
         return None
     now, region = services.clock.now(), services.settings.aws_region
@@ -87,7 +87,7 @@ def meter(
 
 
 def _refine(run: Run, dataset: Job | None, trials: Sequence[Job], now: datetime, services: Services) -> float | None:
-    """What the run is expected to cost, by its trials that have ended; None where none has."""
+    """Return what the run is expected to cost according to its finished trials; None if none has finished."""
     prices = find_prices(services.settings.aws_region)
     ended = [_measure(trial, "trial", run, now) for trial in trials if trial.get("ended_at")]
     if prices is None or not ended or not dataset or not run.cost or run.cost.get("unknown"):

@@ -1,9 +1,9 @@
-"""What a run will cost, and can cost at most: dollars from its plan and the region's prices. Pure.
+"""Estimate what a run will cost and can cost at most, in dollars, from its plan and the region's prices. Pure.
 
-`estimate` is written in run.json before the tuning job is asked for; `fit_limits` tightens the requests' own time
-limits until the worst case is within the recipe's budget; `refine` puts measured trials in place of the model's.
-What is not in the sums: the endpoint, which is stated beside them as a rate; logs, requests and the functions, which
-are cents; the bucket's storage after the first month.
+`estimate` is written to run.json before the tuning job is requested. `fit_limits` tightens the requests' own time
+limits until the worst case fits the recipe's budget. `refine` replaces the model's assumptions by measured trials. The
+sums do not include: the endpoint, which is stated beside them as a rate; logs, requests and the functions, which are
+cents; the bucket's storage after the first month.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from chalicelib.costs.prices import SECONDS_AN_HOUR, Prices, explain_missing, pr
 from chalicelib.costs.throughput import model_training, model_trial, read_throughput
 
 FORMAT = 1
-SPOT_SHARE = 0.4  # of the on-demand price, that spot is expected to cost
-SPOT_REPEATS = 1.05  # what interruptions are expected to repeat
-MIN_TUNING, MIN_JOB, MIN_WAIT = 120, 60, 600  # seconds; below these no limit is tightened
-SLACK = 1.5  # a limit is not tightened below so many times what a job is expected to take
+SPOT_SHARE = 0.4  # spot's expected share of the on-demand price
+SPOT_REPEATS = 1.05  # work that interruptions are expected to repeat
+MIN_TUNING, MIN_JOB, MIN_WAIT = 120, 60, 600  # seconds; no limit is tightened below these
+SLACK = 1.5  # a limit stays above this many times a job's expected duration
 STEPS = 1000
-BOUND_ON_STORED = 0.5e9  # bytes that a job leaves in the bucket, beside its archive
+BOUND_ON_STORED = 0.5e9  # bytes that a job leaves in the bucket, apart from its archive
 
 
 @dataclass(frozen=True)
 class Sum:
-    """An expected and a worst amount, of dollars or seconds."""
+    """An expected and a worst amount, in dollars or seconds."""
 
     expected: float
     worst: float
@@ -38,10 +38,10 @@ class Sum:
 
 
 def estimate(plan: Plan, prices: Prices | None, region: str, cap: float = 0.0) -> dict[str, Any]:
-    """`cost` of run.json: what the run will cost and can cost at most, job by job, and the limits that hold it there.
+    """Build `cost` of run.json: what the run will cost and can cost at most, per job, and the limits that ensure it.
 
-    `cap` is the stage's, by the month; 0 is none. `problem` says why the run is refused, `unknown` why nothing is known
-    of its cost: where there is a budget or a cap to be kept, that is a problem too.
+    `cap` is the stage's monthly cap; 0 means none. `problem` says why the run is refused. `unknown` says why the cost
+    is not known, which is a problem only if there is a budget or a cap to keep.
     """
     budget = plan.recipe.budget_usd
     missing = explain_missing(prices, region, (*plan.trial_types, *plan.training_types))
@@ -79,13 +79,13 @@ def estimate(plan: Plan, prices: Prices | None, region: str, cap: float = 0.0) -
 
 
 def list_types(plan: Plan) -> dict[str, list[str]]:
-    """The instance types that the run may get, by what they are for; a serverless endpoint gets none."""
+    """List the instance types that the run may use, by purpose; a serverless endpoint has none."""
     hosting = plan.endpoint_types if plan.recipe.endpoint.kind == "instance" else ()
     return {"trial": list(plan.trial_types), "training": list(plan.training_types), "endpoint": list(hosting)}
 
 
 def explain_unpriced(missing: str, budget: float | None, cap: float) -> str | None:
-    """Why a run of which a price is missing is refused; None where it has no limit in dollars to keep."""
+    """Explain why a run with a missing price is refused; None if it has no limit in dollars to keep."""
     if budget is not None:
         return f"The budget of ${budget:,.2f} cannot be kept. {missing} Or leave budget_usd out of the recipe."
     if cap:
@@ -104,9 +104,10 @@ def _describe(dollars: Sum, seconds: Sum | None = None) -> dict[str, float]:
 
 
 def fit_limits(plan: Plan, prices: Prices) -> tuple[Limits, str | None]:
-    """The limits under which the worst case is within the budget, or why there are none.
+    """Return the limits under which the worst case is within the budget, and why there are none if there are none.
 
-    Between what the recipe asks for and the least under which the jobs are expected to end, the longest that fit.
+    Chosen are the longest limits that fit, between what the recipe asks for and the least under which the jobs are
+    expected to finish.
     """
     widest, least = plan.limits, _find_least(plan)
     budget = plan.recipe.budget_usd
@@ -140,7 +141,7 @@ def _between(least: Limits, widest: Limits, step: int) -> Limits:
 
 
 def _find_least(plan: Plan) -> Limits:
-    """The shortest limits under which every job is expected to end, never longer than what the recipe asks for."""
+    """Return the shortest limits under which every job is expected to finish, never above the recipe's own."""
     asked = plan.limits
     slowest = max(model_trial(plan, each).seconds for each in plan.trial_types)
     last = max(model_training(plan, each).seconds for each in plan.training_types)
@@ -155,19 +156,19 @@ def _find_least(plan: Plan) -> Limits:
 
 
 def price_worst(plan: Plan, limits: Limits, prices: Prices) -> float:
-    """The most that a run can cost under these limits."""
+    """Return the most that a run can cost under these limits."""
     parts = (price_trials(plan, limits, prices), price_training(plan, limits, prices), price_storage(plan, prices))
     return sum(_describe(part)["worst_usd"] for part in parts)
 
 
 def price_expected(plan: Plan, limits: Limits, prices: Prices) -> float:
-    """What a run will cost under these limits."""
+    """Return what a run is expected to cost under these limits."""
     parts = (price_trials(plan, limits, prices), price_training(plan, limits, prices), price_storage(plan, prices))
     return sum(part.expected for part in parts)
 
 
 def time_trials(plan: Plan, limits: Limits) -> Sum:
-    """The seconds of all trials. A trial that is expected to overrun its limit is expected to be ended there."""
+    """Return the seconds of all trials. A trial expected to exceed its limit is expected to be stopped there."""
     each = min(model_trial(plan, plan.trial_types[0]).seconds, limits.trial)
     all_of_them = min(each * plan.recipe.trials, plan.recipe.parallel_trials * limits.tuning)
     return Sum(all_of_them, bound_trials(plan, limits))
@@ -187,7 +188,7 @@ def price_training(plan: Plan, limits: Limits, prices: Prices) -> Sum:
 
 
 def _price_seconds(plan: Plan, types: Sequence[str], seconds: Sum, prices: Prices) -> Sum:
-    """Expected on the first instance type, at worst on the dearest; a spot instance never costs more than another."""
+    """Price the expected time on the first instance type and the worst on the dearest; spot never costs more."""
     dearest = max(prices.training[each] for each in types)
     share = SPOT_SHARE * SPOT_REPEATS if plan.spot else 1.0
     return Sum(
@@ -198,7 +199,7 @@ def _price_seconds(plan: Plan, types: Sequence[str], seconds: Sum, prices: Price
 
 
 def price_storage(plan: Plan, prices: Prices) -> Sum:
-    """A month of the run's folder in the bucket: the pinned dataset, and what each job leaves."""
+    """Price one month of the run's folder in the bucket: the pinned dataset, and what each job leaves."""
     jobs = plan.recipe.trials + 1
     archive = read_throughput()["architectures"][plan.recipe.architecture][2] * 1e6 * 4
     expected, worst = plan.zip_bytes + jobs * archive, plan.zip_bytes + jobs * (4 * archive + BOUND_ON_STORED)
@@ -206,7 +207,7 @@ def price_storage(plan: Plan, prices: Prices) -> Sum:
 
 
 def describe_endpoint(plan: Plan, prices: Prices | None) -> dict[str, Any]:
-    """What the endpoint costs, as a rate, since nobody knows how long it will serve. A rate is None where unknown."""
+    """Describe the endpoint's cost as a rate, since nobody knows how long it will serve; None if unknown."""
     chosen = plan.recipe.endpoint
     if chosen.kind == "serverless":
         rate = prices.serverless_gb_second * chosen.memory_mb / 1024 if prices else None
@@ -222,23 +223,24 @@ def describe_endpoint(plan: Plan, prices: Prices | None) -> dict[str, Any]:
 
 
 def price_job(job: Mapping[str, Any], prices: Prices, volume_gb: int) -> float | None:
-    """What a job has cost by its billable seconds; None where its instance type has no price.
+    """Return what a job has cost by its billable seconds; None if its instance type has no price.
 
-    Spot's saving is in the billable seconds: SageMaker counts fewer of them, at the price on demand.
+    Spot's discount is in the billable seconds: SageMaker counts fewer of them, at the on-demand price.
     """
     rate = prices.training.get(str(job.get("instance_type")))
     if rate is None:
         return None
     seconds = float(job.get("billable_seconds") or 0)
-    held = float(job.get("seconds") or seconds)  # the volume was there all the time
+    held = float(job.get("seconds") or seconds)  # the volume exists, and is billed, all that time
     return seconds * rate / SECONDS_AN_HOUR + price_volume(prices, volume_gb, held)
 
 
 def refine(plan: Plan, limits: Limits, prices: Prices, trials: Sequence[Mapping[str, Any]]) -> float:
-    """What the run will cost, once trials have ended: their own mean in place of the model's.
+    """Return what the run will cost once trials have finished: their measured mean replaces the modelled one.
 
-    The last training is expected to be as much slower or faster than modelled as the trials were, with spot's share as
-    it was for them. A trial is told as {instance_type, billable_seconds, seconds}, where the last is from start to end.
+    The last training is expected to be as much slower or faster than modelled as the trials were, with the same share
+    of spot. A trial is given as {instance_type, billable_seconds, seconds}, where `seconds` runs from its start to its
+    end.
     """
     spent = [(trial, cost) for trial in trials if (cost := price_job(trial, prices, plan.volume_gb)) is not None]
     held = sum(float(trial["seconds"]) for trial, _ in spent)

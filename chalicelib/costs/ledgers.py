@@ -1,9 +1,10 @@
-"""The stage's monthly cap: `ledger/YYYY-MM.json` holds each run's worst case from before its tuning job until its end.
+"""Keep the stage's monthly cap: `ledger/YYYY-MM.json` reserves each run's worst case until the run ends.
 
-A run that does not fit waits in the ledger's queue, in the order of the runs' creation: who comes later does not
-overtake, so that a dear run is not starved by cheap ones. When the month turns, the first one to look carries the queue
-and what is still reserved into the new ledger. Every change is made under If-Match. What it costs: a cheap run may wait
-behind a dear one, and a run that spends in two months counts whole in both.
+Reservations are made before the tuning job is requested. A run that does not fit waits in the ledger's queue, in the
+order in which runs were created. Later runs do not overtake, so that cheap runs cannot starve a dear one. When the
+month changes, the first function to look carries the queue and the open reservations into the new ledger. Every change
+is made under If-Match. The price of this: a cheap run may wait behind a dear one, and a run that spends in two months
+counts in full in both.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ def name_month(now: datetime) -> str:
 
 
 def list_months(since: datetime, until: datetime) -> list[str]:
-    """The months from one moment to another."""
+    """List the months from one time to another."""
     months, day = [name_month(since)], since.replace(day=1)
     while months[-1] != name_month(until) and day < until:
         day = (day + timedelta(days=32)).replace(day=1)
@@ -37,12 +38,12 @@ def list_months(since: datetime, until: datetime) -> list[str]:
 
 
 def sum_up(ledger: Ledger) -> float:
-    """The dollars that a month's runs have spent or may still spend."""
+    """Return the dollars that a month's runs have spent or may still spend."""
     return float(sum(entry["usd"] for entry in ledger["runs"].values()))
 
 
 def look_for_room(ledger: Ledger, run: Run, cap: float, active: Collection[str]) -> Room:
-    """What the ledger says of a run. Pure."""
+    """Return what the ledger says about a run: granted, refused, or waiting for something. Pure."""
     usd = float((run.cost or {})["worst_usd"])
     if run.run_id in ledger["runs"]:
         return Room(granted=True)
@@ -64,7 +65,7 @@ def look_for_room(ledger: Ledger, run: Run, cap: float, active: Collection[str])
 
 
 def reserve(ledger: Ledger, run: Run, cap: float, active: Collection[str]) -> bool:
-    """Enter a run's worst case where there is room for it. Returns whether it has changed the ledger."""
+    """Enter a run's worst case if there is room for it. Returns whether the ledger has changed."""
     room = look_for_room(ledger, run, cap, active)
     if room.granted or room.obstacle or room.refused:
         return False
@@ -74,7 +75,7 @@ def reserve(ledger: Ledger, run: Run, cap: float, active: Collection[str]) -> bo
 
 
 def enqueue(ledger: Ledger, run: Run) -> bool:
-    """Let a run wait its turn."""
+    """Put a run in the queue. Returns whether the ledger has changed."""
     if run.run_id in ledger["queue"] or run.run_id in ledger["runs"]:
         return False
     ledger["queue"][run.run_id] = {"usd": float((run.cost or {})["worst_usd"]), "order": list(run.order)}
@@ -82,7 +83,7 @@ def enqueue(ledger: Ledger, run: Run) -> bool:
 
 
 def settle(ledger: Ledger, run_id: str, usd: float | None) -> bool:
-    """Put what a run has cost in place of what it might; where that is unknown its worst case stands."""
+    """Replace a run's worst case by what it has cost; if that is unknown, the worst case stays."""
     waited = ledger["queue"].pop(run_id, None)
     entry = ledger["runs"].get(run_id)
     if entry is None or entry["state"] == "settled":
@@ -92,7 +93,7 @@ def settle(ledger: Ledger, run_id: str, usd: float | None) -> bool:
 
 
 def begin_month(month: str, previous: Ledger | None, active: Collection[str]) -> Ledger:
-    """A new month's ledger: what waits, and what is still reserved, are carried over from the month before."""
+    """Return a new month's ledger, which carries over the queue and the open reservations of the month before."""
     runs, queue = (previous["runs"], previous["queue"]) if previous else ({}, {})
     return {
         "format": 1,
@@ -109,7 +110,7 @@ class Ledgers:
         self.bucket = bucket
 
     def read(self, month: str, active: Collection[str], now: datetime) -> tuple[Ledger, str | None]:
-        """A month's ledger and its etag, which is None for one that is not written yet."""
+        """Return a month's ledger and its etag, which is None if the ledger is not written yet."""
         stored = self.bucket.read(f"ledger/{month}.json")
         if stored:
             return stored.as_json(), stored.etag
@@ -117,9 +118,9 @@ class Ledgers:
         return begin_month(month, before.as_json() if before else None, active), None
 
     def change(self, month: str, active: Collection[str], now: datetime, change: Callable[[Ledger], bool]) -> None:
-        """Change a ledger, by If-Match: where another was faster, look again. Raises Busy where it always is.
+        """Change a ledger under If-Match, and retry if another change was faster. Raises Busy if that keeps happening.
 
-        A new month's is written in every case, so that what it carries over is never two months old.
+        A new month's ledger is always written, so that what it carries over is never two months old.
         """
         for _ in range(TRIES):
             ledger, etag = self.read(month, active, now)
@@ -135,7 +136,7 @@ class Ledgers:
 
 
 def see_room(run: Run, services: Services) -> Room:
-    """Whether a run may begin now, by the stage's cap. Without a cap, and where its cost is unknown, it may."""
+    """Return whether a run may begin now under the stage's cap. It may if there is no cap or its cost is unknown."""
     if not is_capped(run, services):
         return Room(granted=True)
     now, active = services.clock.now(), services.runs.list_active()
@@ -148,9 +149,9 @@ def is_capped(run: Run, services: Services) -> bool:
 
 
 def make_reservation(run: Run, services: Services) -> None:
-    """Reserve a run's worst case. Where there is no room any more nothing happens: the next look says so."""
+    """Reserve a run's worst case. Does nothing if there is no room any more: the next look reports that."""
     now, active, cap = services.clock.now(), services.runs.list_active(), services.settings.monthly_cap_usd
-    change = lambda ledger: reserve(ledger, run, cap, active)  # noqa: E731  it is this function's one word for it
+    change = lambda ledger: reserve(ledger, run, cap, active)  # noqa: E731  one short name instead of a nested function
     Ledgers(services.bucket).change(name_month(now), active, now, change)
 
 
@@ -160,7 +161,7 @@ def join_queue(run: Run, services: Services) -> None:
 
 
 def release(run: Run, usd: float | None, services: Services) -> None:
-    """Give back what a run did not need, in every month that it lived in."""
+    """Give back what a run did not need, in every month in which it ran."""
     if not is_capped(run, services):
         return
     now, active, ledgers = services.clock.now(), services.runs.list_active(), Ledgers(services.bucket)

@@ -1,4 +1,4 @@
-"""What of a run costs money: which jobs, on which machines, with how much data, and how long each may take. Pure."""
+"""Describe what a run pays for: which jobs, on which machines, with how much data, and how long each may take. Pure."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from chalicelib.recipes.resolving import Recipe
 from chalicelib.runs.identity import Run
 from chalicelib.settings import Settings
 
-CUT = 0.15  # of the training images, into each split that is missing
-RETRIES = 2  # of each job, as its request says; its time limit holds for all attempts together
+CUT = 0.15  # the share of the training images that goes into each missing split
+RETRIES = 2  # per job, as in its request; the job's time limit covers all attempts together
 TERM_SECONDS = 120  # between SageMaker's SIGTERM and its SIGKILL
-NOTICE_SECONDS = 60  # until SageMaker sees that a limit has passed
-SPOT_WAIT_SECONDS = 3600  # that a job waits for spot capacity, beyond the time that it runs
-SLOWEST_START = 300  # seconds of a job's start without its data: instance, image, volume
+NOTICE_SECONDS = 60  # until SageMaker notices that a limit has passed
+SPOT_WAIT_SECONDS = 3600  # that a job may wait for spot capacity, on top of its running time
+SLOWEST_START = 300  # seconds to start a job, without its data: instance, image, volume
 SLOWEST_BYTES = 20e6  # a second, from or to S3
-BOUND_ON_ARCHIVE = 4e9  # bytes of a model archive with its checkpoints: the largest network has 2.6
+BOUND_ON_ARCHIVE = 4e9  # bytes of a model archive with its checkpoints; the largest network's has 2.6e9
 
 
 @dataclass(frozen=True)
 class Limits:
-    """The seconds that a run's requests allow: of each trial, of the last training, of the whole tuning job.
+    """The seconds that a run's requests allow: for each trial, for the last training, and for the whole tuning job.
 
-    `wait` is what a spot job may wait for a machine: MaxWaitTimeInSeconds is the job's limit and this together.
+    `wait` is how long a spot job may wait for a machine: MaxWaitTimeInSeconds is the job's limit plus this.
     """
 
     trial: int
@@ -36,7 +36,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class Images:
-    """How many images each split has. A split that is missing is cut from the training's."""
+    """The number of images in each split. A missing split is cut from the training images."""
 
     train: int
     valid: int
@@ -49,7 +49,7 @@ class Images:
 
 @dataclass(frozen=True)
 class Plan:
-    """A run, as far as it costs money. Instance types are in order of preference."""
+    """Everything about a run that its cost depends on. Instance types are in order of preference."""
 
     recipe: Recipe
     trial_types: tuple[str, ...]
@@ -62,13 +62,13 @@ class Plan:
 
     @property
     def limits(self) -> Limits:
-        """What the recipe asks for."""
+        """Return the limits that the recipe asks for."""
         asked = self.recipe.max_runtime_seconds
         return Limits(asked.trial, asked.training, asked.tuning)
 
 
 def make_plan(recipe: Recipe, settings: Settings, zip_bytes: int, dataset: Mapping[str, Any]) -> Plan:
-    """The plan of a run with this recipe on a dataset of which `dataset` is the report."""
+    """Build the plan of a run with this recipe; `dataset` is the dataset's report."""
     return Plan(
         recipe=recipe,
         trial_types=recipe.instance_types.trial or settings.trial_instance_types,
@@ -82,7 +82,7 @@ def make_plan(recipe: Recipe, settings: Settings, zip_bytes: int, dataset: Mappi
 
 
 def count_images(dataset: Mapping[str, Any]) -> Images:
-    """The images of each split, about as the training program will cut them where one is missing."""
+    """Count the images of each split, approximately as the training program will cut a missing one."""
     counts = {split: sum(classes.values()) for split, classes in dataset.get("splits", {}).items()}
     train = counts.get("train", 0)
     cut = {split: counts.get(split) or round(train * CUT) for split in ("valid", "test")}
@@ -91,7 +91,7 @@ def count_images(dataset: Mapping[str, Any]) -> Images:
 
 
 def read_limits(run: Run, recipe: Recipe) -> Limits:
-    """The limits that the run pinned with its cost, or the recipe's where it has pinned none."""
+    """Return the limits that the run pinned with its cost, or the recipe's if it has pinned none."""
     pinned = (run.cost or {}).get("limits")
     asked = recipe.max_runtime_seconds
     return Limits(**pinned) if pinned else Limits(asked.trial, asked.training, asked.tuning)
@@ -102,11 +102,11 @@ def write_limits(limits: Limits) -> dict[str, int]:
 
 
 def bound_job(plan: Plan, limit: int, wait: int) -> int:
-    """The most seconds that a job with this limit can be billed for.
+    """Return the most seconds that a job with this limit can be billed for.
 
-    The limit holds for all attempts together (SageMaker's RetryStrategy says so), but each attempt may first download
-    its image and its data. A spot job that is interrupted again and again does so until its MaxWaitTime has passed. At
-    the limit come SIGTERM's two minutes, and the upload of what was made.
+    The limit covers all attempts together (SageMaker's RetryStrategy says so), but each attempt may first download its
+    image and its data. A spot job that is interrupted again and again goes on until its MaxWaitTime has passed. At the
+    limit come SIGTERM's two minutes and the upload of the results.
     """
     running = limit + (wait if plan.spot else 0)
     return running + (1 + RETRIES) * bound_start(plan) + bound_end()
@@ -121,9 +121,9 @@ def bound_end() -> int:
 
 
 def bound_trials(plan: Plan, limits: Limits) -> int:
-    """The most seconds that all trials together can be billed for: by their own limit, or by the tuning job's.
+    """Return the most seconds that all trials together can be billed for, by their own limit or the tuning job's.
 
-    The tuning job's limit ends whatever runs: then each machine that runs at a time was billed for that long at most.
+    The tuning job's limit stops whatever runs, so each machine that runs in parallel is billed for at most that long.
     """
     by_trial = plan.recipe.trials * bound_job(plan, limits.trial, limits.wait)
     by_tuning = plan.recipe.parallel_trials * (limits.tuning + bound_start(plan) + bound_end())

@@ -1,4 +1,4 @@
-"""What AWS asks for, by region: `prices.json`, which `make prices` refreshes. Dollars; an hour is an instance's."""
+"""Read each region's prices, in dollars, from `prices.json`, which `make prices` refreshes. Hours are machine hours."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SECONDS_AN_HOUR = 3600
 
 @dataclass(frozen=True)
 class Prices:
-    """The prices of one region. `date` is that of the file: prices have no other name for how old they are."""
+    """The prices of one region. `date` is the file's date, which is the only hint at how old the prices are."""
 
     region: str
     date: str
@@ -28,12 +28,12 @@ class Prices:
 
 @cache
 def read_prices() -> dict[str, Any]:
-    """The file as it is shipped."""
+    """Return the price file as it is shipped."""
     return dict(json.loads(Path(__file__).with_name("prices.json").read_text(encoding="utf-8")))
 
 
 def find_prices(region: str, document: Mapping[str, Any] | None = None) -> Prices | None:
-    """The prices of a region, or None where the file has none."""
+    """Return a region's prices, or None if the file has none."""
     document = document or read_prices()
     found = document["regions"].get(region)
     if found is None:
@@ -43,7 +43,7 @@ def find_prices(region: str, document: Mapping[str, Any] | None = None) -> Price
 
 
 def explain_missing(prices: Prices | None, region: str, wanted: tuple[str, ...]) -> str | None:
-    """What price is missing, and what to do; None where all of these training instances have one."""
+    """Explain which price is missing and what to do; None if all of these training instances have one."""
     if prices is None:
         return f"prices.json has no prices of the region {region}: add it with `make prices` and deploy again."
     missing = [each for each in wanted if each not in prices.training]
@@ -56,5 +56,5 @@ def explain_missing(prices: Prices | None, region: str, wanted: tuple[str, ...])
 
 
 def price_volume(prices: Prices, gigabytes: float, seconds: float) -> float:
-    """What a training job's volume costs for so long."""
+    """Return what a training job's volume costs for this long."""
     return prices.training_volume_gb_month * gigabytes * seconds / (HOURS_A_MONTH * SECONDS_AN_HOUR)

@@ -1,8 +1,8 @@
-"""How long a job of a run will take, before anything was measured: a model with published constants. Pure.
+"""Model how long a run's jobs take before anything is measured, from published constants. Pure.
 
-What it counts: the start, the download, decoding each image once, the features of the frozen backbone, the epochs, the
-last evaluation. Its constants are in `throughput.json`; docs/costs.md says where they come from and how far they hold.
-Once trials were measured, `costs.refine` puts their times in its place.
+The model counts: the start, the download, decoding each image once, the features of the frozen backbone, the epochs,
+and the final evaluation. Its constants are in `throughput.json`; docs/costs.md says where they come from and how far
+they can be trusted. Once trials are measured, `estimates.refine` uses their times instead.
 """
 
 from __future__ import annotations
@@ -16,27 +16,27 @@ from typing import Any
 from chalicelib.costs.plans import Plan
 from chalicelib.recipes.resolving import Recipe
 
-START_SECONDS = 75.0  # billed before the training program begins: image, volume, toolkit, imports
+START_SECONDS = 75.0  # billed before the training program starts: image, volume, toolkit, imports
 BYTES_A_SECOND = 60e6  # from S3 to the volume
-DECODED_A_SECOND = 150.0  # images that one vCPU decodes and resizes
-DECODED_BYTES = 15e6  # of pictures, that one vCPU decodes in a second, where they are large
-IMAGE_SECONDS = {"gpu": 1 / 3000, "cpu": 1 / 400}  # what an image costs beside its multiplications
-BACKWARD = {"head": 0.0, "last_block": 1.5, "all": 3.0}  # forward passes that one image of an epoch costs
-SHORTER = {"Hyperband": 0.4, "Auto": 0.8, "patience": 0.8}  # epochs that a trial has, where something may end it early
-PROFILED = 1.25  # the last training's epochs, with hooks and samplers
-PROFILED_SECONDS = 120.0  # installing what it needs, the baseline's evaluation, drawing the report
+DECODED_A_SECOND = 150.0  # images that one vCPU decodes and resizes in a second
+DECODED_BYTES = 15e6  # bytes of large images that one vCPU decodes in a second
+IMAGE_SECONDS = {"gpu": 1 / 3000, "cpu": 1 / 400}  # the cost of an image apart from its multiplications
+BACKWARD = {"head": 0.0, "last_block": 1.5, "all": 3.0}  # an image's cost in an epoch, in forward passes
+SHORTER = {"Hyperband": 0.4, "Auto": 0.8, "patience": 0.8}  # share of epochs run if something may end them early
+PROFILED = 1.25  # slowdown of the last training's epochs by hooks and samplers
+PROFILED_SECONDS = 120.0  # installing packages, evaluating the baseline, drawing the report
 UPLOAD_SECONDS = 10.0
 
 
 @cache
 def read_throughput() -> dict[str, Any]:
-    """The constants as they are shipped."""
+    """Return the constants as they are shipped."""
     return dict(json.loads(Path(__file__).with_name("throughput.json").read_text(encoding="utf-8")))
 
 
 @dataclass(frozen=True)
 class Time:
-    """The seconds of a job: those that are the same on every machine, and those that its speed decides."""
+    """A job's seconds: those that are the same on every machine, and those that depend on its speed."""
 
     fixed: float
     work: float
@@ -47,12 +47,12 @@ class Time:
 
 
 def model_trial(plan: Plan, instance_type: str) -> Time:
-    """The seconds that one trial is billed for, on the mean over the depths that the tuning job tries."""
+    """Return the seconds that one trial is billed for, averaged over the depths that the tuning job tries."""
     return _model_job(plan, instance_type, _shorten(plan.recipe), 0.0)
 
 
 def model_training(plan: Plan, instance_type: str) -> Time:
-    """The seconds that the last training is billed for: every epoch, on the mean over the depths."""
+    """Return the seconds that the last training is billed for: every epoch, averaged over the depths."""
     epochs = PROFILED * (SHORTER["patience"] if plan.recipe.patience else 1.0)
     return _model_job(plan, instance_type, epochs, PROFILED_SECONDS)
 
@@ -72,7 +72,7 @@ def _model_job(plan: Plan, instance_type: str, epochs_share: float, more: float)
 
 
 def _model_pass(recipe: Recipe, instance_type: str) -> float:
-    """The seconds of one image's way forward through the network."""
+    """Return the seconds of one image's forward pass through the network."""
     known = read_throughput()
     billions, size, _ = known["architectures"][recipe.architecture]
     work = billions * (recipe.image_size / size) ** 2
@@ -88,5 +88,5 @@ def _model_decoding(plan: Plan, instance_type: str) -> float:
 
 
 def count_vcpus(instance_type: str) -> int:
-    """The virtual processors of an instance type, by its size; 4 where the size is unknown."""
+    """Return an instance type's number of virtual processors, from its size; 4 if the size is unknown."""
     return int(read_throughput()["vcpus"].get(instance_type.rpartition(".")[2], 4))

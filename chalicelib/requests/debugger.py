@@ -1,9 +1,9 @@
-"""AWS's own Debugger and Profiler in the request of the profiled training, for accounts that still have them. Pure.
+"""Build the AWS Debugger and Profiler blocks of the profiled training, for accounts that still have them. Pure.
 
-`off` adds nothing. `monitoring` has SageMaker sample the instance and write its ProfilerReport. `full` has its hook
-save tensors too, and its built-in rules judge them in containers of their own, beside ours: the hook's configuration
-lies in the job then, so that ours follows it. Where the region has no image of the rules, no rules are asked for. A
-tuning job's children cannot carry any of this.
+`off` adds nothing. `monitoring` makes SageMaker sample the instance and write its ProfilerReport. `full` also makes
+AWS's hook save tensors, which AWS's built-in rules judge in containers of their own, beside our rules. The job then
+contains the hook's configuration, and our own hook follows it. In a region without an image for the rules, no rules are
+requested. A tuning job's trials cannot carry any of this.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from typing import Any
 from chalicelib.runs.identity import Run
 from chalicelib.settings import Settings
 
-PROFILING_INTERVAL_MS = 500  # SageMaker takes 100, 200, 500, 1000, 5000 and 60000
-# AWS saves every 500 steps unless told otherwise, which a small data set never reaches; each save of whole weights and
-# gradients writes twice the size of the model.
+PROFILING_INTERVAL_MS = 500  # SageMaker accepts 100, 200, 500, 1000, 5000 and 60000
+# By default AWS saves every 500 steps, which a small dataset never reaches. Each save of all weights and gradients
+# writes twice the size of the model.
 HOOK_PARAMETERS = {"train.save_interval": "100", "eval.save_interval": "10", "predict.save_interval": "1000000"}
 LOSS = "CrossEntropyLoss"
-# `health` are the small tensors that our own rules read.
+# `health` holds the small tensors that our own rules read.
 COLLECTIONS: Mapping[str, Mapping[str, str]] = {
     "losses": {},
     "gradients": {},
@@ -31,7 +31,7 @@ COLLECTIONS: Mapping[str, Mapping[str, str]] = {
     "labels": {"include_regex": f".*{LOSS}_input_1"},
     "health": {"include_regex": "^(activity|variance|saturation|update)/"},
 }
-# AWS's defaults hold for all that is not given; these three need to be told what to look at.
+# AWS's defaults apply to whatever is not given; three of these rules must be told what to look at.
 RULES: Mapping[str, Mapping[str, str]] = {
     "VanishingGradient": {},
     "ExplodingTensor": {"collection_names": "losses,gradients,weights"},
@@ -52,7 +52,7 @@ Request = dict[str, Any]
 
 
 def build_debugger_blocks(run: Run, settings: Settings) -> Request:
-    """The members that the setting `debugger_mode` adds to CreateTrainingJob."""
+    """Build the members that the setting `debugger_mode` adds to CreateTrainingJob."""
     if settings.debugger_mode == "off":
         return {}
     image = settings.debugger_rules_image

@@ -1,4 +1,4 @@
-"""The hyperparameters of a run's jobs: what is fixed, what the tuning job searches, what the toolkit reads. Pure."""
+"""Build a job's hyperparameters: the fixed ones, the ones that the tuning job searches, and the toolkit's own. Pure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Request = dict[str, Any]
 
 
 def split_ranges(recipe: Recipe) -> tuple[dict[str, str], Request]:
-    """The hyperparameters that have one value, and SageMaker's ranges of the others (of one at least, as it wants)."""
+    """Split the recipe's ranges into fixed hyperparameters and SageMaker's ranges (it requires at least one)."""
     by_name = recipe.ranges.by_name()
     fixed = {
         name: _write_value(each.values[0])
@@ -35,7 +35,7 @@ def split_ranges(recipe: Recipe) -> tuple[dict[str, str], Request]:
 
 
 def build_hyperparameters(run: Run, recipe: Recipe, settings: Settings, *, profile: bool) -> dict[str, str]:
-    """The fixed hyperparameters of a job. SageMaker's own are JSON, as script mode reads them."""
+    """Build a job's fixed hyperparameters. SageMaker's own are JSON, as script mode expects."""
     ours = {
         "run_id": run.run_id,
         "architecture": recipe.architecture,
@@ -60,5 +60,5 @@ def build_hyperparameters(run: Run, recipe: Recipe, settings: Settings, *, profi
 
 
 def _write_value(value: float | int | str) -> str:
-    """A value as SageMaker's ranges hold it: text, and numbers without an exponent."""
+    """Format a value for SageMaker's ranges: as text, with numbers written without an exponent."""
     return value if isinstance(value, str) else f"{Decimal(repr(value)):f}"

@@ -1,7 +1,7 @@
-"""SageMaker's requests for a run's jobs, as plain dictionaries. Pure. Those of its model are in `serving_requests`.
+"""Build SageMaker's requests for a run's tuning and training jobs, as plain dictionaries. Pure.
 
-The contract of a job, which these requests state, is: channel `dataset` with the run's pinned zip, optional channel
-`weights`, the checkpoint folder mirrored to the run's `jobs/`, script mode, and metrics printed as `valid:score=0.93`.
+These requests define the contract of a job: a channel `dataset` with the run's pinned zip, an optional channel
+`weights`, a checkpoint folder mirrored to the run's `jobs/`, script mode, and metrics printed as `valid:score=0.93`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Request = dict[str, Any]
 
 
 def build_tuning_request(run: Run, recipe: Recipe, settings: Settings) -> Request:
-    """CreateHyperParameterTuningJob for the trials of a run."""
+    """Build CreateHyperParameterTuningJob for a run's trials."""
     limits = {
         "MaxNumberOfTrainingJobs": recipe.trials,
         "MaxParallelTrainingJobs": recipe.parallel_trials,
@@ -73,9 +73,10 @@ def build_training_request(
     number: int = 1,
     instance_type: str | None = None,
 ) -> Request:
-    """CreateTrainingJob for the profiled training, with the hyperparameters of the best trial.
+    """Build CreateTrainingJob for the profiled training, with the best trial's hyperparameters.
 
-    `number` is that of the try, and `instance_type` its machine: where AWS had none, the next try is on another.
+    `number` is the attempt's number and `instance_type` its machine: if AWS has no machine of one type, the next
+    attempt uses another.
     """
     fixed, _ = split_ranges(recipe)
     tuned = {name: value for name, value in best.items() if name != OURS_TO_DROP}
@@ -94,7 +95,7 @@ def build_training_request(
 
 
 def _describe_job(run: Run, settings: Settings, instance_type: str) -> Request:
-    """What a trial's definition and a training job's request have in common."""
+    """Build what a trial's definition and a training job's request have in common."""
     metrics = [
         {"Name": f"{split}:{name}", "Regex": f"{split}:{name}={NUMBER}"}
         for split, names in SPLIT_METRICS.items()
@@ -116,7 +117,7 @@ def _describe_job(run: Run, settings: Settings, instance_type: str) -> Request:
 
 
 def _build_limits(recipe: Recipe, settings: Settings, seconds: int, wait: int) -> Request:
-    """How long a job may run and, on spot machines, run and wait for one together."""
+    """Limit how long a job may run and, on spot machines, how long it may wait and run altogether."""
     stopping = {"MaxRuntimeInSeconds": seconds}
     if not (settings.use_spot and recipe.spot):
         return {"StoppingCondition": stopping}
@@ -127,7 +128,7 @@ def _build_limits(recipe: Recipe, settings: Settings, seconds: int, wait: int) -
 
 
 def _build_trial_machines(settings: Settings, types: tuple[str, ...]) -> Request:
-    """The machines of the trials: where there are several types, SageMaker takes the first that can be had."""
+    """Build the trials' machines: of several types, SageMaker takes the first that is available."""
     machines, key = [_build_machine(settings, each) for each in types], _build_volume_key(settings, types)
     if len(machines) == 1:
         return {"ResourceConfig": machines[0] | key}
@@ -140,7 +141,7 @@ def _build_machine(settings: Settings, instance_type: str) -> Request:
 
 
 def _build_volume_key(settings: Settings, types: tuple[str, ...]) -> Request:
-    """The key of the volumes. SageMaker refuses one for a machine whose own disk encrypts itself."""
+    """Build the key for the volumes. SageMaker refuses a key for a machine whose own disk encrypts itself."""
     if not settings.kms_key_arn or any(has_own_disk(each) for each in types):
         return {}
     return {"VolumeKmsKeyId": settings.kms_key_arn}

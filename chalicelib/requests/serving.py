@@ -1,4 +1,4 @@
-"""SageMaker's requests for a model that answers: model, endpoint config, endpoint. Pure."""
+"""Build SageMaker's requests for serving a model: model, endpoint config, endpoint. Pure."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ HEALTH_CHECK_SECONDS = 600
 SERVER = {
     "SAGEMAKER_PROGRAM": "inference.py",
     "SAGEMAKER_SUBMIT_DIRECTORY": "/opt/ml/model/code",
-    "TS_MAX_REQUEST_SIZE": "25000000",  # what InvokeEndpoint takes: TorchServe by itself refuses more than 6.5 MB
+    "TS_MAX_REQUEST_SIZE": "25000000",  # InvokeEndpoint's limit; TorchServe's own default is 6.5 MB
 }
 
 Request = dict[str, Any]
 
 
 def build_model_request(run: Run, recipe: Recipe, settings: Settings, model_data: str) -> Request:
-    """CreateModel for the archive at `model_data`, an S3 URI."""
+    """Build CreateModel for the archive at `model_data`, an S3 URI."""
     on_gpu = recipe.endpoint.kind == "instance" and has_gpu(choose_instance_type(recipe, settings))
     image = settings.inference_image_gpu if on_gpu else settings.inference_image_cpu
     return {
@@ -34,12 +34,12 @@ def build_model_request(run: Run, recipe: Recipe, settings: Settings, model_data
 
 
 def choose_instance_type(recipe: Recipe, settings: Settings) -> str:
-    """The machine of an `instance` endpoint."""
+    """Return the machine type of an `instance` endpoint."""
     return (recipe.instance_types.endpoint or settings.endpoint_instance_types)[0]
 
 
 def build_network(settings: Settings) -> Request:
-    """The member that puts a job or a model into the app's VPC, where it has one."""
+    """Build the member that puts a job or a model into the app's VPC; empty without a VPC."""
     if not settings.in_vpc:
         return {}
     config = {"Subnets": list(settings.subnet_ids), "SecurityGroupIds": list(settings.security_group_ids)}
@@ -47,15 +47,15 @@ def build_network(settings: Settings) -> Request:
 
 
 def name_variant(settings: Settings) -> str:
-    """The name of every endpoint's one variant: the stage's, so that one alarm hears of all its endpoints' metrics."""
+    """Return the name of every endpoint's only variant: it is the stage's, so that one alarm covers all endpoints."""
     return f"{settings.app_name}-{settings.stage}"
 
 
 def build_config_request(run: Run, recipe: Recipe, settings: Settings) -> Request:
-    """CreateEndpointConfig for the run's model.
+    """Build CreateEndpointConfig for the run's model.
 
-    A key is named where SageMaker attaches a volume: a serverless endpoint has none, and a machine's own disk encrypts
-    itself.
+    It names a key only if SageMaker attaches a volume: a serverless endpoint has none, and some machines have a disk
+    that encrypts itself.
     """
     variant: Request = {"VariantName": name_variant(settings), "ModelName": run.run_id, "InitialVariantWeight": 1.0}
     plan, key = recipe.endpoint, {}
@@ -76,7 +76,7 @@ def build_config_request(run: Run, recipe: Recipe, settings: Settings) -> Reques
 
 
 def build_endpoint_request(run: Run, settings: Settings) -> Request:
-    """CreateEndpoint on the run's config."""
+    """Build CreateEndpoint on the run's config."""
     return {
         "EndpointName": run.endpoint,
         "EndpointConfigName": run.run_id,

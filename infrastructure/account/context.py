@@ -1,4 +1,4 @@
-"""The account and the region that a command works on, and AWS's errors in an operator's words."""
+"""Connect to the account and the region that a command works on, and put AWS's errors into an operator's words."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CREDENTIALS_AT = "Set AWS_PROFILE, run `aws configure` or `aws sso login`, or gi
 
 @dataclass(frozen=True)
 class Account:
-    """Where a stage is deployed. `clients(service)` gives boto3 clients."""
+    """The account and the region of a stage. `clients(service)` returns boto3 clients."""
 
     number: str
     region: str
@@ -26,7 +26,7 @@ class Account:
 
 @dataclass(frozen=True)
 class Stage:
-    """An application's stage in an account: what every name of it is made of."""
+    """One stage of an application in an account: all its names are made from this."""
 
     app: str
     name: str
@@ -38,22 +38,22 @@ class Stage:
 
     @property
     def prefix(self) -> str:
-        """What every name begins with."""
+        """Return what every name begins with."""
         return f"{self.stack}-"
 
     @property
     def bucket(self) -> str:
-        """The bucket of the stage's data, as the template names it."""
+        """Return the name of the bucket with the stage's data, as the template names it."""
         return f"{self.prefix}{self.account.number}-{self.account.region}"
 
     @property
     def artifacts(self) -> str:
-        """The bucket of what is deployed: the code's archive and the template."""
+        """Return the name of the bucket with what is deployed: the code's archive and the template."""
         return f"{self.prefix}artifacts-{self.account.number}-{self.account.region}"
 
 
 def connect(profile: str, region: str) -> tuple[Clients, str]:
-    """boto3 clients of a profile and a region, either empty for the environment's. Raises Unusable."""
+    """Return boto3 clients for a profile and a region; empty means the environment's. Raises Unusable."""
     import boto3
     from botocore.exceptions import BotoCoreError
 
@@ -67,7 +67,7 @@ def connect(profile: str, region: str) -> tuple[Clients, str]:
 
 
 def identify(clients: Clients, region: str) -> Account:
-    """Whose account this is. Raises CannotDeploy where the credentials are none."""
+    """Return the account that the credentials belong to. Raises CannotDeploy if AWS does not accept them."""
     from botocore.exceptions import BotoCoreError, ClientError
 
     try:
@@ -80,28 +80,28 @@ def identify(clients: Clients, region: str) -> Account:
 
 
 def describe_error(error: Exception) -> str:
-    """What AWS said: the code and the message of its answer, or the client's own words."""
+    """Return what AWS said: its code and message, or the client's own message if AWS did not answer."""
     answer = getattr(error, "response", {}).get("Error", {})
     if "Code" not in answer:
         return str(error)
-    message = re.sub(r"<[^>]*>|\s+", " ", answer.get("Message", ""))  # an answer on the way may be a page
+    message = re.sub(r"<[^>]*>|\s+", " ", answer.get("Message", ""))  # a proxy may answer with an HTML page
     return f"{answer['Code']}: {' '.join(message.split())}"
 
 
 def read_code(error: Exception) -> str:
-    """The code of an error of AWS's."""
+    """Return the code of one of AWS's errors."""
     return str(getattr(error, "response", {}).get("Error", {}).get("Code", ""))
 
 
 def page_through(client: Any, operation: str, member: str, **request: Any) -> Iterator[Any]:
-    """Every entry of a paginated list, asked for page by page; `member` is what a page calls them."""
+    """Yield every entry of a paginated list; `member` is the member of a page that holds its entries."""
     pages = client.get_paginator(operation).paginate(**request)
     return (each for page in pages for each in page.get(member, []))
 
 
 @contextmanager
 def explained(doing: str) -> Iterator[None]:
-    """Raises what boto3 and botocore raise within it as CannotDeploy."""
+    """Raise boto3's and botocore's errors from the enclosed block as CannotDeploy."""
     from boto3.exceptions import Boto3Error
     from botocore.exceptions import BotoCoreError, ClientError
 

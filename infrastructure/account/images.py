@@ -1,8 +1,8 @@
-"""AWS's own container images for a region: found in the SageMaker SDK's tables, checked, and pinned by digest.
+"""Find AWS's own container images for a region in the SageMaker SDK's tables, check them, and pin them by digest.
 
-The SDK's tables are read on the workstation, offline; importing them takes 3 seconds, so it is done only when asked.
-The ends of AWS's patches and the images' CUDA versions stand in `image_support.json`, with their source and date: no
-call of AWS's tells them.
+The SDK's tables are read on the workstation, offline. Importing the SDK takes 3 seconds, so it is imported only when
+needed. `image_support.json` holds the dates on which AWS's patches end and the images' CUDA versions, with their source
+and date, because no AWS call returns them.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from infrastructure.errors import CannotDeploy
 
 SUPPORT = Path(__file__).with_name("image_support.json")
 NOTICE = timedelta(days=60)
-# Instance types that stand for their kind when the SDK's tables are asked.
+# Examples of each kind of instance, for looking up the SDK's tables.
 ANY_CPU, ANY_GPU = "ml.m5.xlarge", "ml.g5.xlarge"
 MANIFESTS = (
     "application/vnd.docker.distribution.manifest.v2+json",
@@ -31,7 +31,7 @@ MANIFESTS = (
 
 @dataclass(frozen=True)
 class Versions:
-    """Which PyTorch each side runs. 2.6 has AWS's last image that serves the four functions."""
+    """The PyTorch version of each side. 2.6 is AWS's last inference image that serves the four functions."""
 
     training: str = "2.10"
     inference: str = "2.6"
@@ -39,9 +39,9 @@ class Versions:
 
 @dataclass(frozen=True)
 class Images:
-    """The URIs that jobs and endpoints are given. `debugger_rules` is empty where AWS has no such image.
+    """The image URIs that jobs and endpoints are given. `debugger_rules` is empty if AWS has no such image.
 
-    `tags` keeps what a digest does not tell a person: the tagged URI of each field that is pinned.
+    `tags` keeps what a digest does not tell a person: the tagged URI of each pinned field.
     """
 
     training_cpu: str
@@ -52,13 +52,13 @@ class Images:
     tags: Mapping[str, str] = field(default_factory=dict)
 
     def name_tagged(self) -> dict[str, str]:
-        """Field and tagged URI of each image that runs our programs, pinned or not."""
+        """Return field name and tagged URI of each image that runs our programs, pinned or not."""
         names = [each.name for each in fields(self) if each.name not in ("debugger_rules", "tags")]
         return {name: self.tags.get(name, getattr(self, name)) for name in names}
 
 
 class Parts(NamedTuple):
-    """`REGISTRY.dkr.ecr.…/REPOSITORY:TAG`, taken apart."""
+    """The parts of `REGISTRY.dkr.ecr.…/REPOSITORY:TAG`."""
 
     host: str
     repository: str
@@ -70,12 +70,12 @@ class Parts(NamedTuple):
 
     @property
     def version(self) -> str:
-        """The framework's version as AWS's policy counts: major.minor."""
+        """Return the framework's version as AWS's policy counts it: major.minor."""
         return ".".join(self.tag.partition("-")[0].split(".")[:2])
 
 
 def split_image(uri: str) -> Parts:
-    """Raises CannotDeploy for a text that is no tagged image."""
+    """Split a tagged image URI into its parts. Raises CannotDeploy if it is not one."""
     host, _, path = uri.partition("/")
     repository, _, tag = path.partition(":")
     if not (host and repository and tag):
@@ -90,9 +90,9 @@ def find_images(
     endpoint_types: Iterable[str],
     versions: Versions | None = None,
 ) -> Images:
-    """The images for a region that run on all these instance types.
+    """Return the region's images that run on all of these instance types.
 
-    Raises CannotDeploy for a region or version without an image, and for a type that its image does not run on.
+    Raises CannotDeploy if the region or the version has no image, or if an image does not run on a type.
     """
     wanted = versions or Versions()
     images = Images(
@@ -125,7 +125,7 @@ def _find(region: str, scope: str, version: str, instance_type: str) -> str:
 
 
 def _find_rules(region: str) -> str:
-    """AWS's rule containers are in some regions only; elsewhere our own rules do without them."""
+    """Return AWS's rule image. Only some regions have one; elsewhere our own rules do without."""
     from sagemaker.core import image_uris
 
     try:
@@ -135,7 +135,7 @@ def _find_rules(region: str) -> str:
 
 
 def check_types(images: Images, training_types: Iterable[str], endpoint_types: Iterable[str]) -> list[str]:
-    """Why a type cannot run the image that it would be given: one sentence each, none if all is well."""
+    """List why types cannot run the image that they would be given, one sentence each; empty if all can."""
     problems = []
     sides = (("training_cpu", "training_gpu", training_types), ("inference_cpu", "inference_gpu", endpoint_types))
     for cpu, gpu, types in sides:
@@ -146,7 +146,7 @@ def check_types(images: Images, training_types: Iterable[str], endpoint_types: I
 
 
 def read_support() -> dict[str, Any]:
-    """AWS's support policy as it was on its date."""
+    """Return AWS's support policy as it was on its date."""
     table: dict[str, Any] = json.loads(SUPPORT.read_text(encoding="utf-8"))
     return table
 
@@ -158,12 +158,12 @@ def _look_up(uri: str) -> dict[str, str]:
 
 
 def read_cuda(uri: str) -> str:
-    """The CUDA version of an image for GPUs, such as `13.0`; empty where our table does not know the image."""
+    """Return the CUDA version of a GPU image, such as `13.0`; empty if our table does not list the image."""
     return _look_up(uri).get("cuda", "")
 
 
 def check_support(images: Images, today: date) -> list[str]:
-    """A warning for each image whose patches end within 60 days, have ended, or whose end is not known."""
+    """List a warning for each image whose patches end within 60 days, have ended, or end at an unknown date."""
     by_version = {(split_image(uri).repository, split_image(uri).version): uri for uri in images.name_tagged().values()}
     warnings = [_judge(uri, today) for uri in by_version.values()]
     return [warning for warning in warnings if warning]
@@ -183,10 +183,11 @@ def _judge(uri: str, today: date) -> str:
 
 
 def pin_digests(images: Images, ecr: Any) -> Images:
-    """The same images as `REPOSITORY@sha256:…`, with their tags kept beside; `ecr` is a client in their region.
+    """Return the same images as `REPOSITORY@sha256:…`, with their tags beside them.
 
-    BatchGetImage is what a pull calls, so AWS's repositories allow it to whoever may pull. The rules' image is left:
-    AWS's Debugger service pulls it itself, from a repository that is not open to others.
+    `ecr` is a client in their region. BatchGetImage is what a pull calls, so AWS's repositories allow it to anyone who
+    may pull. The rules image is not pinned: AWS's Debugger service pulls it itself, from a repository that is closed to
+    others.
     """
     tagged = images.name_tagged()
     pinned = {name: _pin(uri, ecr) for name, uri in tagged.items()}

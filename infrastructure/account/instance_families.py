@@ -1,7 +1,7 @@
-"""Which image runs on which instance family: processors, and GPU architectures against CUDA versions.
+"""Decide which image runs on which instance family, by processor, and by GPU architecture and CUDA version.
 
-A GPU family has a compute capability. CUDA 13 dropped all below 7.5 (NVIDIA's release notes: Maxwell, Pascal, Volta),
-and the Blackwell families came with CUDA 12.8.
+Every GPU family has a compute capability. CUDA 13 dropped everything below 7.5 (NVIDIA's release notes: Maxwell,
+Pascal, Volta). The Blackwell families need CUDA 12.8.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ CAPABILITIES: dict[str, tuple[int, int]] = {
     "g7": (12, 0),  # RTX PRO 4500
     "g7e": (12, 0),  # RTX PRO 6000
 }
-# The CUDA versions from which a capability is left out, and from which it is known.
+# From which CUDA version on which capability is the lowest supported, and which version introduced Blackwell.
 DROPPED = {(13, 0): (7, 5), (12, 0): (5, 0)}
 BLACKWELL, BLACKWELL_CUDA = (10, 0), (12, 8)
 NEURON = re.compile(r"(trn|inf)\d")
@@ -36,14 +36,14 @@ GRAVITON = re.compile(r"([a-z]+)\d+g[a-z]*$")
 
 
 def read_family(instance_type: str) -> str:
-    """`ml.g4dn.xlarge` is of family `g4dn`."""
+    """Return an instance type's family: that of `ml.g4dn.xlarge` is `g4dn`."""
     return instance_type.removeprefix("ml.").rpartition(".")[0]
 
 
 def check_pair(cpu_image: str, gpu_image: str, cuda: str, instance_type: str) -> list[str]:
-    """Why this type cannot run the image of its kind: no sentence if it can.
+    """Explain why this type cannot run the image for its kind; empty if it can.
 
-    `cuda` is the version in the image for GPUs, empty where it is not known: then it is not judged.
+    `cuda` is the version in the GPU image. Empty means unknown, and then it is not checked.
     """
     family = read_family(instance_type)
     if NEURON.match(family):

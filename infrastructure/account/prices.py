@@ -2,8 +2,9 @@
 
     python -m infrastructure.account.prices [--profile PROFILE] [--region REGION ...]
 
-It asks for the regions that the file has, and for those named besides, and needs the permission pricing:GetProducts.
-What the list does not tell keeps its old value, and is named: no price is ever made up. Prices are those on demand.
+The command asks for the regions in the file and for those named on the command line, and needs the permission
+pricing:GetProducts. A value that the list does not contain stays as it was and is reported: no price is ever made up.
+All prices are on-demand prices.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 FILE = Path(__file__).resolve().parents[2] / "chalicelib" / "costs" / "prices.json"
-HOME = "us-east-1"  # where the Price List API answers, for every region
+HOME = "us-east-1"  # the Price List API's region, whichever region is asked about
 INSTANCE = re.compile(r"(?:^|-)(Train|Host):(ml\.[a-z0-9-]+\.[a-z0-9]+)$")
 USES = {"Train": "training", "Host": "hosting"}
 SINGLE = ("training_volume_gb_month", "s3_gb_month", "serverless_gb_second")
@@ -26,7 +27,7 @@ Product = dict[str, Any]
 
 
 def list_products(client: Any, service: str, region: str) -> Iterator[Product]:
-    """Every product of a service in a region."""
+    """Yield every product of a service in a region."""
     token: dict[str, str] = {}
     while True:
         where = [{"Type": "TERM_MATCH", "Field": "regionCode", "Value": region}]
@@ -38,7 +39,7 @@ def list_products(client: Any, service: str, region: str) -> Iterator[Product]:
 
 
 def read_rate(product: Product) -> tuple[float, str, str] | None:
-    """The first price on demand: (dollars, unit, description); None where there is none in dollars."""
+    """Return a product's first on-demand price as (dollars, unit, description); None if there is none in dollars."""
     for term in product.get("terms", {}).get("OnDemand", {}).values():
         for each in sorted(term["priceDimensions"].values(), key=lambda one: float(one.get("beginRange", 0))):
             if "USD" in each["pricePerUnit"]:
@@ -47,7 +48,7 @@ def read_rate(product: Product) -> tuple[float, str, str] | None:
 
 
 def read_region(client: Any, region: str) -> dict[str, Any]:
-    """What the list tells of a region, in the file's form; what it does not tell is left out."""
+    """Return a region's prices in the file's form, without what the list does not contain."""
     told: dict[str, Any] = {"training": {}, "hosting": {}}
     for product in list_products(client, "AmazonSageMaker", region):
         rate = read_rate(product)
@@ -73,7 +74,7 @@ def _note_sagemaker(told: dict[str, Any], usage: str, dollars: float, unit: str,
 def refresh(
     client: Any, document: Mapping[str, Any], regions: list[str], today: date
 ) -> tuple[dict[str, Any], list[str]]:
-    """The file with the list's prices, and what the list did not tell. Raises LookupError for a region without any."""
+    """Return the file with fresh prices, and what had to be kept. Raises LookupError for a region without any price."""
     fresh, kept = dict(document["regions"]), []
     for region in regions:
         told, known = read_region(client, region), dict(fresh.get(region, {}))

@@ -1,8 +1,8 @@
-"""The account's limits, looked at before anything is made: what may train, on spot or not, and what may serve.
+"""Read the account's limits before anything is created: what may train, on spot or not, and what may serve.
 
-SageMaker's quotas are found by their names ("ml.g5.xlarge for spot training job usage"), since each instance type has a
-code of its own that no list promises. What was never changed in an account is not among its quotas, so AWS's defaults
-are asked for what is missing. Lambda's concurrency comes from Lambda itself.
+SageMaker's quotas are found by their names ("ml.g5.xlarge for spot training job usage"), because each instance type has
+its own code and no list promises those. Service Quotas lists only quotas that were once changed in an account, so
+missing ones are read from AWS's defaults. Lambda's concurrency comes from Lambda itself.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from infrastructure.account.context import describe_error
 ON_DEMAND, SPOT, ENDPOINT = "for training job usage", "for spot training job usage", "for endpoint usage"
 SERVERLESS = "Maximum number of serverless endpoints"
 SERVERLESS_AT_ONCE = "Maximum total concurrency that can be allocated across all serverless endpoints"
-UNRESERVED = 100  # Lambda leaves so much to functions that reserve nothing, and refuses a reservation beyond
+UNRESERVED = 100  # Lambda keeps this many for functions that reserve nothing, and refuses reservations beyond
 
 
 @dataclass(frozen=True)
 class Quota:
-    """A limit of the account's, and the code by which more is asked for."""
+    """One of the account's limits, and the code with which to request more."""
 
     name: str
     value: float
@@ -30,7 +30,7 @@ class Quota:
 
 @dataclass(frozen=True)
 class Limits:
-    """What could be read: a quota that is missing is unknown, not zero. Concurrency is all functions' together."""
+    """What could be read. A missing quota is unknown, not zero. Concurrency covers all functions together."""
 
     quotas: Mapping[str, Quota]
     concurrency: int | None = None
@@ -38,13 +38,13 @@ class Limits:
     unreadable: tuple[str, ...] = ()
 
     def allows(self, name: str) -> bool:
-        """Whether a quota is above zero, as far as is known."""
+        """Return whether a quota is above zero, as far as is known."""
         return name not in self.quotas or self.quotas[name].value >= 1
 
 
 @dataclass(frozen=True)
 class Choice:
-    """What the limits leave of what was asked for, and what to tell the operator."""
+    """What remains of the order within the account's limits, and what to tell the operator."""
 
     trial_types: tuple[str, ...]
     training_types: tuple[str, ...]
@@ -55,13 +55,13 @@ class Choice:
 
 
 def list_wanted(training: Iterable[str], endpoints: Iterable[str]) -> list[str]:
-    """The names of the quotas that a stage depends on."""
+    """List the names of the quotas that a stage depends on."""
     jobs = [f"{each} {kind}" for each in dict.fromkeys(training) for kind in (ON_DEMAND, SPOT)]
     return [*jobs, *(f"{each} {ENDPOINT}" for each in endpoints), SERVERLESS, SERVERLESS_AT_ONCE]
 
 
 def read_limits(quotas: Any, functions: Any, wanted: Sequence[str]) -> Limits:
-    """Ask Service Quotas and Lambda. What cannot be read is told in `unreadable`, and stops nobody."""
+    """Ask Service Quotas and Lambda. What cannot be read is reported in `unreadable` and blocks nothing."""
     from botocore.exceptions import BotoCoreError, ClientError
 
     found: dict[str, Quota] = {}
@@ -105,8 +105,10 @@ def choose(
     reserved_before: int = 0,
     functions: int,
 ) -> Choice:
-    """Fit what was asked for into the limits. `functions` is how many would each reserve `reserved` calls, and reserve
-    `reserved_before` now."""
+    """Fit the order into the limits.
+
+    `functions` is how many functions would each reserve `reserved` calls; each reserves `reserved_before` now.
+    """
     told, hopeless = list(limits.unreadable), []
     every = list(dict.fromkeys([*trial_types, *training_types]))
     spot = use_spot and any(limits.allows(f"{each} {SPOT}") for each in every)
@@ -134,13 +136,13 @@ def choose(
 
 
 def _ask(limits: Limits, types: Iterable[str], kind: str) -> str:
-    """The commands that ask for one instance more."""
+    """Return the commands that request one more instance."""
     names = [f"{each} {kind}" for each in types]
     return "".join(f"\n    {request_more(limits.quotas[name])}" for name in names if name in limits.quotas)
 
 
 def request_more(quota: Quota, wanted: int = 1) -> str:
-    """The command that asks AWS to raise a quota, which takes hours to days."""
+    """Return the command that asks AWS to raise a quota, which takes hours to days."""
     command = "aws service-quotas request-service-quota-increase --service-code sagemaker"
     return f"{command} --quota-code {quota.code} --desired-value {wanted}   # {quota.name}: {quota.value:g}"
 

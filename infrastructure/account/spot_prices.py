@@ -1,4 +1,4 @@
-"""What an hour of training costs with what the account's limits leave, by the price table that the app ships."""
+"""Tell what an hour of training costs on the machines that the account allows, by the app's own price table."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from pathlib import Path
 from typing import Any
 
 PRICES = Path(__file__).resolve().parents[2] / "chalicelib" / "costs" / "prices.json"
-SPOT_SHARE = 0.4  # what the app reckons with (chalicelib/costs/estimates.py)
+SPOT_SHARE = 0.4  # what the app assumes (chalicelib/costs/estimates.py)
 
 
 @cache
 def read_prices() -> Mapping[str, Any]:
-    """The table that the app ships."""
+    """Return the table that the app ships."""
     return dict(json.loads(PRICES.read_text()))
 
 
 def describe_hours(region: str, types: Sequence[str], use_spot: bool) -> list[str]:
-    """The price of an hour of each instance type, as it will be used and as it would be otherwise."""
+    """Describe the hourly price of each instance type, as it will be used and on demand."""
     table = read_prices()
     hours = table["regions"].get(region, {}).get("training", {})
     if not any(each in hours for each in types):

@@ -1,9 +1,9 @@
-"""`make deploy`: one stage of the app in an AWS account, made or brought up to date. Running it again is safe.
+"""`make deploy`: create or update one stage of the app in an AWS account. It can safely be repeated.
 
     python -m infrastructure.deploying.deploy [--stage STAGE] [--app APP] [--profile NAME] [--region NAME]
         [--tags "team=vision,cost-centre=42"] [--parameters "AlarmEmail=me@example.com MonthlyCapUsd=50"] [--anyway]
 
-Exit code 0: the stage is as ordered; 1: something stands in the way, and the message says what; 2: the command itself.
+Exit code 0: the stage is as ordered; 1: something prevents it, and the message says what; 2: the command line is wrong.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Pack = Callable[[str], Package]
 
 
 def parse(arguments: list[str] | None) -> Order:
-    """The order that a command line is. Raises Unusable."""
+    """Parse a command line into an order. Raises Unusable."""
     parser = make_parser("deploy", "Deploy a stage of the app to AWS.")
     parser.add_argument("--tags", default="", help="cost-allocation tags: NAME=VALUE,NAME=VALUE")
     parser.add_argument("--parameters", default="", help="the template's parameters: NAME=VALUE NAME=VALUE")
@@ -39,7 +39,7 @@ def parse(arguments: list[str] | None) -> Order:
 
 
 def name_images(account: Account, parameters: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
-    """AWS's images of the region, by digest where the registry tells it, and a warning of those that age."""
+    """Return AWS's images of the region, by digest if the registry returns it, and warnings about ageing ones."""
     images = find_images(account.region, *read_types(parameters))
     notes = [f"! {each}" for each in check_support(images, datetime.now(UTC).date())]
     try:
@@ -56,12 +56,12 @@ def name_images(account: Account, parameters: Mapping[str, str]) -> tuple[dict[s
 
 
 def pack(stage: str) -> Package:
-    """Pack the app as it stands here, as `make package` does."""
+    """Pack the app from this working tree, as `make package` does."""
     return build_package(PROJECT, stage, PROJECT / "dist")
 
 
 def run(order: Order, pack: Pack) -> None:
-    """Deploy what was ordered. Raises OperatorError."""
+    """Carry out an order. Raises OperatorError."""
     clients, region = connect(order.profile, order.region)
     stage = Stage(order.app, order.stage, identify(clients, region))
     tell(f"Deploying {stage.stack} to account {stage.account.number}, {region}.")

@@ -1,5 +1,6 @@
-"""What a stage costs a month while nobody uses it, by the resources that its stack has: `rest_prices.json`, with its
-date. What runs cost is told before each run; what an endpoint on instances costs is told by its model.
+"""Estimate what an idle stage costs a month, from its stack's resources and the dated prices in `rest_prices.json`.
+
+The cost of a run is told before each run; the cost of an endpoint on instances is told with its model.
 """
 
 from __future__ import annotations
@@ -28,12 +29,12 @@ class Item:
 
 @cache
 def read_rest_prices() -> dict[str, Any]:
-    """The price table as it is shipped."""
+    """Return the price table as it is shipped."""
     return dict(json.loads(Path(__file__).with_name("rest_prices.json").read_text()))
 
 
 def estimate_rest(resources: Iterable[Mapping[str, Any]], zones: int, schedules: Iterable[str]) -> list[Item]:
-    """The monthly cost of a stack's resources at rest: `zones` is in how many an interface endpoint stands."""
+    """Estimate the monthly cost of an idle stack's resources; `zones` is the number of zones of each VPC endpoint."""
     prices, listed = read_rest_prices(), list(resources)
     kinds = Counter(each["ResourceType"] for each in listed)
     items = [
@@ -54,20 +55,20 @@ def estimate_rest(resources: Iterable[Mapping[str, Any]], zones: int, schedules:
 
 
 def count_calls(schedule: str) -> int:
-    """How often a month a schedule calls: `rate(5 minutes)`. Other forms are not counted."""
+    """Return how often a month a schedule such as `rate(5 minutes)` calls. Other forms count as 0."""
     found = re.fullmatch(r"rate\((\d+) (\w+)\)", schedule)
     return MINUTES_A_MONTH // (int(found[1]) * MINUTES[found[2]]) if found else 0
 
 
 def price_calls(calls: int) -> float:
-    """What a month's calls of the sweep cost, each as long as the table says."""
+    """Price a month's calls of the sweep, each as long as the table says."""
     prices = read_rest_prices()
     seconds = prices["sweep"]["seconds"] * prices["sweep"]["gigabytes"]
     return float(calls * (prices["lambda_million_requests"] / 1e6 + seconds * prices["lambda_gb_second"]))
 
 
 def describe_rest(items: Iterable[Item]) -> list[str]:
-    """The estimate in lines, with its sum, its date and what it leaves out."""
+    """Format the estimate as lines, with its sum, its date and what it leaves out."""
     prices, listed = read_rest_prices(), list(items)
     lines = [f"  {item.dollars:8.2f}  {item.count:>6,} {item.what}" for item in listed]
     total = sum(item.dollars for item in listed)

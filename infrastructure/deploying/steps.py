@@ -1,4 +1,4 @@
-"""One deployment, step by step. Each step says what it does, and all of them may be repeated."""
+"""Deploy a stage step by step. Every step says what it does, and every step can be repeated."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from infrastructure.stack.orders import Order, join_orders, read_types, settle_p
 
 Parameters = Mapping[str, str]
 FindImages = Callable[[Account, Parameters], tuple[Parameters, list[str]]]
-"""The parameters that name the images of a region, for a stack's instance types, and what to tell of them."""
+"""Returns the parameters that name a region's images for a stack's instance types, and notes for the operator."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Deployment:
 
 
 def deploy(work: Deployment) -> dict[str, str]:
-    """Bring the stage to what was ordered; returns the stack's outputs. Raises CannotDeploy."""
+    """Bring the stage to the ordered state and return the stack's outputs. Raises CannotDeploy."""
     template: dict[str, Any] = json.loads(work.package.template.read_text())
     ordered = join_orders(template, work.order, read_orders(work.stage))
     parameters = settle(work, template, ordered)
@@ -56,7 +56,7 @@ def deploy(work: Deployment) -> dict[str, str]:
 
 
 def settle(work: Deployment, template: dict[str, Any], ordered: Parameters) -> dict[str, str]:
-    """The parameters that the account's limits, the region's images and its API Gateway allow."""
+    """Choose the parameters within the account's limits, the region's images and its API Gateway settings."""
     before = work.stacks.read_parameters(work.stage.stack)
     wanted = settle_parameters(template, work.order, ordered, {})
     choice = fit_limits(work, template, wanted, reserved_before=int(before.get("ReservedConcurrency", "0")))
@@ -77,7 +77,7 @@ def settle(work: Deployment, template: dict[str, Any], ordered: Parameters) -> d
 
 
 def fit_limits(work: Deployment, template: Mapping[str, Any], wanted: Parameters, *, reserved_before: int) -> Choice:
-    """What the account's limits leave, said aloud. Raises CannotDeploy where nothing could ever run."""
+    """Fit the order into the account's limits, and report how. Raises CannotDeploy if nothing could ever run."""
     trials, training, endpoints = read_types(wanted)
     work.tell("Looking at the account's quotas ...")
     limits = read_limits(
@@ -105,32 +105,32 @@ def fit_limits(work: Deployment, template: Mapping[str, Any], wanted: Parameters
 
 
 def count_reserving(template: Mapping[str, Any]) -> int:
-    """How many functions would reserve concurrency."""
+    """Count the functions that would reserve concurrency."""
     functions = [each["Properties"] for each in template["Resources"].values() if each["Type"] == FUNCTION]
     return sum("ReservedConcurrentExecutions" in each for each in functions)
 
 
 def need_api_logs_role(work: Deployment) -> str:
-    """Whether API Gateway has no role for its logs in this region yet: it is one for the account, not for a stack."""
+    """Return whether API Gateway still needs a role for its logs here: it has one per account and region."""
     with explained("Looking at API Gateway's account settings"):
         return "false" if work.client("apigateway").get_account().get("cloudwatchRoleArn") else "true"
 
 
 def publish(work: Deployment, template: dict[str, Any], parameters: Parameters) -> StackRequest:
-    """Send the code and the template to the artifacts' bucket; what CloudFormation is to be asked for."""
+    """Upload the code and the template to the artifacts bucket, and build the request to CloudFormation."""
     stage, tags, s3 = work.stage, tag_stage(work.order, parameters["CostTags"]), work.client("s3")
     make_artifacts_bucket(stage, tags)
     code = work.package.code
     if upload(s3, stage.artifacts, code.name, code):
         work.tell(f"Sent {code.name} ({code.stat().st_size / 1e6:.1f} MB).")
     point_functions(template, {"Bucket": stage.artifacts, "Key": code.name})
-    # CloudFormation takes a bucket that is there into a stack by its name, where that is made by no function
+    # CloudFormation imports an existing bucket by its name, which must then be a plain text, not a function
     template["Resources"]["Bucket"]["Properties"]["BucketName"] = stage.bucket
     path = write_template(template, code.parent)
     upload(s3, stage.artifacts, path.name, path)
     url = f"https://{stage.artifacts}.s3.{stage.account.region}.amazonaws.com/{path.name}"
     there = has_bucket(s3, stage.bucket, stage.account.number)
-    if there:  # the program must be there before the functions name it
+    if there:  # the program must exist before the functions refer to it
         send_source(work, stage.bucket)
     is_new = not work.stacks.is_made(stage.stack)
     if there and is_new:
@@ -139,7 +139,7 @@ def publish(work: Deployment, template: dict[str, Any], parameters: Parameters) 
 
 
 def write_template(template: Mapping[str, Any], folder: Path) -> Path:
-    """Write the template that is sent, under a name by its content."""
+    """Write the template to upload, under a name derived from its content."""
     body = json.dumps(template, separators=(",", ":")).encode()
     path = folder / name_by_content("template", body, ".json")
     path.write_bytes(body)
@@ -147,7 +147,7 @@ def write_template(template: Mapping[str, Any], folder: Path) -> Path:
 
 
 def send_source(work: Deployment, bucket: str) -> None:
-    """Put the training program's tarball where CodeName says. One that runs have pinned is never removed."""
+    """Upload the training program's tarball to where CodeName points. One that a run has pinned is never removed."""
     source = work.package.source
     if upload(work.client("s3"), bucket, f"code/{source.name}", source):
         work.tell(f"Sent {source.name}.")
@@ -156,7 +156,7 @@ def send_source(work: Deployment, bucket: str) -> None:
 def describe(
     work: Deployment, template: Mapping[str, Any], parameters: Parameters, outputs: Mapping[str, str]
 ) -> list[str]:
-    """What an operator needs to go on: bucket, URL, token, and what it costs to leave it all there."""
+    """List what an operator needs to go on: bucket, URL, token, and what the idle stage costs."""
     url, bucket = outputs["EndpointURL"].rstrip("/"), outputs["BucketName"]
     resources = work.stacks.list_resources(work.stage.stack)
     schedules = [
@@ -183,7 +183,7 @@ def describe(
 
 
 def read_token_by(work: Deployment) -> str:
-    """The command that prints the token of the stage's routes."""
+    """Return the command that prints the token of the stage's routes."""
     profile = f" --profile {work.order.profile}" if work.order.profile else ""
     where = f"--region {work.stage.account.region} --secret-id {work.stage.prefix}tokens"
     secret = f"aws secretsmanager get-secret-value{profile} {where} --query SecretString --output text"

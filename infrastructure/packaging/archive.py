@@ -1,4 +1,4 @@
-"""Zip archives whose bytes depend on their members' names and contents alone, named by what they hold."""
+"""Write zip archives whose bytes depend only on their members' names and contents, and name them by their content."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import io
 import zipfile
 from collections.abc import Mapping
 
-EPOCH = (1980, 1, 1, 0, 0, 0)  # the first moment that a zip can tell
-READABLE, EXECUTABLE = 0o100644 << 16, 0o100755 << 16  # Lambda runs as another user than the one who packs
+EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip can hold
+READABLE, EXECUTABLE = 0o100644 << 16, 0o100755 << 16  # Lambda runs as a different user than the packer
 LEVEL = 9
 
 
 def pack_zip(members: Mapping[str, bytes]) -> bytes:
-    """One archive of members by name: sorted, without times, owners or the packer's file modes."""
+    """Pack members by name into one archive: sorted, without times, owners or the packer's file modes."""
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED, compresslevel=LEVEL) as archive:
         for name in sorted(members):
@@ -26,5 +26,5 @@ def pack_zip(members: Mapping[str, bytes]) -> bytes:
 
 
 def name_by_content(stem: str, content: bytes, suffix: str) -> str:
-    """`STEM-` + 16 hex digits of the content's SHA-256 + the suffix."""
+    """Return `STEM-` + 16 hex digits of the content's SHA-256 + the suffix."""
     return f"{stem}-{hashlib.sha256(content).hexdigest()[:16]}{suffix}"

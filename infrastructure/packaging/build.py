@@ -1,4 +1,4 @@
-"""`make package`: everything that a deployment sends to AWS, in `dist/`. It needs no AWS and no credentials.
+"""`make package`: build everything that a deployment sends to AWS, in `dist/`, without AWS and without credentials.
 
     template.json                 Chalice's part and ours, merged; its functions' code is the archive below
     lambda-HASH.zip               app.py, chalicelib/, Chalice's runtime and the packages of requirements.txt
@@ -28,12 +28,12 @@ from infrastructure.packaging.wheels import install_wheels, list_services, read_
 
 PROJECT = Path(__file__).resolve().parents[2]
 FUNCTION = "AWS::Serverless::Function"
-LAMBDA_BYTES = 250 << 20  # what Lambda takes, unzipped
+LAMBDA_BYTES = 250 << 20  # Lambda's limit for the unzipped code
 
 
 @dataclass(frozen=True)
 class Package:
-    """What was built: the paths of three files."""
+    """The paths of the three files that were built."""
 
     template: Path
     code: Path
@@ -41,7 +41,7 @@ class Package:
 
 
 def build_package(project: Path, stage: str, folder: Path) -> Package:
-    """Build a stage's package into a folder. Raises CannotPackage."""
+    """Build a stage's package in a folder. Raises CannotPackage."""
     folder.mkdir(parents=True, exist_ok=True)
     for old in [*folder.glob("lambda-*.zip"), *folder.glob("sourcedir-*.tar.gz")]:
         old.unlink()
@@ -56,7 +56,7 @@ def build_package(project: Path, stage: str, folder: Path) -> Package:
 
 
 def read_template(project: Path, stage: str, folder: Path) -> dict[str, Any]:
-    """The stage's template, built in a process of its own, since that imports the app. Raises CannotPackage."""
+    """Build the stage's template in a separate process, because that imports the app. Raises CannotPackage."""
     path = folder / "template.json"
     command = [sys.executable, "-m", "infrastructure.template.build", "--stage", stage, "--project", str(project)]
     done = subprocess.run([*command, "--to", str(path)], cwd=PROJECT, capture_output=True, text=True, check=False)
@@ -67,12 +67,12 @@ def read_template(project: Path, stage: str, folder: Path) -> dict[str, Any]:
 
 
 def list_functions(template: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """The properties of the template's functions."""
+    """Yield the properties of the template's functions."""
     return (body["Properties"] for body in template["Resources"].values() if body["Type"] == FUNCTION)
 
 
 def find_runtime(template: dict[str, Any]) -> tuple[str, str]:
-    """The Python ("3.11") and the processor that the template's functions run on: one for all, since one archive is."""
+    """Return the functions' Python version ("3.11") and processor: the same for all, because they share an archive."""
     runtimes = {(each["Runtime"], *each.get("Architectures", ["x86_64"])) for each in list_functions(template)}
     if len(runtimes) != 1:
         raise CannotPackage(f"The functions run on {sorted(runtimes)}, and one archive can serve but one of them.")
@@ -81,13 +81,13 @@ def find_runtime(template: dict[str, Any]) -> tuple[str, str]:
 
 
 def point_functions(template: dict[str, Any], uri: Any) -> None:
-    """Say in a template where its functions' code lies: a path beside it, or a bucket and a key."""
+    """Set where a template's functions find their code: a path beside it, or a bucket and a key."""
     for properties in list_functions(template):
         properties["CodeUri"] = uri
 
 
 def write_code(project: Path, folder: Path, python: str, architecture: str) -> Path:
-    """Write the Lambda's archive under its name into a folder; returns its path."""
+    """Write the Lambda's archive to a folder, named by its content; returns its path."""
     with tempfile.TemporaryDirectory() as installed:
         install_wheels(project / "requirements.txt", Path(installed), python, architecture)
         packages = read_needed(Path(installed), list_services(project / "chalicelib"))
@@ -101,14 +101,14 @@ def write_code(project: Path, folder: Path, python: str, architecture: str) -> P
 
 
 def read_app(project: Path) -> dict[str, bytes]:
-    """app.py and all of chalicelib/, as Chalice ships them: modules, schemas, pages."""
+    """Return app.py and all of chalicelib/, as Chalice ships them: modules, schemas, pages."""
     paths = [project / "app.py", *(project / "chalicelib").rglob("*")]
     shipped = (path for path in paths if path.is_file() and "__pycache__" not in path.parts)
     return {str(path.relative_to(project)): path.read_bytes() for path in shipped}
 
 
 def read_runtime() -> dict[str, bytes]:
-    """What of Chalice runs in the Lambda: its two modules that know no AWS client, from the version installed here."""
+    """Return the two modules of the installed Chalice that run in the Lambda; they contain no AWS client."""
     import chalice
 
     home = Path(chalice.__file__).parent

@@ -1,7 +1,7 @@
-"""The tarball that SageMaker runs: `training/` at its root, folders and all, `inference/*.py` below `inference/`.
+"""Pack the tarball that SageMaker runs: `training/` with its folders at the root, `inference/*.py` below `inference/`.
 
-Its bytes depend on the files' contents alone (no times, owners or file modes), and its name on its bytes, so the same
-program has the same URI for ever, and a run that pinned a URI keeps its program.
+Its bytes depend only on the files' contents (no times, owners or file modes), and its name on its bytes. So the same
+program always has the same URI, and a run that has pinned a URI keeps its program.
 
     python -m infrastructure.packaging.source --to FOLDER      writes FOLDER/sourcedir-HASH.tar.gz and prints its path
 """
@@ -20,11 +20,11 @@ PROJECT = Path(__file__).resolve().parents[2]
 
 
 class NoProgram(FileNotFoundError):
-    """The folder holds no training program."""
+    """The folder contains no training program."""
 
 
 def list_members(project: Path) -> Iterator[tuple[str, Path]]:
-    """(name in the archive, file), in the archive's order. Raises NoProgram where `training/train.py` is missing."""
+    """Yield (name in the archive, file) in the archive's order. Raises NoProgram if `training/train.py` is missing."""
     if not (project / "training" / "train.py").is_file():
         raise NoProgram(f"{project / 'training'} has no train.py, which is what a training job runs.")
     training = project / "training"
@@ -35,7 +35,7 @@ def list_members(project: Path) -> Iterator[tuple[str, Path]]:
 
 
 def pack_source(project: Path) -> bytes:
-    """The gzipped tarball of the project's programs."""
+    """Return the gzipped tarball of the project's programs."""
     packed = io.BytesIO()
     with (
         gzip.GzipFile(fileobj=packed, mode="wb", mtime=0) as zipped,
@@ -50,12 +50,12 @@ def pack_source(project: Path) -> bytes:
 
 
 def name_source(packed: bytes) -> str:
-    """`sourcedir-` + 16 hex digits of the content's SHA-256 + `.tar.gz`."""
+    """Return `sourcedir-` + 16 hex digits of the content's SHA-256 + `.tar.gz`."""
     return f"sourcedir-{hashlib.sha256(packed).hexdigest()[:16]}.tar.gz"
 
 
 def write_source(project: Path, folder: Path) -> Path:
-    """Write the tarball under its name into a folder, which is made; returns its path."""
+    """Write the tarball under its name to a folder, which is created if needed; returns its path."""
     packed = pack_source(project)
     path = folder / name_source(packed)
     folder.mkdir(parents=True, exist_ok=True)

@@ -1,11 +1,11 @@
-"""The packages that the Lambda carries: wheels for its Python and its processor, without what it never reads.
+"""Collect the packages that the Lambda carries: wheels for its Python and processor, without what it never reads.
 
-uv installs them into a folder for another platform than this one, from the same pinned `requirements.txt` that the
-tests run with: wheels only, so that nothing is ever compiled here for a machine that is not here. It takes a second
-where Chalice's own dependency builder runs pip, which downloads every wheel anew and builds what it finds none for.
+uv installs them into a folder, for another platform than this one, from the same pinned `requirements.txt` that the
+tests use. It takes wheels only, so nothing is ever compiled here for another machine. This takes a second, whereas
+Chalice's own dependency builder runs pip, downloads every wheel again, and compiles what has no wheel.
 
-Three quarters of boto3 describe services that the app never calls. The services are read from the app's own source
-(`clients.connect("SERVICE")`), so that one that is called later comes along by itself.
+Three quarters of boto3 describe services that the app never calls. The needed services are read from the app's source
+(`clients.connect("SERVICE")`), so a new one is included automatically.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pathlib import Path
 from infrastructure.errors import CannotPackage
 
 PLATFORMS = {"x86_64": "x86_64-manylinux2014", "arm64": "aarch64-manylinux2014"}
-ALWAYS = {"sts", "xray"}  # botocore's credentials may ask for the one, the X-Ray SDK's sampling for the other
+ALWAYS = {"sts", "xray"}  # botocore's credentials may need sts, the X-Ray SDK's sampling xray
 NEVER_READ = re.compile(
     r"(^|/)(tests?|benchmarks|__pycache__|bin|wrapt-stubs)/"
     r"|\.(pyc|pyi|c|h|pxd)$|(^|/)py\.typed$"
@@ -31,7 +31,7 @@ DESCRIBED = re.compile(r"^(?:botocore|boto3)/data/([^/]+)/")
 
 
 def install_wheels(requirements: Path, folder: Path, python: str, architecture: str) -> None:
-    """Install pinned requirements into a folder for Lambda's Python ("3.11"). Raises CannotPackage in uv's words."""
+    """Install pinned requirements into a folder for Lambda's Python ("3.11"). Raises CannotPackage with uv's words."""
     uv = Path(sys.executable).with_name("uv")
     command = [str(uv), "pip", "install", "--quiet", "--no-deps", "--only-binary", ":all:", "--link-mode", "copy"]
     command += ["--python-version", python, "--python-platform", PLATFORMS[architecture]]
@@ -46,8 +46,10 @@ def install_wheels(requirements: Path, folder: Path, python: str, architecture: 
 
 
 def list_services(library: Path) -> set[str]:
-    """The AWS services that the app connects to: each `connect("SERVICE")` in its source. Raises CannotPackage for a
-    service that is not written out, since its description would be missing in the Lambda."""
+    """List the AWS services that the app connects to: each `connect("SERVICE")` in its source.
+
+    Raises CannotPackage for a service that is not a literal, because its description would be missing in the Lambda.
+    """
     services = set(ALWAYS)
     for path in sorted(library.rglob("*.py")):
         for call in _find_connects(path):
@@ -65,13 +67,13 @@ def _find_connects(path: Path) -> Iterator[ast.Call]:
 
 
 def read_needed(folder: Path, services: set[str]) -> dict[str, bytes]:
-    """The files that the Lambda reads, by their names in its archive."""
+    """Return the files that the Lambda reads, by their names in its archive."""
     names = {str(path.relative_to(folder)): path for path in folder.rglob("*") if path.is_file()}
     return {name: path.read_bytes() for name, path in names.items() if is_needed(name, services)}
 
 
 def is_needed(name: str, services: set[str]) -> bool:
-    """Whether the Lambda reads an installed file."""
+    """Return whether the Lambda reads an installed file."""
     if NEVER_READ.search(name):
         return False
     described = DESCRIBED.match(name)

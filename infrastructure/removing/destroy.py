@@ -1,10 +1,10 @@
-"""`make destroy`: takes a stage away, and looks afterwards for what is left of it. Running it again is safe.
+"""`make destroy`: remove a stage, then look for what is left of it. It can safely be repeated.
 
     python -m infrastructure.removing.destroy [--stage STAGE] [--app APP] [--profile NAME] [--region NAME]
                                               [--data keep|delete]
 
-The bucket with datasets, runs and models is kept unless `--data delete` is given; a later deployment takes it in again.
-Exit code 0: nothing is left but what is kept on purpose; 1: something is, and is listed; 2: the command itself.
+The bucket with datasets, runs and models is kept unless `--data delete` is given; a later deployment adopts it. Exit
+code 0: nothing is left but what is kept on purpose; 1: something is left, and is listed; 2: the command line is wrong.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from infrastructure.stack.orders import check_names
 
 
 def destroy(work: Removal, stacks: Stacks, *, keeps_data: bool) -> None:
-    """Take the stage away. Raises CannotDeploy where something cannot be removed, or is left in the end."""
+    """Remove the stage. Raises CannotDeploy if something cannot be removed or is left at the end."""
     stop_jobs(work)
     delete_serving(work)
     if stacks.remove(work.stage.stack):
         work.tell(f"The stack {work.stage.stack} is gone.")
-    stop_jobs(work)  # a function may have begun something while the stack went
+    stop_jobs(work)  # a function may have started something while the stack was being deleted
     delete_serving(work)
     delete_logs(work)
     delete_unused_roles(work)
@@ -44,7 +44,7 @@ def destroy(work: Removal, stacks: Stacks, *, keeps_data: bool) -> None:
 
 
 def report(work: Removal, *, keeps_data: bool) -> None:
-    """Say what stays on purpose. Raises CannotDeploy naming what is left."""
+    """Report what is kept on purpose. Raises CannotDeploy naming what is left."""
     found = find_leftovers(work, keeps_data=keeps_data)
     for each in found.kept:
         work.tell(f"Kept: {each}")
@@ -55,7 +55,7 @@ def report(work: Removal, *, keeps_data: bool) -> None:
 
 
 def run(arguments: list[str] | None) -> None:
-    """Take away the stage that a command line names. Raises OperatorError."""
+    """Remove the stage that a command line names. Raises OperatorError."""
     parser = make_parser("destroy", "Take a stage of the app away from AWS.")
     parser.add_argument("--data", choices=("keep", "delete"), default="keep", help="what becomes of the stage's bucket")
     told = parser.parse_args(arguments)

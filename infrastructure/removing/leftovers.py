@@ -1,7 +1,7 @@
-"""What is left of a stage: by its names, service by service, and by its tags wherever else something may be.
+"""Find what is left of a stage: by name, service by service, and by tag everywhere else.
 
-The Resource Groups Tagging API tells of what carries a tag, in every service, and goes on telling of it for a while
-after it is gone. So of the kinds that are listed by name here, only the lists count; of all others, the tags.
+The Resource Groups Tagging API covers every service, but goes on returning a resource for a while after its deletion.
+So the kinds that can be listed by name are listed by name only, and tags are used for all other kinds.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from infrastructure.removing.steps import (
 from infrastructure.stack.artifacts import has_bucket
 from infrastructure.stack.orders import OURS
 
-HISTORY = (":training-job/", ":hyper-parameter-tuning-job/")  # ended jobs: no one is billed for their records
+HISTORY = (":training-job/", ":hyper-parameter-tuning-job/")  # ended jobs: their records cost nothing
 LISTED = (
     *("lambda", "sqs", "sns", "events", "cloudwatch", "logs", "secretsmanager", "s3", "sagemaker", "iam"),
     *("apigateway", "cloudformation"),
@@ -32,14 +32,14 @@ LISTED = (
 
 @dataclass(frozen=True)
 class Leftovers:
-    """What was found: what should be gone, and what stays on purpose, with its reason."""
+    """What was found: what should be gone, and what is kept on purpose, with the reason."""
 
     left: tuple[str, ...]
     kept: tuple[str, ...] = ()
 
 
 def find_leftovers(work: Removal, *, keeps_data: bool) -> Leftovers:
-    """Look for what is left of a stage."""
+    """Find what is left of a stage."""
     with explained("Looking for what is left"):
         named = [f"{kind} {name}" for kind, find in LISTS.items() for name in find(work)]
         left = named + [f"tagged {arn}" for arn in find_tagged(work)]
@@ -54,7 +54,7 @@ def find_leftovers(work: Removal, *, keeps_data: bool) -> Leftovers:
 
 
 def find_tagged(work: Removal) -> list[str]:
-    """What carries the stage's tags and is of no kind that is listed by name."""
+    """List what carries the stage's tags and is of no kind that is listed by name."""
     stage = work.stage
     tags = {f"{OURS}app": stage.app, f"{OURS}stage": stage.name}
     filters = [{"Key": key, "Values": [value]} for key, value in tags.items()]
@@ -64,7 +64,7 @@ def find_tagged(work: Removal) -> list[str]:
 
 
 def list_by(service: str, operation: str, member: str, key: str, **request: Any) -> Callable[[Removal], list[str]]:
-    """A list of names in a service, of which those of the stage are kept. A name may be the end of an ARN or a URL."""
+    """Return a function that lists the stage's names in a service. A name may be the end of an ARN or a URL."""
 
     def find(work: Removal) -> list[str]:
         entries = page_through(work.client(service), operation, member, **request)
@@ -79,14 +79,14 @@ def list_sagemaker(title: str, method: str) -> Callable[[Removal], list[str]]:
 
 
 def find_roles(work: Removal) -> list[str]:
-    """The stage's roles in this region, whose name theirs end with, but the one that is the account's."""
+    """List the stage's roles in this region, whose names end with the region, except the account's shared role."""
     names = list_by("iam", "list_roles", "Roles", "RoleName")(work)
     own = [name for name in names if name.endswith(f"-{work.stage.account.region}")]
     return [*own, *list_unused_roles(work)]
 
 
 def find_used(work: Removal) -> list[str]:
-    """The role for API Gateway's logs, where this stage was the first to need it and API Gateway has it still."""
+    """List the role for API Gateway's logs if this stage created it and API Gateway still uses it."""
     used = read_api_logs_role(work)
     return [name for name in list_api_logs_roles(work) if name == used]
 
@@ -118,6 +118,6 @@ LISTS: dict[str, Callable[[Removal], list[str]]] = {
 
 
 def list_live_stacks(work: Removal) -> list[str]:
-    """The names of the stacks that are not deleted."""
+    """List the names of the stacks that are not deleted."""
     stacks = page_through(work.client("cloudformation"), "describe_stacks", "Stacks")
     return [each["StackName"] for each in stacks if each["StackStatus"] != "DELETE_COMPLETE"]

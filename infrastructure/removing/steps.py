@@ -1,5 +1,7 @@
-"""Takes a stage away, in the order in which nothing stands in the way of the next: what runs, what serves, the stack,
-what the functions and jobs wrote. Each step finds what there is by its name, so it may be repeated from anywhere."""
+"""Remove a stage in an order in which nothing blocks the next step: jobs, endpoints, the stack, then logs and buckets.
+
+Each step finds its resources by name, so it can be repeated from anywhere.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,7 @@ WAIT_SECONDS, POLL_SECONDS = 900, 3.0
 JOBS = (("HyperParameterTuningJob", "hyper_parameter_tuning_job"), ("TrainingJob", "training_job"))
 SERVING = (("EndpointConfig", "endpoint_config"), ("Model", "model"))
 SHARED_LOGS = ("/aws/sagemaker/TrainingJobs",)
-AT_ONCE = 1_000  # what DeleteObjects takes
+AT_ONCE = 1_000  # the limit of DeleteObjects
 
 
 @dataclass(frozen=True)
@@ -32,14 +34,14 @@ class Removal:
         return self.stage.account.clients(service)
 
     def list_names(self, title: str, method: str, key: str = "", **request: Any) -> list[str]:
-        """The stage's things of a kind in SageMaker, by the names that its lists give."""
+        """List the names of the stage's SageMaker resources of a kind."""
         request["NameContains"] = self.stage.stack
         entries = page_through(self.client("sagemaker"), f"list_{method}s", key or f"{title}s", **request)
         names = (each[f"{title}Name"] for each in entries)
         return [name for name in names if name.startswith(self.stage.prefix)]
 
     def list_running(self) -> list[tuple[str, str, str]]:
-        """(title, method, name) of each job that is not ended."""
+        """List (title, method, name) of each job that has not ended."""
         return [
             (title, method, name)
             for title, method in JOBS
@@ -48,7 +50,7 @@ class Removal:
         ]
 
     def wait_for(self, what: str, is_done: Callable[[], bool]) -> None:
-        """Raises CannotDeploy where it is not done in a quarter of an hour."""
+        """Wait until something is done. Raises CannotDeploy after a quarter of an hour."""
         for _ in range(int(WAIT_SECONDS / POLL_SECONDS)):
             if is_done():
                 return
@@ -57,7 +59,7 @@ class Removal:
 
 
 def stop_jobs(work: Removal) -> None:
-    """Stop every tuning and training job, and wait until nothing runs: what runs is billed, and writes."""
+    """Stop every tuning and training job and wait until none runs: running jobs are billed, and write."""
     from botocore.exceptions import ClientError
 
     with explained("Stopping jobs"):
@@ -65,7 +67,7 @@ def stop_jobs(work: Removal) -> None:
             work.tell(f"Stopping {title} {name}")
             try:
                 getattr(work.client("sagemaker"), f"stop_{method}")(**{f"{title}Name": name})
-            except ClientError as error:  # it ended, or its tuning job has stopped it already
+            except ClientError as error:  # it has ended, or its tuning job has already stopped it
                 if read_code(error) not in ("ValidationException", "ResourceNotFound"):
                     raise
         work.wait_for("Jobs are still stopping", lambda: not work.list_running())
@@ -87,7 +89,7 @@ def delete_serving(work: Removal) -> None:
 
 
 def try_delete_endpoint(sagemaker: Any, name: str) -> bool:
-    """Ask for an endpoint's deletion. Returns False while it is being made or changed, which must end first."""
+    """Request an endpoint's deletion. Returns False while it is being created or updated, which must finish first."""
     from botocore.exceptions import ClientError
 
     try:
@@ -103,14 +105,14 @@ def try_delete_endpoint(sagemaker: Any, name: str) -> bool:
 
 
 def list_scaling(work: Removal) -> list[dict[str, Any]]:
-    """The autoscaling targets of the stage's endpoints."""
+    """List the autoscaling targets of the stage's endpoints."""
     client, operation = work.client("application-autoscaling"), "describe_scalable_targets"
     targets = page_through(client, operation, "ScalableTargets", ServiceNamespace="sagemaker")
     return [each for each in targets if each["ResourceId"].startswith(f"endpoint/{work.stage.prefix}")]
 
 
 def remove_scaling(work: Removal) -> None:
-    """A target that is left would keep alarms for an endpoint that is gone."""
+    """Remove the autoscaling targets: one that is left would keep alarms for a deleted endpoint."""
     for target in list_scaling(work):
         keys = ("ServiceNamespace", "ResourceId", "ScalableDimension")
         work.tell(f"Removing autoscaling of {target['ResourceId']}")
@@ -118,12 +120,12 @@ def remove_scaling(work: Removal) -> None:
 
 
 def read_api_logs_role(work: Removal) -> str:
-    """The name of the role with which API Gateway writes logs in this region; empty where it has none."""
+    """Return the name of the role with which API Gateway writes logs in this region; empty if it has none."""
     return str(work.client("apigateway").get_account().get("cloudwatchRoleArn", "")).rpartition("/")[2]
 
 
 def list_api_logs_roles(work: Removal) -> list[str]:
-    """The roles that this stage made for API Gateway's logs in this region, which their description names."""
+    """List the roles that this stage created for API Gateway's logs in this region, by their description."""
     roles = page_through(work.client("iam"), "list_roles", "Roles")
     ours = [each for each in roles if each["RoleName"].startswith(f"{work.stage.prefix}ApiLogsRole")]
     region = f" of {work.stage.account.region} "
@@ -131,13 +133,13 @@ def list_api_logs_roles(work: Removal) -> list[str]:
 
 
 def list_unused_roles(work: Removal) -> list[str]:
-    """Those that API Gateway does not have: another role took its place, or a deployment failed half-way."""
+    """List those that API Gateway does not use: another role replaced them, or a deployment failed half-way."""
     used = read_api_logs_role(work)
     return [name for name in list_api_logs_roles(work) if name != used]
 
 
 def delete_unused_roles(work: Removal) -> None:
-    """Delete the roles for API Gateway's logs that it does not have: a stack retains every one."""
+    """Delete the unused roles for API Gateway's logs: a stack retains every one of them."""
     iam = work.client("iam")
     with explained("Deleting roles"):
         for name in list_unused_roles(work):
@@ -148,7 +150,7 @@ def delete_unused_roles(work: Removal) -> None:
 
 
 def list_log_groups(work: Removal) -> list[str]:
-    """The log groups of the stage's functions, API and endpoints."""
+    """List the log groups of the stage's functions, API and endpoints."""
     stage = work.stage
     prefixes = [f"/aws/{kind}/{stage.prefix}" for kind in ("lambda", "sagemaker/Endpoints")]
     prefixes += [f"/aws/apigateway/{stage.stack}"]
@@ -162,12 +164,12 @@ def list_log_groups(work: Removal) -> list[str]:
 
 
 def is_of(name: str, stage: Stage) -> bool:
-    """Whether a name is the stage's: `app-dev-x` is dev's, `app-development-x` is not."""
+    """Return whether a name is the stage's: `app-dev-x` is dev's, `app-development-x` is not."""
     return name == stage.stack or name.startswith(stage.prefix)
 
 
 def delete_logs(work: Removal) -> None:
-    """Delete the stage's own log groups, and its jobs' streams in the groups that the whole account shares."""
+    """Delete the stage's own log groups, and its jobs' streams in the groups that the account shares."""
     logs = work.client("logs")
     with explained("Deleting logs"):
         for name in list_log_groups(work):
@@ -179,7 +181,7 @@ def delete_logs(work: Removal) -> None:
 
 
 def list_streams(logs: Any, group: str, prefix: str) -> list[str]:
-    """The streams of a log group whose names begin with a prefix; none where there is no group."""
+    """List the streams of a log group whose names begin with a prefix; empty if there is no such group."""
     from botocore.exceptions import ClientError
 
     try:
@@ -192,7 +194,7 @@ def list_streams(logs: Any, group: str, prefix: str) -> list[str]:
 
 
 def delete_bucket(work: Removal, name: str) -> bool:
-    """Delete a bucket with every version of everything in it. Returns False where there was none."""
+    """Delete a bucket with every version of every object in it. Returns False if there was none."""
     s3 = work.client("s3")
     with explained(f"Deleting the bucket {name}"):
         if not has_bucket(s3, name, work.stage.account.number):
@@ -211,12 +213,12 @@ def delete_bucket(work: Removal, name: str) -> bool:
 
 
 def list_uploads(s3: Any, bucket: str) -> list[Mapping[str, Any]]:
-    """Uploads in parts that were never finished."""
+    """List the multipart uploads that were never completed."""
     return list(page_through(s3, "list_multipart_uploads", "Uploads", Bucket=bucket))
 
 
 def list_versions(s3: Any, bucket: str) -> Iterator[list[dict[str, str]]]:
-    """Every version and every marker of a bucket, in what one call deletes."""
+    """Yield every version and delete marker of a bucket, in batches that one call can delete."""
     for page in s3.get_paginator("list_object_versions").paginate(Bucket=bucket, MaxKeys=AT_ONCE):
         held = [*page.get("Versions", []), *page.get("DeleteMarkers", [])]
         if held:

@@ -1,10 +1,10 @@
-"""What a deployment keeps on AWS beside the stack: the functions' archive, the template, and what was ordered.
+"""Keep what a deployment needs on AWS outside the stack: the functions' archive, the template, and the orders.
 
-They lie in a small bucket of the stage's own, APP-STAGE-artifacts-ACCOUNT-REGION, made here and removed by `destroy`.
-The stack's bucket cannot hold them: a stack's functions need their code before the stack has made its bucket, and a
-template of this size may be handed to CloudFormation only from a bucket. The other way would be a first stack with
-nothing in it but the bucket, which then is what every later template must be merged with. What is there is not removed
-by a new deployment: a rollback needs the code of before.
+They lie in a small bucket of the stage's own, APP-STAGE-artifacts-ACCOUNT-REGION, created here and removed by
+`destroy`. The stack's own bucket cannot hold them: a stack's functions need their code before the stack has created its
+bucket, and CloudFormation accepts a template of this size only from a bucket. The alternative would be a first stack
+that contains only the bucket, with which every later template would have to be merged. A new deployment removes
+nothing, because a rollback needs the earlier code.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ ORDERS = "orders.json"
 
 
 def make_artifacts_bucket(stage: Stage, tags: Mapping[str, str]) -> None:
-    """Make the bucket, or see that it is this account's own: private, encrypted, with nothing but TLS."""
+    """Create the bucket if needed, check that it is this account's, and make it private and TLS-only."""
     s3, name = stage.account.clients("s3"), stage.artifacts
     with explained(f"Making the bucket {name}"):
         if not has_bucket(s3, name, stage.account.number):
@@ -35,7 +35,7 @@ def make_artifacts_bucket(stage: Stage, tags: Mapping[str, str]) -> None:
 
 
 def has_bucket(s3: Any, name: str, owner: str) -> bool:
-    """Whether the account has a bucket. Raises CannotDeploy where another account has it."""
+    """Return whether the account has a bucket. Raises CannotDeploy if another account owns it."""
     from botocore.exceptions import ClientError
 
     try:
@@ -52,7 +52,7 @@ def has_bucket(s3: Any, name: str, owner: str) -> bool:
 
 
 def forbid_plain_http(bucket: str) -> dict[str, Any]:
-    """A bucket policy that takes nothing but TLS."""
+    """Return a bucket policy that allows TLS only."""
     arn = f"arn:aws:s3:::{bucket}"
     statement = {"Effect": "Deny", "Principal": "*", "Action": "s3:*", "Resource": [arn, f"{arn}/*"]}
     return {
@@ -62,8 +62,10 @@ def forbid_plain_http(bucket: str) -> dict[str, Any]:
 
 
 def read_orders(stage: Stage) -> dict[str, str]:
-    """The parameters that were ordered for the stage until now. The stack does not tell them from those that were
-    chosen for want of a quota, which are chosen anew each time."""
+    """Return the parameters that were ordered for the stage so far.
+
+    The stack cannot tell them from those that were chosen because of a quota, which are chosen again each time.
+    """
     from botocore.exceptions import ClientError
 
     s3 = stage.account.clients("s3")
@@ -79,13 +81,13 @@ def read_orders(stage: Stage) -> dict[str, str]:
 
 
 def keep_orders(stage: Stage, ordered: Mapping[str, str]) -> None:
-    """Keep them for the next deployment."""
+    """Keep the orders for the next deployment."""
     with explained(f"Keeping the orders in {stage.artifacts}"):
         stage.account.clients("s3").put_object(Bucket=stage.artifacts, Key=ORDERS, Body=json.dumps(ordered).encode())
 
 
 def upload(s3: Any, bucket: str, key: str, path: Path) -> bool:
-    """Put a file that is named by its content where it is not there yet. Returns whether it was sent."""
+    """Upload a file that is named by its content, unless it is there already. Returns whether it was sent."""
     with explained(f"Uploading {path.name} to {bucket}"):
         if _has_object(s3, bucket, key, path.stat().st_size):
             return False

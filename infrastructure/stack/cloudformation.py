@@ -1,7 +1,7 @@
-"""CloudFormation: a stack is made, changed and removed, and what it does is told while it does it.
+"""Create, change and delete CloudFormation stacks, and report their progress meanwhile.
 
-Always by a change set, which is refused before anything is touched where the template or a parameter is wrong, and
-which says when nothing is to be changed: that is a success. Everything may be repeated from wherever it stopped.
+Every change goes through a change set: CloudFormation refuses a wrong template or parameter before it touches anything,
+and says when there is nothing to change, which counts as success. Everything can be repeated from wherever it stopped.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ POLL_SECONDS, LOOKS_UNTIL_BEGUN = 3.0, 10
 
 @dataclass(frozen=True)
 class StackRequest:
-    """What a stack is to be. `imports`: take resources of its names that are there already into a new stack."""
+    """The desired state of a stack. `imports`: adopt existing resources of its names into a new stack."""
 
     name: str
     template_url: str
@@ -36,7 +36,7 @@ class StackRequest:
 
 @dataclass
 class Stacks:
-    """One region's CloudFormation. `tell` takes a line for the operator, `sleep` seconds."""
+    """One region's CloudFormation. `tell` takes a line for the operator, `sleep` takes seconds."""
 
     client: Any
     tell: Tell
@@ -45,7 +45,7 @@ class Stacks:
     _seen: set[str] = field(default_factory=set)
 
     def find(self, name: str) -> dict[str, Any] | None:
-        """What CloudFormation says of a stack, or None where there is none of this name."""
+        """Return CloudFormation's description of a stack, or None if there is none of this name."""
         from botocore.exceptions import ClientError
 
         with explained(f"Looking for the stack {name}"):
@@ -58,11 +58,11 @@ class Stacks:
         return None if stack["StackStatus"] == "DELETE_COMPLETE" else stack
 
     def is_made(self, name: str) -> bool:
-        """Whether there is a stack that was once whole: one that never was is made anew."""
+        """Return whether the stack was ever complete: one that never was is created again."""
         return self._find_made(name) is not None
 
     def apply(self, request: StackRequest) -> bool:
-        """Make the stack, or change it to what is asked for. Returns False where there was nothing to change."""
+        """Create the stack or change it as requested. Returns False if there was nothing to change."""
         found = self._clear_way(request.name)
         kind = "UPDATE" if found and found["StackStatus"] != "REVIEW_IN_PROGRESS" else "CREATE"
         self._skip_events(request.name)
@@ -76,11 +76,11 @@ class Stacks:
         return True
 
     def remove(self, name: str) -> bool:
-        """Delete a stack and wait until it is gone. Returns False where there was none."""
+        """Delete a stack and wait until it is gone. Returns False if there was none."""
         found = self._wait_for_rest(name)
         if found is None:
             return False
-        identity = found["StackId"]  # the name is forgotten with the stack
+        identity = found["StackId"]  # a deleted stack can no longer be found by name
         self._skip_events(identity)
         with explained(f"Deleting the stack {name}"):
             self.client.delete_stack(StackName=name)
@@ -90,17 +90,17 @@ class Stacks:
         return True
 
     def read_outputs(self, name: str) -> dict[str, str]:
-        """The stack's outputs."""
+        """Return the stack's outputs."""
         found = self.find(name) or {}
         return {each["OutputKey"]: each["OutputValue"] for each in found.get("Outputs", [])}
 
     def read_parameters(self, name: str) -> dict[str, str]:
-        """What the stack was made with; nothing of one that was never made whole."""
+        """Return the stack's parameters; empty if it was never complete."""
         found = self._find_made(name)
         return {each["ParameterKey"]: each["ParameterValue"] for each in (found or {}).get("Parameters", [])}
 
     def list_resources(self, name: str) -> list[dict[str, Any]]:
-        """The stack's resources: LogicalResourceId, PhysicalResourceId, ResourceType."""
+        """List the stack's resources: LogicalResourceId, PhysicalResourceId, ResourceType."""
         with explained(f"Listing the resources of {name}"):
             return list(page_through(self.client, "list_stack_resources", "StackResourceSummaries", StackName=name))
 
@@ -109,7 +109,7 @@ class Stacks:
         return found if found and found["StackStatus"] not in (*NEVER_MADE, "REVIEW_IN_PROGRESS") else None
 
     def _clear_way(self, name: str) -> dict[str, Any] | None:
-        """The stack, once it can be changed: one that was never made whole is removed first."""
+        """Return the stack once it can be changed: one that was never complete is removed first."""
         found = self._wait_for_rest(name)
         status = found["StackStatus"] if found else ""
         if status in NEVER_MADE:
@@ -121,7 +121,7 @@ class Stacks:
         return found
 
     def _wait_for_rest(self, name: str) -> dict[str, Any] | None:
-        """The stack, once nobody changes it: CloudFormation does one thing at a time. None where there is none then."""
+        """Return the stack once nothing is changing it (CloudFormation does one thing at a time), or None."""
         while found := self.find(name):
             status = str(found["StackStatus"])
             if not status.endswith("_IN_PROGRESS") or status == "REVIEW_IN_PROGRESS":
@@ -132,7 +132,7 @@ class Stacks:
         return None
 
     def _plan(self, request: StackRequest, kind: str) -> str | None:
-        """The identity of a change set that can be executed, or None where there is nothing to change."""
+        """Return the identity of an executable change set, or None if there is nothing to change."""
         told: dict[str, Any] = {
             "StackName": request.name,
             "ChangeSetName": f"deploy-{int(self.clock() * 1000)}",
@@ -163,8 +163,10 @@ class Stacks:
             self.sleep(POLL_SECONDS)
 
     def _follow(self, name: str, *, began: bool = False) -> str:
-        """Tell each event of a stack until it rests; returns the status in which it does. Just after it was asked for a
-        change its status may be the one of before: then it has no new event yet."""
+        """Report each event of a stack until it rests, and return its final status.
+
+        Just after a change was requested the status may still be the earlier one; there are no new events then.
+        """
         for look in itertools.count():
             began = self._tell_events(name) or began
             found = self.find(name)
@@ -178,7 +180,7 @@ class Stacks:
         return status
 
     def _tell_events(self, name: str) -> bool:
-        """Tell what is new, the oldest first. Returns whether anything is."""
+        """Report new events, oldest first. Returns whether there were any."""
         new = [event for event in self._list_events(name) if event["EventId"] not in self._seen]
         self._seen |= {event["EventId"] for event in new}
         for event in new[::-1]:
@@ -186,7 +188,7 @@ class Stacks:
         return bool(new)
 
     def _list_events(self, name: str) -> Iterable[dict[str, Any]]:
-        """The stack's events, newest first; none where there is no stack."""
+        """List the stack's events, newest first; empty if there is no stack."""
         from botocore.exceptions import ClientError
 
         try:
@@ -201,7 +203,7 @@ class Stacks:
         self._began = self.clock()
 
     def _explain_failure(self, name: str, status: str) -> str:
-        """What failed first, in CloudFormation's words, and what to do about it."""
+        """Explain what failed first, in CloudFormation's words, and what to do about it."""
         failed = [each for each in self._list_events(name) if each["ResourceStatus"].endswith("_FAILED")]
         recent = [each for each in failed if each["Timestamp"].timestamp() >= self._began - 60][::-1]
         causes = [each for each in recent if "cancelled" not in each.get("ResourceStatusReason", "")]
@@ -211,7 +213,7 @@ class Stacks:
 
 
 def describe_event(event: Mapping[str, Any]) -> str:
-    """One line of an event: when, what, how it goes, and why where that is said."""
+    """Format an event as one line: when, what, its status, and the reason if there is one."""
     when = event["Timestamp"].strftime("%H:%M:%S")
     reason = event.get("ResourceStatusReason") or ""
     line = f"  {when}  {event['ResourceStatus']:<28} {event['LogicalResourceId']}"

@@ -1,4 +1,4 @@
-"""What `make deploy` and `make destroy` have in common: which stage, what is printed, and how an error ends them."""
+"""Share what `make deploy` and `make destroy` have in common: which stage, what is printed, how errors end them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ WHERE = (
 
 
 def make_parser(command: str, description: str) -> argparse.ArgumentParser:
-    """A parser of the words that say which stage is meant."""
+    """Create a parser for the options that name a stage."""
     parser = argparse.ArgumentParser(prog=f"make {command}", description=description)
     for name, default, meaning in WHERE:
         parser.add_argument(f"--{name}", default=default, help=meaning)
@@ -25,12 +25,12 @@ def make_parser(command: str, description: str) -> argparse.ArgumentParser:
 
 
 def tell(line: str) -> None:
-    """Say something to the operator, at once: the next step may take minutes."""
+    """Print a line for the operator at once: the next step may take minutes."""
     print(line, flush=True)
 
 
 def run_command(command: str, act: Callable[[], None], *, interrupted: str) -> int:
-    """Run a command; returns the process's exit code. Errors are told without a traceback."""
+    """Run a command and return the process's exit code. Errors are printed without a traceback."""
     try:
         act()
     except OperatorError as error:

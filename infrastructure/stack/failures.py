@@ -1,4 +1,4 @@
-"""What to do about what CloudFormation says: its reasons, by what is written in them, and the operator's next step."""
+"""Map CloudFormation's failure reasons, by their text, to the operator's next step."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ ADVICE = (
 
 
 def advise(reason: str) -> str:
-    """The operator's next step, or where to look for one."""
+    """Return the operator's next step, or where to look for one."""
     for pattern, advice in ADVICE:
         if re.search(pattern, reason):
             return advice

@@ -1,4 +1,4 @@
-"""What an operator may say to `make deploy` and `make destroy`, and what becomes of it in the stack's parameters."""
+"""Parse what an operator orders with `make deploy` and `make destroy`, and turn it into the stack's parameters."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from typing import Any
 
 from infrastructure.errors import Unusable
 
-NAME_PART = re.compile(r"[a-z0-9]+")  # a hyphen would let one stage's names begin as another's do
+NAME_PART = re.compile(r"[a-z0-9]+")  # with a hyphen, one stage's names could be a prefix of another's
 TAG = re.compile(r"[\w .:/=+@-]+")
-MAX_NAMES = 21  # of APP-STAGE: a tuning job's name, which begins with it, has 32 characters
+MAX_NAMES = 21  # characters of APP-STAGE, with which a tuning job's name of at most 32 characters begins
 OURS = "whippet:"
 
 
 @dataclass(frozen=True)
 class Order:
-    """What was asked for. Empty profile and region: those of the environment. `tags` are for cost allocation."""
+    """What was ordered. An empty profile or region means the environment's. `tags` are cost-allocation tags."""
 
     app: str = "whippet"
     stage: str = "dev"
@@ -30,7 +30,7 @@ class Order:
 
 
 def check_names(app: str, stage: str) -> None:
-    """Raises Unusable for a name that SageMaker, S3 or IAM would refuse."""
+    """Raise Unusable for a name that SageMaker, S3 or IAM would refuse."""
     for what, value in (("APP", app), ("STAGE", stage)):
         if not NAME_PART.fullmatch(value):
             raise Unusable(f"{what} is {value!r}, and may hold lower-case letters and digits alone.")
@@ -39,8 +39,10 @@ def check_names(app: str, stage: str) -> None:
 
 
 def read_pairs(text: str, what: str) -> dict[str, str]:
-    """`NAME=VALUE` pairs parted by spaces, or by commas where a name follows. Raises Unusable naming a word that is
-    no pair."""
+    """Parse `NAME=VALUE` pairs, separated by spaces, or by commas if a name follows.
+
+    Raises Unusable naming a word that is not a pair.
+    """
     words = [word for word in re.split(r"\s+|,(?=[\w:]+=)", text.strip()) if word]
     pairs = [word.partition("=") for word in words]
     for name, equals, _value in pairs:
@@ -50,7 +52,7 @@ def read_pairs(text: str, what: str) -> dict[str, str]:
 
 
 def check_tags(tags: Mapping[str, str]) -> None:
-    """Raises Unusable for a tag that AWS would refuse, or that is ours."""
+    """Raise Unusable for a tag that AWS would refuse, or that is ours."""
     for name, value in tags.items():
         if name.lower().startswith(("aws:", OURS)):
             raise Unusable(f"TAGS has {name!r}; what begins with aws: or {OURS} is not yours to set.")
@@ -61,14 +63,19 @@ def check_tags(tags: Mapping[str, str]) -> None:
 
 
 def tag_stage(order: Order, cost_tags: str) -> dict[str, str]:
-    """The tags of everything in the stage: ours, by which `destroy` finds what is left, and those for cost allocation,
-    which stay as they were ordered until others are."""
+    """Return the tags of everything in the stage: ours, by which `destroy` finds what is left, and the cost tags.
+
+    Cost tags stay as they were ordered until others are ordered.
+    """
     return {f"{OURS}app": order.app, f"{OURS}stage": order.stage, **json.loads(cost_tags or "{}")}
 
 
 def join_orders(template: Mapping[str, Any], order: Order, earlier: Mapping[str, str]) -> dict[str, str]:
-    """The parameters that were ordered, now or earlier: an order stays until another takes its place. What the template
-    has no more is forgotten. Raises Unusable for a new name that it has not."""
+    """Join the parameters ordered now with those ordered earlier: an order holds until another replaces it.
+
+    Parameters that the template no longer has are dropped. Raises Unusable for a newly ordered one that it does not
+    have.
+    """
     known = template["Parameters"]
     if unknown := sorted(set(order.parameters) - set(known)):
         raise Unusable(f"The template has no parameter {', '.join(unknown)}. It has {', '.join(sorted(known))}.")
@@ -80,7 +87,7 @@ def join_orders(template: Mapping[str, Any], order: Order, earlier: Mapping[str,
 def settle_parameters(
     template: Mapping[str, Any], order: Order, ordered: Mapping[str, str], found: Mapping[str, str]
 ) -> dict[str, str]:
-    """The value of every parameter of a template: what was ordered, else what was found out, else its default."""
+    """Return every template parameter's value: the ordered one, else the one found out, else the default."""
     known = template["Parameters"]
     values = {name: str(told.get("Default", "")) for name, told in known.items()}
     values |= {**found, "AppName": order.app, "StageName": order.stage, **ordered}
@@ -88,7 +95,7 @@ def settle_parameters(
 
 
 def read_types(parameters: Mapping[str, str]) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
-    """The instance types of the trials, of the last training, and of endpoints."""
+    """Return the instance types of the trials, of the last training, and of endpoints."""
     trials, training, endpoints = (
         split_types(parameters[f"{each}InstanceTypes"]) for each in ("Trial", "Training", "Endpoint")
     )
@@ -96,5 +103,5 @@ def read_types(parameters: Mapping[str, str]) -> tuple[tuple[str, ...], tuple[st
 
 
 def split_types(text: str) -> tuple[str, ...]:
-    """A comma-separated list."""
+    """Split a comma-separated list."""
     return tuple(word.strip() for word in text.split(",") if word.strip())

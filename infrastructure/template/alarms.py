@@ -1,4 +1,4 @@
-"""The alarms that each function and each queue has. Those of the whole stack stand in `resources/alarms.json`. Pure."""
+"""Build the alarms of each function and each queue. The whole stack's alarms are in `resources/alarms.json`. Pure."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ MINUTES = 60
 
 
 def alarm_on_errors(function: str, name: str) -> dict[str, Any]:
-    """A function raised an error, or was ended by Lambda."""
+    """Alarm when a function raised an error or was ended by Lambda."""
     return _alarm(
         f"{name}-errors",
         f"{name} fails. Its log says why; an event is tried twice again, and then lies in the dead-letter queue.",
@@ -23,7 +23,7 @@ def alarm_on_errors(function: str, name: str) -> dict[str, Any]:
 
 
 def alarm_on_queue(queue: str, name: str) -> dict[str, Any]:
-    """Something lies in a queue of lost events."""
+    """Alarm when a queue of lost events is not empty."""
     return _alarm(
         f"{name}-waiting",
         f"An event lies in the queue {name}. The sweep makes up for it; read why it failed, then delete or redrive it.",

@@ -1,8 +1,9 @@
-"""The CloudFormation (SAM) template of the whole app: what Chalice makes of `app.py`, merged with `resources/*.json`.
+"""Build the CloudFormation (SAM) template of the whole app: Chalice's output for `app.py`, merged with
+`resources/*.json`.
 
-Chalice's own `package` command would first build the Lambda's zip with pip, which takes a minute; the template does not
-depend on it. So the same builders are run here without that step: a template is there in a second, or at once from a
-cache whose key is the content of everything it is made of.
+Chalice's own `package` command would first build the Lambda's zip with pip, which takes a minute, although the template
+does not depend on it. So its builders are run here without that step. That takes a second, or no time if the template
+is in a cache, whose key is the content of everything that the template is made from.
 
     python -m infrastructure.template.build --stage STAGE --to FILE
     python -m infrastructure.template.build --stage STAGE --cache FOLDER    prints the path of the cached template
@@ -23,14 +24,14 @@ from infrastructure.template.functions import finish_functions
 Template = dict[str, Any]
 PROJECT = Path(__file__).resolve().parents[2]
 RESOURCES = Path(__file__).with_name("resources")
-# The app reads these when it is imported, for its event rules: one template serves every app, stage and bucket.
+# The app reads these on import, for its event rules. One template serves every app, stage and bucket.
 PLACEHOLDERS = {"APP_NAME": "${AppName}", "STAGE": "${StageName}", "BUCKET": "${Bucket}"}
 
 
 def build_template(project: Path, stage: str, resources: Path = RESOURCES) -> Template:
-    """The template of a Chalice project's stage. Raises RuntimeError, in Chalice's words, for a project it refuses.
+    """Build the template of a Chalice project's stage. Raises RuntimeError, with Chalice's message, if Chalice refuses.
 
-    It imports the project's `app` module into this process, so call it once in a process of its own.
+    It imports the project's `app` module, so call it once, in a process of its own.
     """
     os.environ |= PLACEHOLDERS
     generated = _generate(project, stage)
@@ -41,12 +42,12 @@ def build_template(project: Path, stage: str, resources: Path = RESOURCES) -> Te
 
 
 def list_resources(folder: Path) -> list[Path]:
-    """The files of our part of the template, one a subject, in the order in which they are merged."""
+    """List the files of our part of the template, one per subject, in the order in which they are merged."""
     return sorted(folder.glob("*.json"))
 
 
 def read_resources(folder: Path) -> Template:
-    """Our part of the template, from all of its files."""
+    """Return our part of the template, merged from all of its files."""
     return _merge([json.loads(path.read_text()) for path in list_resources(folder)])
 
 
@@ -74,7 +75,7 @@ def _generate(project: Path, stage: str) -> Template:
 
 
 class _NoPackage:
-    """Stands in Chalice's build for the step that runs pip: only the archive's name is needed."""
+    """Replaces the step of Chalice's build that runs pip: only the archive's name is needed."""
 
     def handle(self, _config: Any, resource: Any) -> None:
         if type(resource).__name__ == "DeploymentPackage":
@@ -82,21 +83,21 @@ class _NoPackage:
 
 
 class _Offline:
-    """Answers from knowledge what Chalice would ask AWS for."""
+    """Answers offline what Chalice would ask AWS."""
 
     def service_principal(self, service: str) -> str:
         return f"{service}.amazonaws.com"
 
 
 def _serialise_dashboards(template: Template) -> None:
-    """CloudFormation wants a dashboard's body as text; in `resources/` it is written as what it is."""
+    """Serialise dashboard bodies: `resources/` has them as JSON, CloudFormation wants text."""
     for body in template["Resources"].values():
         if body["Type"] == "AWS::CloudWatch::Dashboard":
             body["Properties"]["DashboardBody"] = {"Fn::Sub": json.dumps(body["Properties"]["DashboardBody"])}
 
 
 def _merge(parts: list[Template]) -> Template:
-    """One template of several; of what two have, the earlier wins."""
+    """Merge several templates into one; where two conflict, the earlier wins."""
     from chalice.package import TemplateDeepMerger
 
     merged: Template = {}
@@ -106,7 +107,7 @@ def _merge(parts: list[Template]) -> Template:
 
 
 def key_template(project: Path, stage: str, resources: Path = RESOURCES) -> str:
-    """16 hex digits that change whenever the template could."""
+    """Return 16 hex digits that change whenever the template could."""
     digest = hashlib.sha256(f"{stage} {version('chalice')} {version('aws-lambda-powertools')}".encode())
     sources = [
         project / "app.py",
@@ -120,7 +121,7 @@ def key_template(project: Path, stage: str, resources: Path = RESOURCES) -> str:
 
 
 def cache_template(project: Path, stage: str, folder: Path, resources: Path = RESOURCES) -> Path:
-    """The path of the stage's template in a folder; built only where its key is not there yet."""
+    """Return the path of the stage's template in a folder, building it only if its key is not there yet."""
     path = folder / f"template-{key_template(project, stage, resources)}.json"
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)

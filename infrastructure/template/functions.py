@@ -1,9 +1,9 @@
-"""What the stack gives each function that Chalice makes: its name, a log that ends, and, where events invoke it, queues
-for what fails and rules that say how long they try. Pure.
+"""Complete each function that Chalice generates: a name, a log with retention, and, for events, queues and retries.
+Pure.
 
-Two things can go wrong with an event, and each has a queue of its own. EventBridge may not reach the function: then the
-event lies in the rule's queue (`undelivered`). The function may fail, and twice again: then it lies in the function's
-(`dead-letters`), of which a rule's queue never hears. Each queue has an alarm, and so have the function's errors.
+An event can fail in two ways, and each has its own queue. If EventBridge cannot reach the function, the event goes to
+the rule's queue (`undelivered`). If the function fails, and fails twice more, the event goes to the function's queue
+(`dead-letters`), which the rule knows nothing about. Each queue has an alarm, and so have the function's errors.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ PREFIX = "${AppName}-${StageName}"
 RETRIES = 2
 LAMBDA_TRIES_FOR = 21_600  # seconds
 EVENTBRIDGE_TRIES = {"MaximumEventAgeInSeconds": 86_400, "MaximumRetryAttempts": 185}
-SCHEDULE_TRIES = {"MaximumEventAgeInSeconds": 60, "MaximumRetryAttempts": 1}  # the next one is there in two minutes
-KEPT_LETTERS = 1_209_600  # seconds: the longest that a queue keeps anything
+SCHEDULE_TRIES = {"MaximumEventAgeInSeconds": 60, "MaximumRetryAttempts": 1}  # the next one comes in two minutes
+KEPT_LETTERS = 1_209_600  # seconds: SQS's longest retention
 
 
 def finish_functions(template: Body) -> None:
-    """Give all functions of a template what they need beside their code."""
+    """Add to all functions of a template what they need beside their code."""
     functions = {name: body for name, body in template["Resources"].items() if body["Type"] == FUNCTION}
     for logical, function in functions.items():
         name = name_function(function)
@@ -35,13 +35,13 @@ def finish_functions(template: Body) -> None:
 
 
 def name_function(function: Body) -> str:
-    """APP-STAGE- and the Python function's name; the one behind the API is Chalice's `app` itself."""
+    """Return APP-STAGE- and the Python function's name; Chalice's `app` itself is the function behind the API."""
     python_name = function["Properties"]["Handler"].rpartition(".")[2]
     return f"{PREFIX}-{'api' if python_name == 'app' else python_name}"
 
 
 def _finish_role(template: Body, function: Body, name: str) -> None:
-    """Roles are the account's, of all its regions: so theirs is in the name."""
+    """Name the function's role with its region, because an account's roles are shared by all regions."""
     role = template["Resources"][function["Properties"]["Role"]["Fn::GetAtt"][0]]["Properties"]
     role["RoleName"] = {"Fn::Sub": f"{name}-${{AWS::Region}}"}
     role["PermissionsBoundary"] = when("HasPermissionsBoundary", {"Ref": "PermissionsBoundaryArn"})
@@ -81,7 +81,7 @@ def _finish_events(template: Body, logical: str, function: Body, name: str) -> N
 
 
 def _finish_rule(event: Body, name: str, undelivered: str) -> None:
-    """A function has one rule (a test says so), and so the rule has the function's name."""
+    """Name the rule after its function, which has only one (a test says so), and set its retries and its queue."""
     is_schedule = event["Type"] == "Schedule"
     event["Properties"] |= {
         "Name" if is_schedule else "RuleName": {"Fn::Sub": name},
@@ -93,7 +93,7 @@ def _finish_rule(event: Body, name: str, undelivered: str) -> None:
 
 
 def fill_in(value: Any) -> Any:
-    """A pattern whose texts with `${…}` are filled in by CloudFormation: the template is the same for every stage."""
+    """Let CloudFormation fill in a pattern's `${…}` texts: the template is the same for every stage."""
     if isinstance(value, dict):
         return {name: fill_in(item) for name, item in value.items()}
     if isinstance(value, list):
@@ -114,7 +114,7 @@ def make_queue(name: str) -> Body:
 
 
 def guard_queue(queue: str, let_in: str | None = None) -> Body:
-    """A queue's policy: nothing unencrypted, and of other services one rule alone."""
+    """Return a queue's policy: encrypted transport only, and no sender but one rule."""
     arn = {"Fn::GetAtt": [queue, "Arn"]}
     statements: list[Body] = [
         {
@@ -142,5 +142,5 @@ def guard_queue(queue: str, let_in: str | None = None) -> Body:
 
 
 def when(condition: str, value: Any) -> Body:
-    """A value under a condition; without it the property is as if it were not there."""
+    """Return a value under a condition; without the condition the property is absent."""
     return {"Fn::If": [condition, value, {"Ref": "AWS::NoValue"}]}
