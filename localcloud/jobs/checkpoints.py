@@ -1,8 +1,8 @@
-"""The checkpoint folder's mirror in S3, as SageMaker keeps it: filled from S3 before a job starts, and then S3
-follows the folder, deletions too, while the job runs and once more at its end.
+"""Mirror a job's checkpoint folder in S3, as SageMaker does.
 
-Only keys that the mirror itself has seen in the folder are ever deleted, so jobs that share a prefix leave each other's
-files alone.
+The folder is filled from S3 before the job starts. Then S3 follows the folder, including deletions, while the job runs
+and once more at its end. Only keys that the mirror itself has seen in the folder are ever deleted, so jobs that share a
+prefix leave each other's files alone.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ log = logging.getLogger(__name__)
 
 
 class CheckpointMirror(Mirror):
-    """Mirrors `folder` to `uri` (an S3 prefix). Used by one thread at a time."""
+    """Mirrors `folder` to `uri` (an S3 prefix). One thread at a time may use it."""
 
-    unfinished = ()  # whatever a program calls its files
+    unfinished = ()  # a program may name its files as it likes
 
     def fill(self) -> None:
-        """Download what S3 has, unless the folder is there already (a killed cloud left it, and it is newer)."""
+        """Download what S3 has, unless the folder exists: then a killed cloud left it, and it is newer than S3."""
         if self._folder.exists():
             return
         self._folder.mkdir(parents=True)
@@ -29,7 +29,7 @@ class CheckpointMirror(Mirror):
         self._known = self._look()
 
     def sync(self, *, all_files: bool = False) -> None:
-        """Make S3 equal to the folder; large files only when their interval has passed, or with `all_files`."""
+        """Make S3 equal to the folder. Large files follow only after their interval, or with `all_files`."""
         super().sync(all_files=all_files)
         found = self._look()
         for name in [name for name in self._known if name not in found]:

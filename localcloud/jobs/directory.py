@@ -1,11 +1,11 @@
-"""The `/opt/ml` tree of a training job in a folder of its own, and the environment of SageMaker's script mode.
+"""Build a training job's `/opt/ml` tree in its own folder, and the environment of SageMaker's script mode.
 
     BASE/input/config/{hyperparameters,inputdataconfig,resourceconfig,debughookconfig,profilerconfig}.json
     BASE/input/data/CHANNEL/
     BASE/model/    BASE/output/{data/,intermediate/,failure}    BASE/checkpoints/    BASE/code/    BASE/tmp/
 
-Variables and command line are those of AWS's toolkit (`sagemaker-training`, environment.py and mapping.py);
-SAGEMAKER_BASE_DIR tells a program where its `/opt/ml` is, by the name that the toolkit uses too.
+Variables and command line are those of AWS's toolkit (`sagemaker-training`, environment.py and mapping.py).
+SAGEMAKER_BASE_DIR tells a program where its `/opt/ml` is; the toolkit uses the same name.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from localcloud.common.store import Record
 HOST = "algo-1"
 GROUP = "homogeneousCluster"
 DEFAULT_CHECKPOINTS = "/opt/ml/checkpoints"
-# Hyperparameters that the toolkit keeps to itself; any other that begins with `sagemaker_` is the framework's.
+# Hyperparameters that only the toolkit reads. Any other that begins with `sagemaker_` belongs to the framework.
 OWN_PARAMETERS = (
     "sagemaker_program",
     "sagemaker_submit_directory",
@@ -36,7 +36,7 @@ OWN_PARAMETERS = (
 
 @dataclass(frozen=True)
 class JobDirectory:
-    """Where the parts of a job's tree are."""
+    """The paths of a job's tree."""
 
     base: Path
 
@@ -78,11 +78,11 @@ class JobDirectory:
 
     @property
     def exit_mark(self) -> Path:
-        """Written when the program has ended by itself: a killed cloud then only uploads."""
+        """Return the file that marks the program's own end: after a kill the next cloud only uploads."""
         return self.base / "exit.json"
 
     def prepare(self, job: Record, cores: int) -> None:
-        """Make the tree afresh, all but the log and the checkpoints, and write the configuration files."""
+        """Recreate the tree, except the log and the checkpoints, and write the configuration files."""
         for path in (self.data, self.model, self.output, self.code, self.base / "tmp"):
             shutil.rmtree(path, ignore_errors=True)
             path.mkdir(parents=True)
@@ -99,19 +99,19 @@ class JobDirectory:
             (self.config / f"{name}.json").write_text(json.dumps(content), encoding="utf-8")
 
     def clear(self) -> None:
-        """Forget all that another machine would not have; the log is not on the machine."""
+        """Delete everything that another machine would not have. The log stays: on AWS it is not on the machine."""
         for path in self.base.iterdir():
             if path.is_dir():
                 shutil.rmtree(path, ignore_errors=True)
 
     def discard(self) -> None:
-        """Delete what an ended job has in S3 by now, or had from there; log, configuration and failure stay."""
+        """Delete what an ended job has uploaded to S3 or downloaded from it. Log, configuration and failure stay."""
         for path in (self.data, self.model, self.checkpoints, self.code, self.base / "tmp"):
             shutil.rmtree(path, ignore_errors=True)
 
 
 def describe_channels(job: Record) -> dict[str, dict[str, str]]:
-    """The content of inputdataconfig.json."""
+    """Return the content of inputdataconfig.json."""
     channels = {}
     for channel in job.get("InputDataConfig", []):
         source = channel["DataSource"]["S3DataSource"]
@@ -125,7 +125,7 @@ def describe_channels(job: Record) -> dict[str, dict[str, str]]:
 
 
 def describe_resources(job: Record, cores: int) -> dict[str, Any]:
-    """The content of resourceconfig.json; `local_cores` is ours: the cores granted on this machine."""
+    """Return the content of resourceconfig.json. `local_cores` is our own member: the cores granted here."""
     kind = job["ResourceConfig"]["InstanceType"]
     return {
         "current_host": HOST,
@@ -139,8 +139,10 @@ def describe_resources(job: Record, cores: int) -> dict[str, Any]:
 
 
 def describe_debugging(job: Record, base: Path) -> dict[str, Any]:
-    """The contents of debughookconfig.json and profilerconfig.json, where the request asks for them; the hook's
-    folder is the one below `base` that stands for its place below /opt/ml."""
+    """Return the contents of debughookconfig.json and profilerconfig.json, where the request asks for them.
+
+    The hook's folder is the one below `base` that stands for its path below /opt/ml.
+    """
     found: dict[str, Any] = {}
     if tensors := place_tensors(job, base):
         found["debughookconfig"] = job["DebugHookConfig"] | {"LocalPath": str(tensors)}
@@ -151,18 +153,18 @@ def describe_debugging(job: Record, base: Path) -> dict[str, Any]:
 
 
 def place_tensors(job: Record, base: Path) -> Path | None:
-    """The folder of the debugger's tensors, where the request has a hook."""
+    """Return the folder of the debugger's tensors; None where the request has no hook."""
     hook = job.get("DebugHookConfig")
     return base / Path(hook["LocalPath"]).relative_to("/opt/ml") if hook else None
 
 
 def decode_hyperparameters(job: Record) -> dict[str, Any]:
-    """Hyperparameters as the toolkit reads them: each string as JSON, or as it is where it is no JSON."""
+    """Decode the hyperparameters as the toolkit does: each string as JSON, or unchanged where it is not JSON."""
     return {name: _decode(value) for name, value in job.get("HyperParameters", {}).items()}
 
 
 def build_arguments(job: Record) -> list[str]:
-    """The program's command line: `--name value` for every hyperparameter but SageMaker's own."""
+    """Return the program's command line: `--name value` for every hyperparameter except SageMaker's own."""
     arguments = []
     for name, value in sorted(_user_parameters(job).items()):
         arguments += [f"--{name}" if len(name) > 1 else f"-{name}", _format_argument(value)]
@@ -170,8 +172,10 @@ def build_arguments(job: Record) -> list[str]:
 
 
 def build_environment(job: Record, directory: JobDirectory, cores: int, inherited: Mapping[str, str]) -> dict[str, str]:
-    """The program's whole environment: the platform's variables, the toolkit's SM_*, the request's Environment. A
-    request's own entry point runs without the toolkit."""
+    """Return the program's whole environment: the platform's variables, the toolkit's SM_*, the request's Environment.
+
+    A request's own entry point runs without the toolkit, so it gets no SM_*.
+    """
     has_toolkit = not job["AlgorithmSpecification"].get("ContainerEntrypoint")
     return {
         **inherited,

@@ -1,11 +1,11 @@
-"""What a training job's container would start: a program in script mode, or the request's own entry point.
+"""Decide what a training job's container would start: a program in script mode, or the request's own entry point.
 
-A ContainerEntrypoint is run as it is, with its ContainerArguments, under the platform's variables alone: without the
-image's own entry point nobody makes script mode's. The SDK's ModelTrainer starts its `source_code` so, by a script of
-bash that it uploads as the channel `sm_drivers`, which then makes them.
+A ContainerEntrypoint runs unchanged, with its ContainerArguments and only the platform's variables. The image's own
+entry point, which would set script mode's variables, does not run. The SDK's ModelTrainer starts its `source_code` this
+way: it uploads a bash script as the channel `sm_drivers`, and that script sets them.
 
-No image means no `/opt/ml`: where the entry point, its arguments and that script say it, they are given the job's
-folder. A program of one's own finds its folders by its variables.
+There is no image, so there is no `/opt/ml`. Where the entry point, its arguments or that script name it, the job's
+folder is put in its place. A user's own program finds its folders by its variables.
 """
 
 from __future__ import annotations
@@ -22,25 +22,25 @@ from localcloud.common.transfers import download_archive
 from localcloud.jobs.directory import JobDirectory, build_arguments, build_environment, decode_hyperparameters
 from localcloud.jobs.forkserver import Command, Launch, Script
 
-DRIVERS = "sm_drivers"  # the channel of the SDK's own programs
+DRIVERS = "sm_drivers"  # the channel that holds the SDK's own programs
 INSIDE = "/opt/ml/"
-# The SDK's script quotes no path.
+# The SDK's script does not quote paths.
 UNQUOTED = re.compile(r"[\w@%+=:,./-]+")
 
 
 class JobFailed(Exception):
-    """The job ends Failed, and this is its FailureReason."""
+    """The job ends Failed. The text is its FailureReason."""
 
 
 def find_entry_point(job: Record) -> list[str]:
-    """The request's own entry point with its arguments; empty for a program in script mode."""
+    """Return the request's own entry point with its arguments; empty for a program in script mode."""
     algorithm = job["AlgorithmSpecification"]
     entry = algorithm.get("ContainerEntrypoint", [])
     return [*entry, *algorithm.get("ContainerArguments", [])] if entry else []
 
 
 def fetch_code(s3: Any, job: Record, directory: JobDirectory) -> None:
-    """Put the job's code where it runs; the channels are there by now. Raises TransferError or JobFailed."""
+    """Put the job's code where it runs. The channels must be there already. Raises TransferError or JobFailed."""
     if not find_entry_point(job):
         download_archive(s3, decode_hyperparameters(job)["sagemaker_submit_directory"], directory.code)
         return
@@ -55,7 +55,7 @@ def fetch_code(s3: Any, job: Record, directory: JobDirectory) -> None:
 
 
 def plan_launch(job: Record, directory: JobDirectory, cores: int, inherited: Mapping[str, str]) -> Launch:
-    """What is to be started for the job. Raises JobFailed where the program is not in the code's archive."""
+    """Return what to start for the job. Raises JobFailed if the program is not in the code's archive."""
     env = build_environment(job, directory, cores, inherited)
     if words := find_entry_point(job):
         program, *argv = (word.replace(INSIDE, f"{directory.base}/") for word in words)
@@ -70,7 +70,7 @@ def plan_launch(job: Record, directory: JobDirectory, cores: int, inherited: Map
 
 
 def tell_start(job: Record, cores: int) -> str:
-    """The line that begins a job's log: what runs, on how much of this machine, and what tells it so."""
+    """Return the first line of a job's log: what runs, on how many cores, and the variable that holds this number."""
     entry = find_entry_point(job)
     program = entry[0] if entry else decode_hyperparameters(job)["sagemaker_program"]
     variable = "OMP_NUM_THREADS" if entry else "SM_NUM_CPUS"

@@ -1,13 +1,13 @@
-"""Processes in hundredths of a second: children forked from a template that has imported torch already.
+"""Start processes in hundredths of a second: fork them from a template process that has already imported torch.
 
     server = ForkServer(preload=("torch", "torchvision"))
-    server.warm()                                             # in the background; a launch would do it too
+    server.warm()                                             # in the background; a launch does it too
     process = server.launch(Launch(Script("train.py"), cwd=code, log=log, env=env, argv=("--epochs", "2")))
     process.wait(10)                                          # exit status, or None after 10 s
 
-The template's control socket is its life line: when this process ends, even by kill -9, the socket closes and the
-template kills every child's process group. What it costs: the template's memory (about 200 MB with torch), and
-children that share its imports, so an entry cannot choose its own versions. See `forkserver_template`.
+The template's control socket is its lifeline: when this process ends, even by kill -9, the socket closes and the
+template kills every child's process group. The costs: the template's memory (about 200 MB with torch), and children
+that share its imports, so an entry cannot choose its own versions. See `forkserver_template`.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ import psutil
 
 log = logging.getLogger(__name__)
 
-# Large tensors would otherwise be mapped and unmapped at every step: 407,000 page faults against 12,000 (measured).
+# Otherwise large tensors are mapped and unmapped at every step: 407,000 page faults instead of 12,000 (measured).
 MALLOC = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "1073741824", "MALLOC_TOP_PAD_": "67108864"}
-# OpenMP's threads wait for one another by spinning, by default for so long that beside one other busy process a step
-# takes five times as long. A thousand turns cost nothing on a quiet machine, and make of the five two (measured).
+# OpenMP's threads wait for one another by spinning. By default they spin so long that, beside one other busy process, a
+# step takes five times as long; with a thousand turns twice as long. On a quiet machine they cost nothing (measured).
 SPIN = {"GOMP_SPINCOUNT": "1000"}
-LOST = -signal.SIGKILL  # the exit status of children whose template died: it takes them along
+LOST = -signal.SIGKILL  # the exit status of children whose template died: it kills them too
 
 
 @dataclass(frozen=True)
 class Script:
-    """A Python program, relative to the launch's cwd or absolute; its folder is first on sys.path."""
+    """A Python program, absolute or relative to the launch's cwd. Its folder comes first on sys.path."""
 
     path: str
 
@@ -50,7 +50,7 @@ class Script:
 
 @dataclass(frozen=True)
 class Function:
-    """A function of a module, `package.module:function`, called without arguments; it reads sys.argv."""
+    """A function of a module, `package.module:function`, called without arguments. It reads sys.argv."""
 
     name: str
 
@@ -60,7 +60,7 @@ class Function:
 
 @dataclass(frozen=True)
 class Command:
-    """Any program, found on the launch's PATH: for what is not Python."""
+    """Any program on the launch's PATH: for what is not Python."""
 
     program: str
 
@@ -70,8 +70,10 @@ class Command:
 
 @dataclass(frozen=True)
 class Launch:
-    """What a child runs. `env` is its whole environment; output of both kinds is appended to `log`; `paths` are put
-    before sys.path."""
+    """What a child runs.
+
+    `env` is its whole environment. Both output streams are appended to `log`. `paths` come first on sys.path.
+    """
 
     entry: Script | Function | Command
     cwd: Path
@@ -100,25 +102,25 @@ class Process:
     number: int
     pid: int | None = None
     exit: int | None = None
-    lost: bool = False  # ended because the template did, through no fault of its own
+    lost: bool = False  # ended because the template did, not by its own fault
     _ended: threading.Event = field(default_factory=threading.Event, repr=False)
     _started: threading.Event = field(default_factory=threading.Event, repr=False)
 
     def poll(self) -> int | None:
-        """The exit status (minus the signal's number for a killed one), or None while it runs."""
+        """Return the exit status (minus the signal's number if it was killed), or None while it runs."""
         return self.exit
 
     def wait(self, seconds: float | None = None) -> int | None:
-        """Wait for the end, at most so long. Returns the exit status, or None if it still runs."""
+        """Wait for the end, at most `seconds`. Returns the exit status, or None if it still runs."""
         self._ended.wait(seconds)
         return self.exit
 
     def terminate(self) -> None:
-        """SIGTERM to the whole process group."""
+        """Send SIGTERM to the whole process group."""
         self.server.signal(self.number, signal.SIGTERM)
 
     def kill(self) -> None:
-        """SIGKILL to the whole process group."""
+        """Send SIGKILL to the whole process group."""
         self.server.signal(self.number, signal.SIGKILL)
 
     def record_pid(self, pid: int) -> None:
@@ -132,7 +134,7 @@ class Process:
 
 
 class ForkServer:
-    """Owns one template process; starts it on the first need, and another when it was killed. Thread-safe."""
+    """Owns one template process: starts it when first needed, and another if it was killed. Thread-safe."""
 
     def __init__(self, preload: Sequence[str] = ("torch", "torchvision"), python: str = sys.executable) -> None:
         self._preload = tuple(preload)
@@ -147,7 +149,7 @@ class ForkServer:
         self.report: dict[str, Any] = {}
 
     def warm(self) -> None:
-        """Start the template if it does not run; returns at once, while it imports."""
+        """Start the template if it does not run. Returns at once, while the template imports."""
         with self._lock:
             if self._closed:
                 raise RuntimeError("the fork server is closed and launches nothing any more")
@@ -155,11 +157,11 @@ class ForkServer:
                 self._start_template()
 
     def wait_ready(self, seconds: float | None = None) -> dict[str, Any] | None:
-        """The template's own report {pid, seconds, missing} once it has imported everything; None if not by then."""
+        """Wait for the template's imports. Returns its report {pid, seconds, missing}, or None after `seconds`."""
         return self.report if self._ready.wait(seconds) else None
 
     def measure_memory(self) -> int:
-        """Bytes of memory that the template holds (resident); 0 while there is none."""
+        """Return the template's resident memory in bytes; 0 while there is no template."""
         with self._lock:
             template = self._template
         try:
@@ -168,7 +170,7 @@ class ForkServer:
             return 0
 
     def launch(self, launch: Launch) -> Process:
-        """Start a child; returns when it has a process id, which may take the template's whole start."""
+        """Start a child. Returns when it has a process id; the first launch waits for the template's start."""
         with self._lock:
             self.warm()
             process = Process(self, next(self._numbers))
@@ -178,13 +180,13 @@ class ForkServer:
         return process
 
     def signal(self, number: int, signum: int) -> None:
-        """Signal the process group of a launch; one that has ended is passed over."""
+        """Signal the process group of a launch. Nothing happens if it has ended."""
         with self._lock:
             if number in self._processes:
                 self._send({"op": "signal", "id": number, "signal": int(signum)})
 
     def close(self) -> None:
-        """End the template and, through it, every child that is left."""
+        """End the template and, with it, every remaining child."""
         with self._lock:
             self._closed = True
             template, control = self._template, self._control
@@ -248,8 +250,10 @@ class ForkServer:
 
 
 def _template_environment() -> dict[str, str]:
-    """The cloud's own, without its PYTHONPATH (a child has its own), and with one thread in libraries that start
-    their threads on import."""
+    """Return the cloud's own environment, changed for the template.
+
+    PYTHONPATH is left out, since a child has its own. Libraries that start threads on import get one thread.
+    """
     inherited = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     return {**SPIN, **inherited, **MALLOC, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
 

@@ -1,12 +1,12 @@
-"""The template process: it imports heavy packages once, runs none of their operations, and forks children on demand.
+"""Run the template process: import heavy packages once, run none of their operations, and fork children on demand.
 
-A child starts in hundredths of a second where a fresh interpreter needs seconds to import torch. Forking is safe only
-because the template has one thread and never ran a threaded operation: such a child would hang.
+A child starts in hundredths of a second, where a fresh interpreter needs seconds to import torch. Forking is safe only
+because the template has one thread and never ran a threaded operation. Otherwise the child would hang.
 
-Run as a program, with the standard library alone: `python -P forkserver_template.py FD PACKAGE…`. FD is a stream
+It runs as a program, with the standard library alone: `python -P forkserver_template.py FD PACKAGE…`. FD is a stream
 socket of JSON lines. It takes {"op": "launch", "id", "entry", "argv", "env", "cwd", "log", "paths"} and {"op":
-"signal", "id", "signal"}; it sends {"ready": {…}}, {"id", "pid"} and {"id", "exit"}. When the socket closes, however
-the other side ended, it kills the process groups of all its children and ends.
+"signal", "id", "signal"}. It sends {"ready": {…}}, {"id", "pid"} and {"id", "exit"}. When the socket closes, however
+the other side ended, the template kills the process groups of all its children and ends.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ LARGEST_READ = 1 << 16
 
 
 def main() -> None:
-    """Serve launches until the socket closes; in a forked child, run what it was forked for."""
+    """Serve launches until the socket closes. In a forked child, run its request."""
     control = socket.socket(fileno=int(sys.argv[1]))
     preload(control, sys.argv[2:])
     request = Template(control).serve()
@@ -47,11 +47,11 @@ def main() -> None:
 
 
 def preload(control: socket.socket, packages: list[str]) -> None:
-    """Import the packages, and tell how long it took. A package that is missing is reported, and done without."""
+    """Import the packages, and report how long it took. A missing package is reported and left out."""
     began = time.monotonic()
     missing = [name for name in packages if not try_import(name)]
     gc.collect()
-    gc.freeze()  # the children share the memory pages of what is loaded by now; collecting would copy them
+    gc.freeze()  # the children share the memory pages of what is loaded; a collection would copy them
     send(control, {"ready": {"pid": os.getpid(), "seconds": round(time.monotonic() - began, 3), "missing": missing}})
 
 
@@ -69,7 +69,7 @@ def send(control: socket.socket, message: dict[str, Any]) -> None:
 
 
 class Template:
-    """The loop of the template: one thread, which waits for requests and for children that end."""
+    """The template's loop: one thread that waits for requests and for children that end."""
 
     def __init__(self, control: socket.socket) -> None:
         self.control = control
@@ -80,10 +80,10 @@ class Template:
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.set_wakeup_fd(self.wake_write.fileno(), warn_on_full_buffer=False)
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, signal.SIG_IGN)  # the socket alone says when to end
+            signal.signal(number, signal.SIG_IGN)  # only the socket says when to end
 
     def serve(self) -> dict[str, Any] | None:
-        """None when the socket has closed; in a child, the request it was forked for."""
+        """Serve requests. Returns None when the socket has closed, and in a child the request it was forked for."""
         while True:
             readable, _, _ = select.select([self.control, self.wake_read], [], [])
             if self.wake_read in readable:
@@ -117,10 +117,10 @@ class Template:
         return None
 
     def launch(self, request: dict[str, Any]) -> bool:
-        """Fork. True in the child."""
+        """Fork a child. Returns True in the child."""
         template = os.getpid()
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # libraries' idle threads; none ran an operation
+            warnings.simplefilter("ignore", DeprecationWarning)  # libraries' idle threads, which ran no operation
             pid = os.fork()
         if pid == 0:
             self.become_child(template)
@@ -130,7 +130,7 @@ class Template:
         return False
 
     def become_child(self, template: int) -> None:
-        """Leave the template's session, signals and sockets behind, and die when it dies."""
+        """Leave the template's session, signals and sockets, and die when the template dies."""
         os.setsid()
         signal.set_wakeup_fd(-1)
         for number in (signal.SIGCHLD, signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -147,7 +147,7 @@ class Template:
                 return
             if pid == 0:
                 return
-            kill_group(pid, signal.SIGKILL)  # what a child left behind ends with it, as in a container
+            kill_group(pid, signal.SIGKILL)  # processes that a child left behind end with it, as in a container
             if pid in self.children:
                 send(self.control, {"id": self.children.pop(pid), "exit": os.waitstatus_to_exitcode(status)})
 
@@ -156,7 +156,7 @@ class Template:
             if launch == request["id"]:
                 kill_group(pid, request["signal"])
                 with contextlib.suppress(ProcessLookupError, PermissionError):
-                    os.kill(pid, request["signal"])  # forked a moment ago, it may not lead its group yet
+                    os.kill(pid, request["signal"])  # it was just forked, and may not lead its group yet
 
     def end_children(self) -> None:
         for pid in self.children:
@@ -164,13 +164,13 @@ class Template:
 
 
 def kill_group(pid: int, number: int) -> None:
-    """Signal the process group that a child leads; nothing where none is left of it."""
+    """Signal the process group that a child leads. Nothing happens if no process of it is left."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(pid, number)
 
 
 def die_with(parent: int) -> None:
-    """Linux only: be killed when the parent ends; elsewhere the closing socket has to do."""
+    """Be killed when the parent ends. Only Linux has this; elsewhere the closing socket must suffice."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != parent:
@@ -178,7 +178,7 @@ def die_with(parent: int) -> None:
 
 
 def run_child(request: dict[str, Any]) -> None:
-    """Take on the request's log, folder, environment and arguments, and run its entry as an interpreter would."""
+    """Set the request's log, folder, environment and arguments, and run its entry as an interpreter would."""
     redirect_output(request["log"])
     os.chdir(request["cwd"])
     os.environ.clear()
@@ -192,7 +192,7 @@ def run_child(request: dict[str, Any]) -> None:
 
 
 def run_to_end(entry: dict[str, str], request: dict[str, Any]) -> int:
-    """Run the entry, show what it does not catch, and return the exit status, as an interpreter does."""
+    """Run the entry, print what it does not catch, and return the exit status, as an interpreter does."""
     try:
         run_python(entry, request)
     except SystemExit as end:
@@ -200,15 +200,17 @@ def run_to_end(entry: dict[str, str], request: dict[str, Any]) -> int:
             return end.code or 0
         print(end.code, file=sys.stderr)
         return 1
-    except BaseException as error:  # noqa: BLE001 - whatever a program raises ends it here
+    except BaseException as error:  # noqa: BLE001 - any exception of the program ends it here
         show_error(error)
         return 1
     return 0
 
 
 def leave(status: int) -> None:
-    """End as an interpreter ends (threads, exit functions, streams), but for the tearing down of all modules: with
-    torch that takes half a second, in which the pages shared with the template would be copied."""
+    """End as an interpreter ends (threads, exit functions, streams), but do not tear down the modules.
+
+    With torch that takes half a second, in which the pages shared with the template would be copied.
+    """
     for thread in threading.enumerate():
         if thread is not threading.current_thread() and not thread.daemon:
             thread.join()
@@ -231,13 +233,13 @@ def redirect_output(log: str) -> None:
 
 
 def open_stream(number: int) -> io.TextIOWrapper:
-    """A standard stream that writes every line at once, and never fails for a letter."""
+    """Return a standard stream that writes every line at once, and never fails on a character."""
     binary = io.BufferedWriter(io.FileIO(number, "w", closefd=False))
     return io.TextIOWrapper(binary, encoding="utf-8", errors="backslashreplace", line_buffering=True)
 
 
 def renew_random_state() -> None:
-    """Every child would otherwise draw the template's numbers."""
+    """Reseed the random generators. Otherwise every child would draw the template's numbers."""
     random.seed()
     tempfile.tempdir = None
     if "numpy" in sys.modules:
@@ -245,7 +247,7 @@ def renew_random_state() -> None:
 
 
 def show_error(error: BaseException) -> None:
-    """A traceback without the template's own frames: it begins where the child's program does."""
+    """Print a traceback without the template's own frames: it begins where the child's program does."""
     own, trace = (__file__, "<frozen runpy>"), error.__traceback__
     while trace is not None and trace.tb_frame.f_code.co_filename in own:
         trace = trace.tb_next

@@ -1,4 +1,4 @@
-"""One training job from download to upload, in a thread of its own, under SageMaker's container contract."""
+"""Carry out one training job from download to upload, in its own thread, under SageMaker's container contract."""
 
 from __future__ import annotations
 
@@ -29,16 +29,18 @@ from localcloud.sagemaker.core.metrics import compile_metrics, find_metrics
 
 log = logging.getLogger(__name__)
 LOG_GROUP = "/aws/sagemaker/TrainingJobs"
-LOOK_SECONDS = 0.2  # how often the log is read while the program runs
+LOOK_SECONDS = 0.2  # between two readings of the log while the program runs
 MIRROR_SECONDS = 1.0
 LONGEST_FAILURE = 1024
 
 
 @dataclass(frozen=True)
 class Tools:
-    """What a job is carried out with. `s3` and `logs` are boto3 clients; `environment` is what programs inherit;
-    `grace` is the time between SIGTERM and SIGKILL, in seconds (SageMaker's is 120); `assume` gives what a role has;
-    `faults` tells what is to go wrong."""
+    """What a job is carried out with.
+
+    `s3` and `logs` are boto3 clients. `environment` is what programs inherit. `grace` is the time between SIGTERM and
+    SIGKILL in seconds (SageMaker's is 120). `assume` returns a role's access. `faults` reads the faults on purpose.
+    """
 
     s3: Any
     logs: Any
@@ -50,7 +52,7 @@ class Tools:
     faults: ReadFaults = Faults
 
     def of_role(self, arn: str) -> Tools:
-        """The tools with which a job or an endpoint works in its role's name."""
+        """Return the tools with which a job or an endpoint works under its role."""
         access = self.assume(arn)
         if access is None:
             return self
@@ -59,7 +61,7 @@ class Tools:
 
 
 class JobRun:
-    """A job that has its cores. `run` blocks until the end; the other methods may be called from other threads."""
+    """A job that has its cores. `run` blocks until the end. The other methods may be called from other threads."""
 
     def __init__(self, job: Record, report: JobReport, directory: JobDirectory, cores: int, tools: Tools) -> None:
         self._job = job
@@ -79,17 +81,17 @@ class JobRun:
         self._log = LogReader(directory.log)
 
     def ask_stop(self) -> None:
-        """End the job as StopTrainingJob does."""
+        """Ask the job to end, as StopTrainingJob does."""
         self._stop_reason = self._stop_reason or Outcome("Stopped")
         self._woken.set()
 
     def abandon(self) -> None:
-        """The cloud is closing: end the program, and say nothing, so that the job goes on when the cloud is back."""
+        """End the program without a report, since the cloud is closing. The job continues with the next cloud."""
         self._abandoned = True
         self._woken.set()
 
     def run(self) -> None:
-        """Carry the job out and report its end; every fault becomes a FailureReason."""
+        """Carry out the job and report its end. Every error becomes a FailureReason."""
         try:
             outcome = self._carry_out()
         except JobFailed as error:
@@ -127,7 +129,7 @@ class JobRun:
         return self._stop_reason is not None or self._abandoned
 
     def _wait_for_capacity(self) -> None:
-        """Without capacity a spot job waits, up to its MaxWaitTimeInSeconds, and any other fails."""
+        """Wait for capacity: a spot job up to its MaxWaitTimeInSeconds. Any other job fails without capacity."""
         if not self._market.is_lacking():
             return
         if not self._market.spot:
@@ -138,7 +140,7 @@ class JobRun:
             self._stop_in_time()
 
     def _leave_instance(self) -> None:
-        """Nothing stays of the instance but what is in S3; the job begins again, on another."""
+        """Leave the interrupted instance. Only what is in S3 stays; the job begins again on another instance."""
         self._sync(all_files=True)
         self._report.enter_stage("Interrupted")
         self._directory.clear()
@@ -164,7 +166,7 @@ class JobRun:
             self._mirror.fill()
 
     def _train_with_retries(self) -> int:
-        """RetryStrategy is for faults of the service itself: here, for a template process that was killed."""
+        """Train, and retry as RetryStrategy says. It covers only the service's own faults: here, a killed template."""
         attempts = 1 + self._job.get("RetryStrategy", {}).get("MaximumRetryAttempts", 0)
         for _ in range(attempts):
             process = self._launch()
@@ -230,7 +232,7 @@ class JobRun:
             return self._stop_reason
         if status == 0:
             return Outcome("Completed")
-        code = status if status > 0 else 128 - status  # as a shell counts deaths by signal
+        code = status if status > 0 else 128 - status  # as a shell reports deaths by signal
         return Outcome("Failed", reason=f"AlgorithmError: {self._explain_failure(code)}, exit code: {code}")
 
     def _explain_failure(self, code: int) -> str:
@@ -240,7 +242,7 @@ class JobRun:
             return f'ExecuteUserScriptError:\nExitCode {code}\nErrorMessage "{self._log.last_line}"'
 
     def _recall_exit(self) -> int | None:
-        """The exit status of a program that ended before the cloud was killed, or None."""
+        """Return the exit status of a program that ended before the cloud was killed, or None."""
         try:
             mark = json.loads(self._directory.exit_mark.read_text())
         except (FileNotFoundError, ValueError):
@@ -278,7 +280,7 @@ class JobRun:
 
 
 class LogReader:
-    """Reads what is appended to a log; what stands there at the beginning was read by a cloud before this one."""
+    """Reads what is appended to a log. An earlier cloud has read what is there at the start."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -287,7 +289,7 @@ class LogReader:
         self.last_line = ""
 
     def read(self, *, last: bool = False) -> list[str]:
-        """The lines that are complete by now; with `last`, an unfinished one too."""
+        """Return the new complete lines; with `last`, an unfinished line too."""
         with self._path.open("rb") as file:
             file.seek(self._offset)
             data = file.read()
@@ -301,7 +303,7 @@ class LogReader:
 
 
 def clear_directory(directory: JobDirectory) -> None:
-    """Delete the tree of an earlier job of the same name."""
+    """Delete the tree of an earlier job with the same name."""
     shutil.rmtree(directory.base, ignore_errors=True)
 
 

@@ -1,9 +1,9 @@
-"""Real training jobs: a queue for the machine's cores, and a thread for each job that has got its own.
+"""Run training jobs as processes: one queue for the machine's cores, and one thread for each job that has its cores.
 
 SageMaker gives every job a machine; here they share one. A tuning job's children get the cores divided by
-MaxParallelTrainingJobs, any other job gets them all: the number depends on the request alone, never on what else
-happens to run, because results are reproducible only for the same number of threads. Jobs wait in the order of their
-creation, InProgress and Starting, until their cores are free, so a job of all cores cannot be starved.
+MaxParallelTrainingJobs, and any other job gets them all. The number depends on the request alone, never on what else
+runs, because results are reproducible only with the same number of threads. Jobs wait in the order of their creation,
+InProgress and Starting, until their cores are free. So a job that needs all cores cannot starve.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ INHERITED_KINDS = ("AWS_", "XDG_", "SSL_", "REQUESTS_", "HTTP_", "HTTPS_", "NO_P
 
 @dataclass(eq=False)
 class Waiting:
-    """A job that has not got its cores yet."""
+    """A job that waits for its cores."""
 
     job: Record
     report: JobReport
@@ -36,7 +36,7 @@ class Waiting:
 
 
 class ProcessJobRunner:
-    """Carries out training jobs as processes, each below `folder`/NAME. Thread-safe."""
+    """Runs training jobs as processes, each below `folder`/NAME. Thread-safe."""
 
     def __init__(self, folder: Path, tools: Tools, cores: int | None = None) -> None:
         self._folder = folder
@@ -50,7 +50,7 @@ class ProcessJobRunner:
         self._closed = False
 
     def start(self, job: Record, report: JobReport) -> None:
-        """Queue the job; it begins at once if its cores are free."""
+        """Queue the job. It begins at once if its cores are free."""
         share = max(1, self._cores // job.get("_parallel", 1))
         item = Waiting(job, report, share)
         with self._lock:
@@ -61,7 +61,7 @@ class ProcessJobRunner:
             threading.Thread(target=report.enter_stage, args=("Starting", message), daemon=True).start()
 
     def stop(self, name: str) -> None:
-        """SIGTERM to the job's process group, and SIGKILL 120 s later; a waiting job just leaves the queue."""
+        """Send SIGTERM to the job's process group, and SIGKILL 120 s later. A waiting job just leaves the queue."""
         with self._lock:
             run = self._runs.get(name)
             waiting = next((item for item in self._waiting if item.job["TrainingJobName"] == name), None)
@@ -73,7 +73,7 @@ class ProcessJobRunner:
             threading.Thread(target=waiting.report.finish, args=(Outcome("Stopped"),), daemon=True).start()
 
     def close(self, seconds: float = 10.0) -> None:
-        """End all programs, silently: SIGTERM, so that they save a checkpoint. Their jobs go on with the next cloud."""
+        """End all programs without a report: SIGTERM, so that they save. Their jobs continue with the next cloud."""
         with self._lock:
             self._closed = True
             self._waiting.clear()
@@ -94,7 +94,7 @@ class ProcessJobRunner:
         name = item.job["TrainingJobName"]
         directory = JobDirectory((self._folder / name).absolute())
         if "TrainingStartTime" not in item.job:
-            clear_directory(directory)  # a job of this name was deleted
+            clear_directory(directory)  # a job of this name existed and was deleted
         directory.base.mkdir(parents=True, exist_ok=True)
         self._runs[name] = JobRun(item.job, item.report, directory, item.cores, self._tools)
         thread = threading.Thread(target=self._run, args=(name, item.cores), name=f"job-{name}", daemon=True)
@@ -112,12 +112,12 @@ class ProcessJobRunner:
 
 
 def count_cores() -> int:
-    """The cores that this process may use."""
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def choose_inherited(environment: Mapping[str, str]) -> dict[str, str]:
-    """What a job's program inherits: enough to run and to reach the local AWS, not the whole of the terminal's."""
+    """Return what a job's program inherits: enough to run and to reach the local AWS, not the whole terminal's."""
     return {
         name: value
         for name, value in environment.items()

@@ -1,7 +1,7 @@
-"""What a job meets on the market for instances: whether there are any, and whether they are taken back.
+"""Tell whether a job's instances are available, and whether a spot instance is interrupted.
 
-Both come from `localcloud.common.faults`. An on-demand job fails without capacity, a spot job waits for it; its
-MaxWaitTimeInSeconds counts from when it got its cores here, for the queue before that is this machine's own.
+Both come from `localcloud.common.faults`. Without capacity an on-demand job fails, and a spot job waits. Its
+MaxWaitTimeInSeconds counts from when it got its cores, since the queue before that exists only on this machine.
 """
 
 from __future__ import annotations
@@ -33,26 +33,26 @@ class Market:
         self._running_since: float | None = None
 
     def is_lacking(self) -> bool:
-        """Whether there is no instance for the job now."""
+        """Return whether no instance is available for the job now."""
         return self._kind in self._faults().list_lacking(spot=self.spot)
 
     def begin(self) -> None:
-        """The program runs from now on."""
+        """Note that the program runs from now on."""
         self._running_since = self._measure()
 
     def end(self) -> None:
-        """The program has ended, for now at least."""
+        """Note that the program has ended; it may begin again."""
         self._ran, self._running_since = self._count_running(), None
 
     def find_excess(self) -> str | None:
-        """The secondary status of the limit that the job has reached: of what it ran, or of what it ran and waited."""
+        """Return the secondary status of the time limit that the job has reached, for running or for waiting too."""
         if self._count_running() >= self._limits["MaxRuntimeInSeconds"]:
             return "MaxRuntimeExceeded"
         longest = self._limits.get("MaxWaitTimeInSeconds") if self.spot else None
         return "MaxWaitTimeExceeded" if longest is not None and self._measure() - self._since >= longest else None
 
     def take_back(self) -> bool:
-        """Whether the instance is taken back now; then it counts as an interruption."""
+        """Return whether the instance is interrupted now. If so, it is counted."""
         taken = self.spot and self._faults().is_interrupted(self._name, self._count_life(), self.interruptions)
         self.interruptions += taken
         return taken
@@ -61,5 +61,5 @@ class Market:
         return self._ran + self._count_life()
 
     def _count_life(self) -> float:
-        """The seconds that the program of now has run."""
+        """Return the seconds that the current program has run."""
         return self._measure() - self._running_since if self._running_since is not None else 0.0

@@ -1,8 +1,8 @@
-"""The machine while a job runs, sampled from outside of it, in the files that SageMaker's profiler writes to S3.
+"""Sample the machine while a job runs, and write the files that SageMaker's profiler writes to S3.
 
-One JSON line a value in system/incremental/YYYYMMDDHH/MINUTE.NODE.json, MINUTE being the Unix time of a full minute:
-smdebug's readers read them. A minute's file is written when the minute is over, the last one at the end. All jobs share
-this machine, so the files of each tell of all of them.
+They hold one JSON line per value, in system/incremental/YYYYMMDDHH/MINUTE.NODE.json. MINUTE is the Unix time of a full
+minute. smdebug's readers read them. A minute's file is written when the minute is over, the last one at the end. All
+jobs share this machine, so each job's files describe the load of all jobs.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Value = tuple[str, str, str, float]  # type, name, dimension, value
 
 
 class SystemSampler:
-    """A thread that samples every so many milliseconds from `start` to `stop`, and writes below `folder`."""
+    """A thread that samples every `milliseconds` from `start` to `stop`, and writes below `folder`."""
 
     def __init__(self, folder: Path, milliseconds: int, clock: Clock) -> None:
         self._folder, self._interval, self._clock = folder / "system" / "incremental", milliseconds / 1000, clock
@@ -35,13 +35,13 @@ class SystemSampler:
         self._thread.start()
 
     def stop(self) -> None:
-        """Take a last sample, and write what is held back."""
+        """Take a last sample, and write what is not written yet."""
         self._ended.set()
         self._thread.join()
 
     def _run(self) -> None:
         machine = Machine()
-        machine.read(self._clock.now())  # rates are differences: the first reading only begins them
+        machine.read(self._clock.now())  # rates are differences, so the first reading yields none
         while not self._ended.wait(self._interval):
             self._sample(machine)
         self._sample(machine)
@@ -56,7 +56,7 @@ class SystemSampler:
         self._lines += [format_event(*value, now.timestamp()) for value in machine.read(now)]
 
     def _write(self) -> None:
-        """Write the minute's file, by renaming, so that nobody uploads a part of it."""
+        """Write the minute's file and rename it into place, so that no partial file is uploaded."""
         if not self._lines:
             return
         path = (
@@ -72,19 +72,19 @@ class SystemSampler:
 
 
 def format_event(kind: str, name: str, dimension: str, value: float, stamp: float) -> str:
-    """One line of the file."""
+    """Return one line of the file."""
     named = {"Type": kind, "Name": name, "Dimension": dimension, "Value": round(float(value), 2)}
     return json.dumps(named | {"NodeId": NODE, "Timestamp": round(stamp, 6)}, separators=(",", ":")) + "\n"
 
 
 class Machine:
-    """Reads this machine. Used by one thread: psutil remembers each thread's last reading of the cores."""
+    """Reads this machine. Only one thread may use it: psutil keeps each thread's last reading of the cores."""
 
     def __init__(self) -> None:
         self._last: tuple[datetime, list[float]] | None = None
 
     def read(self, now: datetime) -> list[Value]:
-        """Cores, memory, disk and network: rates and shares are those since the reading before."""
+        """Return values of cores, memory, disk and network. Rates and shares cover the time since the last reading."""
         values: list[Value] = [("memory", "MemoryUsedPercent", "", psutil.virtual_memory().percent)]
         for number, core in enumerate(psutil.cpu_times_percent(percpu=True)):
             waiting = getattr(core, "iowait", 0.0)

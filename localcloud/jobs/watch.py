@@ -1,11 +1,11 @@
-"""What SageMaker's Debugger and Profiler take out of a job while it trains, where the request asks for it.
+"""Upload what SageMaker's Debugger and Profiler collect while a job trains, where the request asks for it.
 
     DebugHookConfig.S3OutputPath/JOB/debug-output/        the tensors that the hook writes into its LocalPath
-    ProfilerConfig.S3OutputPath/JOB/profiler-output/      system/, which is sampled here, outside of the job
+    ProfilerConfig.S3OutputPath/JOB/profiler-output/      system/, which is sampled here, outside the job
 
-In SageMaker the hook does not say that the job has ended: `training_job_end.ts` beside the tensors does, for which
-smdebug's `create_trial` waits. Nothing there is ever deleted. A file that the job's role may not write is missing, and
-the log says so.
+In SageMaker the file `training_job_end.ts` beside the tensors, not the hook, says that the job has ended. smdebug's
+`create_trial` waits for it. Nothing there is ever deleted. A file that the job's role may not write is missing, and the
+log says so.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ END = "training_job_end.ts"
 
 
 class Watch:
-    """One job's. `begin`, `sync` and `end` are called by the job's own threads, one at a time."""
+    """The uploads of one job. The job's own threads call `begin`, `sync` and `end`, one at a time."""
 
     def __init__(self, job: Record, directory: JobDirectory, s3: Any, clock: Clock) -> None:
         self._profiler, self._samples, self._clock = _find_profiler(job), directory.base / "profiler", clock
@@ -39,31 +39,31 @@ class Watch:
         ]
 
     def begin(self) -> None:
-        """Sample from now on."""
+        """Start to sample."""
         if self._profiler is not None:
             self._sampler = SystemSampler(self._samples, self._profiler["ProfilingIntervalInMilliseconds"], self._clock)
             self._sampler.start()
 
     def end(self) -> None:
-        """Sample no more."""
+        """Stop sampling."""
         if self._sampler is not None:
             self._sampler.stop()
         self._sampler = None
 
     def sync(self, *, all_files: bool = False) -> None:
-        """Upload what is new."""
+        """Upload what is new or has changed."""
         for mirror in self._mirrors:
             mirror.sync(all_files=all_files)
 
     def finish(self) -> None:
-        """Upload the rest, and say beside the tensors that no more will come."""
+        """Upload the rest, and mark beside the tensors that no more will come."""
         if self._tensors is not None:
             self._tensors.mkdir(parents=True, exist_ok=True)
             (self._tensors / END).touch()
         self.sync(all_files=True)
 
     def discard(self) -> None:
-        """Delete what is in S3 by now."""
+        """Delete the local files; they are in S3."""
         for folder in (self._samples, self._tensors):
             if folder is not None:
                 shutil.rmtree(folder, ignore_errors=True)

@@ -1,1 +1,1 @@
-"""SageMaker and SageMaker Runtime on one machine: a function an operation, behind botocore's own service model."""
+"""SageMaker and SageMaker Runtime on one machine: one function per operation, behind botocore's service model."""

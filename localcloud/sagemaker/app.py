@@ -1,7 +1,7 @@
-"""The door: an ASGI app that speaks SageMaker's protocols (JSON 1.1, and REST-JSON for the runtime).
+"""Serve SageMaker's protocols as an ASGI app: JSON 1.1, and REST-JSON for the runtime.
 
-A request with an X-Amz-Target is SageMaker's, any other is matched against the runtime's paths. Signatures are not
-checked. Operations run in threads (or as coroutines), so a slow one never holds up the server's loop.
+A request with an X-Amz-Target is for SageMaker. Any other is matched against the runtime's paths. Signatures are not
+checked. Operations run in threads or as coroutines, so a slow one never blocks the server's loop.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ MODULES = (endpoint_configs, endpoints, invocations, models, tags, training_jobs
 
 
 def create_app(cloud: Cloud) -> Callable[[Scope, Receive, Send], Awaitable[None]]:
-    """The ASGI app that serves the cloud's SageMaker and SageMaker Runtime under `/`."""
+    """Return the ASGI app that serves the cloud's SageMaker and SageMaker Runtime under `/`."""
 
     async def serve(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -53,7 +53,7 @@ def create_app(cloud: Cloud) -> Callable[[Scope, Receive, Send], Awaitable[None]
 
 
 async def answer(cloud: Cloud, request: Request) -> Response:
-    """The response to one HTTP request; every fault is turned into AWS's form of it."""
+    """Return the response to one HTTP request. Every error takes AWS's form."""
     target = request.headers.get("x-amz-target")
     respond = _answer_json if target is not None else _answer_rest
     try:
@@ -84,12 +84,12 @@ async def _answer_rest(cloud: Cloud, request: Request) -> Response:
 
 
 def _validate_rest(model: botocore.model.OperationModel, members: dict[str, Any]) -> dict[str, Any]:
-    """The members, checked. The payload is not: the model's maximum (6 MB) is older than the service's own (25 MB)."""
+    """Check the members, but not the payload: the model's maximum (6 MB) is older than the service's (25 MB)."""
     payload = model.input_shape.serialization.get("payload")
     try:
         return parse_request(model, members | {payload: b""})
     except ValidationException as error:
-        raise ServiceError(error.message, code="ValidationError") from error  # the runtime's word for it
+        raise ServiceError(error.message, code="ValidationError") from error  # the runtime's name for it
 
 
 async def _call(function: Operation, cloud: Cloud, request: dict[str, Any]) -> dict[str, Any]:

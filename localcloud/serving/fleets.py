@@ -1,7 +1,7 @@
-"""Endpoints on one machine: fleets of model servers, and the traffic that goes to them.
+"""Run endpoints on one machine: fleets of model servers, and the traffic that goes to them.
 
-A deployment's servers are started beside those that serve; when all are healthy the traffic goes over in one step,
-the old servers answer what they have begun, and end. Nothing is kept for a restart: the endpoints' records say what to
+A deployment's servers start beside those that serve. When all are healthy, the traffic shifts in one step. The old
+servers then answer the requests under way, and end. Nothing is kept for a restart: the endpoints' records say what to
 deploy again.
 """
 
@@ -28,13 +28,13 @@ from localcloud.serving.model_process import ModelProcess, StartError
 log = logging.getLogger(__name__)
 LOG_GROUP = "/aws/sagemaker/Endpoints"
 INVOCATION_SECONDS = 60  # SageMaker's limit
-# Shorter than the servers' own, so that no request meets a connection that is just being closed.
+# Shorter than the servers' own keep-alive, so that no request meets a connection that is just being closed.
 IDLE_SECONDS = 60
 DRAIN_SECONDS = 60
 
 
 class Fleet:
-    """The servers of one deployment. `busy` counts the invocations that have not been answered."""
+    """The servers of one deployment. `busy` counts the invocations under way."""
 
     def __init__(self, number: int, servers: Sequence[ModelProcess]) -> None:
         self.number = number
@@ -42,12 +42,12 @@ class Fleet:
         self.busy = 0
 
     def start(self) -> None:
-        """Return when every server is healthy. Raises StartError for the first that is not."""
+        """Start every server, and return when all are healthy. Raises StartError for the first that is not."""
         for server in self.servers:
             server.start()
 
     def choose(self, name: str | None, dice: random.Random) -> ModelProcess:
-        """The variant of this name, or one by weight. Raises LookupError for a name that it has not."""
+        """Return the variant of this name, or one by weight. Raises LookupError for an unknown name."""
         if name is not None:
             found = [server for server in self.servers if server.variant.name == name]
             if not found:
@@ -57,7 +57,7 @@ class Fleet:
         return dice.choices(self.servers, weights if any(weights) else None)[0]
 
     def drain_and_stop(self) -> None:
-        """Wait for the answers that are under way, then end the servers."""
+        """Wait for the requests under way, then end the servers."""
         deadline = time.monotonic() + DRAIN_SECONDS
         while self.busy and time.monotonic() < deadline:
             time.sleep(0.02)
@@ -69,9 +69,10 @@ class Fleet:
 
 
 class ProcessEndpointRunner:
-    """Runs endpoints as processes, each deployment below `folder`/ENDPOINT. Thread-safe; `invoke` is for one loop.
+    """Runs endpoints as processes, each deployment below `folder`/ENDPOINT.
 
-    `tools` are those of the jobs. `threads` is how many predictions a server makes at once: the machine's cores.
+    It is thread-safe, but `invoke` must be called from one event loop. `tools` are those of the jobs. `threads` is the
+    number of predictions that a server makes at once; by default the machine's cores.
     """
 
     def __init__(
@@ -83,15 +84,15 @@ class ProcessEndpointRunner:
         self._threads = threads or count_cores()
         self._dice = dice or random.Random()  # noqa: S311 - it shares out traffic
         self._lock = threading.Lock()
-        self._wanted: dict[str, list[Fleet]] = {}  # those that were asked for, and not superseded or removed since
+        self._wanted: dict[str, list[Fleet]] = {}  # those requested and not yet superseded or removed
         self._serving: dict[str, Fleet] = {}
         self._closed = False
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=64, keepalive_expiry=IDLE_SECONDS)
-        # Its servers speak plain HTTP on loopback, so the certificates are left unread.
+        # Its servers speak plain HTTP on loopback, so no certificates are loaded.
         self._client = httpx.AsyncClient(timeout=INVOCATION_SECONDS, limits=limits, trust_env=False, verify=False)  # noqa: S501
 
     def deploy(self, deployment: Deployment, report: DeploymentReport) -> None:
-        """Start the servers, check their health, shift the traffic, stop those before them: in the background."""
+        """In the background, start the servers, check their health, shift the traffic, and stop the old servers."""
         fleet = self._make_fleet(deployment)
         with self._lock:
             self._wanted.setdefault(deployment.endpoint, []).append(fleet)
@@ -99,7 +100,7 @@ class ProcessEndpointRunner:
         threading.Thread(target=self._deploy, args=arguments, name=f"deploy-{deployment.endpoint}", daemon=True).start()
 
     def remove(self, endpoint: str) -> None:
-        """Take the traffic away at once, and end the servers in the background."""
+        """Stop the traffic at once, and end the servers in the background."""
         with self._lock:
             self._wanted.pop(endpoint, None)
             fleet = self._serving.pop(endpoint, None)
@@ -107,9 +108,9 @@ class ProcessEndpointRunner:
             threading.Thread(target=fleet.drain_and_stop, name=f"stop-{endpoint}", daemon=True).start()
 
     def close(self) -> None:
-        """End all servers; what is under way gets the servers' own seconds of grace.
+        """End all servers. Requests under way get the servers' own seconds of grace.
 
-        A deployment that is cut short has not failed: the next cloud goes on with it.
+        A deployment that is cut short has not failed: the next cloud continues it.
         """
         with self._lock:
             self._closed = True
@@ -153,7 +154,7 @@ class ProcessEndpointRunner:
         return Fleet(deployment.number, servers)
 
     def _make_server(self, deployment: Deployment, variant: Variant, folder: Path, stamp: str) -> ModelProcess:
-        """A variant's server, which reaches AWS in the name of its model's role."""
+        """Return a variant's server, which calls AWS under its model's role."""
         tools = self._tools.of_role(variant.role)
         stream = LogStream(tools.logs, f"{LOG_GROUP}/{deployment.endpoint}", f"{variant.name}/i-{stamp}")
         return ModelProcess(variant, folder / variant.name, stream, tools, self._threads)
@@ -172,7 +173,7 @@ class ProcessEndpointRunner:
             loser.drain_and_stop()
 
     def _start(self, endpoint: str, fleet: Fleet) -> str | None:
-        """Start the servers. Returns why they did not start, or None."""
+        """Start the servers. Returns the reason if they do not start, or None."""
         try:
             fleet.start()
         except StartError as error:
@@ -183,7 +184,7 @@ class ProcessEndpointRunner:
         return None
 
     def _shift(self, endpoint: str, fleet: Fleet) -> Fleet | None:
-        """Send the traffic to the fleet. Returns the one to stop: that before it, or itself where it comes too late."""
+        """Shift the traffic to the fleet. Returns the fleet to stop: the previous one, or this one if too late."""
         with self._lock:
             if fleet not in self._wanted.get(endpoint, []):
                 return fleet

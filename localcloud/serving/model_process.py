@@ -1,7 +1,7 @@
-"""One model server behind an endpoint: fetched, started, watched, started again when it dies, stopped.
+"""Run one model server behind an endpoint: fetch its archive, start it, watch it, restart it when it dies, stop it.
 
-SageMaker gives every model machines of its own; here a variant is one process on a free loopback port, however many
-instances its configuration asks for, and its workers share the machine's cores with everything else.
+SageMaker gives every model its own machines. Here a variant is one process on a free loopback port, however many
+instances its configuration asks for. Its workers share the machine's cores with everything else.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ BACKOFF_SECONDS = (0.5, 1, 2, 5, 15, 60)
 
 
 class StartError(Exception):
-    """A model server could not be started; the text is the endpoint's FailureReason."""
+    """A model server could not be started. The text is the endpoint's FailureReason."""
 
 
 class ModelProcess:
-    """The server of one variant. `url` is where it answers, or None while it does not."""
+    """The server of one variant. `url` is its address, or None while it does not answer."""
 
     def __init__(self, variant: Variant, folder: Path, stream: LogStream, tools: Tools, threads: int) -> None:
         self.variant = variant
@@ -49,7 +49,7 @@ class ModelProcess:
         self._watcher = threading.Thread(target=self._watch, name=f"watch-{variant.model}", daemon=True)
 
     def start(self) -> None:
-        """Fetch the archive, start the server, return when it is healthy. Raises StartError, with SageMaker's text."""
+        """Fetch the archive, start the server, return when it is healthy. Raises StartError with SageMaker's text."""
         self._folder.mkdir(parents=True)
         self._log.touch()
         self._reader = LogReader(self._log)
@@ -68,7 +68,7 @@ class ModelProcess:
         self._wait_healthy()
 
     def stop(self) -> None:
-        """End the server: requests under way are answered first, for at most 15 seconds."""
+        """End the server. Requests under way are answered first, for at most 15 seconds."""
         self._stopping.set()
         self.url = None
         if self._process is not None:
@@ -124,7 +124,7 @@ class ModelProcess:
             if status is None:
                 continue
             if self.url is None and deaths == 0:
-                return  # it never served: whoever starts it reports that
+                return  # it never served, and `start` reports that
             self.url = None
             wait = BACKOFF_SECONDS[min(deaths, len(BACKOFF_SECONDS) - 1)]
             log.warning("the server of model %s ended with %s; again in %s s", self.variant.model, status, wait)
@@ -147,7 +147,7 @@ class ModelProcess:
 
 
 def is_healthy(port: int) -> bool:
-    """Whether a model server answers its health check."""
+    """Return whether a model server answers its health check."""
     connection = http.client.HTTPConnection(HOST, port, timeout=2)
     try:
         connection.request("GET", "/ping")

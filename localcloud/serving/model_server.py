@@ -1,13 +1,14 @@
-"""The process behind an endpoint: a model archive served over HTTP under SageMaker's container contract.
+"""Serve a model archive over HTTP under SageMaker's container contract: the process behind an endpoint.
 
-`GET /ping` answers 200 and `POST /invocations` predicts. The archive's `code/inference.py` is imported and its four
-functions are called as AWS's own handler calls them (`sagemaker_inference.transformer.Transformer`): the same content
-types, the same Accept, and, for an error, `message`, a line break and the traceback, under the error's `status_code`
-or 500. AWS's handler knows such an error by its base class; here, where that class does not exist, by the attributes.
+`GET /ping` answers 200 and `POST /invocations` predicts. The archive's `code/inference.py` is imported, and its four
+functions are called as AWS's own handler calls them (`sagemaker_inference.transformer.Transformer`). Content types and
+Accept are treated alike. An error is answered with its `message`, a line break and the traceback, under its
+`status_code` or 500. AWS's handler recognises such an error by its base class. That class does not exist here, so it is
+recognised by its attributes.
 
-The port is bound after the model is loaded, so whoever gets a connection gets answers. Each of `--threads` workers
-predicts with one torch thread: throughput is that of all cores, and an answer does not depend on their number. The
-price is the latency of a single request, which more torch threads would shorten.
+The port is bound after the model is loaded, so every connection gets an answer. Each of `--threads` workers predicts
+with one torch thread: throughput is that of all cores, and an answer does not depend on their number. The price is the
+latency of a single request, which more torch threads would shorten.
 """
 
 from __future__ import annotations
@@ -36,11 +37,11 @@ from starlette.routing import Route
 FUNCTIONS = ("model_fn", "input_fn", "predict_fn", "output_fn")
 TEXT_TYPES = ("application/json", "text/csv")
 DEFAULT_ACCEPT = "application/json"
-# Longer than a client's pool keeps an idle connection, so that no request meets a socket that is just being closed.
+# Longer than a client's pool keeps an idle connection, so that no request meets a socket that is being closed.
 KEEP_ALIVE_S = 120
 DRAIN_S = 10
 BACKLOG = 1024
-MOST_WAITING = 100  # as AWS's image has it: beyond that a request is better tried again than answered too late
+MOST_WAITING = 100  # as in AWS's image: beyond that, a retry is better than a late answer
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class Handler:
     model: Any
 
     def transform(self, body: bytes, content_type: str | None, accept: str | None) -> Response:
-        """Answer one invocation. Never raises: an error becomes a response, as in AWS's handler."""
+        """Answer one invocation. It never raises: an error becomes a response, as in AWS's handler."""
         try:
             if not accept or accept == "*/*":
                 accept = os.environ.get("SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT", DEFAULT_ACCEPT)
@@ -60,12 +61,12 @@ class Handler:
             result = self.module.output_fn(self.module.predict_fn(data, self.model), accept)
             content, kind = result if isinstance(result, tuple) else (result, accept)
             return Response(content, media_type=kind)
-        except Exception as error:  # noqa: BLE001 - the code served is the user's, and the server outlives it
+        except Exception as error:  # noqa: BLE001 - the code is the user's, and the server survives its errors
             return describe_error(error)
 
 
 def describe_error(error: Exception) -> Response:
-    """Render an error as AWS's handler does: its own status if it carries one, else 500; then the traceback."""
+    """Render an error as AWS's handler does: its own status or 500, its message, then the traceback."""
     trace = "".join(traceback.format_exception(error))
     status = getattr(error, "status_code", HTTPStatus.INTERNAL_SERVER_ERROR)
     message = getattr(error, "message", None) or str(error)
@@ -75,7 +76,7 @@ def describe_error(error: Exception) -> Response:
 
 
 def load_handler(model_dir: Path) -> Handler:
-    """Import the archive's code and load its model. Raises whatever they raise, and ImportError if one is missing."""
+    """Import the archive's code and load its model. Raises what they raise, and ImportError if one is missing."""
     program = os.environ.get("SAGEMAKER_PROGRAM", "inference.py")
     code = model_dir / "code"
     if not (code / program).is_file():
@@ -89,14 +90,14 @@ def load_handler(model_dir: Path) -> Handler:
 
 
 def limit_torch_threads() -> None:
-    """One torch thread a worker. The variable serves a torch yet to be imported, the call one inherited by a fork."""
+    """Allow one torch thread a worker: by the variable for a later import, by the call for a torch from the fork."""
     os.environ["OMP_NUM_THREADS"] = "1"
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(1)
 
 
 def create_app(handler: Handler, threads: int) -> Starlette:
-    """The two routes of a SageMaker container."""
+    """Return the app with the two routes of a SageMaker container."""
     workers = ThreadPoolExecutor(threads, thread_name_prefix="predict")
     places = asyncio.Semaphore(threads + MOST_WAITING)
 
@@ -128,7 +129,7 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A listening socket. Its protocol is named, since asyncio turns Nagle's delay (40 ms here) off only then."""
+    """Return a listening socket. It names its protocol: only then asyncio turns off Nagle's delay (40 ms here)."""
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listener.bind((host, port))
@@ -137,7 +138,7 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Load, then serve until SIGTERM; requests under way are answered first."""
+    """Load the model, then serve until SIGTERM. Requests under way are answered first."""
     arguments = parse_arguments(sys.argv[1:] if argv is None else argv)
     limit_torch_threads()
     app = create_app(load_handler(arguments.model_dir), arguments.threads)
@@ -157,7 +158,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Write a file so that no reader ever sees a part of it."""
+    """Write a file so that no reader ever sees it half written."""
     temporary = path.with_suffix(".tmp")
     temporary.write_text(text)
     temporary.replace(path)

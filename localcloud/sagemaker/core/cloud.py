@@ -1,11 +1,12 @@
-"""What every operation works on, and the registry that the doors dispatch by.
+"""Define what every operation works on, and the registry by which the app dispatches.
 
-An operation is a function `create_model(cloud, request) -> response` of dictionaries in AWS's own member names, with
-datetimes and bytes as the service model types them; the door has validated the request against the model before. It
-may be `async`; one that is not is called in a thread. Faults are raised as `localcloud.protocol.errors.ServiceError`.
+An operation is a function `create_model(cloud, request) -> response`. Both are dictionaries with AWS's own member
+names, with datetimes and bytes as the service model types them. The app has already validated the request against the
+model. An operation may be `async`; any other is called in a thread. Errors are raised as
+`localcloud.protocol.errors.ServiceError`.
 
-Records live in the store under the kind that stands in their ARN (`training-job`, `hyper-parameter-tuning-job`,
-`model`, `endpoint-config`, `endpoint`). A record is what Describe answers, with private members that begin with `_`.
+Records live in the store under the kind in their ARN (`training-job`, `hyper-parameter-tuning-job`, `model`,
+`endpoint-config`, `endpoint`). A record is Describe's answer, with private members that begin with `_`.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ RUNTIME_OPERATIONS: dict[str, Operation] = {}
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a job ended: its status, the secondary status where that is another word, and the reason of a failure."""
+    """How a job ended: its status, its secondary status where that differs, and the reason of a failure."""
 
     status: str
     secondary: str | None = None
@@ -39,7 +40,7 @@ class Outcome:
 
 
 class JobReport(Protocol):
-    """What a runner tells of one job: see `localcloud.sagemaker.training.jobs.JobReport`."""
+    """What a runner reports on one job: see `localcloud.sagemaker.training.jobs.JobReport`."""
 
     def enter_stage(self, secondary: str, message: str | None = None) -> None: ...
 
@@ -49,22 +50,22 @@ class JobReport(Protocol):
 
 
 class JobRunner(Protocol):
-    """What carries out training jobs. Both calls return at once; the reports come later, from any thread."""
+    """Runs training jobs. Both calls return at once. The reports come later, from any thread."""
 
     def start(self, job: Record, report: JobReport) -> None:
-        """Carry out the job, now or when its turn comes. A job begun before (by a killed cloud) goes on."""
+        """Run the job, now or when its turn comes. A job that a killed cloud had begun continues."""
 
     def stop(self, name: str) -> None:
-        """Ask the job to end: SIGTERM, and SIGKILL after 120 s. Unknown and ended jobs are passed over."""
+        """Ask the job to end: SIGTERM, and SIGKILL after 120 s. Unknown and ended jobs are ignored."""
 
 
 @dataclass
 class Cloud:
-    """One account in one region: its state, and its ways to the world.
+    """One account in one region: its state, and its connections to everything else.
 
-    `emit` takes a whole EventBridge event as AWS sends it; it is called with the lock held, so it must not block.
-    `s3` is a boto3 client; `serving` is whatever runs the endpoints' servers. `warmth` holds of each serverless
-    endpoint when it was last used and when it was, or will be, ready; `faults` tells what is to go wrong.
+    `emit` takes a whole EventBridge event as AWS sends it. It is called with the lock held, so it must not block.
+    `s3` is a boto3 client. `serving` runs the endpoints' servers. `warmth` maps each serverless endpoint to the time of
+    its last use and the time at which it was, or will be, ready. `faults` reads the faults on purpose.
     """
 
     clock: Clock
@@ -80,18 +81,18 @@ class Cloud:
     lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
 
     def arn(self, kind: str, name: str) -> str:
-        """The ARN of a thing of SageMaker: lower case, as the service writes it."""
+        """Return the ARN of a SageMaker resource, in lower case as the service writes it."""
         return f"arn:aws:sagemaker:{self.region}:{self.account}:{kind}/{name.lower()}"
 
 
 def operation(function: Operation) -> Operation:
-    """Register a function as SageMaker's operation of its name: `create_model` serves CreateModel."""
+    """Register a function as the SageMaker operation of its name: `create_model` serves CreateModel."""
     OPERATIONS[_name_operation(function)] = function
     return function
 
 
 def runtime_operation(function: Operation) -> Operation:
-    """Register a function as SageMaker Runtime's operation of its name: `invoke_endpoint` serves InvokeEndpoint."""
+    """Register a function as the Runtime's operation of its name: `invoke_endpoint` serves InvokeEndpoint."""
     RUNTIME_OPERATIONS[_name_operation(function)] = function
     return function
 

@@ -1,4 +1,4 @@
-"""The EventBridge events that SageMaker sends on every change of a state, in AWS's shapes.
+"""Build the EventBridge events that SageMaker sends on every change of state, in AWS's shapes.
 
 Source: AWS's guide, "Events that Amazon SageMaker AI sends to Amazon EventBridge": times are epoch milliseconds, tags
 are a map, and members without a value are explicit nulls.
@@ -24,7 +24,7 @@ ENDPOINT_DEPLOYMENT = "SageMaker Endpoint Deployment State Change"
 
 
 def build_event(cloud: Cloud, detail_type: str, arn: str, detail: dict[str, Any]) -> Event:
-    """The envelope around a detail, as EventBridge delivers it."""
+    """Wrap a detail in the envelope that EventBridge delivers."""
     return {
         "version": "0",
         "id": str(uuid.uuid4()),
@@ -39,13 +39,16 @@ def build_event(cloud: Cloud, detail_type: str, arn: str, detail: dict[str, Any]
 
 
 def describe_change(record: Record, members: Iterable[str], tags: dict[str, str]) -> dict[str, Any]:
-    """A record as an event's detail: these members, null where it has none, and the tags as a map."""
+    """Return a record as an event's detail: these members, null where missing, and the tags as a map."""
     return {**{name: to_event_value(record.get(name)) for name in members}, "Tags": tags}
 
 
 def emit_change(cloud: Cloud, detail_type: str, arn: str, record: Record, members: Iterable[str]) -> None:
-    """Send the event that tells of a record's new state. One that cannot be sent is lost, as AWS's may be: the state
-    has changed already, and whoever reported it must not fail for the bus."""
+    """Send the event of a record's new state.
+
+    An event that cannot be sent is lost, as AWS's may be. The state has changed already, and whoever reported the
+    change must not fail because of the bus.
+    """
     event = build_event(cloud, detail_type, arn, describe_change(record, members, read_tags(cloud, arn)))
     try:
         cloud.emit(event)
@@ -54,7 +57,7 @@ def emit_change(cloud: Cloud, detail_type: str, arn: str, record: Record, member
 
 
 def to_event_value(value: Any) -> Any:
-    """A value as events carry it: times as epoch milliseconds."""
+    """Return a value as events carry it: times as epoch milliseconds."""
     if isinstance(value, datetime):
         return int(value.timestamp() * 1000)
     if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""Filters, order and pages of the List operations, as AWS has them."""
+"""Filter, sort and page the List operations' records as AWS does."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ def list_page(
     sort_order: str = "Ascending",
     status: str | None = None,
 ) -> tuple[list[Record], str | None]:
-    """One page of the records that pass the request's filters, and the token of the next page.
+    """Return one page of the records that pass the request's filters, and the token of the next page.
 
-    `name` and `status` are the members that NameContains and StatusEquals look at; `sort_keys` maps the values of
+    `name` and `status` are the members that NameContains and StatusEquals compare. `sort_keys` maps the values of
     SortBy to members. `sort_by` and `sort_order` are the operation's defaults.
     """
     kept = [record for record in records if _passes(record, request, name, status)]
@@ -44,8 +44,11 @@ def list_page(
 def take_page(
     records: list[Record], request: Request, *, key: Callable[[Record], list[Any]], descending: bool
 ) -> tuple[list[Record], str | None]:
-    """The records after NextToken's, at most MaxResults of them, in the order of `key` (JSON values, the last one
-    unique), and the next token. A page stays right when records come or go between two calls."""
+    """Return at most MaxResults of the records after NextToken's, and the next token.
+
+    `key` gives the order as JSON values, of which the last is unique. So a page stays right when records are added or
+    removed between two calls.
+    """
     ordered = sorted(records, key=key, reverse=descending)
     if "NextToken" in request:
         last = _read_token(request["NextToken"])

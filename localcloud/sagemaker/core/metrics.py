@@ -1,4 +1,4 @@
-"""Metrics read from a job's log by regular expressions, as SageMaker reads them."""
+"""Read metrics from a job's log by regular expressions, as SageMaker does."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ Metric = tuple[str, re.Pattern[str]]
 
 
 def compile_metrics(definitions: Iterable[dict[str, Any]]) -> list[Metric]:
-    """MetricDefinitions ({Name, Regex}) ready for use.
+    """Compile MetricDefinitions ({Name, Regex}).
 
-    Raises ValueError, with the metric's name, for an expression that Python's `re` cannot read.
+    Raises ValueError, with the metric's name, for an expression that Python's `re` cannot compile.
     """
     return [(definition["Name"], _compile(definition)) for definition in definitions]
 
 
 def find_metrics(metrics: Iterable[Metric], line: str) -> list[tuple[str, float]]:
-    """The values in one line of the log: the first group of each expression's first match, where it is a number."""
+    """Return the values in one line of the log: the first group of each first match, where it is a number."""
     found = []
     for name, pattern in metrics:
         match = pattern.search(line)

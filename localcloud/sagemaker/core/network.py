@@ -1,4 +1,4 @@
-"""VpcConfig of jobs and models: its form is checked as AWS checks it; there is no VPC here, so it has no effect."""
+"""Check the VpcConfig of jobs and models as AWS does. There is no VPC here, so it has no effect."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from localcloud.protocol.errors import ValidationException
 
 
 def check_network(request: Record) -> None:
-    """Raise ValidationException for subnets and security groups that cannot be any."""
+    """Raise ValidationException for IDs that cannot be subnets or security groups."""
     config = request.get("VpcConfig", {})
     for member, prefix, word in (("Subnets", "subnet-", "subnet"), ("SecurityGroupIds", "sg-", "security group")):
         ids = config.get(member, [])

@@ -1,4 +1,4 @@
-"""The account's quotas of instances, as far as faults.json sets any: a request beyond one is refused in AWS's words."""
+"""Check the account's quotas of instances that faults.json sets. A request beyond one is refused in AWS's words."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ADVICE = (
 
 
 def check_training_quota(cloud: Cloud, definition: Record, parallel: int = 1) -> None:
-    """Raise ResourceLimitExceeded where not one of the definition's instance types has quota for so many jobs."""
+    """Raise ResourceLimitExceeded if none of the definition's instance types has quota for `parallel` jobs."""
     spot = definition.get("EnableManagedSpotTraining", False)
     refusals = []
     for resources in list_resources(definition):
@@ -31,7 +31,7 @@ def check_training_quota(cloud: Cloud, definition: Record, parallel: int = 1) ->
 
 
 def check_endpoint_quota(cloud: Cloud, instances: Mapping[str, int]) -> None:
-    """Raise ResourceLimitExceeded where an endpoint's instances, by type, are beyond their quota."""
+    """Raise ResourceLimitExceeded if an endpoint's instances, by type, exceed their quota."""
     for kind, count in instances.items():
         name, used = f"{kind} for endpoint usage", count_hosting(cloud, kind)
         if (refusal := _explain_excess(cloud, name, used, count)) is not None:
@@ -39,12 +39,12 @@ def check_endpoint_quota(cloud: Cloud, instances: Mapping[str, int]) -> None:
 
 
 def name_training_quota(kind: str, *, spot: bool) -> str:
-    """The name of a quota in Service Quotas."""
+    """Return the quota's name in Service Quotas."""
     return f"{kind} for {'spot ' if spot else ''}training job usage"
 
 
 def count_training(cloud: Cloud, kind: str, spot: bool) -> int:
-    """The instances of a type that trainings use now."""
+    """Count the instances of a type that training jobs use now."""
     jobs = [job for job in cloud.store.list("training-job") if job["TrainingJobStatus"] in ("InProgress", "Stopping")]
     return sum(
         job["ResourceConfig"].get("InstanceCount", 1)
@@ -54,7 +54,7 @@ def count_training(cloud: Cloud, kind: str, spot: bool) -> int:
 
 
 def count_hosting(cloud: Cloud, kind: str) -> int:
-    """The instances of a type that endpoints use now, those of deployments under way too."""
+    """Count the instances of a type that endpoints use now, including deployments under way."""
     held: list[dict[str, Any]] = []
     for endpoint in cloud.store.list("endpoint"):
         held += [endpoint.get("_instances", {}), endpoint.get("_pending", {}).get("instances", {})]

@@ -1,7 +1,7 @@
-"""Finding what a request names, with SageMaker's own texts where it is not there, or there already.
+"""Find what a request names, and raise SageMaker's own errors where it is missing or exists already.
 
-Jobs have other codes: see `training_jobs`. Names are kept as they are given, and compared without their case, since
-ARNs are lower case.
+Jobs have other codes: see `training.jobs`. Names are kept as given, and compared without case, since ARNs are lower
+case.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ _LABELS = {"model": "model", "endpoint-config": "endpoint configuration", "endpo
 
 
 def find_record(cloud: Cloud, kind: str, name: str) -> Record | None:
-    """The record of this kind and name, or None."""
+    """Return the record of this kind and name, or None."""
     known = next((known for known in cloud.store.names(kind) if known.lower() == name.lower()), None)
     return cloud.store.get(kind, known) if known is not None else None
 
 
 def require_record(cloud: Cloud, kind: str, name: str) -> Record:
-    """The record of this kind and name. Raises ValidationException where there is none."""
+    """Return the record of this kind and name. Raises ValidationException if there is none."""
     record = find_record(cloud, kind, name)
     if record is None:
         raise ValidationException(f'Could not find {_LABELS[kind]} "{cloud.arn(kind, name)}".')
@@ -28,11 +28,11 @@ def require_record(cloud: Cloud, kind: str, name: str) -> Record:
 
 
 def refuse_taken(cloud: Cloud, kind: str, name: str) -> None:
-    """Raise ValidationException (not ResourceInUse, which is for jobs) where the name is taken."""
+    """Raise ValidationException (not ResourceInUse, which is for jobs) if the name is taken."""
     if find_record(cloud, kind, name) is not None:
         raise ValidationException(f'Cannot create already existing {_LABELS[kind]} "{cloud.arn(kind, name)}".')
 
 
 def show_record(record: Record) -> Record:
-    """The record without its private members."""
+    """Return the record without its private members."""
     return {key: value for key, value in record.items() if not key.startswith("_")}

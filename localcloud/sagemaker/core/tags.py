@@ -1,4 +1,4 @@
-"""Tags of everything that has an ARN: AddTags, ListTags, DeleteTags, and what the other operations need of them."""
+"""Keep the tags of everything that has an ARN: AddTags, ListTags, DeleteTags, and helpers for other operations."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MOST_TAGS = 50
 
 @operation
 def add_tags(cloud: Cloud, request: Request) -> Response:
-    """Add tags to a resource, in place of those with the same keys. Answers with all of its tags."""
+    """Add tags to a resource, replacing those with the same keys. Returns all of its tags."""
     arn = _require_resource(cloud, request["ResourceArn"])
     with cloud.lock:
         tags = read_tags(cloud, arn) | {tag["Key"]: tag["Value"] for tag in request["Tags"]}
@@ -23,13 +23,13 @@ def add_tags(cloud: Cloud, request: Request) -> Response:
 
 @operation
 def list_tags(cloud: Cloud, request: Request) -> Response:
-    """All tags of a resource. A resource holds at most 50, so there is never a second page."""
+    """Return all tags of a resource. It has at most 50, so there is never a second page."""
     return {"Tags": _to_list(read_tags(cloud, _require_resource(cloud, request["ResourceArn"])))}
 
 
 @operation
 def delete_tags(cloud: Cloud, request: Request) -> Response:
-    """Take tags from a resource by their keys; keys that it has not are passed over."""
+    """Remove tags from a resource by their keys. Unknown keys are ignored."""
     arn = _require_resource(cloud, request["ResourceArn"])
     with cloud.lock:
         _write_tags(cloud, arn, {k: v for k, v in read_tags(cloud, arn).items() if k not in request["TagKeys"]})
@@ -37,7 +37,7 @@ def delete_tags(cloud: Cloud, request: Request) -> Response:
 
 
 def put_tags(cloud: Cloud, arn: str, tags: list[dict[str, str]] | None) -> None:
-    """Set the tags that a Create request brought. Raises ValidationException on doubled keys."""
+    """Set the tags of a Create request. Raises ValidationException on duplicate keys."""
     keys = [tag["Key"] for tag in tags or []]
     if len(set(keys)) < len(keys):
         raise ValidationException("Duplicate tag keys found. Please remove the duplicates.")
@@ -45,18 +45,18 @@ def put_tags(cloud: Cloud, arn: str, tags: list[dict[str, str]] | None) -> None:
 
 
 def read_tags(cloud: Cloud, arn: str) -> dict[str, str]:
-    """The tags of a resource as a map; empty where it has none."""
+    """Return the tags of a resource as a map."""
     tags: dict[str, str] = (cloud.store.get("tags", arn) or {}).get("Tags", {})
     return tags
 
 
 def list_tagged(cloud: Cloud) -> list[tuple[str, dict[str, str]]]:
-    """Everything that has tags: its ARN and these."""
+    """Return the ARN and the tags of everything that has tags."""
     return [(arn, read_tags(cloud, arn)) for arn in cloud.store.names("tags")]
 
 
 def drop_tags(cloud: Cloud, arn: str) -> None:
-    """Forget the tags of a resource that is deleted."""
+    """Delete the tags of a deleted resource."""
     cloud.store.delete("tags", arn)
 
 

@@ -1,7 +1,7 @@
-"""The instances of a tuning job's trainings: one kind of them, or several in order of preference.
+"""Choose the instances of a tuning job's training jobs: one type, or several in order of preference.
 
-HyperParameterTuningResourceConfig stands in place of ResourceConfig. Of its InstanceConfigs, Prioritized (AWS's only
-strategy) takes the first that there is capacity for.
+HyperParameterTuningResourceConfig replaces ResourceConfig. Of its InstanceConfigs, Prioritized (AWS's only strategy)
+takes the first that has capacity.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ SINGLE = ("InstanceType", "InstanceCount", "VolumeSizeInGB")
 
 
 def check_tuning_resources(definition: Record) -> None:
-    """Raise ValidationException unless the definition has exactly one way of saying which instances it wants."""
+    """Raise ValidationException unless the definition states its instances in exactly one way."""
     config = definition.get("HyperParameterTuningResourceConfig")
     if (config is None) == ("ResourceConfig" not in definition):
         raise ValidationException(
@@ -32,7 +32,7 @@ def check_tuning_resources(definition: Record) -> None:
 
 
 def list_resources(definition: Record) -> list[dict[str, Any]]:
-    """The ResourceConfigs that a training may get, the preferred first."""
+    """Return the ResourceConfigs that a training job may get, the preferred first."""
     config = definition.get("HyperParameterTuningResourceConfig")
     if config is None:
         return [definition["ResourceConfig"]]
@@ -42,7 +42,7 @@ def list_resources(definition: Record) -> list[dict[str, Any]]:
 
 
 def choose_resources(definition: Record, lacking: Collection[str]) -> dict[str, Any]:
-    """The first of the definition's resources that is not lacking; the first of all where every one is."""
+    """Return the first of the definition's resources that is not lacking; the first of all if every one is."""
     choices = list_resources(definition)
     return next((choice for choice in choices if choice["InstanceType"] not in lacking), choices[0])
 

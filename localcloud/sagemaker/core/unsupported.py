@@ -1,7 +1,7 @@
-"""What AWS would accept and the local cloud cannot do: refused by name, since passing over it would mislead.
+"""Refuse by name what AWS would accept and the local cloud cannot do, since ignoring it would mislead.
 
-A rule names a member by its path (`[]` stands for every item of a list) and the values that change nothing here, so
-that clients which spell out defaults are served.
+A rule names a member by its path (`[]` stands for every item of a list) and the values that change nothing here. So
+clients that spell out defaults are served.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Cold starts of serverless endpoints, where faults.json asks for them: not ready for a while after having been idle.
+"""Simulate cold starts of serverless endpoints, where faults.json asks for them: after idling, they are not ready.
 
-On AWS most cold starts are only slow; some are answered with ModelNotReadyException, which clients must bear.
+On AWS most cold starts are only slow. Some are answered with ModelNotReadyException, which clients must handle.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from localcloud.sagemaker.core.cloud import Cloud
 
 
 class ModelNotReady(ServiceError):
-    """The serverless endpoint is being provisioned; the request may be sent again."""
+    """The serverless endpoint is being provisioned. The request may be sent again."""
 
     code = "ModelNotReadyException"
     status = 429
 
 
 def refuse_cold(cloud: Cloud, endpoint: Record) -> None:
-    """Raise ModelNotReady while a serverless endpoint is starting because it was idle, or is new."""
+    """Raise ModelNotReady while a serverless endpoint starts because it was idle or is new."""
     cold = cloud.faults().cold_start
     if cold is None or not endpoint["_serverless"]:
         return

@@ -1,7 +1,7 @@
-"""What the endpoints' operations and the runner of their servers say to each other.
+"""Define what the endpoints' operations and the runner of their servers exchange.
 
-A deployment is one set of servers for one endpoint. The runner starts it, reports once that it serves or why it does
-not, and from then on sends it the endpoint's traffic, until a later deployment serves or the endpoint is removed.
+A deployment is one set of servers for one endpoint. The runner starts it, and reports once that it serves or why it
+does not. From then on it sends the endpoint's traffic there, until a later one serves or the endpoint is removed.
 """
 
 from __future__ import annotations
@@ -15,8 +15,10 @@ DEFAULT_STARTUP_S = 300
 
 @dataclass(frozen=True)
 class Variant:
-    """One model behind an endpoint. `archive` is an S3 URI, `environment` what its container would get, `role` the ARN
-    of the model's execution role."""
+    """One model behind an endpoint.
+
+    `archive` is an S3 URI, `environment` is what its container would get, and `role` is the ARN of the model's role.
+    """
 
     name: str
     model: str
@@ -29,7 +31,7 @@ class Variant:
 
 @dataclass(frozen=True)
 class Deployment:
-    """The servers of an endpoint for one configuration. Of two that serve, the one with the higher number wins."""
+    """The servers of an endpoint for one configuration. If two serve, the one with the higher number wins."""
 
     endpoint: str
     number: int
@@ -38,7 +40,7 @@ class Deployment:
 
 @dataclass(frozen=True)
 class Invocation:
-    """A request to a model: the body, and its headers as the container sees them."""
+    """A request to a model: the body, and the headers as the container sees them."""
 
     body: bytes
     headers: Mapping[str, str]
@@ -47,7 +49,7 @@ class Invocation:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a container answered."""
+    """A container's answer."""
 
     status: int
     body: bytes
@@ -56,23 +58,23 @@ class Answer:
 
 
 class DeploymentReport(Protocol):
-    """How a runner reports on a deployment: one call of one of the two, from any thread."""
+    """How a runner reports on a deployment: one call of either method, from any thread."""
 
     def succeed(self) -> None:
-        """All variants serve, and the traffic goes to them."""
+        """Report that all variants serve, and get the traffic."""
 
     def fail(self, reason: str) -> None:
-        """A variant could not be started; what had been started is stopped again."""
+        """Report that a variant could not be started. What had been started is stopped."""
 
 
 class EndpointRunner(Protocol):
     """Runs the servers of endpoints. `deploy` and `remove` return at once."""
 
     def deploy(self, deployment: Deployment, report: DeploymentReport) -> None:
-        """Start the servers, check their health, shift the traffic, stop those that served before."""
+        """Start the servers, check their health, shift the traffic, and stop those that served before."""
 
     def remove(self, endpoint: str) -> None:
-        """Take the traffic away and stop every server of the endpoint; unknown ones are passed over."""
+        """Stop the traffic and every server of the endpoint. Unknown endpoints are ignored."""
 
     async def invoke(self, endpoint: str, invocation: Invocation) -> Answer:
         """Send a request to one of the endpoint's variants.

@@ -1,4 +1,4 @@
-"""Endpoint configurations: which models an endpoint serves, on what, and with what share of the traffic."""
+"""Serve the operations of endpoint configs: the models of an endpoint, their resources and shares of the traffic."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ RULES: Rules = {
 
 @operation
 def create_endpoint_config(cloud: Cloud, request: Request) -> Response:
-    """Record a configuration. Raises ValidationException for a name that is taken or a model that is not there."""
+    """Record an endpoint config. Raises ValidationException if the name is taken or a model is missing."""
     refuse_unsupported(request, RULES)
     _check_variants(cloud, request["ProductionVariants"])
     _check_key(request)
@@ -59,13 +59,13 @@ def create_endpoint_config(cloud: Cloud, request: Request) -> Response:
 
 @operation
 def describe_endpoint_config(cloud: Cloud, request: Request) -> Response:
-    """What CreateEndpointConfig was given."""
+    """Return what CreateEndpointConfig was given."""
     return show_record(require_record(cloud, KIND, request["EndpointConfigName"]))
 
 
 @operation
 def list_endpoint_configs(cloud: Cloud, request: Request) -> Response:
-    """A page of configurations, newest first."""
+    """Return a page of endpoint configs, newest first."""
     records = cloud.store.list(KIND)
     page, token = list_page(
         records,
@@ -81,7 +81,7 @@ def list_endpoint_configs(cloud: Cloud, request: Request) -> Response:
 
 @operation
 def delete_endpoint_config(cloud: Cloud, request: Request) -> Response:
-    """Forget a configuration. Endpoints that are on it go on."""
+    """Delete an endpoint config. Endpoints that use it continue to serve."""
     with cloud.lock:
         config = require_record(cloud, KIND, request["EndpointConfigName"])
         cloud.store.delete(KIND, config["EndpointConfigName"])
@@ -90,7 +90,7 @@ def delete_endpoint_config(cloud: Cloud, request: Request) -> Response:
 
 
 def is_serverless(variants: list[Record]) -> bool:
-    """Whether a configuration's variants run without instances: all of them do, or none."""
+    """Return whether a config's variants run without instances. Either all of them do, or none."""
     return "ServerlessConfig" in variants[0]
 
 

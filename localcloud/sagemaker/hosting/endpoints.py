@@ -1,11 +1,11 @@
-"""Endpoints: their operations, and the record that a runner's reports move from Creating to InService.
+"""Serve the operations of endpoints, and keep the record that a runner's reports move from Creating to InService.
 
-    Creating ─▶ InService ─▶ Updating ─▶ InService              on the new configuration
+    Creating ─▶ InService ─▶ Updating ─▶ InService              on the new config
         └────▶ Failed            └────▶ RollingBack ─▶ InService  on the old one, with a FailureReason
     any that is at rest ─▶ Deleting ─▶ gone
 
-A record is DescribeEndpoint's answer; private members begin with `_`: `_variants` is what serves, kept whole, since an
-endpoint outlives its configuration and models; `_pending` is the deployment under way; `_number` counts deployments.
+A record is DescribeEndpoint's answer. Private members begin with `_`: `_variants` is what serves, kept whole, since an
+endpoint outlives its config and models. `_pending` is the deployment under way. `_number` counts deployments.
 """
 
 from __future__ import annotations
@@ -65,18 +65,18 @@ EVENT_STATUS = {
 
 @dataclass(frozen=True)
 class Report:
-    """What the runner of an endpoint's servers tells of one deployment, from any thread."""
+    """What the runner of an endpoint's servers reports on one deployment, from any thread."""
 
     cloud: Cloud
     name: str
     number: int
 
     def succeed(self) -> None:
-        """The deployment has the endpoint's traffic."""
+        """Report that the deployment has the endpoint's traffic."""
         self._settle(finish_deployment)
 
     def fail(self, reason: str) -> None:
-        """The deployment could not be started; whatever served before serves still."""
+        """Report that the deployment could not be started. Whatever served before still serves."""
         self._settle(lambda cloud, endpoint: fail_deployment(cloud, endpoint, reason))
 
     def _settle(self, change: Callable[[Cloud, Record], None]) -> None:
@@ -88,16 +88,16 @@ class Report:
 
 @dataclass(frozen=True)
 class RestoreReport:
-    """What the runner tells of an endpoint that served before a restart: it is InService already."""
+    """What the runner reports on an endpoint that served before a restart. It is InService already."""
 
     cloud: Cloud
     name: str
 
     def succeed(self) -> None:
-        """The servers are back; nothing has changed."""
+        """Report that the servers are back. Nothing has changed."""
 
     def fail(self, reason: str) -> None:
-        """What served before the restart cannot be started any more."""
+        """Report that what served before the restart cannot be started any more."""
         with self.cloud.lock:
             endpoint = self.cloud.store.get(KIND, self.name)
             if endpoint is not None and endpoint["EndpointStatus"] == "InService":
@@ -106,7 +106,7 @@ class RestoreReport:
 
 @operation
 def create_endpoint(cloud: Cloud, request: Request) -> Response:
-    """Begin an endpoint. Raises ValidationException for a name that is taken or a configuration that is not there."""
+    """Begin an endpoint. Raises ValidationException if the name is taken or the config is missing."""
     refuse_unsupported(request, RULES)
     name = request["EndpointName"]
     with cloud.lock:
@@ -147,7 +147,7 @@ def update_endpoint(cloud: Cloud, request: Request) -> Response:
 
 @operation
 def describe_endpoint(cloud: Cloud, request: Request) -> Response:
-    """All that is known of an endpoint. While it is updated, EndpointConfigName is the configuration that serves."""
+    """Describe an endpoint. While it is updated, EndpointConfigName is the config that still serves."""
     endpoint = require_record(cloud, KIND, request["EndpointName"])
     shown = show_record(endpoint)
     if endpoint["EndpointStatus"] == "Updating":
@@ -158,7 +158,7 @@ def describe_endpoint(cloud: Cloud, request: Request) -> Response:
 
 @operation
 def list_endpoints(cloud: Cloud, request: Request) -> Response:
-    """A page of endpoints, newest first."""
+    """Return a page of endpoints, newest first."""
     page, token = list_page(
         cloud.store.list(KIND),
         request,
@@ -174,7 +174,7 @@ def list_endpoints(cloud: Cloud, request: Request) -> Response:
 
 @operation
 def delete_endpoint(cloud: Cloud, request: Request) -> Response:
-    """Begin to delete an endpoint: it takes no more requests, and is gone a moment later."""
+    """Begin to delete an endpoint. It takes no more requests, and is gone a moment later."""
     with cloud.lock:
         endpoint = require_resting(cloud, request["EndpointName"])
         move(cloud, endpoint, "Deleting")
@@ -183,7 +183,7 @@ def delete_endpoint(cloud: Cloud, request: Request) -> Response:
 
 
 def resume_endpoints(cloud: Cloud) -> None:
-    """After a restart: serve again what served, and go on with what was under way."""
+    """After a restart, serve again what served, and continue what was under way."""
     for endpoint in cloud.store.list(KIND):
         name, status = endpoint["EndpointName"], endpoint["EndpointStatus"]
         with cloud.lock:
@@ -199,7 +199,7 @@ def resume_endpoints(cloud: Cloud) -> None:
 
 
 def plan_deployment(cloud: Cloud, config_name: str, number: int) -> Record:
-    """What a configuration asks for, resolved: later changes to models and configurations do not touch it."""
+    """Resolve what a config asks for. Later changes to models and configs do not affect it."""
     config = require_record(cloud, endpoint_configs.KIND, config_name)
     variants = config["ProductionVariants"]
     if not all(variant.get("InitialVariantWeight", 1) >= 0 for variant in variants):
@@ -227,7 +227,7 @@ def begin_deployment(cloud: Cloud, endpoint: Record) -> None:
 
 
 def finish_deployment(cloud: Cloud, endpoint: Record) -> None:
-    """The pending deployment is now the one that serves."""
+    """Make the pending deployment the one that serves."""
     pending = endpoint.pop("_pending")
     endpoint.pop("FailureReason", None)
     serving = {
@@ -242,7 +242,7 @@ def finish_deployment(cloud: Cloud, endpoint: Record) -> None:
 
 
 def fail_deployment(cloud: Cloud, endpoint: Record, reason: str) -> None:
-    """A first deployment that fails leaves a Failed endpoint; a later one leaves the endpoint as it was."""
+    """End a failed deployment: the first leaves a Failed endpoint, a later one leaves the endpoint as it was."""
     pending = endpoint.pop("_pending")
     endpoint["FailureReason"] = reason[:1024]
     if endpoint["EndpointStatus"] == "Creating":
@@ -254,7 +254,7 @@ def fail_deployment(cloud: Cloud, endpoint: Record, reason: str) -> None:
 
 
 def finish_deletion(cloud: Cloud, name: str) -> None:
-    """Stop the servers and forget the endpoint."""
+    """Stop the servers and delete the endpoint."""
     with cloud.lock:
         endpoint = find_record(cloud, KIND, name)
         if endpoint is not None and endpoint["EndpointStatus"] == "Deleting":
@@ -264,7 +264,7 @@ def finish_deletion(cloud: Cloud, name: str) -> None:
 
 
 def require_resting(cloud: Cloud, name: str) -> Record:
-    """The endpoint's record. Raises ValidationException where there is none, or while it is changing."""
+    """Return the endpoint's record. Raises ValidationException if there is none, or while it is changing."""
     endpoint = require_record(cloud, KIND, name)
     if endpoint["EndpointStatus"] in MOVING:
         raise ValidationException(f'Cannot update in-progress endpoint "{endpoint["EndpointArn"]}".')
@@ -272,7 +272,7 @@ def require_resting(cloud: Cloud, name: str) -> Record:
 
 
 def move(cloud: Cloud, endpoint: Record, status: str) -> None:
-    """Keep the endpoint under its new status, and send AWS's event of it."""
+    """Store the endpoint with its new status, and send AWS's event."""
     endpoint = endpoint | {"EndpointStatus": status, "LastModifiedTime": cloud.clock.now()}
     cloud.store.put(KIND, endpoint["EndpointName"], endpoint)
     told = endpoint | {"EndpointStatus": EVENT_STATUS[status]}
@@ -280,7 +280,7 @@ def move(cloud: Cloud, endpoint: Record, status: str) -> None:
 
 
 def read_variants(records: list[Record]) -> tuple[Variant, ...]:
-    """The variants as the runner takes them."""
+    """Return the variants as the runner takes them."""
     return tuple(Variant(**record) for record in records)
 
 

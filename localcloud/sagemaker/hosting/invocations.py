@@ -1,4 +1,4 @@
-"""SageMaker Runtime's InvokeEndpoint: the door to the models, with AWS's limits and AWS's errors."""
+"""Serve SageMaker Runtime's InvokeEndpoint, with AWS's limits and AWS's errors."""
 
 from __future__ import annotations
 
@@ -34,20 +34,20 @@ TIMED_OUT = (
 
 
 class ValidationError(ServiceError):
-    """The runtime's word for a request that cannot be served (SageMaker itself says ValidationException)."""
+    """A request cannot be served. This is the runtime's name for it; SageMaker itself says ValidationException."""
 
     code = "ValidationError"
 
 
 class ServiceUnavailable(ServiceError):
-    """No server of the endpoint answers just now."""
+    """No server of the endpoint answers now."""
 
     code = "ServiceUnavailable"
     status = 503
 
 
 class ModelError(ServiceError):
-    """The model's code answered with an error, or not at all. Its own status and words are members."""
+    """The model's code answered with an error, or not at all. Its own status and message are members."""
 
     code = "ModelError"
     status = 424
@@ -57,8 +57,8 @@ class ModelError(ServiceError):
 async def invoke_endpoint(cloud: Cloud, request: Request) -> Response:
     """Send the body to the endpoint's model.
 
-    Raises ValidationError (unknown or not yet serving, too large), ModelError (any answer but 2xx, or none within a
-    minute), ModelNotReady (a cold start, where one is asked for) and ServiceUnavailable (no server).
+    Raises ValidationError (unknown or not yet serving, or too large), ModelError (an answer other than 2xx, or none
+    within a minute), ModelNotReady (a simulated cold start) and ServiceUnavailable (no server).
     """
     endpoint = _require_serving(cloud, request["EndpointName"])
     _refuse_unsupported(request)
@@ -86,7 +86,7 @@ async def _send(cloud: Cloud, endpoint: str, invocation: Invocation) -> Answer:
 
 
 def describe_model_error(cloud: Cloud, endpoint: str, status: int, text: str) -> ModelError:
-    """AWS's ModelError for a container's answer; status 0 stands for no answer."""
+    """Return AWS's ModelError for a container's answer. Status 0 stands for no answer."""
     side = "client" if 400 <= status < 500 else "server"
     group = f"/aws/sagemaker/Endpoints/{endpoint}"
     console = f"https://{cloud.region}.console.aws.amazon.com/cloudwatch/home?region={cloud.region}"

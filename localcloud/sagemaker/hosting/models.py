@@ -1,4 +1,4 @@
-"""Models: where an archive lies and what serves it. One container, one archive in S3, script mode."""
+"""Serve the operations of models. A model is one container with one archive in S3, in script mode."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ RULES: Rules = {f"PrimaryContainer.{path}": values for path, values in _CONTAINE
 
 @operation
 def create_model(cloud: Cloud, request: Request) -> Response:
-    """Record a model. Raises ValidationException for a name that is taken or an archive that is not in S3."""
+    """Record a model. Raises ValidationException if the name is taken or the archive is not in S3."""
     request = _name_primary(request)
     refuse_unsupported(request, RULES)
     check_network(request)
@@ -55,13 +55,13 @@ def create_model(cloud: Cloud, request: Request) -> Response:
 
 @operation
 def describe_model(cloud: Cloud, request: Request) -> Response:
-    """What CreateModel was given."""
+    """Return what CreateModel was given."""
     return show_record(require_record(cloud, KIND, request["ModelName"]))
 
 
 @operation
 def list_models(cloud: Cloud, request: Request) -> Response:
-    """A page of models, newest first."""
+    """Return a page of models, newest first."""
     records = cloud.store.list(KIND)
     page, token = list_page(
         records, request, name="ModelName", sort_keys=SORT_KEYS, sort_by="CreationTime", sort_order="Descending"
@@ -72,7 +72,7 @@ def list_models(cloud: Cloud, request: Request) -> Response:
 
 @operation
 def delete_model(cloud: Cloud, request: Request) -> Response:
-    """Forget a model. Its archive stays in S3, and endpoints that serve it go on."""
+    """Delete a model. Its archive stays in S3, and endpoints that use it continue to serve."""
     with cloud.lock:
         model = require_record(cloud, KIND, request["ModelName"])
         cloud.store.delete(KIND, model["ModelName"])
@@ -81,14 +81,14 @@ def delete_model(cloud: Cloud, request: Request) -> Response:
 
 
 def find_archive(model: Record) -> str:
-    """The S3 URI of a model's archive."""
+    """Return the S3 URI of a model's archive."""
     container = model["PrimaryContainer"]
     uri: str = container.get("ModelDataUrl") or container["ModelDataSource"]["S3DataSource"]["S3Uri"]
     return uri
 
 
 def _name_primary(request: Request) -> Request:
-    """The request with its one container as PrimaryContainer, however it was given."""
+    """Return the request with its one container as PrimaryContainer, however it was given."""
     containers = request.get("Containers", [])
     if ("PrimaryContainer" in request) == bool(containers):
         raise ValidationException("You must provide either PrimaryContainer or Containers, and not both.")

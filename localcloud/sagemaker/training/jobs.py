@@ -1,8 +1,8 @@
-"""Training jobs: their operations, and the record that a job runner's reports move from Starting to its end.
+"""Serve the operations of training jobs, and keep the record that a runner's reports move from Starting to its end.
 
-A record is DescribeTrainingJob's answer; private members begin with `_`: `_objective` holds [seconds since the start
-of training, value] for every value of a tuning job's objective, `_tuning` the name of that tuning job, `_tuned`
-the hyperparameters that the tuner chose, `_parallel` how many jobs share the machine by design.
+A record is DescribeTrainingJob's answer. Private members begin with `_`: `_objective` holds [seconds since the start
+of training, value] for every value of a tuning job's objective. `_tuning` is the name of that tuning job, and `_tuned`
+holds the hyperparameters that it chose. `_parallel` is the number of jobs that share the machine by design.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from localcloud.sagemaker.training.rule_statuses import describe_rules
 
 KIND = "training-job"
 ENDED = ("Completed", "Failed", "Stopped")
-SPOT_SHARE = 0.4  # of the price on demand: what spot instances cost here
+SPOT_SHARE = 0.4  # of the on-demand price: what spot instances cost here
 ON_INSTANCES = ("Downloading", "Training", "Uploading", "Stopping")
 OBJECTIVE_PARAMETER = "_tuning_objective_metric"
 MESSAGES = {
@@ -54,34 +54,34 @@ _LISTENERS: list[Listener] = []
 
 @dataclass(frozen=True)
 class JobReport:
-    """What a job runner tells of one job, from any thread. The last word is `finish`; later ones are passed over."""
+    """What a job runner reports on one job, from any thread. Reports after `finish` are ignored."""
 
     cloud: Cloud
     name: str
 
     def enter_stage(self, secondary: str, message: str | None = None) -> None:
-        """The job is now Starting (waiting for cores), Downloading, Training or Uploading."""
+        """Report that the job is now Starting (waiting for cores), Downloading, Training or Uploading."""
         _change(self.cloud, self.name, lambda job, now: enter_stage(job, secondary, message, now), event=True)
 
     def add_metrics(self, points: Iterable[tuple[str, float]]) -> None:
-        """Values found in the log just now, in their order: pairs of metric name and value."""
+        """Report values just found in the log, in their order: pairs of metric name and value."""
         found = list(points)
         _change(self.cloud, self.name, lambda job, now: add_metrics(job, found, now), event=False)
 
     def finish(self, outcome: Outcome) -> None:
-        """The job has ended, and its artifacts are where they belong."""
+        """Report that the job has ended, and that its artifacts are uploaded."""
         _change(self.cloud, self.name, lambda job, now: finish(job, outcome, now), event=True)
 
 
 def listen(listener: Listener) -> Listener:
-    """Call the function with every job's record after each change of it, under the cloud's lock."""
+    """Register a function that is called with a job's record after each change, under the cloud's lock."""
     _LISTENERS.append(listener)
     return listener
 
 
 @operation
 def create_training_job(cloud: Cloud, request: Request) -> Response:
-    """Begin a training job. Raises ResourceInUse for a name that is taken."""
+    """Begin a training job. Raises ResourceInUse if the name is taken."""
     unsupported.refuse_unsupported(request, unsupported.TRAINING_JOB)
     check_resources(request)
     check_definition(request, request.get("HyperParameters", {}))
@@ -91,14 +91,14 @@ def create_training_job(cloud: Cloud, request: Request) -> Response:
 
 @operation
 def describe_training_job(cloud: Cloud, request: Request) -> Response:
-    """All that is known of a job."""
+    """Describe a training job."""
     job = require_job(cloud, request["TrainingJobName"])
     return {**show(job), **count_time(job, cloud.clock.now()), **describe_rules(cloud, job)}
 
 
 @operation
 def list_training_jobs(cloud: Cloud, request: Request) -> Response:
-    """A page of summaries, filtered by name, times and status."""
+    """Return a page of summaries, filtered by name, times and status."""
     if "WarmPoolStatusEquals" in request or "TrainingPlanArnEquals" in request:
         raise Unsupported("The local cloud has no warm pools and no training plans to filter by")
     page, token = list_page(
@@ -115,7 +115,7 @@ def list_training_jobs(cloud: Cloud, request: Request) -> Response:
 
 @operation
 def stop_training_job(cloud: Cloud, request: Request) -> Response:
-    """Ask a job to end; what it has made by then is kept."""
+    """Ask a job to end. What it has made by then is kept."""
     job = require_job(cloud, request["TrainingJobName"])
     if job["TrainingJobStatus"] in ENDED:
         raise ValidationException(
@@ -127,7 +127,7 @@ def stop_training_job(cloud: Cloud, request: Request) -> Response:
 
 @operation
 def delete_training_job(cloud: Cloud, request: Request) -> Response:
-    """Forget an ended job; its name can be used again."""
+    """Delete an ended job. Its name can be used again."""
     job = require_job(cloud, request["TrainingJobName"])
     if job["TrainingJobStatus"] not in ENDED:
         raise ResourceInUse(
@@ -143,7 +143,7 @@ def delete_training_job(cloud: Cloud, request: Request) -> Response:
 
 
 def begin_training_job(cloud: Cloud, request: Request, private: Record | None = None) -> Record:
-    """Record the job, tell of it, and hand it to the runner. `private` are further members of the record."""
+    """Record the job, send its event, and start it. `private` holds further members of the record."""
     with cloud.lock:
         name = request["TrainingJobName"]
         arn = cloud.arn(KIND, name)
@@ -160,7 +160,7 @@ def begin_training_job(cloud: Cloud, request: Request, private: Record | None = 
 
 
 def stop_job(cloud: Cloud, name: str) -> None:
-    """Set a running job Stopping and ask its runner to end it; ended and stopping ones are left as they are."""
+    """Set a running job to Stopping, and ask its runner to end it. Ended and stopping jobs are left alone."""
     with cloud.lock:
         job = cloud.store.get(KIND, name)
         if job is not None and job["TrainingJobStatus"] == "InProgress":
@@ -169,7 +169,7 @@ def stop_job(cloud: Cloud, name: str) -> None:
 
 
 def resume_training_jobs(cloud: Cloud) -> None:
-    """After a restart: hand the jobs that had not ended to the runner again; end those that were being stopped."""
+    """After a restart, start the jobs that had not ended again, and end those that were being stopped."""
     for job in cloud.store.list(KIND):
         report = JobReport(cloud, job["TrainingJobName"])
         if job["TrainingJobStatus"] == "InProgress":
@@ -179,14 +179,14 @@ def resume_training_jobs(cloud: Cloud) -> None:
 
 
 def find_job(cloud: Cloud, name: str) -> Record | None:
-    """The job's record. Names differ by more than their case."""
+    """Return the job's record, or None. Names are compared without case."""
     wanted = name.lower()
     known = next((known for known in cloud.store.names(KIND) if known.lower() == wanted), None)
     return cloud.store.get(KIND, known) if known is not None else None
 
 
 def require_job(cloud: Cloud, name: str) -> Record:
-    """The job's record. Raises ValidationException where there is none, as SageMaker does for training jobs."""
+    """Return the job's record. Raises ValidationException if there is none, as SageMaker does for training jobs."""
     job = find_job(cloud, name)
     if job is None:
         raise ValidationException("Requested resource not found.")
@@ -194,7 +194,7 @@ def require_job(cloud: Cloud, name: str) -> Record:
 
 
 def build_record(request: Request, arn: str, now: datetime) -> Record:
-    """A new job: InProgress, Starting."""
+    """Return the record of a new job: InProgress, Starting."""
     output = request["OutputDataConfig"]["S3OutputPath"].rstrip("/")
     return {
         "EnableNetworkIsolation": False,
@@ -216,7 +216,7 @@ def build_record(request: Request, arn: str, now: datetime) -> Record:
 
 
 def enter_stage(job: Record, secondary: str, message: str | None, now: datetime) -> Record | None:
-    """The job in its next stage; None where it is being stopped or has ended, which no stage undoes."""
+    """Return the job in its next stage; None if it is being stopped or has ended, which no stage undoes."""
     if job["TrainingJobStatus"] != "InProgress":
         return None
     if secondary in ("Downloading", "Training"):
@@ -225,13 +225,13 @@ def enter_stage(job: Record, secondary: str, message: str | None, now: datetime)
 
 
 def begin_stop(job: Record, now: datetime) -> Record:
-    """The job on its way to Stopped."""
+    """Return the job on its way to Stopped."""
     job["TrainingJobStatus"] = "Stopping"
     return _move(job, "Stopping", None, now)
 
 
 def add_metrics(job: Record, points: list[tuple[str, float]], now: datetime) -> Record | None:
-    """The job with its metrics' last values, and the objective's history."""
+    """Return the job with its metrics' last values and the objective's history."""
     if job["TrainingJobStatus"] in ENDED or not points:
         return None
     last = {metric["MetricName"]: metric for metric in job.get("FinalMetricDataList", [])}
@@ -245,7 +245,7 @@ def add_metrics(job: Record, points: list[tuple[str, float]], now: datetime) -> 
 
 
 def finish(job: Record, outcome: Outcome, now: datetime) -> Record | None:
-    """The ended job; None where it has ended before. A job that is being stopped can only end Stopped or Failed."""
+    """Return the ended job; None if it had ended before. A stopping job can only end Stopped or Failed."""
     if job["TrainingJobStatus"] in ENDED:
         return None
     if job["TrainingJobStatus"] == "Stopping" and outcome.status == "Completed":
@@ -260,10 +260,10 @@ def finish(job: Record, outcome: Outcome, now: datetime) -> Record | None:
 
 
 def count_time(job: Record, now: datetime) -> Record:
-    """TrainingTimeInSeconds and BillableTimeInSeconds, once training has begun; whole seconds, rounded up.
+    """Return TrainingTimeInSeconds and BillableTimeInSeconds, once training has begun. Seconds are rounded up.
 
-    Of a spot job only the stages count as billable in which it had an instance, and of their seconds only the share of
-    the price: SageMaker tells its saving by counting fewer seconds.
+    For a spot job only the stages on an instance are billable, and only the price's share of their seconds counts:
+    SageMaker shows the saving as fewer seconds.
     """
     if "TrainingStartTime" not in job:
         return {}
@@ -278,17 +278,17 @@ def _count_running(job: Record, now: datetime) -> float:
 
 
 def show(record: Record) -> Record:
-    """The record without its private members."""
+    """Return the record without its private members."""
     return {key: value for key, value in record.items() if not key.startswith("_")}
 
 
 def pick(record: Record, members: Iterable[str]) -> Record:
-    """These members of the record, as far as it has them."""
+    """Return these members of the record, where it has them."""
     return {name: record[name] for name in members if name in record}
 
 
 def save(cloud: Cloud, job: Record, *, event: bool) -> None:
-    """Keep the record, send AWS's event of it if its state has changed, and tell the listeners."""
+    """Store the record, send AWS's event if its state has changed, and call the listeners."""
     cloud.store.put(KIND, job["TrainingJobName"], job)
     if event:
         members = find_operation("sagemaker", "DescribeTrainingJob").output_shape.members

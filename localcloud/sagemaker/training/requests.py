@@ -1,7 +1,7 @@
-"""What a request for a training says beyond the service model: its limits, places, network and debugging.
+"""Check what the service model cannot say of a training job's request: limits, paths, network and debugging.
 
-A VPC and KMS keys are looked at as AWS does, and have no effect here: a job's program has this machine's network, and
-the local S3 lies on its disk as it is.
+A VPC and KMS keys are checked as AWS does, and have no effect here: a job's program uses this machine's network, and
+the local S3 keeps objects unencrypted on its disk.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ MOST_RULES = 20
 
 
 def check_resources(definition: Record) -> None:
-    """The instances of a training. Raises ValidationException where there is no type."""
+    """Check the instances of a training job. Raises ValidationException if they have no type."""
     if definition.get("ResourceConfig", {}).get("InstanceType") is None:
         raise ValidationException("ResourceConfig must have an InstanceType, an InstanceCount and a VolumeSizeInGB.")
 
 
 def check_definition(definition: Record, hyperparameters: dict[str, str]) -> None:
-    """What the service model cannot say of a training job's definition. Raises ValidationException or Unsupported."""
+    """Check a training job's definition beyond the service model. Raises ValidationException or Unsupported."""
     if not definition["AlgorithmSpecification"].get("TrainingImage"):
         raise ValidationException("You must specify either TrainingImage or AlgorithmName in AlgorithmSpecification.")
     channels = [channel["ChannelName"] for channel in definition.get("InputDataConfig", [])]
@@ -43,7 +43,7 @@ def check_definition(definition: Record, hyperparameters: dict[str, str]) -> Non
 
 
 def _check_program(algorithm: Record, hyperparameters: dict[str, str]) -> None:
-    """That it can be run without the image: in script mode, or by an entry point of the request's own."""
+    """Check that the job can run without the image: in script mode, or by the request's own entry point."""
     if algorithm.get("ContainerEntrypoint"):
         return
     if algorithm.get("ContainerArguments"):
@@ -99,7 +99,7 @@ def _check_debugging(definition: Record) -> None:
 
 
 def complete_debugging(request: Record) -> Record:
-    """The request with the defaults that Describe tells of a hook and a profiler."""
+    """Return the request with the defaults that Describe shows for a hook and a profiler."""
     completed = dict(request)
     if "DebugHookConfig" in request:
         completed["DebugHookConfig"] = {"LocalPath": DEFAULT_HOOK_FOLDER} | request["DebugHookConfig"]

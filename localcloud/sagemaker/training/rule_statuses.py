@@ -1,8 +1,8 @@
-"""What DescribeTrainingJob tells of the debugger's and profiler's rules that a request asks for.
+"""Report the statuses of the debugger's and profiler's rules that a request asks for, as DescribeTrainingJob does.
 
-AWS judges by containers of its own beside the job. Here the program judges itself, and writes its verdicts into its
-checkpoint folder, JOB/rules.json and JOB/profiler-reports/RULE.json, from where they are read. So there is no
-RuleEvaluationJobArn, and parameters of a rule other than its name are the program's.
+AWS evaluates rules in its own containers beside the job. Here the program evaluates them itself and writes its verdicts
+into its checkpoint folder: JOB/rules.json and JOB/profiler-reports/RULE.json. They are read from there. So there is no
+RuleEvaluationJobArn, and the program decides a rule's parameters other than its name.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Verdicts = dict[str, dict[str, Verdict]]  # by member of the request, by rule
 
 
 def describe_rules(cloud: Cloud, job: Record) -> Record:
-    """The members of a job's description that hold its rules' statuses; none where the request has no rules."""
+    """Return the members of a job's description that hold its rules' statuses; none without rules."""
     asked = {member: job[member] for member in MEMBERS if job.get(member)}
     if not asked:
         return {}
@@ -44,7 +44,7 @@ def _describe_rule(job: Record, rule: Record, verdicts: Mapping[str, Verdict]) -
 
 
 def _judge(status: str, verdict: Verdict | None) -> Verdict:
-    """A rule's verdict is its last word once it has found something, or the job has ended."""
+    """Return a rule's status. Its verdict counts once it has found issues, or the job has ended."""
     if status in ("InProgress", "Stopping"):
         found = verdict is not None and verdict["RuleEvaluationStatus"] == "IssuesFound"
         return verdict if found and verdict else {"RuleEvaluationStatus": status}
@@ -54,7 +54,7 @@ def _judge(status: str, verdict: Verdict | None) -> Verdict:
 
 
 def _read_verdicts(cloud: Cloud, job: Record) -> Verdicts:
-    """Read from S3 while the job goes on, and once more at its end: then they are kept with its record."""
+    """Read the verdicts from S3. Once the job has ended, they are kept with its record."""
     if "_verdicts" in job:
         kept: Verdicts = job["_verdicts"]
         return kept
@@ -81,7 +81,7 @@ def _read_debugger(cloud: Cloud, job: Record) -> dict[str, Verdict]:
 
 
 def _read_profiler(cloud: Cloud, job: Record) -> dict[str, Verdict]:
-    """Every rule's verdict, and that of ProfilerReport, which sums them up."""
+    """Return every rule's verdict, and that of ProfilerReport, which summarises them."""
     reports = _read_documents(cloud, job, "profiler-reports/")
     triggered = [name for name, report in reports.items() if report["RuleTriggered"]]
     verdicts = {name: _tell_profiler_rule(report) for name, report in reports.items()}
@@ -102,7 +102,7 @@ def _make_verdict(status: str, details: str) -> Verdict:
 
 
 def _read_documents(cloud: Cloud, job: Record, name: str) -> dict[str, Record]:
-    """The JSON files of the job's checkpoint folder whose names begin so, by their stems."""
+    """Return the JSON files of the job's checkpoint folder whose names begin with `name`, by their stems."""
     folder = job.get("CheckpointConfig", {}).get("S3Uri")
     if folder is None or cloud.s3 is None:
         return {}

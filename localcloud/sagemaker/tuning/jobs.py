@@ -1,4 +1,4 @@
-"""Hyperparameter tuning jobs: their operations. What moves them is `tuning_progress`."""
+"""Serve the operations of hyperparameter tuning jobs. `tuning.progress` moves them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from localcloud.sagemaker.tuning.requests import check_tuning_request, read_obje
 
 @operation
 def create_hyper_parameter_tuning_job(cloud: Cloud, request: Request) -> Response:
-    """Begin a tuning job. Raises ResourceInUse for a name that is taken; names differ by more than their case."""
+    """Begin a tuning job. Raises ResourceInUse if the name is taken; names are compared without case."""
     check_tuning_request(request)
     name = request["HyperParameterTuningJobName"]
     arn = cloud.arn(KIND, name)
@@ -50,13 +50,13 @@ def create_hyper_parameter_tuning_job(cloud: Cloud, request: Request) -> Respons
 
 @operation
 def describe_hyper_parameter_tuning_job(cloud: Cloud, request: Request) -> Response:
-    """All that is known of a tuning job."""
+    """Describe a tuning job."""
     return show(require_tuning_job(cloud, request["HyperParameterTuningJobName"]))
 
 
 @operation
 def list_hyper_parameter_tuning_jobs(cloud: Cloud, request: Request) -> Response:
-    """A page of summaries, filtered by name, times and status."""
+    """Return a page of summaries, filtered by name, times and status."""
     page, token = list_page(
         cloud.store.list(KIND),
         request,
@@ -84,7 +84,7 @@ def list_hyper_parameter_tuning_jobs(cloud: Cloud, request: Request) -> Response
 
 @operation
 def list_training_jobs_for_hyper_parameter_tuning_job(cloud: Cloud, request: Request) -> Response:
-    """A page of a tuning job's training jobs; sorted by their objective, only those that have one."""
+    """Return a page of a tuning job's training jobs. Sorted by objective, only those that have one."""
     tuning = require_tuning_job(cloud, request["HyperParameterTuningJobName"])
     children = [
         child | {"_final": final_value(child)} for child in read_children(cloud, tuning["HyperParameterTuningJobName"])
@@ -109,7 +109,7 @@ def list_training_jobs_for_hyper_parameter_tuning_job(cloud: Cloud, request: Req
 
 @operation
 def stop_hyper_parameter_tuning_job(cloud: Cloud, request: Request) -> Response:
-    """Launch no more training jobs, and stop those that run."""
+    """Stop a tuning job: launch no more training jobs, and stop those that run."""
     with cloud.lock:
         tuning = require_tuning_job(cloud, request["HyperParameterTuningJobName"])
         status, name = tuning["HyperParameterTuningJobStatus"], tuning["HyperParameterTuningJobName"]
@@ -127,7 +127,7 @@ def stop_hyper_parameter_tuning_job(cloud: Cloud, request: Request) -> Response:
 
 @operation
 def delete_hyper_parameter_tuning_job(cloud: Cloud, request: Request) -> Response:
-    """Forget an ended tuning job; its training jobs stay."""
+    """Delete an ended tuning job. Its training jobs stay."""
     with cloud.lock:
         tuning = require_tuning_job(cloud, request["HyperParameterTuningJobName"])
         if tuning["HyperParameterTuningJobStatus"] not in ENDED:
@@ -142,26 +142,26 @@ def delete_hyper_parameter_tuning_job(cloud: Cloud, request: Request) -> Respons
 
 @training_jobs.listen
 def notice_child(cloud: Cloud, job: Record) -> None:
-    """After every change of a tuning job's training job, the tuning job is looked at again."""
+    """Advance the tuning job after every change of one of its training jobs."""
     if "_tuning" in job:
         cloud.clock.call_later(0, advance, cloud, job["_tuning"])
 
 
 def resume_tuning_jobs(cloud: Cloud) -> None:
-    """After a restart: take up every tuning job that had not ended, its time limit too."""
+    """After a restart, continue every tuning job that had not ended, and its time limit."""
     for tuning in cloud.store.list(KIND):
         if tuning["HyperParameterTuningJobStatus"] not in ENDED:
             _arrange(cloud, tuning)
 
 
 def find_tuning_job(cloud: Cloud, name: str) -> Record | None:
-    """The tuning job's record."""
+    """Return the tuning job's record, or None."""
     known = next((known for known in cloud.store.names(KIND) if known.lower() == name.lower()), None)
     return cloud.store.get(KIND, known) if known is not None else None
 
 
 def require_tuning_job(cloud: Cloud, name: str) -> Record:
-    """The tuning job's record. Raises ResourceNotFound where there is none."""
+    """Return the tuning job's record. Raises ResourceNotFound if there is none."""
     tuning = find_tuning_job(cloud, name)
     if tuning is None:
         raise ResourceNotFound(

@@ -1,7 +1,7 @@
-"""How a tuning job moves: observe its children, decide, act. A kill between any two acts loses nothing.
+"""Move a tuning job: observe its children, decide, act. A kill between any two acts loses nothing.
 
-Everything is decided from the records in the store, by `advance`, which the clock calls after every change of a
-child. It is the only writer of a tuning job that is under way, and the clock makes one call at a time.
+`advance` decides everything from the records in the store. The clock calls it after every change of a child. It is the
+only writer of a tuning job under way, and the clock makes one call at a time.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Step:
 
 
 def advance(cloud: Cloud, name: str) -> None:
-    """Take every step of the tuning job that can be taken now."""
+    """Take every step of the tuning job that is possible now."""
     while (launch := _step(cloud, name)) is not None:
         tuning, children = launch
         try:
@@ -55,7 +55,7 @@ def advance(cloud: Cloud, name: str) -> None:
 
 
 def decide(tuning: Record, children: Sequence[Record], now: datetime) -> Step:
-    """The next step. Pure: the same records and time give the same step."""
+    """Decide the next step. It is pure: the same records and time give the same step."""
     running = sum(not has_ended(child) for child in children)
     if tuning["HyperParameterTuningJobStatus"] == "Stopping":
         return Step("wait") if running else Step("end", "Stopped")
@@ -71,7 +71,7 @@ def decide(tuning: Record, children: Sequence[Record], now: datetime) -> Step:
 
 
 def find_completion(tuning: Record, children: Sequence[Record], now: datetime) -> str | None:
-    """The status that a completion criterion or the time limit ends the tuning job with; None while none is met."""
+    """Return the status with which a completion criterion or the time limit ends the tuning job, or None."""
     config = tuning["HyperParameterTuningJobConfig"]
     longest = config["ResourceLimits"].get("MaxRuntimeInSeconds")
     if longest is not None and (now - tuning["CreationTime"]).total_seconds() >= longest:
@@ -91,14 +91,14 @@ def find_completion(tuning: Record, children: Sequence[Record], now: datetime) -
 
 
 def count_not_improving(maximize: bool, children: Sequence[Record]) -> int:
-    """How many children ended, with a value, since the best one did."""
+    """Count the children that ended with a value after the best one did."""
     ended = sorted((c for c in children if final_value(c) is not None), key=lambda child: child["TrainingEndTime"])
     best = find_best(maximize, final_values(ended))
     return 0 if best is None else len(ended) - 1 - best
 
 
 def summarise(tuning: Record, children: Sequence[Record], parents: Sequence[Record], now: datetime) -> Record:
-    """The tuning job's record with its counters, its best training job and the time consumed."""
+    """Return the tuning job's record with its counters, its best training job and the time consumed."""
     maximize = read_objective(tuning)["Type"] == "Maximize"
     summary = {
         "TrainingJobStatusCounters": count_statuses(children),
@@ -122,7 +122,7 @@ def summarise(tuning: Record, children: Sequence[Record], parents: Sequence[Reco
 
 
 def summarise_child(tuning: Record, child: Record) -> Record:
-    """A child as HyperParameterTrainingJobSummary."""
+    """Return a child as HyperParameterTrainingJobSummary."""
     members = load_service("sagemaker").shape_for("HyperParameterTrainingJobSummary").members
     summary = pick(child, members) | {
         "TunedHyperParameters": child["_tuned"],
@@ -140,7 +140,7 @@ def summarise_child(tuning: Record, child: Record) -> Record:
 
 
 def count_statuses(children: Sequence[Record]) -> dict[str, int]:
-    """TrainingJobStatusCounters."""
+    """Return TrainingJobStatusCounters."""
     counters = dict.fromkeys(("Completed", "InProgress", "RetryableError", "NonRetryableError", "Stopped"), 0)
     for child in children:
         status = child["TrainingJobStatus"]
@@ -152,20 +152,20 @@ def count_statuses(children: Sequence[Record]) -> dict[str, int]:
 
 
 def count_objectives(children: Sequence[Record]) -> dict[str, int]:
-    """ObjectiveStatusCounters."""
+    """Return ObjectiveStatusCounters."""
     statuses = [judge_objective(child) for child in children]
     return {name: statuses.count(name) for name in ("Succeeded", "Pending", "Failed")}
 
 
 def judge_objective(child: Record) -> str:
-    """ObjectiveStatus: a job that ended, but not as Failed, with a value of the objective has Succeeded."""
+    """Return ObjectiveStatus: Succeeded for a job that ended, not as Failed, with a value of the objective."""
     if not has_ended(child):
         return "Pending"
     return "Succeeded" if final_value(child) is not None else "Failed"
 
 
 def final_value(child: Record) -> float | None:
-    """The last value of the objective of a child that has ended, None for a failed one."""
+    """Return the last value of the objective of an ended child; None for a failed one."""
     counts = has_ended(child) and child["TrainingJobStatus"] != "Failed" and child["_objective"]
     return float(child["_objective"][-1][1]) if counts else None
 
@@ -179,7 +179,7 @@ def has_ended(child: Record) -> bool:
 
 
 def to_trial(child: Record) -> Trial:
-    """A child as the tuner sees it."""
+    """Return a child as the tuner sees it."""
     values = [value for _, value in child["_objective"]]
     status = child["TrainingJobStatus"]
     stopped: Any = "stopped" if values else "failed"
@@ -188,7 +188,7 @@ def to_trial(child: Record) -> Trial:
 
 
 def read_children(cloud: Cloud, name: str) -> list[Record]:
-    """The records of a tuning job's training jobs, in the order of their numbers."""
+    """Return the records of a tuning job's training jobs, in the order of their numbers."""
     names = [known for known in cloud.store.names(training_jobs.KIND) if known.startswith(f"{name}-")]
     records = [cloud.store.get(training_jobs.KIND, known) for known in names]
     children = [record for record in records if record is not None and record.get("_tuning") == name]
@@ -196,7 +196,7 @@ def read_children(cloud: Cloud, name: str) -> list[Record]:
 
 
 def save(cloud: Cloud, tuning: Record, *, event: bool) -> None:
-    """Keep the record; with `event`, send AWS's event of its new state."""
+    """Store the record. With `event`, send AWS's event of its new state."""
     cloud.store.put(KIND, tuning["HyperParameterTuningJobName"], tuning)
     if event:
         members = find_operation("sagemaker", "DescribeHyperParameterTuningJob").output_shape.members
@@ -204,7 +204,7 @@ def save(cloud: Cloud, tuning: Record, *, event: bool) -> None:
 
 
 def _step(cloud: Cloud, name: str) -> tuple[Record, list[Record]] | None:
-    """Take the next step, if it is not a launch; for a launch, which must not hold the lock, what it needs."""
+    """Take the next step unless it is a launch. A launch must not hold the lock, so return what it needs."""
     with cloud.lock:
         tuning = cloud.store.get(KIND, name)
         if tuning is None or tuning["HyperParameterTuningJobStatus"] in ENDED:
@@ -226,7 +226,7 @@ def _step(cloud: Cloud, name: str) -> tuple[Record, list[Record]] | None:
 
 
 def _give_up(cloud: Cloud, name: str, reason: str) -> None:
-    """No further child can be found: let the running ones be stopped, and then end as Failed."""
+    """Give up, since no further child can be found: stop the running ones, then end as Failed."""
     with cloud.lock:
         cloud.store.update(KIND, name, lambda tuning: tuning | {"_ending": "Failed", "FailureReason": reason[:1024]})
     cloud.clock.call_later(0, advance, cloud, name)
@@ -257,7 +257,7 @@ def _launch(cloud: Cloud, name: str, number_before: int, tuned: dict[str, str]) 
 
 
 def _judge_children(cloud: Cloud, name: str) -> None:
-    """Stop the running children that the strategy gives up, by the values that came since the last look."""
+    """Stop the running children that the strategy rejects, by the values since the last look."""
     tuning = cloud.store.get(KIND, name)
     if tuning is None or tuning["HyperParameterTuningJobStatus"] != "InProgress":
         return

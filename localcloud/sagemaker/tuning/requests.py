@@ -1,4 +1,4 @@
-"""What a tuning job's request says: its ranges and search, checked as AWS checks them, and its children's requests."""
+"""Read a tuning job's request, check its ranges and search as AWS does, and build its children's requests."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from localcloud.sagemaker.training.jobs import OBJECTIVE_PARAMETER
 from localcloud.sagemaker.training.requests import check_definition
 from localcloud.sagemaker.tuning.search import Range, Search, count_grid, make_seed
 
-# Where a Hyperband without MaxResource looks for the number of epochs, in AWS's order.
+# Where Hyperband without MaxResource looks for the number of epochs, in AWS's order.
 EPOCH_PARAMETERS = ("epochs", "numepochs", "n-epochs", "n_epochs", "num_epochs")
 MOST_CHILDREN = 750
 NOT_FOR_CHILDREN = (
@@ -30,9 +30,9 @@ NOT_FOR_CHILDREN = (
 
 
 def check_tuning_request(request: Request) -> None:
-    """Everything of a CreateHyperParameterTuningJob that the service model cannot say.
+    """Check what the service model cannot say of a CreateHyperParameterTuningJob.
 
-    Raises ValidationException, or Unsupported for what AWS has and the local cloud has not.
+    Raises ValidationException, or Unsupported for what AWS can do and the local cloud cannot.
     """
     unsupported.refuse_unsupported(request, unsupported.TUNING_JOB)
     definition, config = request.get("TrainingJobDefinition"), request["HyperParameterTuningJobConfig"]
@@ -48,7 +48,7 @@ def check_tuning_request(request: Request) -> None:
 
 
 def read_ranges(request: Record) -> tuple[Range, ...]:
-    """The tuned hyperparameters, from the job's configuration or its definition, in the request's order."""
+    """Return the tuned hyperparameters, from the job's configuration or its definition, in the request's order."""
     described = find_parameter_ranges(request)
     ranges = [_read_number_range(item, "float") for item in described.get("ContinuousParameterRanges", [])]
     ranges += [_read_number_range(item, "int") for item in described.get("IntegerParameterRanges", [])]
@@ -60,14 +60,14 @@ def read_ranges(request: Record) -> tuple[Range, ...]:
 
 
 def find_parameter_ranges(request: Record) -> dict[str, Any]:
-    """The ParameterRanges of the request, wherever they stand."""
+    """Return the ParameterRanges of the request, wherever they are."""
     in_definition = request["TrainingJobDefinition"].get("HyperParameterRanges", {})
     ranges: dict[str, Any] = request["HyperParameterTuningJobConfig"].get("ParameterRanges") or in_definition
     return ranges
 
 
 def read_objective(request: Record) -> dict[str, str]:
-    """The objective: {Type, MetricName}."""
+    """Return the objective: {Type, MetricName}."""
     config = request["HyperParameterTuningJobConfig"]
     objective = config.get("HyperParameterTuningJobObjective") or request["TrainingJobDefinition"].get(
         "TuningObjective"
@@ -78,7 +78,7 @@ def read_objective(request: Record) -> dict[str, str]:
 
 
 def read_search(tuning: Record) -> Search:
-    """The search that a tuning job's record describes."""
+    """Return the search that a tuning job's record describes."""
     config = tuning["HyperParameterTuningJobConfig"]
     seed = config.get("RandomSeed", make_seed(tuning["HyperParameterTuningJobArn"], tuning["CreationTime"].isoformat()))
     return Search(
@@ -92,7 +92,7 @@ def read_search(tuning: Record) -> Search:
 
 
 def count_most_children(tuning: Record) -> int:
-    """How many training jobs the tuning job may launch."""
+    """Return how many training jobs the tuning job may launch."""
     config = tuning["HyperParameterTuningJobConfig"]
     limit = config["ResourceLimits"].get("MaxNumberOfTrainingJobs")
     if config["Strategy"] == "Grid":
@@ -103,8 +103,10 @@ def count_most_children(tuning: Record) -> int:
 def build_child_request(
     tuning: Record, number: int, tuned: dict[str, str], tags: dict[str, str], lacking: Collection[str] = ()
 ) -> Request:
-    """The request of the tuning job's training job of this number, counted from 1. Of the instance types `lacking`
-    there are none to be had: the next of its preferences is taken."""
+    """Build the request of the tuning job's training job of this number, counted from 1.
+
+    The instance types in `lacking` have no capacity, so the first other preference is taken.
+    """
     definition = tuning["TrainingJobDefinition"]
     hyperparameters = {
         **definition.get("StaticHyperParameters", {}),
@@ -122,7 +124,7 @@ def build_child_request(
 
 
 def name_child(tuning: Record, number: int) -> str:
-    """TUNING-NNN-HHHHHHHH, the same for the same tuning job and number."""
+    """Return TUNING-NNN-HHHHHHHH, always the same for the same tuning job and number."""
     seed = f"{tuning['HyperParameterTuningJobArn']} {tuning['CreationTime'].isoformat()} {number}"
     return f"{tuning['HyperParameterTuningJobName']}-{number:03d}-{hashlib.sha256(seed.encode()).hexdigest()[:8]}"
 

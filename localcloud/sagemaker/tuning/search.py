@@ -1,8 +1,8 @@
-"""Optuna behind SageMaker's strategies, as functions of a tuning job's history: nothing is kept between two calls.
+"""Search by Optuna behind SageMaker's strategies, as functions of a tuning job's history: no state between calls.
 
-A history is the list of trials so far, in the order of their beginning, so a restarted cloud goes on exactly where the
-killed one was. Bayesian is TPE (multivariate; the running trials count as bad, so that parallel ones spread out), the
-first `RANDOM_TRIALS` at random; Hyperband adds Optuna's pruner, whose brackets and rungs travel in `attributes`.
+A history is the list of trials so far, in the order in which they began. So a restarted cloud continues exactly where
+the killed one was. Bayesian is multivariate TPE: running trials count as bad, so that parallel trials spread out, and
+the first `RANDOM_TRIALS` are random. Hyperband adds Optuna's pruner, whose brackets and rungs are kept in `attributes`.
 Optuna is imported on first use: it costs 30 MB and half a second, which a cloud that tunes nothing does not pay.
 """
 
@@ -20,14 +20,14 @@ from typing import Any, Literal
 
 RANDOM_TRIALS = 3
 REDRAWS = 10
-LOG_FACTOR = 100.0  # Auto scaling is logarithmic for a range over two orders of magnitude and more
-FEWEST_PREVIOUS = 3  # the median rule waits for so many finished trials
+LOG_FACTOR = 100.0  # Auto scaling is logarithmic for ranges of two orders of magnitude or more
+FEWEST_PREVIOUS = 3  # the median rule needs at least so many finished trials
 State = Literal["running", "finished", "stopped", "failed"]
 
 
 @dataclass(frozen=True)
 class Range:
-    """One tuned hyperparameter. `kind` is float, int or categorical; the scaling is one of SageMaker's, Auto too."""
+    """One tuned hyperparameter. `kind` is float, int or categorical; `scaling` is SageMaker's word, including Auto."""
 
     name: str
     kind: Literal["float", "int", "categorical"]
@@ -47,14 +47,14 @@ class Range:
         return self.scaling in ("Logarithmic", "ReverseLogarithmic")
 
     def encode(self, text: str) -> Any:
-        """A hyperparameter's string as the sampler's value."""
+        """Return a hyperparameter's string as the sampler's value."""
         if self.kind == "categorical":
             return text
         value = float(text)
         return 1 - value if self.is_reversed else int(value) if self.kind == "int" else value
 
     def decode(self, value: Any) -> str:
-        """The sampler's value as the hyperparameter's string, never outside of the range."""
+        """Return the sampler's value as the hyperparameter's string, never outside the range."""
         if self.kind == "categorical":
             return str(value)
         number = min(max(1 - value if self.is_reversed else value, self.low), self.high)
@@ -71,7 +71,7 @@ class Range:
 
 @dataclass(frozen=True)
 class Search:
-    """What is searched, and how. `resources` are Hyperband's (least, most), counted in values of the objective."""
+    """What is searched, and how. `resources` are Hyperband's minimum and maximum, in values of the objective."""
 
     name: str
     strategy: str
@@ -83,7 +83,7 @@ class Search:
 
 @dataclass(frozen=True)
 class Trial:
-    """One trial: its hyperparameters' strings, the objective's values so far, and what the pruner noted of it."""
+    """One trial: its hyperparameters' strings, the objective's values so far, and the pruner's notes."""
 
     parameters: Mapping[str, str]
     state: State
@@ -92,10 +92,9 @@ class Trial:
 
 
 def suggest(search: Search, history: Sequence[Trial], parents: Sequence[Trial] = ()) -> dict[str, str] | None:
-    """The next trial's hyperparameters; None where a grid has no point left.
+    """Return the next trial's hyperparameters; None if a grid has no point left.
 
-    `parents` are a warm start's trials; those that do not lie in the ranges are passed over. The answer depends on
-    nothing but the arguments.
+    `parents` are a warm start's trials; those outside the ranges are ignored. The answer depends only on the arguments.
     """
     if search.strategy == "Grid":
         return _next_grid_point(search, len(history))
@@ -109,14 +108,14 @@ def suggest(search: Search, history: Sequence[Trial], parents: Sequence[Trial] =
 
 
 def count_grid(ranges: Sequence[Range]) -> int:
-    """The number of all combinations of categorical ranges."""
+    """Return the number of all combinations of categorical ranges."""
     return math.prod(len(item.choices) for item in ranges)
 
 
 def judge_hyperband(
     search: Search, history: Sequence[Trial], index: int, steps: int, parents: Sequence[Trial] = ()
 ) -> tuple[bool, dict[str, Any]]:
-    """Whether the pruner would stop the trial at `index` after its first `steps` values; and what it notes of it."""
+    """Return whether the pruner would stop the trial at `index` after its first `steps` values, and its notes."""
     known = [*_usable(search, parents), *history]
     position = len(known) - len(history) + index
     known[position] = Trial(
@@ -128,8 +127,11 @@ def judge_hyperband(
 
 
 def judge_median(maximize: bool, values: Sequence[float], previous: Sequence[Sequence[float]]) -> bool:
-    """SageMaker's rule for TrainingJobEarlyStoppingType Auto: stop a trial whose newest value is worse than the median
-    of the running averages of all finished trials up to the same epoch."""
+    """Return whether TrainingJobEarlyStoppingType Auto stops a trial.
+
+    SageMaker's rule stops a trial whose newest value is worse than the median of the running averages of all finished
+    trials up to the same epoch.
+    """
     epoch = len(values)
     averages = [statistics.fmean(other[:epoch]) for other in previous if len(other) >= epoch > 0]
     if len(averages) < FEWEST_PREVIOUS:
@@ -139,14 +141,14 @@ def judge_median(maximize: bool, values: Sequence[float], previous: Sequence[Seq
 
 
 def find_best(maximize: bool, values: Sequence[float | None]) -> int | None:
-    """The index of the best value, the first of equals; None where there is no value."""
+    """Return the index of the best value, the first among equals; None if there is no value."""
     sign = -1 if maximize else 1
     known = [(sign * value, index) for index, value in enumerate(values) if value is not None]
     return min(known)[1] if known else None
 
 
 def make_seed(*parts: Any) -> int:
-    """A seed of 32 bits that depends on all the parts."""
+    """Return a seed of 32 bits that depends on all parts."""
     return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:4], "big")
 
 
