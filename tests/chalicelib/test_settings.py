@@ -1,4 +1,4 @@
-"""The functions' environment: every kind of value, and every variable that is amiss told at once."""
+"""The functions' environment: every kind of value is read, and all wrong variables are reported at once."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def test_what_is_empty_or_not_set_has_its_default() -> None:
 
 
 def test_every_kind_of_value_is_read() -> None:
-    """Lists by commas, truth values, amounts, and a JSON object of text."""
+    """Comma-separated lists, booleans, amounts, and a JSON object of strings."""
     settings = read(
         TRIAL_INSTANCE_TYPES="ml.m5.xlarge, ml.c5.xlarge",
         USE_SPOT="false",
@@ -59,21 +59,21 @@ def test_every_kind_of_value_is_read() -> None:
     ],
 )
 def test_a_value_that_cannot_be_used_is_named(variable: str, text: str, words: str) -> None:
-    """With the variable, what it is, and what it must be."""
+    """The message holds the variable, its value, and what it must be."""
     with pytest.raises(InvalidSettings, match=words) as refusal:
         read(**{variable: text})
     assert variable in refusal.value.message
 
 
 def test_everything_amiss_is_told_at_once() -> None:
-    """Nobody deploys three times to learn of three mistakes."""
+    """Nobody should have to deploy three times to learn of three mistakes."""
     with pytest.raises(InvalidSettings) as refusal:
         read_settings({"USE_SPOT": "no", "VOLUME_GB": "x"})
     assert all(name in refusal.value.message for name in ("BUCKET is not set", "USE_SPOT is 'no'", "VOLUME_GB is 'x'"))
 
 
 def test_in_a_vpc_no_endpoint_is_serverless() -> None:
-    """It is an instance by default, and a recipe that insists is refused with the reason."""
+    """The default is an instance, and a recipe that insists on serverless is rejected with the reason."""
     assert resolve_recipe(None, in_vpc=True).endpoint.kind == "instance"
     assert resolve_recipe(None).endpoint.kind == "serverless"
     with pytest.raises(InvalidRecipe, match=r"\$\.endpoint\.kind: this app's endpoints are in a VPC"):

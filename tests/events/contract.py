@@ -1,4 +1,4 @@
-"""Loads `events/`: its schemas, and its samples by glob, so that each file is a test case."""
+"""Load `events/`: its schemas, and its samples by glob, so that each file is a test case."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def load(path: Path) -> Any:
 
 
 def samples(verdict: str, schema: str = "*") -> list[Path]:
-    """The sample files that are `valid` or `invalid`, of one schema or of all."""
+    """Return the sample files that are `valid` or `invalid`, of one schema or of all."""
     return sorted(EVENTS.glob(f"samples/{verdict}/{schema}/*.json"))
 
 
@@ -34,7 +34,7 @@ def registry() -> Registry:
 
 
 def complaints(schema: str, document: Any) -> list[str]:
-    """What the schema has against a document, texts that hold JSON included (a validator leaves those alone)."""
+    """Return the schema's complaints about a document, including its JSON texts (a validator ignores those)."""
     definition = load(SCHEMAS[schema])
     validator = Draft202012Validator(definition, registry=registry())
     found = [f"{error.json_path}: {error.message}" for error in validator.iter_errors(document)]

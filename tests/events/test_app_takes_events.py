@@ -1,4 +1,4 @@
-"""Every sample of an event of AWS's goes through the app's own handlers, over fakes."""
+"""Every sample of AWS's events goes through the app's own handlers, over fakes."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ ZIP = build_colour_zip(counts={"red": 3, "green": 3})
 
 
 def make_world() -> World:
-    """The account of the samples: its bucket's name and its stage are theirs."""
+    """Return the account of the samples, with their bucket's name and their stage."""
     world = World(replace(SETTINGS, bucket="whippet-dev"))
     app.services.use(world.services())
     return world
@@ -44,7 +44,7 @@ def list_runs(world: World) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("path", EVENTS, ids=name_of)
 def test_event_of_unknown_things_changes_nothing(path: Path) -> None:
-    """An event of things that are not there (somebody else's, a stage's, long gone) is passed over without an error."""
+    """An event about things that do not exist (somebody else's, another stage's, long gone) is ignored without an error."""
     world = make_world()
     HANDLERS[path.parent.name](load(path), None)
     assert list_runs(world) == []
@@ -53,7 +53,7 @@ def test_event_of_unknown_things_changes_nothing(path: Path) -> None:
 
 @pytest.mark.parametrize("path", UPLOADS, ids=name_of)
 def test_upload_begins_one_run_of_its_raw_key(path: Path) -> None:
-    """The key is taken as it stands, plus signs, spaces, percent signs and all; twice the event is one run."""
+    """The key is taken as it is, with plus signs, spaces and percent signs; the same event twice is one run."""
     world, key = make_world(), UPLOADS[path]
     world.s3.store(key, ZIP)
     for _ in range(2):
@@ -72,7 +72,7 @@ def test_request_is_answered(path: Path) -> None:
 
 
 def tell_a_story(world: World) -> None:
-    """A dataset from its upload to a model that serves."""
+    """Take a dataset from its upload to a model that serves."""
     world.upload("dogs.zip", ZIP)
     for _ in range(8):
         sweep(world.services())
@@ -94,7 +94,7 @@ def tell_of_a_failure(world: World) -> None:
     [(tell_a_story, "Model Deployed"), (tell_of_a_rejection, "Dataset Rejected"), (tell_of_a_failure, "Run Failed")],
 )
 def test_what_is_sent_keeps_the_contract(story: Any, last: str) -> None:
-    """Events and messages of whole runs pass their schemas, and the message is the event's detail."""
+    """Events and messages of whole runs match their schemas, and the message is the event's detail."""
     world = make_world()
     story(world)
     assert world.events.sent[-1][0] == last

@@ -30,7 +30,7 @@ def ask(classifier: Classifier, body: bytes, content_type: str = "image/jpeg") -
 
 
 def test_the_answer_names_all_classes_best_first(classifier: Classifier) -> None:
-    """One result for one picture: each class once, probabilities falling and adding up to one, and the run."""
+    """One result for one image: each class once, probabilities falling and adding up to one, and the run."""
     answer = ask(classifier, JPEG)
     predictions = answer["results"][0]["predictions"]
     probabilities = [one["probability"] for one in predictions]
@@ -41,7 +41,7 @@ def test_the_answer_names_all_classes_best_first(classifier: Classifier) -> None
 
 
 def test_the_same_picture_gets_the_same_answer(classifier: Classifier) -> None:
-    """Prediction has no memory and no chance in it."""
+    """Prediction has no memory and no randomness."""
     assert ask(classifier, JPEG) == ask(classifier, JPEG)
 
 
@@ -50,12 +50,12 @@ def test_the_same_picture_gets_the_same_answer(classifier: Classifier) -> None:
     ["image/jpeg", "IMAGE/JPEG", "image/jpeg; charset=binary", "application/octet-stream", "application/x-image", None],
 )
 def test_content_types_that_say_image_are_taken(content_type: str | None) -> None:
-    """The types that clients send for a picture are taken, and the bytes decide what it is."""
+    """The content types that clients send for an image are accepted, and the bytes decide what it is."""
     assert input_fn(JPEG, content_type).size == (120, 90)
 
 
 def test_a_png_called_a_jpeg_is_read() -> None:
-    """A wrong image type on a sound picture is no reason to refuse it."""
+    """A wrong image type on a sound image is no reason to refuse it."""
     assert input_fn(encode(draw(30, 20)), "image/jpeg").size == (30, 20)
 
 
@@ -63,7 +63,7 @@ def test_a_png_called_a_jpeg_is_read() -> None:
     "content_type", ["text/plain", "application/json", "image/gif", "multipart/form-data; boundary=x"]
 )
 def test_other_content_types_are_refused(content_type: str) -> None:
-    """415, naming what is served."""
+    """415, naming the types that are supported."""
     with pytest.raises(Refusal, match="image/png") as caught:
         input_fn(JPEG, content_type)
     assert caught.value.status_code == 415
@@ -91,7 +91,7 @@ def test_more_than_the_door_takes_is_refused() -> None:
 
 
 def test_five_megabytes_are_read() -> None:
-    """A picture of 5 MB is an ordinary one."""
+    """An image of 5 MB is ordinary."""
     noise = torch.randint(0, 256, (1300, 1300, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     data = encode(Image.fromarray(noise.numpy()))
     assert len(data) > 5_000_000
@@ -102,12 +102,12 @@ def test_five_megabytes_are_read() -> None:
     "accept", ["application/json", "*/*", None, "text/html, application/json;q=0.9", "application/*"]
 )
 def test_accept_that_allows_json_gets_json(accept: str | None) -> None:
-    """The answer's type is named, whatever else the caller would have liked."""
+    """The answer's type is given, whatever else the caller would have preferred."""
     assert output_fn({"results": []}, accept) == ('{"results": []}', "application/json")
 
 
 def test_accept_without_json_is_refused() -> None:
-    """406: there is no CSV to be had."""
+    """406: there is no CSV."""
     with pytest.raises(Refusal) as caught:
         output_fn({"results": []}, "text/csv")
     assert caught.value.status_code == 406
@@ -125,7 +125,7 @@ def test_a_refusal_is_one_line_of_json() -> None:
 
 
 def test_another_manifest_format_is_refused(tmp_path: Path) -> None:
-    """An archive from another time is not guessed at."""
+    """An archive of another format is refused, not guessed at."""
     with pytest.raises(ValueError, match="format 2, and this code reads 1"):
         model_fn(str(write_model(tmp_path / "model", format=2)))
 

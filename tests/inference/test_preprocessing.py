@@ -1,4 +1,4 @@
-"""Reading pictures: every kind is understood, and a hostile one is refused with a reason."""
+"""Reading images: every kind is understood, and a hostile one is refused with a reason."""
 
 from __future__ import annotations
 
@@ -47,14 +47,14 @@ REFUSED = {
 
 @pytest.mark.parametrize("kind", READABLE)
 def test_every_kind_becomes_8_bit_rgb(kind: str) -> None:
-    """Whatever the file holds, the network sees three channels of eight bits and the picture's own size."""
+    """Whatever the file holds, the network sees three channels of eight bits at the image's own size."""
     image = decode_image(READABLE[kind])
     assert (image.mode, image.size) == ("RGB", (60, 40))
 
 
 @pytest.mark.parametrize("kind", ["16-bit png", "cmyk jpeg", "webp", "palette png", "grey alpha png"])
 def test_the_picture_survives_its_encoding(kind: str) -> None:
-    """No conversion turns the picture white, black or inverted: it correlates with the one that was drawn."""
+    """No conversion turns the image white, black or inverted: it correlates with the one that was drawn."""
     seen = np.asarray(decode_image(READABLE[kind]).convert("L"), dtype=float)[:, 30:]
     drawn = np.asarray(draw(60, 40, "L"), dtype=float)[:, 30:]
     assert np.corrcoef(seen.ravel(), drawn.ravel())[0, 1] > 0.8
@@ -62,21 +62,21 @@ def test_the_picture_survives_its_encoding(kind: str) -> None:
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA"])
 def test_transparent_parts_are_white(mode: str) -> None:
-    """Where the alpha channel is zero the picture is white, whatever colour lies beneath."""
+    """Where the alpha channel is zero the image is white, whatever colour lies beneath."""
     image = decode_image(encode(draw(60, 40, mode)))
     assert image.getpixel((0, 20)) == (255, 255, 255)
 
 
 @pytest.mark.parametrize("kind", ["WEBP", "PNG"])
 def test_an_animation_shows_its_first_frame(kind: str) -> None:
-    """Of an animated WebP or PNG the first frame is judged."""
+    """The first frame of an animated WebP or PNG is classified."""
     data = encode(ANIMATED[0], kind, save_all=True, append_images=ANIMATED[1:], lossless=True)
     assert np.array_equal(np.asarray(decode_image(data)), np.asarray(ANIMATED[0]))
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_exif_orientation_is_applied(orientation: int) -> None:
-    """A camera's rotation flag is obeyed: orientations 5 to 8 swap width and height."""
+    """A camera's rotation flag is applied: orientations 5 to 8 swap width and height."""
     exif = Image.Exif()
     exif[0x0112] = orientation
     image = decode_image(encode(draw(60, 40), "JPEG", exif=exif))
@@ -84,7 +84,7 @@ def test_exif_orientation_is_applied(orientation: int) -> None:
 
 
 def test_broken_exif_does_not_lose_the_picture() -> None:
-    """EXIF that cannot be read is passed over, since the pixels are sound."""
+    """Unreadable EXIF is ignored, since the pixels are fine."""
     image = decode_image(encode(draw(60, 40), "JPEG", exif=b"Exif\x00\x00MM\x00\x2a\xff\xff\xff\xff garbage"))
     assert image.size == (60, 40)
 
@@ -111,12 +111,12 @@ def test_no_bytes_crash_the_reader(data: bytes, cut: int, kind: str) -> None:
 
 @given(width=st.integers(1, 300), height=st.integers(1, 300), size=st.sampled_from([(72, 64), (64, 64), (256, 224)]))
 def test_any_shape_fills_the_square(width: int, height: int, size: tuple[int, int]) -> None:
-    """Every aspect ratio, down to one pixel, gives the square that the network takes."""
+    """Every aspect ratio, down to one pixel, gives the square that the network expects."""
     resize_size, image_size = size
     square = scale_and_crop(Image.new("RGB", (width, height)), resize_size, image_size)
     assert square.size == (image_size, image_size)
 
 
 def test_a_thread_of_pixels_costs_no_memory() -> None:
-    """One pixel by 200,000 is scaled only where it is kept: the result is small and so is the way to it."""
+    """An image of 1 by 200,000 pixels is scaled only where it is kept: both the result and the way to it are small."""
     assert scale_and_crop(Image.new("RGB", (1, 200_000), "red"), 256, 224).getcolors() == [(224 * 224, (255, 0, 0))]

@@ -1,4 +1,4 @@
-"""A tab of a real browser, as a person with a keyboard, a mouse and files to drop has it."""
+"""Drive a tab of a real browser as a person with a keyboard, a mouse and files does."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MAKE_DROP = """([name, type, text]) => {
 
 
 def find_chromium() -> str:
-    """The browser's program. Raises FileNotFoundError saying how to get it."""
+    """Return the browser's program. Raises FileNotFoundError saying how to get it."""
     found = shutil.which(os.environ.get("CHROMIUM", "chromium"))
     if found is None:
         raise FileNotFoundError(
@@ -36,14 +36,14 @@ def find_chromium() -> str:
 
 @dataclass
 class Tab:
-    """A page that is open, and what its console complained of."""
+    """An open page, and the complaints in its console."""
 
     page: Page
     address: str
     complaints: list[str] = field(default_factory=list)
 
     def sign_in(self, token: str) -> None:
-        """Give the token as a person does, with the keyboard alone."""
+        """Enter the token as a person does, with the keyboard alone."""
         self.page.goto(self.address)
         self.page.get_by_label("Token").fill(token)
         self.page.keyboard.press("Enter")
@@ -55,12 +55,12 @@ class Tab:
         self.page.get_by_role("heading", level=1).wait_for()
 
     def drop(self, selector: str, name: str, kind: str, body: bytes) -> None:
-        """Let a file fall on a part of the page."""
+        """Drop a file on a part of the page."""
         carried = self.page.evaluate_handle(MAKE_DROP, [name, kind, base64.b64encode(body).decode()])
         self.page.dispatch_event(selector, "drop", {"dataTransfer": carried})
 
     def limit_uploads(self, bytes_per_second: int) -> None:
-        """Have the network take no more than so much; -1 is all that it can."""
+        """Limit the network's upload speed; -1 removes the limit."""
         conditions = {"offline": False, "latency": 0, "downloadThroughput": -1, "uploadThroughput": bytes_per_second}
         session = self.page.context.new_cdp_session(self.page)
         session.send("Network.enable")
@@ -70,7 +70,7 @@ class Tab:
         self.page.set_viewport_size({"width": width, "height": HEIGHTS[width]})
 
     def keep(self, name: str) -> None:
-        """Keep a picture of the page at both widths; at neither does it scroll sideways."""
+        """Save a screenshot of the page at both widths, and check that neither scrolls sideways."""
         OUTPUT.mkdir(parents=True, exist_ok=True)
         for width in (NARROW, WIDE):
             self.resize(width)
@@ -79,7 +79,7 @@ class Tab:
             assert self.page.evaluate("document.documentElement.scrollWidth") <= width, f"{name} is wider than {width}"
 
     def find_barriers(self) -> list[str]:
-        """What axe finds that keeps people out: serious and critical violations."""
+        """Return the serious and critical violations that axe finds."""
         found = Axe().run(self.page).response["violations"]
         return [
             f"{each['id']}: {each['help']}: {[node['html'] for node in each['nodes']][:3]}"
@@ -89,7 +89,7 @@ class Tab:
 
 
 def open_tab(browser: Browser, address: str, width: int = WIDE, *, dark: bool = False) -> Tab:
-    """A tab with a session of its own."""
+    """Open a tab with its own session."""
     context = browser.new_context(
         viewport={"width": width, "height": HEIGHTS[width]}, color_scheme="dark" if dark else "light", locale="en-GB"
     )

@@ -1,4 +1,4 @@
-"""A browser for the whole folder, and tabs that must close without a complaint."""
+"""Provide one browser for the whole folder, and tabs that must close without a complaint."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def open_any(browser: Browser) -> Iterator[OpenTab]:
-    """Opens tabs. Each test fails whose page left an error in the console, unless it clears `complaints`.
+    """Open tabs. A test fails if its page left an error in the console, unless it clears `complaints`.
 
-    To be named after `address`: what is named last is closed first, and a page that has lost its server complains.
+    Request it after `address`: fixtures close in reverse order, and a page that has lost its server complains.
     """
     tabs: list[Tab] = []
 
@@ -48,14 +48,14 @@ def world() -> World:
 
 @pytest.fixture
 def address(world: World) -> Iterator[str]:
-    """The page over a world that each test fills as it likes."""
+    """Return the address of the page, over a world that each test fills."""
     with serve_world(world) as served:
         yield served
 
 
 @pytest.fixture
 def tab(address: str, open_any: OpenTab) -> Tab:
-    """A tab of somebody who has signed in."""
+    """Return a tab of a user who has signed in."""
     opened = open_any(address)
     opened.sign_in("ann-token")
     return opened

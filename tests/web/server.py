@@ -1,4 +1,4 @@
-"""The app behind API Gateway's stand-in on a port of its own, over an account in memory."""
+"""Serve the app behind a stand-in for API Gateway, on its own port, over an account in memory."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ STAGE = "api"
 
 @contextmanager
 def serve_world(world: World) -> Iterator[str]:
-    """Serve the app over a world; the address of its page."""
+    """Serve the app over a world; yield the address of its page."""
     services.use(world.services())
     paths = {path: {method.lower(): {} for method in methods} for path, methods in app.routes.items()}
     body = {"paths": paths, "x-amazon-apigateway-binary-media-types": app.api.binary_types}
-    with ThreadPoolExecutor(1) as pool:  # Chalice holds one request at a time, as a Lambda function does
+    with ThreadPoolExecutor(1) as pool:  # Chalice handles one request at a time, as a Lambda function does
         gateway = Gateway(body, stage=STAGE, function="api", invoke=invoke, pool=pool)
         port = find_free_port()
         server = uvicorn.Server(uvicorn.Config(gateway, log_level="error", lifespan="off"))

@@ -1,4 +1,4 @@
-"""Accounts with a past: what the page is shown with."""
+"""Build accounts with a history for the page to show."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def advance(world: World, rounds: int = 1) -> None:
 
 
 def tell_of_a_model(world: World, name: str = "digits") -> str:
-    """A dataset that went the whole way, with all that its jobs found out. Returns the run's id."""
+    """Take a dataset the whole way, with all findings of its jobs. Returns the run's id."""
     world.trial_scores = [0.71, 0.83, 0.64, 0.93, 0.9, 0.88]
     world.upload(f"{name}.zip", ZIP)
     advance(world, ROUNDS)
@@ -40,7 +40,7 @@ def tell_of_a_model(world: World, name: str = "digits") -> str:
 
 
 def tell_of_a_failure(world: World, name: str = "cats & dogs") -> str:
-    """Every trial failed."""
+    """Make a run whose trials all failed."""
     world.trial_scores = [None, None]
     world.upload(f"{name}.zip", ZIP)
     advance(world, ROUNDS)
@@ -48,7 +48,7 @@ def tell_of_a_failure(world: World, name: str = "cats & dogs") -> str:
 
 
 def tell_of_a_tuning(world: World, name: str = "flowers") -> str:
-    """A run whose trials are under way."""
+    """Make a run whose trials are in progress."""
     world.trial_scores = [0.7, 0.8]
     world.upload(f"{name}.zip", ZIP)
     sweep(world.services())
@@ -63,7 +63,7 @@ def tell_of_a_tuning(world: World, name: str = "flowers") -> str:
 
 
 def fill_with_runs(world: World, count: int) -> None:
-    """Many runs of the last weeks, in the list alone."""
+    """Add many runs of the last weeks, in the list alone."""
     services, dice = world.services(), random.Random(0)
     world.upload("many.zip", ZIP)
     upload = services.bucket.describe("datasets/many.zip")
@@ -83,7 +83,7 @@ def fill_with_runs(world: World, count: int) -> None:
 
 
 def write_metrics(world: World, run_id: str, job: str, *, epochs: int, ends_at: float, has_ended: bool = True) -> None:
-    """A job's metrics.jsonl, rising to a score; the line that is being written last is cut where the job runs."""
+    """Write a job's metrics.jsonl, rising to a score; while the job runs, the last line is cut off."""
     lines: list[dict[str, Any]] = [{"start": {"epochs": epochs, "threads": 1, "classes": 10, "pretrained": "none"}}]
     for epoch in range(1, epochs + 1):
         score = ends_at * (1 - math.exp(-epoch / 2)) / (1 - math.exp(-epochs / 2))
@@ -97,7 +97,7 @@ def write_metrics(world: World, run_id: str, job: str, *, epochs: int, ends_at: 
 
 
 def write_evaluation(world: World, run_id: str, classes: int) -> None:
-    """The evaluation of a run's training job, of that many classes with long names."""
+    """Write the evaluation of a run's training job, with that many classes with long names."""
     names = [f"a breed of dogs with a long name, number {number}" for number in range(classes)]
     job = f"{run_id}-train"
     world.s3.store(f"runs/{run_id}/jobs/{job}/evaluation.json", json.dumps(make_evaluation(names)).encode())
@@ -114,7 +114,7 @@ def make_evaluation(classes: list[str]) -> dict[str, Any]:
 
 
 def make_findings() -> dict[str, Any]:
-    """What the training job of a whole run leaves: the forms are the training program's."""
+    """Return what a run's training job leaves behind, in the training program's formats."""
     phases = {"data": 0.46, "copy": 0.02, "forward": 0.2, "backward": 0.27, "optimizer": 0.04, "hook": 0.01}
     return {
         "evaluation.json": make_evaluation(CLASSES),

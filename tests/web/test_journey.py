@@ -1,4 +1,4 @@
-"""From a zip dropped in the page to a picture's classes, on the local cloud with real trials."""
+"""From a zip dropped in the page to an image's classes, on the local cloud with real trials."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ WITHIN = 400_000  # milliseconds
 
 
 def test_from_a_dropped_zip_to_a_prediction(cloud: LocalCloud, open_any: OpenTab) -> None:
-    """The upload goes from the page straight to the bucket, the run is followed to its end, the model is asked."""
+    """The page uploads straight to the bucket, the run is followed to its end, and the model classifies an image."""
     cloud.upload("dropped.json", json.dumps(SMALL_RECIPE | {"trials": 1, "parallel_trials": 1}).encode())
     tab = open_any(f"{cloud.variables['API_URL']}/")
     tab.sign_in(cloud.variables["API_TOKEN"])
@@ -48,7 +48,7 @@ def test_from_a_dropped_zip_to_a_prediction(cloud: LocalCloud, open_any: OpenTab
 
 
 def test_a_rejected_zip_shows_its_problems_where_it_was_dropped(cloud: LocalCloud, open_any: OpenTab) -> None:
-    """Without leaving the page: what is wrong, and how to mend it. A file that is no zip is not even sent."""
+    """Without leaving the page: what is wrong, and how to fix it. A file that is not a zip is not even sent."""
     tab = open_any(f"{cloud.variables['API_URL']}/")
     tab.sign_in(cloud.variables["API_TOKEN"])
     tab.go("datasets")

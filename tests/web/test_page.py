@@ -1,4 +1,4 @@
-"""The page in a real browser, over accounts with different pasts."""
+"""The page in a real browser, over accounts with different histories."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.web.stories import (
 
 
 def test_a_wrong_token_opens_nothing(address: str, open_any: OpenTab) -> None:
-    """It is refused in words; the right one opens, is kept for the session alone, and is gone after signing out."""
+    """It is refused in words; the right one signs in, lasts for the session alone, and is gone after signing out."""
     tab = open_any(address)
     tab.page.goto(address)
     tab.page.get_by_label("Token").fill("wrong")
@@ -43,20 +43,20 @@ def test_a_wrong_token_opens_nothing(address: str, open_any: OpenTab) -> None:
 
 
 def test_a_withdrawn_token_leads_to_the_door(world: World, address: str, open_any: OpenTab) -> None:
-    """Whatever was being looked at, the token is asked for again, and why is said."""
+    """Whatever the user was looking at, the page asks for the token again and says why."""
     tab = open_any(address)
     tab.sign_in("ann-token")
     world.secrets.text = '{"tokens": {"bob": "bob-token"}}'
     world.clock.sleep(61)
     tab.page.evaluate(
         "location.hash = '#/models'"
-    )  # no link: the page, which asks by itself, may be at the door already
+    )  # not a link: the page, which polls by itself, may have signed out already
     tab.page.get_by_text("unknown or withdrawn").wait_for()
     tab.complaints.clear()
 
 
 def test_an_empty_system_says_what_to_do(address: str, open_any: OpenTab) -> None:
-    """Each view is whole with nothing to show, and leads to the place where a dataset is dropped."""
+    """Each view is complete with nothing to show, and leads to the place where a dataset is dropped."""
     tab = open_any(address)
     tab.page.goto(address)
     tab.page.get_by_label("Token").wait_for()
@@ -74,7 +74,7 @@ def test_an_empty_system_says_what_to_do(address: str, open_any: OpenTab) -> Non
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 def test_a_whole_run_can_be_read(world: World, address: str, open_any: OpenTab, dark: bool) -> None:
-    """Quality, classes, confusion, debugger, profiler, curves, trials, dataset, recipe; nothing keeps anyone out."""
+    """Quality, classes, confusion, debugger, profiler, curves, trials, dataset, recipe, all accessible."""
     run_id = tell_of_a_model(world)
     tab = open_any(address, dark=dark)
     tab.sign_in("ann-token")
@@ -92,7 +92,7 @@ def test_a_whole_run_can_be_read(world: World, address: str, open_any: OpenTab, 
 
 
 def test_a_run_of_many_classes_can_be_read(world: World, tab: Tab) -> None:
-    """With 133 classes the matrix is a picture with the worst pairs in words, and the long table is folded away."""
+    """With 133 classes the matrix is a picture, the worst pairs are listed in words, and the long table is folded."""
     run_id = tell_of_a_model(world)
     write_evaluation(world, run_id, 133)
     tab.go(f"runs/{run_id}")
@@ -105,7 +105,7 @@ def test_a_run_of_many_classes_can_be_read(world: World, tab: Tab) -> None:
 
 
 def test_curves_change_with_the_measure(world: World, tab: Tab) -> None:
-    """The reader chooses what is drawn, by keyboard, and every number is there as a table too."""
+    """The reader chooses the measure by keyboard, and every number is also in a table."""
     tab.go(f"runs/{tell_of_a_model(world)}")
     curves = tab.page.locator("section", has=tab.page.get_by_role("heading", name="Curves", exact=True))
     assert curves.locator("polyline").count() == 7
@@ -119,7 +119,7 @@ def test_curves_change_with_the_measure(world: World, tab: Tab) -> None:
 
 
 def test_a_run_is_followed_and_stopped(world: World, tab: Tab) -> None:
-    """On its way it shows stage, trials and curve in the list; what changes appears by itself; it can be stopped."""
+    """While active it shows stage, trials and curve in the list; changes appear by themselves; it can be stopped."""
     run_id = tell_of_a_tuning(world)
     tab.go("runs")
     head = tab.page.get_by_role("article")
@@ -138,7 +138,7 @@ def test_a_run_is_followed_and_stopped(world: World, tab: Tab) -> None:
 
 
 def test_looks_become_rare_while_nothing_happens(world: World, address: str, open_any: OpenTab) -> None:
-    """Every second at first, at last three times a minute; a change makes them frequent again."""
+    """Polling slows from once a second to three times a minute; a change makes it fast again."""
     tell_of_a_tuning(world)
     tab = open_any(address)
     tab.page.clock.install()
@@ -163,7 +163,7 @@ def test_looks_become_rare_while_nothing_happens(world: World, address: str, ope
 
 
 def test_a_run_that_waits_says_for_what(world: World, tab: Tab) -> None:
-    """It is on its way, with the reason in place of a result, and shows what it may cost."""
+    """It counts as active, with the reason in place of a result, and shows what it may cost."""
     world.sagemaker.limits = {"HyperParameterTuningJob"}
     world.upload("flowers.zip", ZIP)
     sweep(world.services())
@@ -177,7 +177,7 @@ def test_a_run_that_waits_says_for_what(world: World, tab: Tab) -> None:
 
 
 def world_sees_stop(world: World, tab: Tab, run_id: str) -> None:
-    """The jobs end as they were told to; the list says so without being asked again."""
+    """The jobs end as they were told to; the list shows it without a reload."""
     tab.page.get_by_text("Stopping.").wait_for(state="attached")
     assert world.list_keys(f"runs/{run_id}/stop.json") == [f"runs/{run_id}/stop.json"]
     advance(world, 3)
@@ -196,7 +196,7 @@ def test_a_failed_run_says_why_and_can_be_tried_again(world: World, tab: Tab) ->
 
 
 def test_a_run_shows_what_it_may_cost_and_what_it_has_cost(world: World, tab: Tab) -> None:
-    """Beside the dollars that were spent: while it runs those that are expected by now, and the most it can be."""
+    """Beside the dollars spent it shows, while it runs, the amount expected by now and the most that it can be."""
     run_id = tell_of_a_tuning(world)
     told = describe_run(run_id, world.services())["cost"]
     tab.go(f"runs/{run_id}")
@@ -222,7 +222,7 @@ def test_a_rejected_dataset_tells_every_problem(world: World, tab: Tab) -> None:
 
 
 def test_a_run_rejected_for_its_budget_says_so(world: World, tab: Tab) -> None:
-    """Where nothing is wrong with the dataset, the reason is not in what pre-flight found."""
+    """When nothing is wrong with the dataset, the reason is not among the findings of pre-flight."""
     world.upload("flowers.json", json.dumps({"budget_usd": 0.01}).encode())
     world.upload("flowers.zip", ZIP)
     advance(world)
@@ -233,7 +233,7 @@ def test_a_run_rejected_for_its_budget_says_so(world: World, tab: Tab) -> None:
 
 
 def test_a_thousand_runs(world: World, tab: Tab) -> None:
-    """The newest hundred at once, the others on demand, each one time and in order."""
+    """The newest hundred are shown at once, the others on demand, each once and in order."""
     fill_with_runs(world, 1000)
     tab.go("runs")
     rows = tab.page.get_by_role("list", name="All runs").get_by_role("listitem")
@@ -250,7 +250,7 @@ def test_a_thousand_runs(world: World, tab: Tab) -> None:
 
 
 def test_models_are_shown_and_deleted_after_a_question(world: World, tab: Tab) -> None:
-    """Accuracy and the run behind it; Cancel keeps the model, the red button takes it down."""
+    """Accuracy and the run behind it; Cancel keeps the model, the red button deletes it."""
     run_id = tell_of_a_model(world)
     tab.go("models")
     tab.page.get_by_role("link", name=run_id).wait_for()
@@ -286,7 +286,7 @@ def test_a_dataset_is_deleted_after_a_question(world: World, tab: Tab) -> None:
 
 
 def test_a_picture_that_cannot_be_read_is_answered_in_words(world: World, tab: Tab) -> None:
-    """A file of another kind gets the route's own refusal, where the answer would be."""
+    """A file of another kind shows the route's own refusal in place of the answer."""
     tell_of_a_model(world)
     tab.go("models/digits")
     tab.drop(".drop", "notes.txt", "text/plain", b"no picture")
@@ -295,7 +295,7 @@ def test_a_picture_that_cannot_be_read_is_answered_in_words(world: World, tab: T
 
 
 def test_names_are_text_and_nothing_else(world: World, tab: Tab) -> None:
-    """A dataset named like markup is shown as it is named."""
+    """A dataset named like markup is shown by that name."""
     name = "<img src=x onerror=alert(1)> & 犬"
     world.upload(f"{name}.zip", b"this is no archive")
     advance(world)
@@ -329,7 +329,7 @@ def test_everything_is_reached_by_keyboard(world: World, tab: Tab) -> None:
 
 
 def test_unknown_places(address: str, open_any: OpenTab) -> None:
-    """A run that is not there is told as the route tells it; an address of no view leads to the runs."""
+    """An unknown run shows the route's message; an address without a view leads to the runs."""
     tab = open_any(address, width=WIDE)
     tab.sign_in("ann-token")
     tab.go("runs/nothing")

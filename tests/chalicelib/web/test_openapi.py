@@ -1,4 +1,4 @@
-"""The committed OpenAPI document, and the routes that it is about."""
+"""The committed OpenAPI document, and the routes that it describes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ COMMITTED = Path(__file__).parents[3] / "openapi.json"
 
 
 def test_the_committed_document_is_the_apps() -> None:
-    """Who changes a route runs: python -m chalicelib.web.openapi app:app > openapi.json."""
+    """Whoever changes a route runs: python -m chalicelib.web.openapi app:app > openapi.json."""
     assert COMMITTED.read_text(encoding="utf-8") == write_document(describe_app(app, VERSION))
 
 
@@ -26,14 +26,14 @@ def test_the_committed_document_is_the_apps() -> None:
     "path", ["/health", "/models", "/models/dogs", "/runs", "/runs/RUN", "/runs/RUN/curves", "/runs/RUN/jobs"]
 )
 def test_answers_are_as_the_document_says(world: World, client: Client, path: str) -> None:
-    """What a route answers passes the schema of its answer."""
+    """Each route's answer matches the schema of its answer."""
     run_id = deploy(world, client)
     response = ask(client, "GET", path.replace("RUN", run_id))
     check_answer(path.replace("dogs", "{name}").replace("RUN", "{run_id}"), "get", json.loads(response.body))
 
 
 def test_predictions_are_as_the_document_says(world: World, client: Client) -> None:
-    """The same for the route that answers pictures."""
+    """The same holds for the route that classifies images."""
     deploy(world, client)
     check_answer("/models/{name}/predict", "post", json.loads(predict(client).body))
 

@@ -1,4 +1,4 @@
-"""The page as it leaves the app, and what its routes tell of a run's jobs."""
+"""The page as the app sends it, and what its routes say about a run's jobs."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ LARGEST = 200_000
 
 
 def test_the_page_loads_in_little() -> None:
-    """All of it together, as it is sent."""
+    """The whole page, as it is sent, is small."""
     assert sum(path.stat().st_size for path in FOLDER.iterdir()) <= LARGEST
 
 
 def test_the_page_is_open_and_locked_down(world: World, client: Client) -> None:
-    """Nothing of it comes from elsewhere, no script is inline, and it may talk to the app and the bucket alone."""
+    """It loads nothing from elsewhere, has no inline script, and may talk only to the app and the bucket."""
     response = ask(client, "GET", "/", {})
     assert response.headers["Content-Type"] == "text/html; charset=utf-8"
     policy = dict(each.split(" ", 1) for each in response.headers["Content-Security-Policy"].split("; "))
@@ -37,7 +37,7 @@ def test_the_page_is_open_and_locked_down(world: World, client: Client) -> None:
 
 @pytest.mark.parametrize("name", FILES)
 def test_every_file_is_served_as_what_it_is(world: World, client: Client, name: str) -> None:
-    """Each has its type, and is what stands in the folder."""
+    """Each file has its content type, and equals the file in the folder."""
     response = ask(client, "GET", f"/web/{name}", {})
     assert response.body == (FOLDER / name).read_bytes()
     kinds = {"html": "text/html", "js": "text/javascript", "css": "text/css", "svg": "image/svg+xml"}
@@ -47,12 +47,12 @@ def test_every_file_is_served_as_what_it_is(world: World, client: Client, name: 
 
 @pytest.mark.parametrize("name", ["nothing.js", "..%2Fauth.py", "%2Fetc%2Fpasswd", ".."])
 def test_nothing_else_is_served(world: World, client: Client, name: str) -> None:
-    """A name that is no file of the page is 404, wherever it leads."""
+    """A name that is not a file of the page is 404, wherever it points."""
     assert read_error(ask(client, "GET", f"/web/{name}", {}))["code"] == "NotFound"
 
 
 def test_curves_of_jobs_that_write(world: World, client: Client) -> None:
-    """Each job that has written is told with its epochs; a line that is not whole yet is passed over."""
+    """Each job that has written is listed with its epochs; an unfinished line is skipped."""
     run_id = deploy(world, client)
     lines = [{"start": {"epochs": 2}}, {"epoch": 1, "valid": {"score": 0.5}}]
     text = "".join(json.dumps(line) + "\n" for line in lines) + '{"epoch": 2, "val'
@@ -63,7 +63,7 @@ def test_curves_of_jobs_that_write(world: World, client: Client) -> None:
 
 
 def test_what_jobs_found_out(world: World, client: Client) -> None:
-    """The findings of the training job are told by name; what it did not write is null."""
+    """The training job's findings are listed by name; those that it did not write are null."""
     run_id = deploy(world, client)
     folder = f"runs/{run_id}/jobs/{run_id}-train/"
     world.s3.store(f"{folder}rules.json", b'{"format": 1, "rules": []}')
@@ -77,17 +77,17 @@ def test_what_jobs_found_out(world: World, client: Client) -> None:
 
 @pytest.mark.parametrize("what", ["curves", "jobs"])
 def test_unknown_runs_have_no_jobs(world: World, client: Client, what: str) -> None:
-    """404, as everywhere."""
+    """An unknown run is a 404, as everywhere."""
     assert ask(client, "GET", f"/runs/nothing/{what}").status_code == 404
 
 
 def test_metrics_of_nothing() -> None:
-    """A file that was just begun says nothing yet."""
+    """A file that was only just begun has no records yet."""
     assert read_metrics(b"") == {"start": None, "epochs": [], "best": None}
 
 
 def test_what_is_billed() -> None:
-    """From each job's start to its end, or to now; a job that waits costs nothing."""
+    """Each job counts from its start to its end, or to now; a waiting job costs nothing."""
     now = datetime(2026, 1, 1, 0, 1, tzinfo=UTC)
     jobs = [
         {"started_at": "2026-01-01T00:00:00+00:00", "ended_at": "2026-01-01T00:00:10+00:00"},

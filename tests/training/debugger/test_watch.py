@@ -1,4 +1,4 @@
-"""The debugger: each rule provoked by a real training and silent in a healthy one, and what happens when it breaks."""
+"""The debugger: each rule triggers in a faulty real training and not in a healthy one; its failures harm nothing."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ ILL = {
 
 @pytest.fixture(scope="module")
 def healthy(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Path]:
-    """What the rules say of a training that goes well, and its folder."""
+    """Return what the rules say about a training that goes well, and its folder."""
     folder = tmp_path_factory.mktemp("healthy")
     return run_case(Case(), folder), folder
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_rule_finds_the_illness_that_it_is_for(name: str, tmp_path: Path) -> None:
-    """A training with that illness is found out, with a sentence, and with the steps at which it showed."""
+    """The rule finds the fault, and reports a sentence and the steps at which it showed."""
     rule = run_case(ILL[name], tmp_path)["rules"][name]
     assert rule["status"] == "IssuesFound", rule
     assert rule["details"].startswith(f"step {rule['steps'][0]}: ")
@@ -58,7 +58,7 @@ def test_rule_finds_the_illness_that_it_is_for(name: str, tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("name", NAMES)
 def test_rule_is_silent_about_a_healthy_training(name: str, healthy: tuple[dict[str, Any], Path]) -> None:
-    """A network that learns well, with ReLU, tanh and normalisation, gives no rule a reason to speak."""
+    """A network that learns well, with ReLU, tanh and normalisation, triggers no rule."""
     rule = healthy[0]["rules"][name]
     assert (rule["status"], rule["steps"]) == ("NoIssuesFound", []), rule
     assert "looked at" in rule["details"]
@@ -101,7 +101,7 @@ def test_losses_and_reductions_are_saved_and_nothing_large(healthy: tuple[dict[s
 
 
 class WaitForRules(Hook):
-    """Waits in the middle of a training until the rules have been told once."""
+    """Waits in the middle of a training until the rules have reported once."""
 
     def __init__(self, path: Path) -> None:
         self.path, self.found = path, False
@@ -114,14 +114,14 @@ class WaitForRules(Hook):
 
 
 def test_rules_run_while_the_job_trains(tmp_path: Path) -> None:
-    """rules.json is there before the training ends."""
+    """rules.json exists before the training ends."""
     waiting = WaitForRules(tmp_path / "rules.json")
     run_case(Case(), tmp_path, hooks=[waiting])
     assert waiting.found
 
 
 def test_a_rule_ends_the_training_where_it_is_told_to(tmp_path: Path) -> None:
-    """After the first epoch at the earliest; rule-stop.json says which rule, when and why."""
+    """It ends after the first epoch at the earliest; rule-stop.json says which rule, when and why."""
     waiting = WaitForRules(tmp_path / "rules.json")
     found = run_case(ILL["DeadRelu"], tmp_path, hooks=[waiting], stop_on_rules=["DeadRelu"])
     reason = json.loads((tmp_path / "rule-stop.json").read_text())
@@ -131,7 +131,7 @@ def test_a_rule_ends_the_training_where_it_is_told_to(tmp_path: Path) -> None:
 
 
 def test_other_rules_do_not_end_the_training(tmp_path: Path) -> None:
-    """What a rule finds that was not named is only told."""
+    """A rule that was not named only reports what it finds."""
     found = run_case(ILL["DeadRelu"], tmp_path, stop_on_rules=["ExplodingTensor"])
     assert (found["stopped"], found["epochs"]) == ("", EPOCHS)
     assert not (tmp_path / "rule-stop.json").exists()
@@ -152,7 +152,7 @@ def test_the_hook_is_configured_by_sagemakers_file(tmp_path: Path) -> None:
 
 
 def test_our_rules_judge_by_the_hook_that_we_ask_aws_for(tmp_path: Path) -> None:
-    """With AWS's Debugger in full, SageMaker's file holds our request's hook: every rule finds what it looks at."""
+    """With AWS's Debugger in full, SageMaker's file holds our request's hook: every rule finds its tensors."""
     asked = dataclasses.replace(SETTINGS, debugger_mode="full")
     hook = build_debugger_blocks(make_run(), asked)["DebugHookConfig"] | {"LocalPath": str(tmp_path / "tensors")}
     hook["HookParameters"] |= {"train.save_interval": "10"}  # the training has 200 steps
@@ -167,7 +167,7 @@ def test_our_rules_judge_by_the_hook_that_we_ask_aws_for(tmp_path: Path) -> None
 
 
 class Breaker(Hook):
-    """Takes the folder of the tensors away and puts a file in its place."""
+    """Replaces the tensor folder by a file."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -178,9 +178,9 @@ class Breaker(Hook):
             self.folder.write_text("in the way")
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # smdebug's own writer, half made
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # smdebug's own writer, half initialised
 def test_a_failing_hook_does_not_fail_the_training(tmp_path: Path) -> None:
-    """The training comes to its end, with a warning in the log and the reason in rules.json."""
+    """The training finishes, with a warning in the log and the reason in rules.json."""
     said: list[str] = []
     found = run_case(Case(), tmp_path, hooks=[Breaker(tmp_path / "debug")], say=said.append)
     assert found["epochs"] == EPOCHS
@@ -190,7 +190,7 @@ def test_a_failing_hook_does_not_fail_the_training(tmp_path: Path) -> None:
 
 
 def test_the_debugger_changes_nothing_of_what_is_learnt(tmp_path: Path) -> None:
-    """Weights after a watched training are those of one that nobody looked at."""
+    """The weights after a watched training equal those of an unwatched one."""
     weights = []
     for watched in (True, False):
         kept: list[torch.nn.Module] = []
@@ -200,7 +200,7 @@ def test_the_debugger_changes_nothing_of_what_is_learnt(tmp_path: Path) -> None:
 
 
 def test_job_goes_on_without_smdebug(runner: Runner, tmp_path: Path) -> None:
-    """Where smdebug cannot be imported the profiled job warns and ships its model; rules.json says why."""
+    """Without smdebug the profiled job warns and ships its model; rules.json says why."""
     code = tmp_path / "code"
     shutil.copytree(ROOT / "training", code)
     shutil.copytree(ROOT / "inference", code / "inference")
@@ -216,7 +216,7 @@ def test_job_goes_on_without_smdebug(runner: Runner, tmp_path: Path) -> None:
 
 
 def test_job_that_a_rule_ended_is_complete(runner: Runner) -> None:
-    """A learning rate that wrecks the weights, and a rule told to act on it: best epoch shipped, exit code 0."""
+    """With a learning rate that wrecks the weights and a rule set to stop it: best epoch shipped, exit code 0."""
     given = {"profile": "true", "epochs": "12", "batch_size": "4", "learning_rate": "1e6", "patience": "0"}
     status, log = runner.run({**given, "stop_on_rules": '["WeightUpdateRatio"]'})
     assert status == 0, log
@@ -234,7 +234,7 @@ def test_trials_are_not_watched(trained: Runner) -> None:
 
 
 def test_rules_to_stop_on_are_read_as_a_list_or_as_text() -> None:
-    """SageMaker gives text: JSON, or names between commas; a name that is no rule is refused with those there are."""
+    """SageMaker passes text: JSON, or comma-separated names; an unknown rule is refused with the list of known ones."""
     for given in ('["DeadRelu", "Overfit"]', "DeadRelu, Overfit"):
         assert read_hyperparameters({"stop_on_rules": given}, print).stop_on_rules == ("DeadRelu", "Overfit")
     assert read_hyperparameters({"stop_on_rules": "[]"}, print).stop_on_rules == ()

@@ -1,4 +1,4 @@
-"""Tiny real trainings with the debugger looking on: a healthy one, and ways to make it ill."""
+"""Tiny real trainings with the debugger attached: a healthy one, and ways to break it."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Points:
 
 
 class Memorised(Points):
-    """The same few points with labels by chance, in every batch."""
+    """The same few points with random labels, in every batch."""
 
     def of_epoch(self, epoch: int, first: int = 0) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         chance = torch.Generator().manual_seed(1)
@@ -83,7 +83,7 @@ class Case:
 def run_case(
     case: Case, folder: Path, hooks: Sequence[Hook] = (), *, watched: bool = True, **options: Any
 ) -> dict[str, Any]:
-    """Train with the debugger: what rules.json says in the end, and under `stopped` why the training ended early."""
+    """Train with the debugger; return rules.json at the end, with `stopped` saying why the training ended early."""
     torch.set_num_threads(1)
     network = case.build()
     with torch.no_grad():

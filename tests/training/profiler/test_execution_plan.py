@@ -1,4 +1,4 @@
-"""The profile acts: what is tried, what is taken, what is put back, and what it says."""
+"""The execution plan: what is tried, what is taken, what is put back, and what it reports."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.training.tiny import encode, make_zip, shapes_zip, smooth
 
 
 class Clock:
-    """Time that passes only where it is told to: no test here depends on how busy the machine is."""
+    """A clock that advances only when told to: no test here depends on how busy the machine is."""
 
     def __init__(self, course: Course, forward: float = 0.1) -> None:
         self.now = 0.0
@@ -39,7 +39,7 @@ class Clock:
 
 
 class Sluggish:
-    """A loader that takes its time, as a disk or a decoder does, until it is told to hurry."""
+    """A loader that is slow, like a disk or a decoder, until it is told to hurry."""
 
     def __init__(self, course: Course, clock: Clock, seconds: float) -> None:
         self.fetch, self.clock, self.seconds, self.hurries = course.batches.fetch, clock, seconds, False
@@ -56,7 +56,7 @@ class Sluggish:
 
 
 def everything(setup: Setup, course: Course) -> list[Any]:
-    """All that a step would change, as values that can be compared."""
+    """Return everything that a step would change, as comparable values."""
     learner = course.learner
     weights = [value.clone() for value in setup.network.state_dict().values()]
     moments = [value for state in learner.optimizer.state.values() for value in state.values()]
@@ -67,7 +67,7 @@ def everything(setup: Setup, course: Course) -> list[Any]:
 
 @pytest.fixture(scope="module")
 def starved(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Path, Sluggish, bool]:
-    """The plan of a training that waits for its data: (plan, job folder, loader, whether all was as before)."""
+    """Return the plan of a training that waits for its data: (plan, job folder, loader, whether all was as before)."""
     setup, course = set_up(tmp_path_factory.mktemp("starved"), epochs=20)
     clock, folder = Clock(course), setup.job.places.checkpoints
     loader = Sluggish(course, clock, 0.3)
@@ -77,7 +77,7 @@ def starved(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], P
 
 
 def test_what_helps_is_taken(starved: tuple[dict[str, Any], Path, Sluggish, bool]) -> None:
-    """Of two settings the one that shortens the step is taken and stays; the other is measured and put back."""
+    """Of two settings, the one that shortens the step is taken and stays; the other is measured and put back."""
     plan, _, loader, _ = starved
     assert plan["chosen"] == {"hurries": "true"}
     assert loader.hurries is True
@@ -92,12 +92,12 @@ def test_what_helps_is_taken(starved: tuple[dict[str, Any], Path, Sluggish, bool
 
 
 def test_nothing_is_learnt_from_a_probe(starved: tuple[dict[str, Any], Path, Sluggish, bool]) -> None:
-    """Weights, statistics, optimizer, schedule and every source of chance are as before."""
+    """Weights, statistics, optimizer, schedule and every source of randomness are as before."""
     assert starved[3]
 
 
 def test_the_plan_is_kept_and_taken_again(starved: tuple[dict[str, Any], Path, Sluggish, bool], tmp_path: Path) -> None:
-    """It lies in the job's folder; a job that is resumed takes it without measuring."""
+    """It lies in the job's folder; a resumed job takes it without measuring."""
     plan, folder, _, _ = starved
     assert json.loads((folder / "execution_plan.json").read_text()) == plan
     setup, course = set_up(tmp_path)
@@ -107,7 +107,7 @@ def test_the_plan_is_kept_and_taken_again(starved: tuple[dict[str, Any], Path, S
 
 
 def test_a_healthy_training_is_left_alone(tmp_path: Path) -> None:
-    """With its images decoded there is nothing to gain, and little is spent on finding that out."""
+    """When its images are decoded there is nothing to gain, and finding that out costs little."""
     setup, course = set_up(tmp_path, batch_size=24, epochs=80)
     clock = Clock(course)
     known = [*list_candidates(setup, course), Sluggish(course, clock, 0.001).candidate()]
@@ -119,7 +119,7 @@ def test_a_healthy_training_is_left_alone(tmp_path: Path) -> None:
 
 
 def test_a_failing_probe_leaves_the_training_as_it_was(tmp_path: Path) -> None:
-    """An error on the way is raised, once all is put back."""
+    """An error is raised once everything has been put back."""
     setup, course = set_up(tmp_path)
     fetch, calls = course.batches.fetch, iter(range(99))
 
@@ -137,7 +137,7 @@ def test_a_failing_probe_leaves_the_training_as_it_was(tmp_path: Path) -> None:
 
 
 def test_a_stop_ends_the_probe(tmp_path: Path) -> None:
-    """A job that is asked to stop is not held up: all is put back, nothing is kept, and no plan is written."""
+    """A job that is asked to stop is not held up: everything is put back, nothing is kept, and no plan is written."""
     setup, course = set_up(tmp_path, epochs=20)
     clock, answers = Clock(course), iter([False, False, True])
     loader, before = Sluggish(course, clock, 0.3), everything(setup, course)
@@ -149,7 +149,7 @@ def test_a_stop_ends_the_probe(tmp_path: Path) -> None:
 
 
 def test_settings_are_compared_in_turn() -> None:
-    """A B A B, so that what drifts falls on both; at the end the setting is as before."""
+    """A B A B, so that drift affects both; at the end the setting is as before."""
     seen: list[str] = []
     state = ["A"]
 
@@ -173,19 +173,19 @@ def test_settings_are_compared_in_turn() -> None:
     ],
 )
 def test_a_gain_must_exceed_five_per_cent_and_the_noise(before: list[float], after: list[float], taken: bool) -> None:
-    """A tenth is taken where steps are even, and is nothing where they vary by a half."""
+    """A tenth is taken if steps are even, and counts as nothing if they vary by half."""
     assert is_worth_taking(*weigh(before, after)) is taken
 
 
 @given(st.lists(st.floats(0.01, 1), min_size=1, max_size=8), st.lists(st.floats(0.01, 1), min_size=1, max_size=8))
 def test_a_slower_setting_is_never_taken(before: list[float], after: list[float]) -> None:
-    """Whatever the noise, what is taken was faster by more than five per cent on the mean."""
+    """Whatever the noise, a setting that is taken was faster by more than five per cent on average."""
     if is_worth_taking(*weigh(before, after)):
         assert sum(after) / len(after) < 0.95 * sum(before) / len(before)
 
 
 def test_probing_has_a_budget() -> None:
-    """Three per cent of the training, and more only where more could be won."""
+    """Three per cent of the training, and more only where more could be gained."""
     budget = Budget(1000)
     budget.spend(20)
     assert budget.allows(10, 0.0)
@@ -194,7 +194,7 @@ def test_probing_has_a_budget() -> None:
 
 
 def test_larger_batches_are_only_recommended() -> None:
-    """With the throughput of each size; where larger ones bring nothing, nothing is said."""
+    """The throughput of each size is reported; if larger ones gain nothing, nothing is recommended."""
     advice = describe_advice(8, {"8": 75.0, "16": 150.0, "32": 140.0})
     assert advice[0]["hyperparameter"] == "batch_size"
     assert advice[0]["throughput"] == {"8": 75.0, "16": 150.0, "32": 140.0}
@@ -203,7 +203,7 @@ def test_larger_batches_are_only_recommended() -> None:
 
 
 def test_a_step_with_much_overhead_brings_advice(tmp_path: Path) -> None:
-    """Tiny pictures in tiny batches: the optimizer takes much of each step, so larger batches are measured."""
+    """With tiny images in tiny batches the optimizer takes much of each step, so larger batches are measured."""
     setup, course = set_up(tmp_path, batch_size=2, epochs=20)
     plan = choose_plan(setup, tmp_path / "job", course, candidates=[])
     assert list(plan["recommendations"][0]["throughput"]) == ["2", "4", "8"]
@@ -233,7 +233,7 @@ def zips(tmp_path: Path) -> Callable[..., tuple[Any, Any]]:
 
 @pytest.mark.parametrize("content", [make_zip(PHOTOS), shapes_zip({"train": 9}), shapes_zip({"": 9}, seed=3)])
 def test_a_stream_gives_what_a_cache_gives(zips: Callable[..., Any], content: bytes) -> None:
-    """The same splits, classes, warnings and pixels, however many decode, kept or not."""
+    """Splits, classes, warnings and pixels are equal, however many workers decode, kept or not."""
     cached, streamed = zips(content)
     rows = torch.arange(len(cached.train)).flip(0)
     for workers, keeping in ((1, False), (3, False), (1, True), (3, True), (1, False)):
@@ -251,7 +251,7 @@ def test_a_stream_gives_what_a_cache_gives(zips: Callable[..., Any], content: by
 
 
 def test_what_was_kept_is_not_decoded_again(zips: Callable[..., Any]) -> None:
-    """The second use of an image costs no decoding, until keeping is given up."""
+    """The second use of an image needs no decoding, until keeping is switched off."""
     stream = list(zips(make_zip(PHOTOS)))[1].train
     rows, counts = torch.arange(len(stream)), []
     stream.cache.keeping = True
@@ -272,13 +272,13 @@ def test_what_was_kept_is_not_decoded_again(zips: Callable[..., Any]) -> None:
     ],
 )
 def test_small_datasets_are_decoded_beforehand(cache: str, profile: bool, needed: int, streams: bool) -> None:
-    """A profiled training streams what does not fit in memory; trials and small datasets begin with a cache."""
+    """A profiled training streams what does not fit in memory; trials and small datasets start with a cache."""
     assert choose_stream(Hyperparameters(cache=cache, profile=profile), needed) is streams
 
 
 @pytest.mark.parametrize("prefetch", [0, 1, 3, 50])
 def test_what_is_fetched_ahead_is_the_same(prefetch: int) -> None:
-    """Batches come in their order, from any step on; what fetching raises comes through."""
+    """Batches come in order, from any step on, and errors while fetching are raised."""
 
     def batches(fetch: Callable[[torch.Tensor], torch.Tensor]) -> Batches:
         options = {"batch_size": 4, "seed": 3, "device": torch.device("cpu")}
@@ -296,7 +296,7 @@ def test_what_is_fetched_ahead_is_the_same(prefetch: int) -> None:
 
 
 def test_a_starved_training_is_fed(tmp_path: Path) -> None:
-    """Large pictures decoded one by one: the plan keeps what was decoded, and the step waits no longer."""
+    """Large images are decoded one by one: the plan keeps what was decoded, and the step no longer waits."""
     setup, course = set_up(tmp_path, make_zip(PHOTOS), cache="none", epochs=40, batch_size=2)
     clock, stream = Clock(course), setup.dataset.train.cache
     load = stream.load
@@ -317,7 +317,7 @@ def test_a_starved_training_is_fed(tmp_path: Path) -> None:
 
 
 def test_any_candidate_can_be_changed_back(tmp_path: Path) -> None:
-    """Whatever is tried and put back leaves the steps what they were; how images come changes nothing meanwhile."""
+    """Whatever is tried and put back leaves the steps unchanged, and how images arrive changes nothing meanwhile."""
     setup, course = set_up(tmp_path, cache="none")
     snapshot = Snapshot(course.learner)
 

@@ -1,4 +1,4 @@
-"""The profiler of a real, tiny training, and the files that it leaves."""
+"""The profiler of a real, tiny training, and the files that it writes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.training.profiled import set_up
 
 
 class Slow(Hook):
-    """A hook that takes its time, and may end the training."""
+    """A hook that is slow, and may end the training."""
 
     def __init__(self, stop_at: int = 999) -> None:
         self.left = stop_at
@@ -38,7 +38,7 @@ class Slow(Hook):
 
 
 def train(course: Course, hooks: Sequence[Hook], epochs: int = 2) -> list[dict[str, Any]]:
-    """Train with the hooks: the records of the epochs."""
+    """Train with the hooks; return the records of the epochs."""
     records: list[dict[str, Any]] = []
     known = {"patience": 0, "objective": "score", "seed": 0, "progress": Progress(), "save": lambda _: None}
     fit(
@@ -55,7 +55,7 @@ def train(course: Course, hooks: Sequence[Hook], epochs: int = 2) -> list[dict[s
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The job folder of a profiled training whose images were decoded by one worker."""
+    """Return the job folder of a profiled training whose images one worker decoded."""
     base = tmp_path_factory.mktemp("profiled")
     setup, course = set_up(base, cache="none")
     begun = time.time() - 21 * 60
@@ -90,7 +90,7 @@ def test_smdebug_makes_a_frame_of_the_samples(folder: Path) -> None:
 
 
 def test_the_timeline_says_where_a_step_goes(folder: Path) -> None:
-    """Six phases whose shares make a whole; what other hooks take is theirs."""
+    """There are six phases whose shares add up to one; the time of other hooks is attributed to them."""
     timeline = read(folder / "profile/timeline.json")
     assert tuple(timeline["phases"]) == PHASES
     assert sum(phase["share"] for phase in timeline["phases"].values()) == pytest.approx(1, abs=1e-3)
@@ -101,7 +101,7 @@ def test_the_timeline_says_where_a_step_goes(folder: Path) -> None:
 
 
 def test_operators_and_a_trace_of_a_few_steps(folder: Path) -> None:
-    """The convolutions stand among the operators, and the trace is one that a browser's viewer opens."""
+    """The convolutions are among the operators, and a browser's viewer can open the trace."""
     content = read(folder / "profile/operators.json")
     assert any("convolution" in row["name"] for row in content["operators"][:5])
     assert [row["share"] for row in content["operators"]] == sorted(
@@ -113,7 +113,7 @@ def test_operators_and_a_trace_of_a_few_steps(folder: Path) -> None:
 
 
 def test_every_rule_judged_the_run(folder: Path) -> None:
-    """A job that took long to start and decodes with one worker is told so; what it has no GPU for stays silent."""
+    """A job that started slowly and decodes with one worker is reported; rules about missing GPUs do not trigger."""
     reports = {path.stem: read(path) for path in (folder / "profiler-reports").iterdir()}
     assert set(reports) == set(RULES)
     triggered = {name for name, report in reports.items() if report["RuleTriggered"]}
@@ -124,7 +124,7 @@ def test_every_rule_judged_the_run(folder: Path) -> None:
 
 
 def test_looking_on_changes_nothing(tmp_path: Path) -> None:
-    """A profiled training learns what the same training learns unseen."""
+    """A profiled training learns the same as an unprofiled one."""
     setup, course = set_up(tmp_path / "seen")
     profiler = make_profiler(tmp_path / "job", setup, course, begun=time.time(), interval=0.05)
     seen = train(course, [profiler])
@@ -133,7 +133,7 @@ def test_looking_on_changes_nothing(tmp_path: Path) -> None:
 
 
 def test_a_stopped_training_leaves_its_profile(tmp_path: Path) -> None:
-    """What was seen until then is written, and nothing goes on looking."""
+    """What was seen until then is written, and all recording has stopped."""
     setup, course = set_up(tmp_path)
     profiler = make_profiler(tmp_path / "job", setup, course, begun=time.time(), interval=0.05)
     with pytest.raises(Stopped):
@@ -145,7 +145,7 @@ def test_a_stopped_training_leaves_its_profile(tmp_path: Path) -> None:
 
 
 def test_a_profile_that_cannot_be_written_ends_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A training is worth more than its profile: it goes on, and the log says what is missing."""
+    """A training is worth more than its profile: it continues, and the log says what is missing."""
     setup, course = set_up(tmp_path)
     (tmp_path / "job").write_text("a file where a folder should be")
     profiler = make_profiler(tmp_path / "job", setup, course, begun=time.time(), interval=0.05)
@@ -154,7 +154,7 @@ def test_a_profile_that_cannot_be_written_ends_nothing(tmp_path: Path, capsys: p
 
 
 class Counters:
-    """Stands for psutil on a machine with one core, whose disk and network have counted so far."""
+    """A stand-in for psutil on a machine with one core, whose disk and network have counted so far."""
 
     def __init__(self) -> None:
         self.total = 0
@@ -175,7 +175,7 @@ class Counters:
 
 
 def test_samples_are_shares_and_rates() -> None:
-    """Waiting for a disk is no work, and counters become what they grew by a second."""
+    """Waiting for a disk is not work, and counters become their growth per second."""
     times = iter((10.0, 12.0))
     machine = Machine(Counters(), lambda: next(times))
     assert [name for _, name, _, _ in machine()] == ["MemoryUsedPercent", "cpu0", "cpu0"]
@@ -187,7 +187,7 @@ def test_samples_are_shares_and_rates() -> None:
 
 
 def test_each_minute_has_its_file(tmp_path: Path) -> None:
-    """Files lie in the folder of their hour (UTC), named by their minute; a line that was cut off is passed over."""
+    """Files lie in the folder of their hour (UTC), named by their minute; a line that was cut off is skipped."""
     moments = iter((1591748109.25, 1591748399.5, 1591748400.0))
     sampler = SystemSampler(tmp_path, lambda: [("memory", "MemoryUsedPercent", "", 33.333)], now=lambda: next(moments))
     for _ in range(3):
@@ -203,7 +203,7 @@ def test_each_minute_has_its_file(tmp_path: Path) -> None:
 
 
 def test_no_moment_of_a_step_is_lost() -> None:
-    """Marks cut a step into phases without gaps, and what lies between two steps belongs to the hooks."""
+    """Marks cut a step into phases without gaps, and the time between two steps belongs to the hooks."""
     ticks = iter(range(100))
     timeline = Timeline(clock=lambda: float(next(ticks)))
     for phase in ("begin", "data", "copy", "data", "hook", "forward", "backward", "optimizer"):

@@ -1,4 +1,4 @@
-"""The profiler's rules: each with a recording that provokes it, and one like it that does not."""
+"""The profiler's rules: each with a recording that triggers it, and a similar one that does not."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ DIMENSIONS = {
 
 
 def trace(columns: Mapping[str, Sequence[float] | float], **more: Any) -> Recording:
-    """A recording of five minutes at 500 ms, of columns gpu0, held0 (its memory), cpu1, wait1 (for a disk) …"""
+    """Return a recording of five minutes at 500 ms, of columns gpu0, held0 (its memory), cpu1, wait1 (for a disk) …"""
     events = []
     for name, values in columns.items():
         kind, dimension = DIMENSIONS[name[:-1]]
@@ -46,7 +46,7 @@ LEAK = [20 + 7 * (number // 10) if number < 100 else 90 for number in range(SAMP
 GROWN = [20 + number / 20 for number in range(SAMPLES)]
 STEADY = [step(0.1 + 0.001 * (number % 7)) for number in range(400)]
 SPIKES = [step(2.0 if number % 30 == 29 else 0.1) for number in range(400)]
-# The rule; what provokes it; what does not.
+# # The rule; what triggers it; what does not.
 PAIRS = {
     "hardly used": ("LowGPUUtilization", trace(IDLE), trace(BUSY)),
     "used by fits": ("LowGPUUtilization", trace({**BUSY, "gpu0": FITS}), trace({**BUSY, "gpu0": 75})),
@@ -92,7 +92,7 @@ PAIRS = {
 
 @pytest.mark.parametrize(("name", "bad", "good"), PAIRS.values(), ids=PAIRS)
 def test_a_rule_finds_what_it_is_for(name: str, bad: Recording, good: Recording) -> None:
-    """It triggers on the recording that has the fault, says where, and lets the other pass."""
+    """It triggers on the faulty recording and says where, and does not trigger on the other."""
     found, passed = judge_by(name, bad), judge_by(name, good)
     assert (found["RuleTriggered"], passed["RuleTriggered"]) == (1, 0)
     assert found["Violations"] > 0
@@ -131,7 +131,7 @@ def test_phases_are_summed_up() -> None:
 
 
 def test_a_rule_waits_before_it_judges() -> None:
-    """A GPU is idle while a job starts: the first tenth of a short recording, or as told, is passed over."""
+    """A GPU is idle while a job starts: the first tenth of a short recording, or as configured, is skipped."""
     starting = trace({"gpu0": [0] * 60 + [95] * 540})
     assert judge_by("LowGPUUtilization", starting)["RuleTriggered"] == 0
     assert judge_by("LowGPUUtilization", starting, patience=0)["RuleTriggered"] == 1
@@ -139,7 +139,7 @@ def test_a_rule_waits_before_it_judges() -> None:
 
 
 def test_result_files_have_the_members_of_aws(tmp_path: Path) -> None:
-    """profiler-reports/RULE.json of every rule, as the profiler report of AWS reads it."""
+    """profiler-reports/RULE.json of every rule has the form that AWS's profiler report reads."""
     write_reports(tmp_path, trace(IDLE, steps=STEADY))
     written = {path.stem: json.loads(path.read_text()) for path in (tmp_path / "profiler-reports").iterdir()}
     assert set(written) == set(RULES)
@@ -150,7 +150,7 @@ def test_result_files_have_the_members_of_aws(tmp_path: Path) -> None:
 
 @given(st.lists(st.lists(st.floats(0, 100), max_size=5), max_size=5), st.lists(st.floats(0.001, 10), max_size=5))
 def test_no_recording_breaks_a_rule(samples: list[list[float]], lasted: list[float]) -> None:
-    """However little was recorded, every rule gives a result that is JSON."""
+    """However little was recorded, every rule returns a result that is valid JSON."""
     names = ("GPUUtilization", "GPUMemoryUtilization", "CPUUtilization", "I/OWaitPercentage", "Algorithm")
     events = [
         make_event("gpu", "gpu0", name, value, float(moment))

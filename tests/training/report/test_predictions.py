@@ -1,4 +1,4 @@
-"""What is kept of each image for people to look at, and what of it is chosen for their eyes."""
+"""The record of each image's prediction, and the choice of images for people to look at."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_the_columns_tell_of_each_image(trained: Runner) -> None:
 
 
 def test_the_pictures_are_those_of_the_cache(trained: Runner) -> None:
-    """Number by number, as the network was given them."""
+    """The images equal, by number, those that the network was given."""
     data = read_dataset(trained.channel / "dataset.zip", 16, threads=1, scratch=trained.base)
     picture = show_pictures(data)("test", 3)
     assert picture.size == (16, 16)
@@ -56,7 +56,7 @@ def test_the_pictures_are_those_of_the_cache(trained: Runner) -> None:
 
 
 def test_the_worst_mistakes_come_first() -> None:
-    """Those given with most confidence against a label thought least of; right answers are none."""
+    """The mistakes with the highest confidence against the least probable label come first; right answers never count."""
     images = [make(0, 0, 0, 0.9, 0.9), make(1, 0, 1, 0.6, 0.3), make(2, 0, 1, 0.99, 0.01), make(3, 1, 0, 0.5, 0.4)]
     assert [image.number for image in find_mistakes(images, 2)] == [2, 1]
 
@@ -69,7 +69,7 @@ def test_a_label_looks_wrong_where_the_model_is_as_sure_as_it_is_of_right_ones()
 
 
 def test_confused_pairs_come_with_examples() -> None:
-    """The most frequent first, with the images that were taken for another and a typical one of the other."""
+    """The most frequent come first, with the images that were confused and a typical one of the other class."""
     images = [make(0, 0, 1, 0.6, 0.3), make(1, 0, 1, 0.9, 0.1), make(2, 1, 1, 0.8, 0.8), make(3, 1, 1, 0.99, 0.99)]
     first, second = find_pairs([[0, 2, 0], [0, 2, 0], [1, 0, 5]], images, 9, 1)
     assert (first.label, first.predicted, first.count) == (0, 1, 2)
@@ -79,7 +79,7 @@ def test_confused_pairs_come_with_examples() -> None:
 
 
 def test_the_hyperparameter_that_matters_is_found() -> None:
-    """On a logarithmic scale and with a best value inside; one that does nothing stays within chance."""
+    """It works on a logarithmic scale with the best value inside; one that has no effect stays within chance."""
     chosen = [{"rate": float(10**power), "size": 16 * (1 + number % 2)} for number, power in enumerate(POWERS)]
     trials = [(each, 0.9 - 0.1 * float(np.log10(each["rate"])) ** 2) for each in chosen]
     first, second = rank_importance(trials, ["size", "rate"])
@@ -90,13 +90,13 @@ def test_the_hyperparameter_that_matters_is_found() -> None:
 
 @pytest.mark.parametrize("goals", [[0.5, 0.6], [0.5, 0.5, 0.5]])
 def test_nothing_is_said_of_importance_where_nothing_can_be(goals: list[float]) -> None:
-    """Two trials, or trials that all came out alike."""
+    """Two trials, or trials with equal objectives, say nothing."""
     assert rank_importance([({"rate": float(number)}, goal) for number, goal in enumerate(goals, 1)], ["rate"]) == []
 
 
 @given(st.integers(1, 10_000), st.floats(0, 1))
 def test_the_interval_holds_the_share(images: int, share: float) -> None:
-    """And stays within 0 and 1."""
+    """It also stays within 0 and 1."""
     low, high = find_interval(share, images)
     assert 0 <= low <= share + 1e-9
     assert share - 1e-9 <= high <= 1
@@ -104,7 +104,7 @@ def test_the_interval_holds_the_share(images: int, share: float) -> None:
 
 @given(st.integers(2, 12), st.data())
 def test_the_matrix_shows_every_count(count: int, data: st.DataObject) -> None:
-    """Each cell that is not zero stands in it once; the cut keeps every class that takes part in a confusion."""
+    """Each non-zero cell appears once; the excerpt keeps every class that takes part in a confusion."""
     row = st.lists(st.integers(0, 9), min_size=count, max_size=count)
     confusion = data.draw(st.lists(row, min_size=count, max_size=count))
     cells = list_cells(confusion)

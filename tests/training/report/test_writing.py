@@ -1,4 +1,4 @@
-"""The report: one file that reaches for nothing, whole with every file there and sound with any of them missing."""
+"""The report: one self-contained file, complete with all its inputs and sound without any of them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.support.report_runs import JOB, RUN, draw_picture, write_json, write_
 from tests.training.tiny import Runner
 
 ANCHORS = ["result", "dataset", "tuning", "curves", "evaluation", "debugger", "profiler", "reproduce"]
-# Each file, and the parts that are drawn from it.
+# # Each file, and the parts that are drawn from it.
 FILES = {
     "metrics.jsonl": ("result", "dataset", "curves", "reproduce"),
     "evaluation.json": ("result", "dataset", "evaluation"),
@@ -36,7 +36,7 @@ NASTY = ["<b>&amp;", "$x^2$ \\frac", "héllo 犬", "a" * 90]
 
 
 class Outline(HTMLParser):
-    """The ids of sections, what is not closed, and every address that the page names."""
+    """The ids of sections, unclosed tags, and every address that the page names."""
 
     VOID = frozenset({"meta", "br", "img", "wbr"})
 
@@ -66,19 +66,19 @@ class Outline(HTMLParser):
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folders of a run of three classes."""
+    """Return the folders of a run of three classes."""
     return write_run(tmp_path_factory.mktemp("run") / "jobs", classes=3, images=60).parent
 
 
 @pytest.fixture
 def jobs(run: Path, tmp_path: Path) -> Path:
-    """A copy of them, to be broken."""
+    """Return a copy of them, to be broken."""
     return Path(shutil.copytree(run, tmp_path / "jobs"))
 
 
 @pytest.fixture
 def judged(jobs: Path) -> Path:
-    """A run of which only the evaluation and the predictions are left, so that little is drawn."""
+    """Return a run with only its evaluation and predictions left, so that little is drawn."""
     for folder in jobs.glob("*/"):
         if folder.name != JOB:
             shutil.rmtree(folder)
@@ -90,12 +90,12 @@ def judged(jobs: Path) -> Path:
 
 
 def write(jobs: Path, **options: Any) -> str:
-    """Write the report of the run; its text."""
+    """Write the report of the run; return its text."""
     return writing.write_report(jobs / JOB, jobs, **options).read_text(encoding="utf-8")
 
 
 def draw_parts(jobs: Path, wanted: Sequence[str]) -> dict[str, str]:
-    """Some parts of the run's report."""
+    """Draw some parts of the run's report."""
     parts = writing.list_parts(read_findings(jobs / JOB, jobs), draw_picture, {})
     return {anchor: tell() for anchor, _, tell in parts if anchor in wanted}
 
@@ -105,7 +105,7 @@ def complain(text: str) -> None:
 
 
 def test_a_report_has_every_part_in_order_and_reaches_for_nothing(run: Path) -> None:
-    """Eight sections, all tags closed, and no address but anchors and data in the file itself."""
+    """It has eight sections, all tags closed, and no addresses but anchors and data inside the file."""
     page = write(run, pictures=draw_picture, about={"run_id": RUN, "versions": {"torch": "2.10"}}, warn=complain)
     outline = Outline(page)
     assert outline.sections == ANCHORS
@@ -117,7 +117,7 @@ def test_a_report_has_every_part_in_order_and_reaches_for_nothing(run: Path) -> 
 
 
 def test_a_report_tells_what_the_files_say(run: Path) -> None:
-    """Trials, rules, gains and advice stand in it, and the pictures are inside."""
+    """Trials, rules, gains and advice are in it, and the images are embedded."""
     page = write(run, pictures=draw_picture)
     for text in (
         "The best of 4 trials", "Overfit", "BatchSize", "1.9 times as fast", "A batch of 64 would", "linear head",
@@ -128,13 +128,13 @@ def test_a_report_tells_what_the_files_say(run: Path) -> None:
 
 
 def test_a_report_says_which_rule_ended_the_training(jobs: Path) -> None:
-    """With the step and the reason of rule-stop.json."""
+    """It gives the step and the reason from rule-stop.json."""
     write_json(jobs / JOB / "rule-stop.json", {"rule": "DeadRelu", "step": 40, "reason": "step 40: 3 of 4 units"})
     assert "DeadRelu ended the training at step 40: step 40: 3 of 4 units" in draw_parts(jobs, ["debugger"])["debugger"]
 
 
 def test_a_plan_that_tried_nothing_says_why(jobs: Path) -> None:
-    """What could be shortened is told beside "Nothing to gain"."""
+    """What could be shortened is shown beside "Nothing to gain"."""
     path = jobs / JOB / "execution_plan.json"
     plan = json.loads(path.read_text())
     side = {"phases": {"data": 2.0, "forward": 60.0, "backward": 38.0}, "images_per_second": 190.4}
@@ -145,7 +145,7 @@ def test_a_plan_that_tried_nothing_says_why(jobs: Path) -> None:
 
 @pytest.mark.parametrize("name", FILES)
 def test_a_report_does_without_any_one_file(jobs: Path, name: str) -> None:
-    """A part whose file is missing says so, or leaves out what it would have told."""
+    """A part whose file is missing says so, or leaves out what it would have shown."""
     path = jobs / JOB / name
     whole = draw_parts(jobs, FILES[name])
     if path.is_dir():
@@ -158,7 +158,7 @@ def test_a_report_does_without_any_one_file(jobs: Path, name: str) -> None:
 
 
 def test_a_report_of_an_empty_folder_is_a_report(tmp_path: Path) -> None:
-    """With nothing there at all, every part says that it has nothing."""
+    """With no files at all, every part says that it has nothing."""
     (tmp_path / JOB).mkdir()
     page = write(tmp_path, warn=complain)
     assert Outline(page).sections == ANCHORS
@@ -167,7 +167,7 @@ def test_a_report_of_an_empty_folder_is_a_report(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("broken", ['{"classes": 5, "test": [1], "rules": [{}], "phases": {"a": {}}}', "[]", "{"])
 def test_a_report_outlives_broken_files(jobs: Path, broken: str) -> None:
-    """What cannot be read counts as missing, and what makes no sense spoils its own part alone, with a warning."""
+    """An unreadable file counts as missing; a senseless one spoils only its own part, with a warning."""
     warnings: list[str] = []
     for name in [name for name in FILES if name.endswith(".json")]:
         (jobs / JOB / name).write_text(broken)
@@ -179,7 +179,7 @@ def test_a_report_outlives_broken_files(jobs: Path, broken: str) -> None:
 
 
 def test_class_names_of_any_kind_stand_as_they_are(judged: Path) -> None:
-    """Names that look like markup or formulas are text; long ones are cut in charts."""
+    """Names that look like markup or formulas are shown as text; long ones are cut in charts."""
     for name in ("evaluation", "predictions"):
         path = judged / JOB / f"{name}.json"
         content = json.loads(path.read_text())
@@ -206,7 +206,7 @@ def test_a_report_of_few_and_of_many_classes_is_small(tmp_path: Path, classes: i
 
 
 def test_a_report_that_grows_too_large_is_written_without_pictures(judged: Path) -> None:
-    """Better no pictures than a file that cannot be mailed."""
+    """A report without images is better than a file that cannot be mailed."""
     warnings: list[str] = []
     page = write(judged, pictures=draw_picture, limit=1000, warn=warnings.append)
     assert "data:image" not in page
@@ -214,13 +214,13 @@ def test_a_report_that_grows_too_large_is_written_without_pictures(judged: Path)
 
 
 def test_trials_without_an_evaluation_are_listed_as_such(jobs: Path) -> None:
-    """A trial that failed or was cut off is part of the story."""
+    """A trial that failed or was cut off is listed too."""
     (jobs / f"{RUN}-001-0123abcd" / "evaluation.json").unlink()
     assert "no evaluation" in draw_parts(jobs, ["tuning"])["tuning"]
 
 
 def test_a_profiled_training_leaves_its_report(runner: Runner) -> None:
-    """With the predictions that it is drawn from; a trial has neither."""
+    """The predictions that it is drawn from are kept too; a trial has neither."""
     code, log = runner.run({"profile": "true", "epochs": "1"}, WHIPPET_INSTALL="0")
     assert code == 0, log
     page = (runner.folder / "report.html").read_text(encoding="utf-8")

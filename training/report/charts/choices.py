@@ -32,7 +32,7 @@ class Judged:
 
 @dataclass(frozen=True)
 class Pair:
-    """Images of class `label` that were taken for class `predicted`; `typical` is a rightly called `predicted`."""
+    """Images of class `label` taken for class `predicted`; `typical` is a correctly classified image of `predicted`."""
 
     label: int
     predicted: int
