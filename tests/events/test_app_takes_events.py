@@ -44,7 +44,7 @@ def list_runs(world: World) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("path", EVENTS, ids=name_of)
 def test_event_of_unknown_things_changes_nothing(path: Path) -> None:
-    """An event about things that do not exist (somebody else's, another stage's, long gone) is ignored without an error."""
+    """An event about something unknown (somebody else's, another stage's, long gone) is ignored without an error."""
     world = make_world()
     HANDLERS[path.parent.name](load(path), None)
     assert list_runs(world) == []

@@ -56,7 +56,7 @@ def test_the_pictures_are_those_of_the_cache(trained: Runner) -> None:
 
 
 def test_the_worst_mistakes_come_first() -> None:
-    """The mistakes with the highest confidence against the least probable label come first; right answers never count."""
+    """The most confident mistakes against the least probable label come first; right answers never count."""
     images = [make(0, 0, 0, 0.9, 0.9), make(1, 0, 1, 0.6, 0.3), make(2, 0, 1, 0.99, 0.01), make(3, 1, 0, 0.5, 0.4)]
     assert [image.number for image in find_mistakes(images, 2)] == [2, 1]
 
