@@ -1,4 +1,4 @@
-"""`python -m localcloud up` and `python -m localcloud demo`."""
+"""Parse the command line of `python -m localcloud up` and `python -m localcloud demo`."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What a person runs: `up`, `demo`, and what they print."""
+"""The commands that a person runs, `up` and `demo`, and what they print."""

@@ -1,8 +1,8 @@
-"""`make demo`: the whole pipeline once, on real pictures, seen from outside.
+"""Run the whole pipeline once on real images, as a user would, and show it: `make demo`.
 
-It does what any user would, through S3's API and the app's routes, and shows it: put a recipe and a zip into the
-bucket, watch the run, ask the model about three pictures of the test split. A cloud that is up on this folder is used;
-otherwise one is started, and ended at the end.
+The demo uses only S3's API and the app's routes: it puts a recipe and a zip into the bucket, watches the run, and asks
+the model about three images of the test split. It uses the cloud that is up on this folder; otherwise it starts one
+and stops it at the end.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ STALLED_SECONDS = 3600
 
 
 class StepFailed(Exception):
-    """A step of the demo failed; the message says which and why."""
+    """A step of the demo failed; the message says which one and why."""
 
 
 @dataclass(frozen=True)
 class User:
-    """What a user of the cloud holds: a client of S3, one of the app's routes, and the bucket's name."""
+    """What a user of the cloud has: an S3 client, an HTTP client of the app's routes, and the bucket's name."""
 
     s3: Any
     api: httpx.Client
@@ -52,7 +52,7 @@ class User:
 
 
 def run_demo(place: Place, dataset: Path | None) -> int:
-    """Run the demo; 0, or 1 after saying which step failed. Raises CannotStart where there is no cloud to be had."""
+    """Run the demo and return 0, or 1 after naming the failed step. Raises CannotStart where no cloud can start."""
     console = Console(highlight=False)
     if dataset is not None and not dataset.is_file():
         raise CannotStart(f"There is no file {dataset}. DATASET is the path of a zip of images.")
@@ -72,7 +72,7 @@ def run_demo(place: Place, dataset: Path | None) -> int:
 
 @contextmanager
 def borrow_cloud(place: Place, console: Console) -> Iterator[dict[str, str]]:
-    """The variables of a cloud on this folder: of the one that is up, or of one that lives as long as the demo."""
+    """Yield the variables of the cloud that is up on this folder, or of one that lives as long as the demo."""
     if is_up(place):
         console.print(f"Using the local cloud that is up on {place.home}.")
         yield wait_for_cloud(place, lambda: True)
@@ -83,7 +83,7 @@ def borrow_cloud(place: Place, console: Console) -> Iterator[dict[str, str]]:
         cloud = subprocess.Popen(
             [sys.executable, "-m", "localcloud", "up", "--until-eof"],
             cwd=PROJECT,
-            stdin=subprocess.PIPE,  # which closes with this process, however it ends
+            stdin=subprocess.PIPE,  # closes with this process, however it ends
             stdout=log,
             stderr=log,
             start_new_session=True,
@@ -120,7 +120,7 @@ def connect(variables: Mapping[str, str]) -> User:
 
 
 def show_demo(user: User, dataset: Path, home: Path, console: Console) -> None:
-    """Upload (the recipe beside the zip too, where there is one), watch, ask, tell."""
+    """Upload the zip (with the recipe beside it, if any), watch the run, query the model, print the results."""
     name, recipe = dataset.stem, dataset.with_suffix(".json")
     with step("while uploading the dataset"):
         known = {run["run_id"] for run in list_runs(user, name)}
@@ -144,7 +144,7 @@ def show_demo(user: User, dataset: Path, home: Path, console: Console) -> None:
 
 @contextmanager
 def step(where: str) -> Iterator[None]:
-    """Turn what a client raises into a failed step."""
+    """Turn an exception of a client into a failed step."""
     try:
         yield
     except (ClientError, BotoCoreError, httpx.HTTPError) as error:
@@ -167,7 +167,7 @@ def wait_for_run(user: User, dataset: str, known: set[str]) -> str:
 
 
 def watch_run(user: User, run_id: str, console: Console, seconds: float = POLL_SECONDS) -> dict[str, Any]:
-    """Show a run until it ends, looking every so many seconds; what GET /runs/ID tells of it then."""
+    """Show a run until it ends, polling every `seconds`. Return what GET /runs/ID answers at the end."""
     began = changed = time.monotonic()
     before: Snapshot | None = None
     with Live(console=console, auto_refresh=False, transient=False) if console.is_terminal else NoLive() as live:
@@ -188,7 +188,7 @@ def watch_run(user: User, run_id: str, console: Console, seconds: float = POLL_S
 
 
 class NoLive:
-    """Takes the live picture's place where the output is no terminal."""
+    """A stand-in for the live view where the output is not a terminal."""
 
     def __enter__(self) -> NoLive:
         return self
@@ -209,7 +209,7 @@ def take_snapshot(user: User, run_id: str, elapsed: float, before: Snapshot | No
 
 
 def read_epochs(user: User, run_id: str, job: str) -> list[Mapping[str, Any]]:
-    """The epochs in a job's metrics.jsonl, which its checkpoint folder brings to S3 while it runs."""
+    """Return the epochs in a job's metrics.jsonl, which its checkpoint folder brings to S3 while the job runs."""
     try:
         body = user.s3.get_object(Bucket=user.bucket, Key=f"runs/{run_id}/jobs/{job}/metrics.jsonl")["Body"].read()
     except ClientError as error:
@@ -236,7 +236,7 @@ def tell_result(run: Mapping[str, Any], console: Console) -> None:
 
 
 def tell_report(user: User, run: Mapping[str, Any], target: Path, console: Console) -> None:
-    """Before and after, as far as the training measured it, and the report's path."""
+    """Print what the training measured before and after, and the report's path."""
     read, job = make_reader(user.s3, user.bucket, run["run_id"]), (run["training"] or {}).get("name")
     baseline, plan = (read_document(read, f"jobs/{job}/{name}.json") for name in ("baseline", "execution_plan"))
     rows = list_gains(baseline, (run.get("metrics") or {}).get("test") or {}, plan)
@@ -250,7 +250,7 @@ def tell_report(user: User, run: Mapping[str, Any], target: Path, console: Conso
 
 
 def tell_answers(user: User, name: str, pictures: list[Picture], console: Console) -> None:
-    """Ask the route about each picture. Raises StepFailed where it does not answer."""
+    """Ask the route about each image and print its answers. Raises StepFailed where the route does not answer."""
     console.print(f"\nPOST /models/{name}/predict answers:")
     for picture in pictures:
         response = user.api.post(

@@ -1,7 +1,7 @@
-"""The demo's dataset: the 1,797 scanned handwritten digits that scikit-learn ships, as a zip of PNGs.
+"""Build the demo's dataset: the 1,797 scanned handwritten digits that scikit-learn ships, as a zip of PNGs.
 
-70 / 15 / 15 per cent of each digit go to train, valid and test, always the same ones. scikit-learn's file is read
-without importing scikit-learn, which would take seconds; the 8x8 grey pictures are written without an imaging library.
+Of each digit, 70 / 15 / 15 per cent go to train, valid and test, always the same ones. scikit-learn's file is read
+without importing scikit-learn, which would take seconds; the 8x8 grey images are written without an imaging library.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import Any
 SIDE = 8
 BRIGHTEST = 16
 NAME = "digits"
-# The one place to change what the demo trains. From scratch at 32 pixels, so that nothing need be downloaded.
+# The one place to change what the demo trains. It trains from scratch at 32 pixels, so nothing is downloaded.
 RECIPE: dict[str, Any] = {
     "image_size": 32,
     "pretrained": "none",
@@ -33,7 +33,7 @@ RECIPE: dict[str, Any] = {
 
 
 def find_source() -> Path:
-    """scikit-learn's file of digits. Raises FileNotFoundError where scikit-learn is not installed."""
+    """Return the path of scikit-learn's digits. Raises FileNotFoundError where scikit-learn is not installed."""
     found = importlib.util.find_spec("sklearn")
     if found is None or found.origin is None:
         raise FileNotFoundError("The demo's digits come with scikit-learn, which is not installed. Run: make install")
@@ -41,7 +41,7 @@ def find_source() -> Path:
 
 
 def read_digits(source: Path) -> Iterator[tuple[str, bytes]]:
-    """Each digit as its class and its 64 grey values, 0 black to 255 white, row by row."""
+    """Yield each digit as its class and its 64 grey values, from 0 (black) to 255 (white), row by row."""
     with gzip.open(source, "rt") as lines:
         for line in lines:
             *values, label = (round(float(value)) for value in line.split(","))
@@ -49,7 +49,7 @@ def read_digits(source: Path) -> Iterator[tuple[str, bytes]]:
 
 
 def draw_png(pixels: bytes, side: int = SIDE) -> bytes:
-    """A square grey picture as a PNG file: signature, header, one compressed block, end."""
+    """Encode a square grey image as a PNG file: signature, header, one compressed block, end."""
     rows = b"".join(b"\0" + pixels[start : start + side] for start in range(0, side * side, side))
     header = struct.pack("!IIBBBBB", side, side, 8, 0, 0, 0, 0)
     blocks = ((b"IHDR", header), (b"IDAT", zlib.compress(rows, 9)), (b"IEND", b""))
@@ -59,16 +59,16 @@ def draw_png(pixels: bytes, side: int = SIDE) -> bytes:
 
 
 def split_class(count: int) -> list[str]:
-    """The split of each of a class's pictures, in their order after mixing."""
+    """Return the split of each image of a class, in shuffled order."""
     train, valid = round(count * 0.7), round(count * 0.15)
     return ["train"] * train + ["valid"] * valid + ["test"] * (count - train - valid)
 
 
 def list_pictures(source: Path) -> Iterator[tuple[str, bytes]]:
-    """(path in the zip, PNG) of every digit."""
+    """Yield (path in the zip, PNG) for every digit."""
     classes: dict[str, list[tuple[str, bytes]]] = defaultdict(list)
     for number, (label, pixels) in enumerate(read_digits(source)):
-        # one writer's digits follow each other in the file: mix them, always in the same way
+        # one writer's digits follow each other in the file, so shuffle them, always in the same way
         mixed = hashlib.sha256(str(number).encode()).hexdigest()
         classes[label].append((f"{mixed}{number:04d}", draw_png(pixels)))
     for label in sorted(classes):
@@ -78,7 +78,7 @@ def list_pictures(source: Path) -> Iterator[tuple[str, bytes]]:
 
 
 def build_digits_zip(source: Path | None = None) -> bytes:
-    """The zip: the same bytes every time."""
+    """Build the zip; its bytes are the same every time."""
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w") as archive:
         for name, picture in list_pictures(source or find_source()):
@@ -87,7 +87,7 @@ def build_digits_zip(source: Path | None = None) -> bytes:
 
 
 def write_digits_zip(folder: Path) -> Path:
-    """Write the zip, and the recipe beside it, into a folder; returns the zip's path."""
+    """Write the zip and its recipe into a folder and return the zip's path."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{NAME}.zip"
     path.write_bytes(build_digits_zip())

@@ -1,7 +1,7 @@
-"""What the demo tells at its end of how the profiled training fared: before and after, and where the report lies.
+"""Read and tabulate how the profiled training did, before and after, for the end of the demo.
 
-The quality before is that of an untuned baseline, the speed before that of the first probe; both are files of the
-training's folder, and what is missing is left out.
+"Before" is the untuned baseline's quality and the first probe's speed. Both are files in the training's folder; what
+is missing is left out.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Row = tuple[str, str, str, str]
 
 
 def make_reader(s3: Any, bucket: str, run_id: str) -> Read:
-    """What reads a file of the run's folder; None where there is none."""
+    """Return a function that reads a file of the run's folder, or gives None where the file does not exist."""
 
     def read(name: str) -> bytes | None:
         try:
@@ -42,7 +42,7 @@ def make_reader(s3: Any, bucket: str, run_id: str) -> Read:
 
 
 def read_document(read: Read, name: str) -> dict[str, Any]:
-    """A JSON file of the run's folder; an empty object where there is none, or it is broken."""
+    """Return a JSON file of the run's folder, or an empty object where it is missing or broken."""
     try:
         document = json.loads(read(name) or b"{}")
     except ValueError:
@@ -51,7 +51,7 @@ def read_document(read: Read, name: str) -> dict[str, Any]:
 
 
 def list_gains(baseline: Mapping[str, Any], test: Mapping[str, Any], plan: Mapping[str, Any]) -> list[Row]:
-    """Rows of (what, before, after, change): the final model beside an untuned one, and a step before and after."""
+    """List rows of (what, before, after, change): the final model against the baseline, and a step before and after."""
     untuned = baseline.get("test") or {}
     rows: list[Row] = [
         (title, f"{untuned[name]:.4f}", f"{test[name]:.4f}", f"{100 * (test[name] - untuned[name]):+.1f} points")
@@ -69,7 +69,7 @@ def list_gains(baseline: Mapping[str, Any], test: Mapping[str, Any], plan: Mappi
 
 
 def sum_phases(side: Mapping[str, Any]) -> float:
-    """Milliseconds of a mean step, whether its phases are told as numbers or as statistics."""
+    """Return the milliseconds of a mean step, whether its phases are given as numbers or as statistics."""
     values = (
         each.get("mean_ms") if isinstance(each, Mapping) else each for each in (side.get("phases") or {}).values()
     )
@@ -77,7 +77,7 @@ def sum_phases(side: Mapping[str, Any]) -> float:
 
 
 def build_table(rows: list[Row]) -> Table:
-    """The rows as a table; `before` is an untuned model and the first probe."""
+    """Build a table of the rows; "before" is the untuned baseline and the first probe."""
     table = Table(box=None, pad_edge=False, header_style="dim")
     for title in ("", "before", "after", "change"):
         table.add_column(title, justify="right" if title else "left")
@@ -87,7 +87,7 @@ def build_table(rows: list[Row]) -> Table:
 
 
 def fetch_report(read: Read, target: Path, seconds: float = REPORT_SECONDS) -> Path | None:
-    """Copy the run's report to a file, waiting for it a moment: it is written right after the run's end."""
+    """Copy the run's report to a file, after waiting for it briefly: it is written right after the run's end."""
     deadline = time.monotonic() + seconds
     while (body := read("report.html")) is None:
         if time.monotonic() > deadline:

@@ -1,4 +1,4 @@
-"""Which pictures of a dataset the demo asks the model about."""
+"""Choose the images of a dataset that the demo asks the model about."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ TYPES = {".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".png": "image/png", ".web
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture of a dataset's test split."""
+    """An image of a dataset's test split."""
 
     name: str
     true_class: str
@@ -25,7 +25,7 @@ class Picture:
 
 
 def choose_pictures(dataset: Path, count: int = PICTURES) -> list[Picture]:
-    """Pictures of the test split, each of another class, spread over the classes; of any split where it has none."""
+    """Choose images of the test split, each of another class, spread over the classes; of any split without a test."""
     classes: dict[str, str] = {}
     with zipfile.ZipFile(dataset) as archive:
         names = sorted(name for name in archive.namelist() if is_picture(name))
@@ -43,7 +43,7 @@ def is_picture(name: str) -> bool:
 
 
 def find_class(name: str, *, in_split: bool) -> str:
-    """The class of a picture: the folder below its split, or the one that holds it."""
+    """Return the class of an image: the folder below its split, or the folder that holds it."""
     if in_split and (match := re.search(r"(?:^|/)test(?:ing)?/([^/]+)/", name, re.IGNORECASE)):
         return match[1]
     return PurePosixPath(name).parent.name

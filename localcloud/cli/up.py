@@ -1,7 +1,8 @@
-"""`make up`: start everything, say what to type, wait for Ctrl-C, end everything.
+"""Start everything, print what to type, wait for Ctrl-C, stop everything: `make up`.
 
-What needs no import of moto is begun before it: the ports, the lock, the template and the tarball (processes of their
-own, since building the template imports the app, and `infrastructure` is not this package's to import).
+Importing moto takes a second, so what does not need it begins earlier: the ports, the lock, the template and the
+tarball. The last two are built by processes of their own, because building the template imports the app, and this
+package may not import `infrastructure`.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ BANNER = """
 
 
 def run_up(place: Place, *, until_eof: bool = False) -> int:
-    """Run the local cloud until SIGINT or SIGTERM, or the end of standard input. Raises CannotStart."""
+    """Run the local cloud until SIGINT, SIGTERM or, if asked to, the end of standard input. Raises CannotStart."""
     began = time.monotonic()
     ended = threading.Event()
     place.home.mkdir(parents=True, exist_ok=True)
@@ -70,9 +71,9 @@ def run_up(place: Place, *, until_eof: bool = False) -> int:
         host = FunctionHost(PROJECT, "app", read_variables(RESOURCES), logging.getLogger("app").info)
         host.start()
 
-        gc.disable()  # moto makes a great many objects that stay: looking through them takes a tenth of the start
+        gc.disable()  # moto creates very many lasting objects; collecting among them takes a tenth of the start
         from localcloud.server.hosting import (
-            Hosting,  # moto takes a second, in which the app is imported on another core
+            Hosting,  # importing moto takes a second; meanwhile another core imports the app
         )
 
         hosting = Hosting(place, host)
@@ -95,14 +96,14 @@ def run_up(place: Place, *, until_eof: bool = False) -> int:
 
 
 def end_at_eof(ended: threading.Event) -> None:
-    """A program that started the cloud for itself keeps its standard input open, and needs do no more to end it."""
+    """Set `ended` when standard input closes: a program that started the cloud only has to close it, or to end."""
     sys.stdin.read()
     ended.set()
 
 
 @contextmanager
 def hold_lock(place: Place) -> Iterator[None]:
-    """Hold the folder: one cloud at a time. The lock goes with the process. Raises CannotStart where it is held."""
+    """Lock the folder for one cloud at a time; the lock ends with the process. Raises CannotStart where it is held."""
     with place.lock_file.open("a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -113,7 +114,7 @@ def hold_lock(place: Place) -> Iterator[None]:
 
 
 def is_up(place: Place) -> bool:
-    """Whether a cloud holds the folder."""
+    """Return whether a cloud holds the folder's lock."""
     if not place.lock_file.exists():
         return False
     with place.lock_file.open("a") as file:
@@ -125,7 +126,7 @@ def is_up(place: Place) -> bool:
 
 
 def build_aside(place: Place, module: str, *arguments: str) -> subprocess.Popen[str]:
-    """Start one of the project's builders; it prints the path of what it built."""
+    """Start one of the project's builders, which prints the path of what it built."""
     return subprocess.Popen(
         [sys.executable, "-m", module, *arguments],
         cwd=PROJECT,
@@ -137,7 +138,7 @@ def build_aside(place: Place, module: str, *arguments: str) -> subprocess.Popen[
 
 
 def read_path(builder: subprocess.Popen[str]) -> Path:
-    """What a builder built. Raises CannotStart where it failed."""
+    """Return the path that a builder printed. Raises CannotStart where the builder failed."""
     printed, _ = builder.communicate()
     if builder.returncode:
         raise CannotStart("The app cannot be packed; the logs infrastructure.*.log in the state's folder say why.")
@@ -145,21 +146,21 @@ def read_path(builder: subprocess.Popen[str]) -> Path:
 
 
 def read_variables(resources: Path) -> dict[str, str]:
-    """The functions' common variables that are plain text, and the stage: what the app may read when it is imported."""
+    """Return the functions' common plain-text variables and the stage: what the app may read when it is imported."""
     common = json.loads(resources.read_text()).get("Globals", {}).get("Function", {}).get("Environment", {})
     plain = {name: value for name, value in common.get("Variables", {}).items() if isinstance(value, str)}
     return plain | {"STAGE": "local"}
 
 
 def raise_limits() -> None:
-    """Take all the open files that the system grants: connections, processes and bodies being read."""
+    """Raise the limit of open files to the system's maximum: connections, processes and open bodies all need one."""
     _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def tame_malloc() -> None:
-    """Let large bodies go back to the system once they are through. glibc otherwise raises its threshold to their size
-    and keeps a heap for each thread: after a few models were uploaded this process held 400 MB instead of 240."""
+    """Make glibc return the memory of large bodies to the system after use. By default it raises its threshold to their
+    size and keeps a heap for each thread: after a few uploaded models this process held 400 MB instead of 240."""
     libc = ctypes.CDLL(None)
     if hasattr(libc, "mallopt"):
         libc.mallopt(M_MMAP_THRESHOLD, 1 << 20)

@@ -1,6 +1,6 @@
-"""What a run looks like while it goes on: a live picture for a terminal, plain lines for anything else.
+"""Render a run in progress: a live view for a terminal, plain lines for any other output.
 
-Everything is made from a `Snapshot`, which holds what the app's routes and the run folder tell; nothing is asked here.
+Everything is rendered from a `Snapshot` of what the app's routes and the run's folder say; no request is made here.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ MARKS = {"InProgress": "…", "Completed": "✓", "Stopped": "■", "Stopping": 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A run at one moment. `run` is what GET /runs/ID answers, `epochs` each job's records so far, times in seconds."""
+    """A run at one moment: GET /runs/ID's answer, each job's epochs so far by job name, and the elapsed seconds."""
 
     run: Mapping[str, Any]
     epochs: Mapping[str, list[Mapping[str, Any]]] = field(default_factory=dict)
@@ -50,7 +50,7 @@ class Snapshot:
 
 
 def measure_progress(snapshot: Snapshot) -> float:
-    """The part of all epochs that is done, 0 to 1: those of every planned trial, and of the training after them."""
+    """Return the fraction of all epochs that is done, from 0 to 1: every planned trial's and the training's."""
     if snapshot.status == "deployed":
         return 1.0
     planned = snapshot.planned_epochs * (snapshot.planned_trials + 1)
@@ -61,20 +61,20 @@ def measure_progress(snapshot: Snapshot) -> float:
 
 
 def count_epochs(snapshot: Snapshot, job: Mapping[str, Any]) -> int:
-    """A job's epochs so far; one that has ended counts whole, however early it stopped."""
+    """Return a job's epochs so far; a job that has ended counts in full, however early it stopped."""
     if job["status"] in ("Completed", "Stopped", "Failed"):
         return snapshot.planned_epochs
     return min(len(snapshot.epochs.get(job["name"], [])), snapshot.planned_epochs)
 
 
 def estimate_left(snapshot: Snapshot) -> float | None:
-    """The seconds that are left if it goes on as it went; None before the first epoch has told how fast that is."""
+    """Return the seconds left at the present rate, or None before the first epoch has shown a rate."""
     progress = measure_progress(snapshot)
     return snapshot.elapsed * (1 - progress) / progress if 0 < progress < 1 else None
 
 
 def render(snapshot: Snapshot) -> RenderableType:
-    """The live picture."""
+    """Render the live view."""
     run = snapshot.run
     parts: list[RenderableType] = [render_stages(snapshot), Text()]
     if snapshot.trials:
@@ -127,7 +127,7 @@ def render_progress(snapshot: Snapshot) -> Table:
 
 
 def list_changes(before: Snapshot | None, now: Snapshot) -> Iterator[str]:
-    """What has happened since the last snapshot, a line each, for output that is no terminal."""
+    """Yield a line for each thing that has happened since the last snapshot, for output that is not a terminal."""
     if before is None or before.status != now.status:
         yield f"[{format_time(now.elapsed)}] {now.status}"
     old = {trial["name"]: trial for trial in before.trials} if before else {}
@@ -153,7 +153,7 @@ def list_new_epochs(before: Snapshot | None, now: Snapshot, job: str, title: str
 
 
 def list_hyperparameters(snapshot: Snapshot) -> list[str]:
-    """The names of what is tuned."""
+    """List the names of the tuned hyperparameters."""
     return sorted({name for trial in snapshot.trials for name in trial["hyperparameters"]})
 
 
@@ -168,7 +168,7 @@ def describe_metrics(record: Mapping[str, Any]) -> str:
 
 
 def format_value(value: Any) -> str:
-    """A hyperparameter or a measure in at most four digits."""
+    """Format a hyperparameter or a measure in at most four significant digits."""
     try:
         return f"{float(value):.4g}"
     except (TypeError, ValueError):

@@ -1,4 +1,4 @@
-"""Where a local cloud lives: its folder, its ports, and the variables by which programs find it."""
+"""Define where a local cloud lives: its folder, its ports, and the variables by which programs find it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class CannotStart(Exception):
 
 @dataclass(frozen=True)
 class Place:
-    """One local cloud: its state's folder and its two ports of 127.0.0.1."""
+    """One local cloud: the folder of its state and its two ports of 127.0.0.1."""
 
     home: Path
     aws_port: int = AWS_PORT
@@ -50,7 +50,7 @@ class Place:
 
 
 def read_place(environ: Mapping[str, str]) -> Place:
-    """The place that LOCALCLOUD_HOME, AWS_PORT and PORT name. Raises CannotStart for a port that is none."""
+    """Return the place that LOCALCLOUD_HOME, AWS_PORT and PORT name. Raises CannotStart for an invalid port."""
     home = Path(environ.get("LOCALCLOUD_HOME") or ".localcloud").absolute()
     return Place(home, read_port(environ, "AWS_PORT", AWS_PORT), read_port(environ, "PORT", PORT))
 
@@ -63,8 +63,8 @@ def read_port(environ: Mapping[str, str], name: str, default: int) -> int:
 
 
 def listen(port: int, variable: str) -> socket.socket:
-    """A listening socket of 127.0.0.1. Raises CannotStart where the port is taken."""
-    # asyncio switches Nagle's delay off only where the protocol is named; with it each small answer takes 40 ms longer
+    """Return a listening socket of 127.0.0.1. Raises CannotStart where the port is taken."""
+    # asyncio switches Nagle's delay off only where the protocol is named; with it, each small answer takes 40 ms longer
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
@@ -80,7 +80,7 @@ def listen(port: int, variable: str) -> socket.socket:
 
 
 def describe_aws(place: Place) -> dict[str, str]:
-    """The variables by which every AWS SDK and the CLI find the local cloud."""
+    """Return the variables by which every AWS SDK and the CLI find the local cloud."""
     return {
         "AWS_ENDPOINT_URL": place.aws_url,
         "AWS_REGION": REGION,
@@ -91,7 +91,7 @@ def describe_aws(place: Place) -> dict[str, str]:
 
 
 def enter(place: Place, environ: MutableMapping[str, str] = os.environ) -> None:
-    """Point this process, and all that it starts, at the local cloud and at nothing else of AWS's."""
+    """Point this process, and all that it starts, at the local cloud and at no other AWS."""
     for name in [name for name in environ if name.startswith("AWS_")]:
         del environ[name]
     environ.update(describe_aws(place))
@@ -100,20 +100,20 @@ def enter(place: Place, environ: MutableMapping[str, str] = os.environ) -> None:
 
 
 def describe_sdk(place: Place) -> dict[str, str]:
-    """What AWS's `sagemaker` SDK needs besides: no look at a role in IAM, and settings that are not the user's own."""
+    """Return what AWS's `sagemaker` SDK also needs: no look-up of a role in IAM, and settings other than the user's."""
     return {"SAGEMAKER_VALIDATE_ROLE": "false", "SAGEMAKER_USER_CONFIG_OVERRIDE": str(place.sdk_file)}
 
 
 def write_sdk_settings(place: Place, bucket: str) -> None:
-    """Write the `sagemaker` SDK's settings: the bucket for its uploads, since it would ask the real STS for the name of
-    its own, and no reports of its use to AWS. JSON is YAML."""
+    """Write the `sagemaker` SDK's settings: a bucket for its uploads, because it would ask the real STS for the name of
+    its own, and no usage reports to AWS. JSON is YAML."""
     modules = {"Session": {"DefaultS3Bucket": bucket, "DefaultS3ObjectKeyPrefix": "sdk"}, "TelemetryOptOut": True}
     settings = {"SchemaVersion": "1.0", "SageMaker": {"PythonSDK": {"Modules": modules}}}
     write_private(place.sdk_file, json.dumps(settings, indent=2) + "\n")
 
 
 def write_env(place: Place, bucket: str, token: str) -> None:
-    """Write the file that a user sources. It holds a token, so only the user may read it."""
+    """Write the file that a user sources. It holds a token, so only its owner may read it."""
     app = {"BUCKET": bucket, "API_URL": place.api_url, "API_TOKEN": token}
     variables = describe_aws(place) | app | describe_sdk(place)
     write_sdk_settings(place, bucket)
@@ -127,13 +127,13 @@ def write_env(place: Place, bucket: str, token: str) -> None:
 
 
 def read_env(place: Place) -> dict[str, str]:
-    """The variables that the env file exports."""
+    """Return the variables that the env file exports."""
     words = [shlex.split(line, comments=True) for line in place.env_file.read_text().splitlines()]
     return dict(word[1].split("=", 1) for word in words if word[:1] == ["export"])
 
 
 def keep_tokens(home: Path) -> dict[str, str]:
-    """The routes' bearer tokens by name, made at the first start and kept."""
+    """Return the routes' bearer tokens by name, which are created at the first start and kept."""
     path = home / "tokens.json"
     if not path.exists():
         write_private(path, json.dumps({TOKEN_NAME: secrets.token_urlsafe(24)}))
@@ -142,7 +142,7 @@ def keep_tokens(home: Path) -> dict[str, str]:
 
 
 def write_private(path: Path, text: str) -> None:
-    """Write a file whole or not at all, readable to its owner alone."""
+    """Write a file completely or not at all, readable by its owner only."""
     half_written = path.with_name(f"{path.name}.part")
     half_written.touch(mode=0o600)
     half_written.write_text(text)

@@ -1,6 +1,6 @@
-"""Time as an argument: what the local cloud asks of a clock, and the system's own.
+"""Make time an argument: the interface of a clock, and the system's own clock.
 
-Nothing in the local cloud reads the time or starts a timer in another way, so a test's clock can run through
+The core of the local cloud reads the time and starts timers only through a clock, so a test's clock can run through
 months of tuning in milliseconds.
 """
 
@@ -22,20 +22,20 @@ class Clock(Protocol):
     """The time, and a way to be called later."""
 
     def now(self) -> datetime:
-        """The present moment, in UTC."""
+        """Return the current time in UTC."""
 
     def sleep(self, seconds: float) -> None:
-        """Return after so many seconds."""
+        """Wait for so many seconds."""
 
     def call_later(self, seconds: float, function: Callable[..., Any], *args: Any) -> None:
-        """Call the function once, no sooner than so many seconds from now, never in the caller's own call.
+        """Call the function once, at least so many seconds from now, never within this call.
 
-        The functions are called one after the other. What they raise is logged, and the next is called.
+        The functions are called one after another. An exception is logged, and the next function is called.
         """
 
 
 class SystemClock:
-    """The machine's time; later calls are made by one thread of its own."""
+    """The machine's time. One thread of its own makes the later calls."""
 
     def __init__(self) -> None:
         self._queue: list[tuple[float, int, Callable[..., Any], tuple[Any, ...]]] = []
@@ -59,7 +59,7 @@ class SystemClock:
             self._changed.notify()
 
     def close(self) -> None:
-        """Make no further later calls; those that are due are dropped."""
+        """Make no further later calls; pending ones are dropped."""
         with self._changed:
             self._closed = True
             self._changed.notify()

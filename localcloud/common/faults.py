@@ -1,4 +1,4 @@
-"""Faults on purpose: what an account lacks, and what happens to its instances, read from a file while it all runs.
+"""Read deliberate faults from a file at run time: what an account lacks, and what happens to its instances.
 
 `faults.json` in the state's folder, every member of it optional:
 
@@ -8,8 +8,8 @@
      "interruptions": [{"job": "whippet-*", "after_seconds": 20, "times": 1}],
      "cold_start": {"idle_seconds": 300, "seconds": 8}}
 
-A change counts at once; a file that cannot be read changes nothing, and the log says why. Without the file nothing ever
-goes wrong here that need not.
+A change takes effect at once. A file that cannot be read changes nothing, and the log says why. Without the file no
+such fault ever happens.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ log = logging.getLogger(__name__)
 
 
 class BadFaults(ValueError):
-    """The file of faults holds what is no fault; the message says what."""
+    """The file of faults is not valid; the message says why."""
 
 
 @dataclass(frozen=True)
 class Interruption:
-    """Take the spot instances of the jobs whose names match `job`, so many times each, so long after they began."""
+    """Takes the spot instances of the jobs whose names match `job`: `times` each, `after_seconds` after their start."""
 
     job: str = "*"
     after_seconds: float = 0.0
@@ -40,7 +40,7 @@ class Interruption:
 
 @dataclass(frozen=True)
 class ColdStart:
-    """A serverless endpoint that was idle so long is not ready for so many seconds after its next request."""
+    """After `idle_seconds` without requests, a serverless endpoint is ready `seconds` after the next request."""
 
     idle_seconds: float = 0.0
     seconds: float = 10.0
@@ -48,7 +48,7 @@ class ColdStart:
 
 @dataclass(frozen=True)
 class Faults:
-    """What goes wrong. Instance types in `no_capacity` are not to be had at all, in `no_spot_capacity` not as spot;
+    """The faults. Instance types in `no_capacity` cannot be had at all, those in `no_spot_capacity` not as spot;
     `quotas` are by their names in Service Quotas."""
 
     no_capacity: frozenset[str] = frozenset()
@@ -58,11 +58,11 @@ class Faults:
     cold_start: ColdStart | None = None
 
     def list_lacking(self, *, spot: bool) -> frozenset[str]:
-        """The instance types that are not to be had."""
+        """Return the instance types that cannot be had."""
         return self.no_capacity | self.no_spot_capacity if spot else self.no_capacity
 
     def is_interrupted(self, job: str, seconds: float, before: int) -> bool:
-        """Whether a spot job is interrupted that has run so long and was interrupted so often before."""
+        """Return whether to interrupt a spot job that has run for so long and was interrupted so often before."""
         return any(
             fnmatchcase(job, each.job) and seconds >= each.after_seconds and before < each.times
             for each in self.interruptions
@@ -73,7 +73,7 @@ ReadFaults = Callable[[], Faults]
 
 
 def parse_faults(document: Any) -> Faults:
-    """The faults that a document describes. Raises BadFaults."""
+    """Parse the faults that a document describes. Raises BadFaults."""
     try:
         parts = dict(document)
         return Faults(
@@ -89,7 +89,7 @@ def parse_faults(document: Any) -> Faults:
 
 
 class FaultFile:
-    """The faults of a file, read again whenever it has changed."""
+    """The faults in a file, which is read again whenever it has changed."""
 
     def __init__(self, path: Path) -> None:
         self._path = path

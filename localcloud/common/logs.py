@@ -1,4 +1,4 @@
-"""A job's or an endpoint's output on its way to CloudWatch Logs."""
+"""Send a job's or an endpoint's output to CloudWatch Logs."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Any
 import botocore.exceptions
 
 log = logging.getLogger(__name__)
-MOST_EVENTS = 1000  # PutLogEvents takes 10,000 and 1 MB at once; a line is cut at LONGEST_LINE
+MOST_EVENTS = 1000  # PutLogEvents takes at most 10,000 events and 1 MB; a line is cut at LONGEST_LINE
 LONGEST_LINE = 900
 
 
 class LogStream:
-    """One stream of a log group, made at the first lines. `client` is a boto3 client of CloudWatch Logs, or None.
+    """One stream of a log group, created at the first lines. `client` is a boto3 client of CloudWatch Logs, or None.
 
-    A fault of the log service never stops a job: it is logged here once, and later lines are tried anew.
+    A fault of the log service never stops a job: it is logged here once, and later lines are sent all the same.
     """
 
     def __init__(self, client: Any, group: str, stream: str) -> None:
@@ -41,7 +41,7 @@ class LogStream:
 
     def _put(self, lines: list[str], now: datetime) -> None:
         moment = int(now.timestamp() * 1000)
-        # an empty message is refused by the service
+        # the service refuses an empty message
         events = [{"timestamp": moment, "message": line[:LONGEST_LINE] or " "} for line in lines]
         self._client.put_log_events(logGroupName=self._group, logStreamName=self._stream, logEvents=events)
 

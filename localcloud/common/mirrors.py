@@ -1,7 +1,7 @@
-"""A folder of a running job that S3 follows: each file that is new or has changed is uploaded at the next look.
+"""Mirror a running job's folder to S3: each look uploads the files that are new or have changed.
 
-Small files follow at every look; a large one that was uploaded before at most every `LARGE_INTERVAL` seconds, for a
-checkpoint of a hundred megabytes after every epoch would take the machine from the training.
+A small file is uploaded at every look. A large file is uploaded again after `LARGE_INTERVAL` seconds at the earliest,
+because a checkpoint of a hundred megabytes after every epoch would slow down the training.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ State = tuple[int, int]  # size in bytes, time of modification in nanoseconds
 
 
 class Mirror:
-    """Uploads what is in `folder`, which may come later, to `uri` (an S3 prefix). Used by one thread at a time."""
+    """Uploads the files of `folder`, which may not exist yet, to `uri` (an S3 prefix). Used by one thread at a time."""
 
-    unfinished: tuple[str, ...] = (".tmp",)  # endings; smdebug gives a file its name when it is complete
+    unfinished: tuple[str, ...] = (".tmp",)  # file endings; smdebug renames a file once it is complete
 
     def __init__(self, s3: Any, uri: str, folder: Path, clock: Clock) -> None:
         self._s3 = s3
@@ -34,7 +34,7 @@ class Mirror:
         self._uploaded_at: dict[str, float] = {}
 
     def sync(self, *, all_files: bool = False) -> None:
-        """Upload what has changed; large files only when their interval has passed, or with `all_files`."""
+        """Upload the changed files; large ones only after their interval, or with `all_files`."""
         for name, state in self._look().items():
             if self._known.get(name) != state and (all_files or self._is_due(name, state)):
                 self._upload(name, state)

@@ -1,7 +1,7 @@
-"""The state of the local cloud: records by kind and name, a JSON file each, so that a killed cloud finds them again.
+"""Keep the local cloud's state: records by kind and name, a JSON file each, so that they survive a kill.
 
-All records are held in memory too, which makes a describe a dictionary look-up; the files are written by renaming,
-so a reader or a kill never meets half a record. One process owns a store's folder.
+All records are held in memory too, which makes a describe a dictionary look-up. The files are written by renaming,
+so neither a reader nor a kill meets half a record. One process owns a store's folder.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Record = dict[str, Any]
 
 
 class Store:
-    """Records under a folder: FOLDER/KIND/NAME.json. Safe to use from several threads."""
+    """Records under a folder: FOLDER/KIND/NAME.json. Thread-safe."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -30,22 +30,22 @@ class Store:
             self._records.setdefault(path.parent.name, {})[record["name"]] = record["record"]
 
     def get(self, kind: str, name: str) -> Record | None:
-        """A copy of the record, or None."""
+        """Return a copy of the record, or None."""
         with self._lock:
             record = self._records.get(kind, {}).get(name)
             copied: Record | None = _copy(record)
             return copied
 
     def put(self, kind: str, name: str, record: Record) -> None:
-        """Keep the record in memory and on disk; datetimes are kept to the microsecond."""
+        """Keep the record in memory and on disk; datetimes keep their microseconds."""
         with self._lock:
             self._records.setdefault(kind, {})[name] = _copy(record)
             self._write(kind, name, record)
 
     def update(self, kind: str, name: str, change: Callable[[Record], Record | None]) -> Record | None:
-        """Put what `change` makes of the record, with no other writer in between.
+        """Replace the record by what `change` makes of it, with no other writer in between.
 
-        Returns the new record; None, with nothing written, where there is no record or `change` returns None.
+        Return the new record; or None, with nothing written, where there is no record or `change` returns None.
         """
         with self._lock:
             record = self.get(kind, name)
@@ -55,19 +55,19 @@ class Store:
             return changed
 
     def delete(self, kind: str, name: str) -> None:
-        """Forget the record; one that is not there is no error."""
+        """Delete the record; a missing one is not an error."""
         with self._lock:
             self._records.get(kind, {}).pop(name, None)
             with contextlib.suppress(FileNotFoundError):
                 self._path(kind, name).unlink()
 
     def names(self, kind: str) -> tuple[str, ...]:
-        """The names of all records of a kind."""
+        """Return the names of all records of a kind."""
         with self._lock:
             return tuple(self._records.get(kind, {}))
 
     def list(self, kind: str) -> list[Record]:
-        """Copies of all records of a kind, in the order of their first writing."""
+        """Return copies of all records of a kind, in the order of their first writing."""
         with self._lock:
             return [_copy(record) for record in self._records.get(kind, {}).values()]
 
@@ -83,7 +83,7 @@ class Store:
 
 
 def _copy(value: Any) -> Any:
-    """A copy of JSON's containers, which are all that a record can change in; several times faster than deepcopy."""
+    """Copy JSON's containers, the only mutable parts of a record; several times faster than deepcopy."""
     if isinstance(value, dict):
         return {key: _copy(item) for key, item in value.items()}
     return [_copy(item) for item in value] if isinstance(value, list) else value

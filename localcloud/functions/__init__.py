@@ -1,1 +1,1 @@
-"""Run the app's functions as Lambda does, with the events and the HTTP routes that invoke them."""
+"""Run the app's functions as Lambda does, and deliver the events and HTTP requests that invoke them."""

@@ -1,4 +1,4 @@
-"""The cloud's side of `function_host`: starts that process, and has environments forked from it."""
+"""Start the host process of `host.py` and have it fork environments; this is the cloud's side of it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Lines = Callable[[str], None]
 
 
 class HostError(Exception):
-    """The host ended, or an environment did before it could serve; the log says why."""
+    """The host ended, or an environment ended before it could serve; the log says why."""
 
 
 @dataclass
@@ -36,7 +36,7 @@ class Environment:
     idle_since: float = 0.0
 
     def ask(self, call: dict[str, Any], timeout: float) -> Any:
-        """Raises TimeoutError, and EOFError or ConnectionError where the process ended."""
+        """Return the answer to a call. Raises TimeoutError, and EOFError or ConnectionError where the process ended."""
         self.connection.settimeout(timeout)
         send_frame(self.connection, json.dumps(call).encode())
         return receive_frame(self.connection)
@@ -52,8 +52,8 @@ class Environment:
 class FunctionHost:
     """The process that has imported the app's module. `log` takes what it prints before any environment is forked.
 
-    `variables` are what the module may read when it is imported; each environment gets its own on top, and with them
-    its credentials: the host has none, or boto3's session, which it shares with all of them, would keep those.
+    `variables` are what the module may read when it is imported. Each environment adds its own variables and its
+    credentials. The host has no credentials: boto3's session, which all environments inherit, would keep them.
     """
 
     def __init__(self, project: Path, module: str, variables: Mapping[str, str], log: Lines) -> None:
@@ -65,18 +65,18 @@ class FunctionHost:
         self._control: socket.socket | None = None
 
     def start(self) -> None:
-        """Begin to import the app."""
+        """Start importing the app, without waiting for it."""
         with self._lock:
             self._open()
 
     def fork(self, handler: str, variables: Mapping[str, str], stream: str, log: Lines) -> Environment:
-        """A new environment for a handler. Raises HostError."""
+        """Fork a new environment for a handler. Raises HostError."""
         ours, theirs = socket.socketpair()
         reader, writer = os.pipe()
         order = {"handler": handler, "environment": self._credentials | dict(variables)}
         with self._lock:  # one order at a time: the host reads each as one message
             socket.send_fds(self._open(), [json.dumps(order).encode()], [theirs.fileno(), writer])
-            theirs.close()  # so that the environment's end is seen as the end of the stream
+            theirs.close()  # so that the end of the environment is the end of the stream
             os.close(writer)
             follow(reader, log)
             ours.settimeout(START_SECONDS)
@@ -88,14 +88,14 @@ class FunctionHost:
         return Environment(ours, stream, process)
 
     def prime(self) -> None:
-        """Do in the host what every new environment would otherwise do at its first invocation."""
+        """Do once, in the host, what every new environment would otherwise do at its first invocation."""
         with self._lock:
             control = self._open()
             control.sendall(PRIME)
             control.recv(len(PRIMED))
 
     def close(self) -> None:
-        """End the host and every environment."""
+        """Stop the host and every environment."""
         with self._lock:
             self._close()
 
@@ -129,7 +129,7 @@ class FunctionHost:
 
 
 def follow(descriptor: int, log: Lines) -> None:
-    """Hand each line that comes out of a pipe to `log`, on a thread of its own."""
+    """Pass each line read from a pipe to `log`, on a thread of its own."""
 
     def read() -> None:
         with os.fdopen(descriptor, errors="replace") as lines:

@@ -1,7 +1,7 @@
-"""EventBridge's default bus: from an event to the queues of the rules that match it.
+"""Deliver events on EventBridge's default bus to the queues of the rules that match them.
 
-Rules and queues are moto's, so they can be seen and changed through AWS's APIs. What is ours is the step between: moto
-delivers events without `account`, with `ingestion-time`, to disabled rules too, and without a lock around its queues.
+Rules and queues are moto's, so AWS's APIs can read and change them. The step between is ours, because moto delivers
+events without `account` and with `ingestion-time`, delivers to disabled rules too, and takes no lock on its queues.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from moto.sqs.models import sqs_backends
 from localcloud.stacks.provisioning import ACCOUNT
 
 Event = dict[str, Any]
-moto_events: Any = moto_events_models  # a method is replaced below, which moto's types do not foresee
+moto_events: Any = moto_events_models  # a method is replaced below, which moto's types do not allow
 MEMBERS = ("version", "id", "detail-type", "source", "account", "time", "region", "resources", "detail")
 _send_elsewhere = moto_events.Rule.send_to_targets
 queue_lock = threading.RLock()
-"""Held around every use of moto's queues: it drops a message that is added while another is deleted."""
+"""Held around every use of moto's queues: moto drops a message that is added while another is deleted."""
 
 
 def stamp(time: datetime) -> str:
@@ -31,7 +31,7 @@ def stamp(time: datetime) -> str:
 
 
 def build_event(source: str, detail_type: str, detail: Any, resources: list[str], region: str) -> Event:
-    """An event as EventBridge delivers it."""
+    """Build an event as EventBridge delivers it."""
     return {
         "version": "0",
         "id": str(uuid.uuid4()),
@@ -46,7 +46,7 @@ def build_event(source: str, detail_type: str, detail: Any, resources: list[str]
 
 
 def normalise(event: Event) -> Event:
-    """moto's form of an event in AWS's: its nine members, the time as text."""
+    """Convert moto's form of an event to AWS's: its nine members, with the time as text."""
     time = event.get("time")
     if isinstance(time, int | float):
         event = event | {"time": stamp(datetime.fromtimestamp(time, UTC))}
@@ -54,7 +54,7 @@ def normalise(event: Event) -> Event:
 
 
 def send_to_queues(rule: Any, event: Event, transform_input: bool = True) -> None:
-    """Deliver an event to one rule's targets where the rule matches. Takes the place of moto's own method."""
+    """Deliver an event to one rule's targets where the rule matches. Replaces moto's own method."""
     if rule.state != "ENABLED" or not rule.event_pattern.matches_event(event):
         return
     targets, event = rule.targets, normalise(event)
@@ -66,7 +66,8 @@ def send_to_queues(rule: Any, event: Event, transform_input: bool = True) -> Non
             sqs_backends[rule.account_id][rule.region_name].send_message(
                 queue_name=target["Arn"].rpartition(":")[2], message_body=json.dumps(event)
             )
-    # moto knows no functions as targets, and would fail what caused the event: those of stacks made here do not run.
+    # moto does not know functions as targets and would fail the request that caused the event. Functions of stacks
+    # that were created here do not run, so they are left out.
     rest = [target for target in targets if target not in plain and ":lambda:" not in target["Arn"]]
     if rest:
         rule.targets = rest
@@ -77,14 +78,14 @@ def send_to_queues(rule: Any, event: Event, transform_input: bool = True) -> Non
 
 
 class EventBus:
-    """The default bus of one region. `wake` is called when something may lie in a queue."""
+    """The default bus of one region. `wake` is called when a queue may hold a new message."""
 
     def __init__(self, region: str, wake: Callable[[], None]) -> None:
         self._region, self._wake = region, wake
         moto_events.Rule.send_to_targets = send_to_queues
 
     def put(self, event: Event) -> None:
-        """Deliver a whole event, also one of AWS's own sources, which PutEvents is not for."""
+        """Deliver a complete event, also one from AWS's own sources, which PutEvents does not accept."""
         bus = moto_events.events_backends[ACCOUNT][self._region].describe_event_bus("default")
         for rule in list(bus.rules.values()):
             send_to_queues(rule, event)

@@ -1,9 +1,9 @@
-"""From a function's queue to its handler: at least once, retried, and at last into its dead-letter queue.
+"""Deliver events from a function's queue to its handler: at least once, with retries, then a dead-letter queue.
 
-Lambda's asynchronous invocation retries twice, after one and two minutes, and then gives the event to the function's
+Lambda's asynchronous invocation retries twice, after one and two minutes, and then moves the event to the function's
 dead-letter queue; here the waits are shorter (`waits`). The delivering thread sleeps until something was sent (`wake`)
-or a retry is due: nothing is polled. Queues live in memory: an event that waits when the cloud ends is lost, as AWS may
-lose one, and the schedules, which fire at each start, make up for it.
+or a retry is due: nothing is polled. Queues live in memory. An event that is waiting when the cloud ends is lost, as
+AWS may lose one; the schedules, which fire at each start, make up for it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ UNITS = {"minute": 60, "minutes": 60, "hour": 3600, "hours": 3600, "day": 86_400
 
 
 def parse_rate(expression: str) -> int:
-    """The seconds of `rate(5 minutes)`. Raises TemplateError for any other schedule."""
+    """Return the seconds of an expression such as `rate(5 minutes)`. Raises TemplateError for any other schedule."""
     match = re.fullmatch(r"rate\((\d+) (minutes?|hours?|days?)\)", expression)
     if not match or int(match[1]) < 1:
         raise TemplateError(
@@ -42,12 +42,12 @@ def parse_rate(expression: str) -> int:
 
 
 def queue_of(function: Function) -> str:
-    """The name of the queue between the rules and a function."""
+    """Return the name of the queue between the rules and a function."""
     return f"{function.name}-events"
 
 
 def subscribe(functions: Iterable[Function], clients: Clients) -> None:
-    """Make each function's queue and its rules, as the template has them."""
+    """Create each function's queue and the rules that the template gives it."""
     sqs, events = clients("sqs"), clients("events")
     for function in functions:
         if not function.patterns and not function.schedules:
@@ -63,7 +63,7 @@ def subscribe(functions: Iterable[Function], clients: Clients) -> None:
 
 
 class Delivery:
-    """Delivers what lies in the functions' queues. `lost(function, event, reason)` hears of what was given up."""
+    """Delivers the messages in the functions' queues. `lost(function, event, reason)` is called for abandoned ones."""
 
     def __init__(
         self, functions: Iterable[Function], invoke: Invoke, *, region: str, lost: Lost, waits: tuple[int, ...] = (1, 2)
@@ -75,7 +75,7 @@ class Delivery:
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="events")
 
     def start(self) -> None:
-        """Begin to deliver, and fire every schedule at once: what was under way when the last cloud ended goes on."""
+        """Start to deliver, and fire every schedule at once, so that work interrupted by the last shutdown goes on."""
         threading.Thread(target=self._deliver, daemon=True, name="deliver-events").start()
         for function in self._functions:
             for rule, schedule in function.schedules.items():
@@ -83,7 +83,7 @@ class Delivery:
                 threading.Thread(target=self._tick, args=run, daemon=True, name=rule).start()
 
     def wake(self) -> None:
-        """Look into the queues now."""
+        """Make the delivering thread look into the queues now."""
         self._wake.set()
 
     def close(self) -> None:
@@ -151,7 +151,7 @@ class Delivery:
         self._bury(function, message, error)
 
     def _bury(self, function: Function, message: Any, error: Exception) -> None:
-        """As Lambda does: the event itself in the function's dead-letter queue, the error in the attributes."""
+        """Put the event into the function's dead-letter queue with the error in its attributes, as Lambda does."""
         if function.dead_letters:
             told = {"ErrorCode": ("Number", "200"), "ErrorMessage": ("String", str(error)[:1024] or "no message")}
             attributes = {name: {"DataType": kind, "StringValue": value} for name, (kind, value) in told.items()}

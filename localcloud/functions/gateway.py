@@ -1,7 +1,7 @@
-"""API Gateway's REST API in front of the app's API function: proxy events of version 1.0, its limits and its refusals.
+"""Serve the app's API function behind API Gateway's REST API: proxy events of version 1.0, its limits and refusals.
 
-Limits: a body of 10 MB, an event of Lambda's 6 MB (an image grows by a third in base64), and an answer within 29 s.
-The routes are those of the OpenAPI body in the app's template. What differs: no throttling, no caching, no API keys.
+The limits: a body of 10 MB, an event of Lambda's 6 MB (an image grows by a third in base64), an answer within 29 s.
+The routes are those of the OpenAPI body in the app's template. There is no throttling, no caching and no API keys.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Route = tuple[re.Pattern[str], str, dict[str, Any]]
 
 
 class Gateway:
-    """The ASGI application behind PORT. `invoke(function, event, request_id)` blocks, and runs on the pool."""
+    """The ASGI application behind PORT. `invoke(function, event, request_id)` blocks, so it runs on the pool."""
 
     seconds = SECONDS
 
@@ -59,7 +59,7 @@ class Gateway:
         if not raw.startswith(f"{prefix}/"):
             return refuse(403, "Forbidden")
         found = find_route(self._routes, request.method, raw.removeprefix(prefix))
-        if found is None:  # API Gateway's answer to every path and method that it does not know
+        if found is None:  # this is API Gateway's answer to every path and method that it does not know
             return refuse(403, "Missing Authentication Token", "MissingAuthenticationTokenException")
         resource, operation, parameters = found
         if operation.get("x-amazon-apigateway-integration", {}).get("type") == "mock":
@@ -84,18 +84,18 @@ class Gateway:
                 return refuse(413, "Request Too Long", error.kind)
             return refuse(502, "Internal server error", "InternalServerErrorException")
         except TimeoutError:
-            work.add_done_callback(lambda done: done.exception())  # the function runs on; nobody hears it
+            work.add_done_callback(lambda done: done.exception())  # the function runs on; nobody reads its answer
             return refuse(504, "Endpoint request timed out", "IntegrationTimeoutException")
         except (FunctionError, MalformedAnswer):
             return refuse(502, "Internal server error", "InternalServerErrorException")
 
 
 class MalformedAnswer(ValueError):
-    """The function's answer is no proxy response."""
+    """The function's answer is not a proxy response."""
 
 
 def list_routes(body: dict[str, Any]) -> list[Route]:
-    """(pattern of the path, resource, operations by method), fixed paths before those with parameters."""
+    """List (path pattern, resource, operations by method), with fixed paths before those with parameters."""
     paths = sorted(body.get("paths", {}), key=lambda path: (path.count("{"), path))
     return [(compile_path(path), path, body["paths"][path]) for path in paths]
 
@@ -106,9 +106,9 @@ def compile_path(resource: str) -> re.Pattern[str]:
 
 
 def find_route(routes: list[Route], method: str, raw_path: str) -> tuple[str, dict[str, Any], dict[str, str]] | None:
-    """(resource, operation, path parameters) of a request; None where the API has no such route.
+    """Return a request's (resource, operation, path parameters), or None where the API has no such route.
 
-    REST APIs pass paths and their parameters on as they were sent, percent-encoded."""
+    REST APIs pass on paths and path parameters as they were sent, percent-encoded."""
     for pattern, resource, operations in routes:
         match = pattern.fullmatch(raw_path)
         operation = operations.get(method.lower(), operations.get("x-amazon-apigateway-any-method"))
@@ -118,7 +118,7 @@ def find_route(routes: list[Route], method: str, raw_path: str) -> tuple[str, di
 
 
 async def read_body(request: Request, limit: int) -> bytes | None:
-    """The request's body, or None where it is longer than the limit; then the rest is not kept."""
+    """Return the request's body, or None where it exceeds the limit; the excess is read but not kept."""
     body, size = bytearray(), 0
     async for piece in request.stream():
         size += len(piece)
@@ -128,7 +128,7 @@ async def read_body(request: Request, limit: int) -> bytes | None:
 
 
 def is_binary(content_type: str, binary: set[str]) -> bool:
-    """Whether a body of this type is passed on in base64; parameters of the type do not count."""
+    """Return whether a body of this content type is passed on in base64; the type's parameters do not count."""
     kind = content_type.split(";", 1)[0].strip().lower()
     return kind in binary or "*/*" in binary
 
@@ -136,7 +136,7 @@ def is_binary(content_type: str, binary: set[str]) -> bool:
 def build_event(
     request: Request, body: bytes, *, resource: str, raw_path: str, parameters: dict[str, str], stage: str, binary: bool
 ) -> dict[str, Any]:
-    """The proxy event, version 1.0, of a request."""
+    """Build a request's proxy event, version 1.0."""
     headers, query = defaultdict(list), defaultdict(list)
     for name, value in request.headers.items():
         headers[name].append(value)
@@ -176,7 +176,7 @@ def build_event(
 
 
 def render(answer: Any) -> Response:
-    """A function's proxy response as HTTP. Raises MalformedAnswer where it is none."""
+    """Render a function's proxy response as HTTP. Raises MalformedAnswer where it is not a proxy response."""
     try:
         body = answer.get("body") or ""
         content = base64.b64decode(body) if answer.get("isBase64Encoded") else str(body).encode()
@@ -193,13 +193,13 @@ def render(answer: Any) -> Response:
 
 
 def refuse(status: int, message: str, kind: str = "") -> Response:
-    """An answer of API Gateway's own."""
+    """Build one of API Gateway's own error answers."""
     headers = {"x-amzn-ErrorType": kind} if kind else {}
     return Response(json.dumps({"message": message}), status, headers, "application/json")
 
 
 def answer_mock(operation: dict[str, Any]) -> Response:
-    """The answer of a mock integration, which is how Chalice lets API Gateway answer CORS preflights."""
+    """Build a mock integration's answer, which is how Chalice lets API Gateway answer CORS preflights."""
     told = operation["x-amazon-apigateway-integration"]["responses"]["default"]
     prefix = "method.response.header."
     headers = {

@@ -1,12 +1,14 @@
-"""The process that has imported the app, and from which a function's environments are forked.
+"""Import the app once, in a process of its own, and fork the functions' environments from it.
 
-It is started as `python -m localcloud.functions.host SOCKET MODULE` with one end of a socket pair. Each message on it
-asks for one environment: JSON that tells the function's handler and variables, with two descriptors, the environment's
-own socket and the pipe of its log. The fork takes a few milliseconds and shares the imports' memory.
+The process is started as `python -m localcloud.functions.host SOCKET MODULE` with one end of a socket pair. Each
+message on the socket asks for one environment. It is JSON with the function's handler and variables, and carries two
+descriptors: the environment's own socket and the pipe of its log. The fork takes a few milliseconds and shares the
+imports' memory.
 
-An environment is what a Lambda execution environment is: one process, one invocation at a time. That is no thrift:
-Chalice keeps the current request on the app, and powertools its log keys and metrics in the process, so two invocations
-in one process would read each other's. When the control socket closes, however the local cloud ended, all of them end.
+An environment is what a Lambda execution environment is: one process, one invocation at a time. The app needs that:
+Chalice keeps the current request on the app, and powertools keeps log keys and metrics in the process, so two
+invocations in one process would read each other's. When the control socket closes, however the local cloud ended, all
+environments end.
 """
 
 from __future__ import annotations
@@ -29,18 +31,18 @@ from typing import Any
 LENGTH = struct.Struct("!I")
 MESSAGE_BYTES = 1 << 16
 PRIME, PRIMED = b"prime", b"primed"
-# What the first invocation would import: the tracer's recorder.
+# The first invocation would import the tracer's recorder.
 IMPORTED_ANYWAY = ("aws_lambda_powertools.tracing", "aws_xray_sdk.core")
 PRIMED_SERVICES = ("s3", "sagemaker", "sagemaker-runtime", "events", "sns", "secretsmanager")
 
 
 def send_frame(connection: socket.socket, body: bytes) -> None:
-    """Send one message: its length in four bytes, then itself."""
+    """Send one message: its length in four bytes, then its body."""
     connection.sendall(LENGTH.pack(len(body)) + body)
 
 
 def receive_frame(connection: socket.socket) -> bytes:
-    """One message. Raises EOFError where the other side is gone."""
+    """Receive one message. Raises EOFError where the other side is gone."""
     (length,) = LENGTH.unpack(_receive_exactly(connection, LENGTH.size))
     return _receive_exactly(connection, length)
 
@@ -57,7 +59,7 @@ def _receive_exactly(connection: socket.socket, size: int) -> bytes:
 
 @dataclass
 class Context:
-    """Lambda's context object: what handlers, Chalice and powertools read of it."""
+    """Lambda's context object, with the members that handlers, Chalice and powertools read."""
 
     aws_request_id: str
     function_name: str
@@ -78,7 +80,7 @@ class Context:
 
 
 def serve_environment(connection: socket.socket, handler_name: str) -> None:
-    """Answer invocations, one after another, until the socket closes."""
+    """Answer invocations one after another until the socket closes."""
     module, _, attribute = handler_name.rpartition(".")
     handler = getattr(importlib.import_module(module), attribute)
     send_frame(connection, json.dumps({"pid": os.getpid()}).encode())
@@ -91,10 +93,10 @@ def serve_environment(connection: socket.socket, handler_name: str) -> None:
 
 
 def invoke(handler: Any, event: Any, context: Context) -> bytes:
-    """What Lambda's runtime answers: the handler's result, or its error in Lambda's three members."""
+    """Return what Lambda's runtime answers: the handler's result, or its error in Lambda's three members."""
     try:
         return json.dumps({"result": handler(event, context)}).encode()
-    except Exception as error:  # noqa: BLE001  # whatever a handler raises is its invocation's answer
+    except Exception as error:  # noqa: BLE001  # whatever a handler raises becomes its invocation's answer
         trace = traceback.format_exc()
         print(f"[ERROR] {type(error).__name__}: {error}\n{trace}", file=sys.stderr)
         described = {"errorMessage": str(error), "errorType": type(error).__name__, "stackTrace": trace.splitlines()}
@@ -102,7 +104,7 @@ def invoke(handler: Any, event: Any, context: Context) -> bytes:
 
 
 def fork_environment(control: socket.socket, order: dict[str, Any], descriptors: list[int]) -> None:
-    """Fork one environment; returns in the parent alone."""
+    """Fork one environment. Only the parent returns."""
     if os.fork():
         for descriptor in descriptors:
             os.close(descriptor)
@@ -125,9 +127,9 @@ def fork_environment(control: socket.socket, order: dict[str, Any], descriptors:
 
 
 def prime() -> None:
-    """Do once, for all environments to come, what each would do at its first invocation: half a second, 40 MB.
+    """Do once, for all later environments, what each would do at its first invocation: half a second and 40 MB.
 
-    AWS's SnapStart is the same idea. The cloud asks for it when it is up, so that its own start is not delayed."""
+    AWS's SnapStart is the same idea. The cloud asks for it once it is up, so that its own start is not delayed."""
     import boto3
 
     for service in PRIMED_SERVICES:
@@ -136,13 +138,13 @@ def prime() -> None:
 
 
 def freeze() -> None:
-    """Leave all that is there out of collections: one in a child would write to, and so copy, every page it shares."""
+    """Exclude all present objects from collections: a collection in a child would write to, and copy, shared pages."""
     gc.collect()
     gc.freeze()
 
 
 def serve_host(control: socket.socket) -> None:
-    """Fork environments until the control socket closes; then end them all."""
+    """Fork environments until the control socket closes; then kill them all."""
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the environments
     freeze()
     while True:

@@ -1,7 +1,7 @@
-"""The functions of the app, invoked as Lambda invokes them: each in environments of its own, which are processes.
+"""Invoke the app's functions as Lambda does, each in environments of its own, which are processes.
 
 An environment serves one invocation at a time, is kept for the next, and ends after a minute without work. A function
-that runs beyond its timeout is killed with its process, as in Lambda. What an environment prints goes line by line to
+that exceeds its timeout is killed with its process, as in Lambda. What an environment prints goes line by line to
 `log`, with the lines START, END and REPORT around each invocation.
 """
 
@@ -27,12 +27,12 @@ Assume = Callable[[str, str], Mapping[str, str]]
 
 
 def stay(_role: str, _session: str) -> Mapping[str, str]:
-    """No credentials of a role: whoever asks stays who it is."""
+    """Return no credentials of a role: the function keeps the cloud's own."""
     return {}
 
 
 class FunctionError(Exception):
-    """An invocation failed. `kind` and the message are what Lambda reports as errorType and errorMessage."""
+    """An invocation failed. Lambda reports `kind` as errorType and the message as errorMessage."""
 
     def __init__(self, kind: str, message: str) -> None:
         super().__init__(message)
@@ -40,7 +40,7 @@ class FunctionError(Exception):
 
 
 class PayloadTooLarge(FunctionError):
-    """The event, or the answer, is over Lambda's 6 MB."""
+    """The event or the answer exceeds Lambda's 6 MB."""
 
 
 @dataclass
@@ -51,7 +51,7 @@ class _Pool:
 
 
 class Functions:
-    """All functions of one app. `log(function, line)` takes what they print; `assume(role, session)` gives the
+    """All functions of one app. `log(function, line)` takes what they print; `assume(role, session)` returns the
     variables with a role's credentials."""
 
     def __init__(
@@ -64,12 +64,12 @@ class Functions:
         threading.Thread(target=self._retire, daemon=True, name="retire-environments").start()
 
     def warm(self, name: str) -> None:
-        """Have one environment of a function ready."""
+        """Start one environment of a function and keep it ready."""
         environment = self._start_environment(self._pools[name].function)
         self._give_back(self._pools[name], environment)
 
     def renew(self, name: str) -> None:
-        """Have a new environment of a function ready, and let go of those that wait."""
+        """Start a new environment of a function, and end those that were waiting."""
         pool = self._pools[name]
         with self._lock:
             old = list(pool.idle)
@@ -81,11 +81,11 @@ class Functions:
             environment.close()
 
     def close(self) -> None:
-        """Stop tending the environments. They end with their host."""
+        """Stop retiring environments. They end with their host."""
         self._closed.set()
 
     def invoke(self, name: str, event: Any, request_id: str = "") -> Any:
-        """A function's result for an event. Raises FunctionError where it raised, timed out, or its process ended."""
+        """Return a function's result. Raises FunctionError where it raised, timed out, or its process ended."""
         pool = self._pools[name]
         request_id = request_id or str(uuid.uuid4())
         check_size(event, "event")
@@ -157,8 +157,8 @@ class Functions:
             raise FunctionError("Runtime.ImportModuleError", f"{function.handler} did not start: {error}") from error
 
     def _variables(self, function: Function, stream: str) -> dict[str, str]:
-        """The variables that Lambda adds to a function's own. LAMBDA_TASK_ROOT is left out: the X-Ray SDK takes it
-        for the promise that a daemon listens."""
+        """Return a function's variables with those that Lambda adds. LAMBDA_TASK_ROOT is left out, because the X-Ray
+        SDK takes it to mean that a daemon listens."""
         return {
             **function.environment,
             **self._assume(function.role, function.name),
@@ -175,14 +175,14 @@ class Functions:
 
 
 def check_size(payload: Any, what: str) -> None:
-    """Raises PayloadTooLarge where a payload's JSON is over what Lambda takes."""
+    """Raise PayloadTooLarge where a payload's JSON exceeds what Lambda takes."""
     size = len(json.dumps(payload).encode())
     if size > PAYLOAD_BYTES:
         raise PayloadTooLarge("RequestTooLargeException", f"The {what} has {size} bytes; Lambda takes {PAYLOAD_BYTES}.")
 
 
 def read_answer(answer: bytes) -> Any:
-    """The result in an environment's answer. Raises FunctionError where it tells of an error."""
+    """Return the result in an environment's answer. Raises FunctionError where the answer holds an error."""
     if len(answer) > PAYLOAD_BYTES:
         message = f"Response payload size exceeded maximum allowed payload size ({PAYLOAD_BYTES} bytes)."
         raise PayloadTooLarge("Function.ResponseSizeTooLarge", message)

@@ -1,8 +1,7 @@
-"""What the functions print: in one file, and in CloudWatch Logs as Lambda's log groups.
+"""Write what the functions print to one file, and to CloudWatch Logs in Lambda's log groups.
 
-The file is written at once; the log service is fed by one thread, once a second, so that no function waits for it and
-its calls, which this same process answers, stay few. moto holds log groups in memory: after a restart only the file
-remembers.
+The file is written at once. One thread feeds the log service once a second, so that no function waits for it and its
+calls, which this same process answers, stay few. moto holds log groups in memory, so only the file survives a restart.
 """
 
 from __future__ import annotations

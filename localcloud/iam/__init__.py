@@ -1,1 +1,1 @@
-"""Who calls, and what a role's policies allow."""
+"""Identify the caller of a request, and check what its role's policies allow."""

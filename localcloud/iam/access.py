@@ -1,4 +1,4 @@
-"""What SageMaker reaches AWS with in a role's name: clients and variables with the credentials of a session of it."""
+"""Give SageMaker the clients and variables to reach AWS in a role's name, with the credentials of a session."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Connect = Callable[[str, Mapping[str, str]], Any]
 
 @dataclass(frozen=True)
 class Access:
-    """Clients of S3 and CloudWatch Logs, and the variables by which a program has the same credentials."""
+    """Clients of S3 and CloudWatch Logs, and the variables that give a program the same credentials."""
 
     s3: Any
     logs: Any
@@ -23,7 +23,7 @@ class Access:
 
 
 class Accesses:
-    """One access for each role, made when it is first needed. `connect(service, variables)` builds a client."""
+    """One access for each role, created when it is first needed. `connect(service, variables)` builds a client."""
 
     def __init__(self, identities: Identities, connect: Connect) -> None:
         self._identities, self._connect = identities, connect
@@ -31,7 +31,7 @@ class Accesses:
         self._lock = threading.Lock()
 
     def of_role(self, arn: str) -> Access | None:
-        """The access of a role; None where the account has no such role, which then is nobody's to refuse."""
+        """Return the access of a role, or None where the account has no such role; then nothing is refused."""
         with self._lock:  # boto3 builds one client at a time
             if arn not in self._made:
                 variables = self._identities.assume(arn, SESSION)

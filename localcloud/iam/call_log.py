@@ -1,7 +1,7 @@
-"""What the roles have called, each kind of call once: HOME/calls.jsonl, from which a test proves the policies.
+"""Log what the roles have called, each kind of call once, in HOME/calls.jsonl; a test proves the policies from it.
 
-A line is {at, role, service, operation, allowed, needs: [{action, resource, context}]}. The same call again is no new
-line: an idle cloud writes nothing. At `LIMIT` bytes the file becomes `calls.1.jsonl`, in place of the one before.
+A line is {at, role, service, operation, allowed, needs: [{action, resource, context}]}. A repeated call adds no line,
+so an idle cloud writes nothing. At `LIMIT` bytes the file becomes `calls.1.jsonl` and replaces the previous one.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ KEPT_KEYS = 200_000
 
 @dataclass(frozen=True)
 class Recorded:
-    """A call that a role made, and what it had to be allowed for it."""
+    """A call that a role made, and the permissions that it needed."""
 
     role: str
     service: str
@@ -40,7 +40,7 @@ class CallLog:
         self._seen: set[tuple[Any, ...]] = set()
 
     def add(self, call: Recorded) -> None:
-        """Write a call that has not been written since the start."""
+        """Write a call, unless it has been written since the start."""
         key = (call.role, call.service, call.operation, call.allowed, call.needs)
         with self._lock:
             if key in self._seen:
@@ -55,7 +55,7 @@ class CallLog:
 
 
 def describe(call: Recorded) -> dict[str, Any]:
-    """A call as its line tells it."""
+    """Return a call as the members of its line."""
     return {
         "at": datetime.now(UTC).isoformat(timespec="milliseconds"),
         "role": call.role,
@@ -69,7 +69,7 @@ def describe(call: Recorded) -> dict[str, Any]:
 
 
 def read_calls(paths: Sequence[Path]) -> Iterator[Recorded]:
-    """The calls in the files; one that is not there is passed over."""
+    """Yield the calls in the files; a missing file is skipped."""
     for path in paths:
         for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
             told = json.loads(line)

@@ -1,7 +1,7 @@
-"""The guard at the door: looks up whose key signed a request, records the call, and refuses what no policy allows.
+"""Guard the AWS API: find whose key signed a request, record the call, and refuse what no policy allows.
 
-The administrator's requests pass untouched and unread. What a role sends is read as far as its permissions need, and
-handed on as it came. A refusal is AWS's own, in the form of the service's protocol.
+The administrator's requests pass unread. A role's request is read as far as its permissions need, and passed on
+unchanged. A refusal has AWS's words, in the form of the service's protocol.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from localcloud.iam.permissions import list_needs
 from localcloud.iam.policies import Need, find_refusal
 from localcloud.protocol.calls import Call, find_key_id, needs_body, read_call
 
-QUERY_CODES = {"sns": "AuthorizationError"}  # what services of the query protocol say, where not AccessDenied
+QUERY_CODES = {"sns": "AuthorizationError"}  # the code of query-protocol services that do not say AccessDenied
 
 
 class Records(Protocol):
-    """Where calls are written down."""
+    """A record of calls."""
 
     def add(self, call: Recorded) -> None:
         """Keep a call."""
@@ -34,8 +34,8 @@ class Records(Protocol):
 
 @dataclass(frozen=True)
 class Passed:
-    """What the guard found: how to receive the request on, a refusal where there is one, and whether who asks may know
-    that a key of this bucket is missing, which S3 tells to nobody else."""
+    """The guard's result: how to receive the request from here on, a refusal if any, and whether the caller may learn
+    that a key of this bucket is missing, which S3 tells nobody else."""
 
     receive: Receive
     refusal: Response | None = None
@@ -49,10 +49,10 @@ class Guard:
         self._identities, self._records, self._region = identities, records, region
 
     async def check(self, scope: Scope, receive: Receive, service: str, headers: Mapping[str, str]) -> Passed:
-        """Look at a request before it is served."""
+        """Check a request before it is served."""
         query = scope["query_string"].decode("latin1")
         principal = self._identities.find(find_key_id(query, headers))
-        if principal is None or scope["method"] == "OPTIONS":  # a browser's question before its PUT is nobody's call
+        if principal is None or scope["method"] == "OPTIONS":  # a browser's preflight before its PUT is not a call
             return Passed(receive)
         method, path = scope["method"], read_path(scope)
         body = b""
@@ -79,13 +79,13 @@ class Guard:
 
 
 def describe_refusal(principal: Principal, need: Need, reason: str) -> str:
-    """IAM's sentence: who may not do what on what, and why."""
+    """Return IAM's sentence: who may not do what on which resource, and why."""
     on = f" on resource: {need.resource}" if need.resource != "*" else ""
     return f"User: {principal.arn} is not authorized to perform: {need.action}{on} {reason}"
 
 
 def refuse(call: Call, message: str) -> Response:
-    """The refusal in the form in which the service tells its errors."""
+    """Build the refusal in the form of the service's errors."""
     request_id = str(uuid.uuid4())
     if call.service == "s3":
         return _refuse_s3(call, message, request_id)
@@ -101,7 +101,7 @@ def refuse(call: Call, message: str) -> Response:
 
 
 def _refuse_s3(call: Call, message: str, request_id: str) -> Response:
-    """S3 has no word for who asks with HEAD: its answer to that has no body."""
+    """Build S3's refusal; its answer to HEAD has no body."""
     if call.operation.startswith("Head"):
         return Response(b"", 403, {"x-amz-request-id": request_id})
     error = f"<Error><Code>AccessDenied</Code><Message>{escape(message)}</Message><RequestId>{request_id}</RequestId>"
@@ -109,13 +109,13 @@ def _refuse_s3(call: Call, message: str, request_id: str) -> Response:
 
 
 def read_path(scope: Scope) -> str:
-    """The path as it was sent, percent-encoded."""
+    """Return the path as it was sent, percent-encoded."""
     path: bytes = scope.get("raw_path") or scope["path"].encode()
     return path.split(b"?", 1)[0].decode("latin1")
 
 
 async def read_body(receive: Receive) -> bytes:
-    """A request's whole body."""
+    """Return a request's whole body."""
     body = bytearray()
     while True:
         message = await receive()
@@ -127,7 +127,7 @@ async def read_body(receive: Receive) -> bytes:
 
 
 def replay(body: bytes, receive: Receive) -> Receive:
-    """Hand on a body that was read, and then whatever else comes."""
+    """Return a receiver of a body that was read already, and then of whatever follows."""
     waiting: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def receive_again() -> Message:

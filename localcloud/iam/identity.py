@@ -1,7 +1,7 @@
-"""Who calls: sessions of roles, in moto's STS, so that GetCallerIdentity tells them too.
+"""Identify callers by sessions of roles in moto's STS, so that GetCallerIdentity knows them too.
 
-A function's session has the function's name, a job's and an endpoint's is called SageMaker, as on AWS. A key that is of
-no session is the administrator's: it may do everything, and is the one in the file `env`.
+A function's session has the function's name; a job's and an endpoint's are called SageMaker, as on AWS. A key of no
+session is the administrator's, which may do everything: the one in the file `env`.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Identities:
         self._lock = threading.Lock()
 
     def assume(self, role_arn: str, session: str) -> Mapping[str, str]:
-        """The variables with a role's credentials; the same at each call. Empty where the account has no such role."""
+        """Return variables with a role's credentials, the same at each call; empty where there is no such role."""
         if not self._has_role(role_arn):
             return {}
         with self._lock:
@@ -64,7 +64,7 @@ class Identities:
             return self._credentials[role_arn, session]
 
     def find(self, key_id: str) -> Principal | None:
-        """Whose key this is; None where it is the administrator's."""
+        """Return the session whose key this is, or None where it is the administrator's."""
         if key_id not in self._sessions and key_id.startswith("ASIA"):
             made = sts_backends[ACCOUNT][PARTITION].get_assumed_role_from_access_key(key_id)
             if made is not None:
@@ -72,7 +72,7 @@ class Identities:
         return self._sessions.get(key_id)
 
     def list_policies(self, role: str) -> list[Document]:
-        """The policies of a role as they are now, its own and those attached; none for a role that is gone."""
+        """List a role's present policies, inline and attached; none for a role that no longer exists."""
         found = iam_backends[ACCOUNT][PARTITION].roles
         held = next((each for each in found.values() if each.name == role), None)
         if held is None:

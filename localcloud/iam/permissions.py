@@ -1,7 +1,8 @@
-"""What a call must be allowed: the actions and resources of IAM behind each operation that we use.
+"""List the permissions that a call needs: IAM's actions and resources behind each operation that we use.
 
-After AWS's Service Authorization Reference; a test compares every action and its kinds of resources with the copy of it
-that cfn-lint keeps. An operation that is not here is its own action on all resources: to be used, it is to be added.
+They follow AWS's Service Authorization Reference; a test compares every action and its kinds of resources with
+cfn-lint's copy of it. An operation that is not listed counts as an action of its own name on all resources, so it must
+be added before the app uses it.
 """
 
 from __future__ import annotations
@@ -13,9 +14,9 @@ from localcloud.iam.policies import Need
 from localcloud.protocol.calls import Call
 
 ACCOUNT = "123456789012"
-# What IAM calls a service where that is not the name by which its requests are signed.
+# IAM's name of a service where it differs from the signing name.
 PREFIXES = {"monitoring": "cloudwatch", "email": "ses"}
-# Kind of resource and the member with its name. A list or a search is of no one thing.
+# Kind of resource by the title in its member's name. A list or a search is not about one resource.
 SAGEMAKER_KINDS = {
     "HyperParameterTuningJob": "hyper-parameter-tuning-job",
     "TrainingJob": "training-job",
@@ -54,7 +55,7 @@ S3_BUCKETS = {
 
 
 def list_needs(call: Call, region: str, account: str = ACCOUNT) -> list[Need]:
-    """Everything that the caller must be allowed for one call; all of it, or the call is refused."""
+    """List every permission that one call needs; if any is missing, the call is refused."""
     place = f"{region}:{account}"
     read = READERS.get(call.service)
     found = list(read(call, place)) if read else []
@@ -62,7 +63,7 @@ def list_needs(call: Call, region: str, account: str = ACCOUNT) -> list[Need]:
 
 
 def list_s3(call: Call, _place: str) -> Iterator[Need]:
-    """S3's: a copy is a read and a write, a version has actions of its own."""
+    """Yield S3's needs: a copy is a read and a write, and versions have actions of their own."""
     told = call.parameters
     bucket = f"arn:aws:s3:::{told.get('Bucket', '')}"
     if call.operation in ("CopyObject", "UploadPartCopy"):
@@ -88,7 +89,7 @@ def _need_object(action: str, place: Mapping[str, Any]) -> Need:
 
 
 def list_sagemaker(call: Call, place: str) -> Iterator[Need]:
-    """SageMaker's: with the role that is passed, the tags that are set at once, and the config beside the endpoint."""
+    """Yield SageMaker's needs, with those for the passed role, for initial tags, and for an endpoint's config."""
     told, action = call.parameters, f"sagemaker:{call.operation}"
     resources = list(_list_sagemaker_resources(call, f"arn:aws:sagemaker:{place}"))
     yield from (Need(action, resource) for resource in resources)
@@ -119,7 +120,7 @@ def _list_sagemaker_resources(call: Call, prefix: str) -> Iterator[str]:
 
 
 def list_events(call: Call, place: str) -> Iterator[Need]:
-    """EventBridge's: PutEvents is allowed by bus."""
+    """Yield EventBridge's needs: PutEvents is allowed by bus."""
     if call.operation == "PutEvents":
         for bus in dict.fromkeys(entry.get("EventBusName", "default") for entry in call.parameters.get("Entries", [])):
             name = bus if bus.startswith("arn:") else f"arn:aws:events:{place}:event-bus/{bus}"
@@ -127,20 +128,20 @@ def list_events(call: Call, place: str) -> Iterator[Need]:
 
 
 def list_sns(call: Call, _place: str) -> Iterator[Need]:
-    """SNS's: by topic."""
+    """Yield SNS's needs, by topic."""
     if "TopicArn" in call.parameters:
         yield Need(f"sns:{call.operation}", call.parameters["TopicArn"])
 
 
 def list_secrets(call: Call, place: str) -> Iterator[Need]:
-    """Secrets Manager's: an ARN ends in six characters that a name does not tell."""
+    """Yield Secrets Manager's needs: an ARN ends in six characters that the name does not contain."""
     if secret := call.parameters.get("SecretId"):
         arn = secret if secret.startswith("arn:") else f"arn:aws:secretsmanager:{place}:secret:{secret}-??????"
         yield Need(f"secretsmanager:{call.operation}", arn)
 
 
 def list_logs(call: Call, place: str) -> Iterator[Need]:
-    """CloudWatch Logs': by group, and by stream where lines or streams are written."""
+    """Yield CloudWatch Logs' needs, by group, and by stream where lines or streams are written."""
     told = call.parameters
     if group := told.get("logGroupName"):
         arn = f"arn:aws:logs:{place}:log-group:{group}"
@@ -150,7 +151,7 @@ def list_logs(call: Call, place: str) -> Iterator[Need]:
 
 
 def list_scaling(call: Call, place: str) -> Iterator[Need]:
-    """Application Auto Scaling's: a target's ARN is drawn by the service, so the namespace is what can be told."""
+    """Yield Application Auto Scaling's needs, by namespace: the service chooses a target's ARN at random."""
     told = call.parameters
     names = {
         "application-autoscaling:service-namespace": "ServiceNamespace",

@@ -1,7 +1,7 @@
-"""IAM's decision on one action: identity policies with wildcards, conditions and denials, as IAM evaluates them.
+"""Decide on one action as IAM does, by identity policies with wildcards, conditions and denials.
 
-Resource policies, boundaries and session policies are not looked at. A condition operator or a policy variable that is
-not known here raises PolicyError: what is not understood must not be passed over.
+Resource policies, boundaries and session policies are ignored. A condition operator or a policy variable that is not
+known here raises PolicyError: what is not understood must not be skipped.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ Statement = Mapping[str, Any]
 
 
 class PolicyError(ValueError):
-    """A policy says something that this evaluator does not understand."""
+    """A policy contains something that this evaluator does not understand."""
 
 
 @dataclass(frozen=True)
 class Need:
-    """What a call must be allowed: an action, on a resource ("*" where it has none), with the values of its context."""
+    """A permission that a call needs: an action on a resource ("*" where it has none), with its context's values."""
 
     action: str
     resource: str = "*"
@@ -34,12 +34,12 @@ class Need:
 
 
 def is_allowed(documents: Iterable[Document], need: Need) -> bool:
-    """Whether a statement allows it and none denies it."""
+    """Return whether some statement allows it and none denies it."""
     return find_refusal(documents, need) is None
 
 
 def find_refusal(documents: Iterable[Document], need: Need) -> str | None:
-    """Why it is refused, in IAM's words, or None where it is allowed."""
+    """Return why it is refused, in IAM's words, or None where it is allowed."""
     effects = {
         statement["Effect"]
         for document in documents
@@ -52,12 +52,12 @@ def find_refusal(documents: Iterable[Document], need: Need) -> str | None:
 
 
 def list_statements(document: Document) -> list[Statement]:
-    """A policy's statements; one alone may stand without its list."""
+    """List a policy's statements; a single one may appear without a list."""
     return as_list(document["Statement"])
 
 
 def applies(statement: Statement, need: Need) -> bool:
-    """Whether a statement speaks of the action, on the resource, under the context's values."""
+    """Return whether a statement covers the action on the resource with the context's values."""
     for word in ("NotAction", "NotResource", "Principal", "NotPrincipal"):
         if word in statement:
             raise PolicyError(f"{word} is not known here; name what is meant.")
@@ -77,7 +77,7 @@ def as_list(value: Any) -> list[Any]:
 
 
 def matches(pattern: str, text: str) -> bool:
-    """IAM's wildcards: `*` for any characters, `?` for one. Raises PolicyError for a variable."""
+    """Match with IAM's wildcards: `*` for any characters, `?` for one. Raises PolicyError for a policy variable."""
     if "${" in pattern:
         raise PolicyError(f"The policy variable in {pattern!r} is not known here.")
     return bool(_compile(pattern).fullmatch(text))
@@ -89,7 +89,7 @@ def _compile(pattern: str) -> re.Pattern[str]:
 
 
 def holds(operator: str, key: str, wanted: list[str], context: Mapping[str, str]) -> bool:
-    """Whether one line of a Condition holds. A key that the request has not fails it, but for a negated operator."""
+    """Return whether one line of a Condition holds. A key that the request lacks fails it, unless negated."""
     base = operator.removesuffix("IfExists")
     if base not in OPERATORS:
         raise PolicyError(f"The condition operator {operator} is not known here; it knows {', '.join(OPERATORS)}.")

@@ -1,8 +1,7 @@
-"""What the account may use at most, where AWS's clients ask for it: Service Quotas' quotas of SageMaker, by the names
-that they have there, and Lambda's account settings. moto knows neither.
+"""Answer what the account's limits are: Service Quotas' quotas of SageMaker by their names, Lambda's account settings.
 
-What this account has otherwise (a new one has 0 for spot) stands among the faults on purpose, `quotas` in faults.json,
-as for SageMaker's own refusals. `Concurrent executions` is Lambda's.
+moto knows neither. `quotas` in faults.json overrides them (a new account has 0 for spot), as it does for SageMaker's
+own refusals. `Concurrent executions` is Lambda's quota.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ SETTINGS = "/2016-08-19/account-settings"
 
 
 class AccountLimits:
-    """A WSGI application before moto's that answers these questions and hands on all others."""
+    """A WSGI application in front of moto's that answers these requests and passes on all others."""
 
     def __init__(self, moto: WsgiApp, faults: ReadFaults) -> None:
         self._moto, self._faults = moto, faults
@@ -65,12 +64,12 @@ class AccountLimits:
 
 @cache
 def list_defaults() -> Mapping[str, float]:
-    """A quota of each kind for each instance type that SageMaker knows."""
+    """Return a quota of each kind for each instance type that SageMaker knows."""
     types: list[str] = load_service("sagemaker").shape_for("TrainingInstanceType").enum
     return {f"{each} {kind}": INSTANCES for each in types for kind in KINDS} | SERVERLESS
 
 
 def describe_quota(name: str, value: float) -> dict[str, Any]:
-    """A quota as Service Quotas tells it; the code is made from the name."""
+    """Return a quota in Service Quotas' form; its code is derived from its name."""
     code = f"L-{hashlib.sha256(name.encode()).hexdigest()[:8].upper()}"
     return {"ServiceCode": "sagemaker", "QuotaName": name, "QuotaCode": code, "Value": value, "Adjustable": True}

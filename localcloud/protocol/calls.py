@@ -1,7 +1,7 @@
-"""A request to AWS as a call: whose key signed it, and of which service and operation it is, with what parameters.
+"""Read a request to AWS as a call: whose key signed it, its service, its operation and its parameters.
 
-What is read is no more than permissions need: of S3 the bucket, the key and the version, of the others their JSON or
-their form. The parameters have the names that the service's API gives them.
+Only what permissions need is read: the bucket, key and version of an S3 request, the JSON or form of the others. The
+parameters have the names of the service's API.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ INVOCATIONS = {
     "async-invocations": "InvokeEndpointAsync",
     "invocations-response-stream": "InvokeEndpointWithResponseStream",
 }
-# By method, for a key and for a bucket alone; a word of the query says more.
+# By method, for a key and for a bucket alone; a name in the query may specify another operation.
 OBJECT_CALLS = {"GET": "GetObject", "HEAD": "HeadObject", "PUT": "PutObject", "DELETE": "DeleteObject"}
 BUCKET_CALLS = {"GET": "ListObjects", "HEAD": "HeadBucket", "PUT": "CreateBucket", "DELETE": "DeleteBucket"}
 SUBRESOURCES = {
@@ -40,7 +40,7 @@ SUBRESOURCES = {
 
 @dataclass(frozen=True)
 class Call:
-    """One operation that somebody asks for."""
+    """One requested operation."""
 
     service: str
     operation: str
@@ -48,21 +48,21 @@ class Call:
 
 
 def find_key_id(query: str, headers: Mapping[str, str]) -> str:
-    """The access key's id by which a request is signed, in its header or in its URL; empty where there is none."""
+    """Return the id of the access key that signed a request, from its header or URL; empty where it is unsigned."""
     if match := KEY_ID.search(headers.get("authorization", "")):
         return match["key"]
     return parse_qs(query).get("X-Amz-Credential", [""])[0].partition("/")[0]
 
 
 def needs_body(service: str, method: str, path: str, query: str) -> bool:
-    """Whether the call stands in the body: in all but S3's, which may be long, and the runtime's."""
+    """Return whether the call is described in the body: true except for S3's, which may be long, and the runtime's."""
     if service == "s3":
         return method == "POST" and "delete" in dict(parse_qsl(query, keep_blank_values=True))
     return not INVOCATION.match(path)
 
 
 def read_call(service: str, method: str, path: str, query: str, headers: Mapping[str, str], body: bytes = b"") -> Call:
-    """The call that a request is. `path` is percent-encoded, as it was sent."""
+    """Read a request as a call. `path` is percent-encoded, as it was sent."""
     if service == "s3":
         return read_s3_call(method, path, query, headers, body)
     if match := INVOCATION.match(path):
@@ -82,7 +82,7 @@ def _read_json(body: bytes) -> dict[str, Any]:
 
 
 def read_s3_call(method: str, path: str, query: str, headers: Mapping[str, str], body: bytes = b"") -> Call:
-    """S3's call by method, path and query: it names its operations nowhere."""
+    """Read S3's call from method, path and query: an S3 request does not name its operation."""
     bucket, _, key = unquote(path).lstrip("/").partition("/")
     asked = dict(parse_qsl(query, keep_blank_values=True))
     parameters: dict[str, Any] = {"Bucket": bucket} | ({"Key": key} if key else {})
@@ -104,7 +104,7 @@ def read_s3_call(method: str, path: str, query: str, headers: Mapping[str, str],
 
 
 def read_copy_source(header: str) -> dict[str, str]:
-    """Bucket, key and version of a copy's source."""
+    """Return the bucket, key and version of a copy's source."""
     path, _, query = header.partition("?")
     bucket, _, key = unquote(path).lstrip("/").partition("/")
     version = dict(parse_qsl(query)).get("versionId")
@@ -112,7 +112,7 @@ def read_copy_source(header: str) -> dict[str, str]:
 
 
 def read_deletions(body: bytes) -> list[dict[str, str]]:
-    """The keys, and versions, that DeleteObjects names."""
+    """List the keys, and any versions, that DeleteObjects names."""
     found = []
     for thing in ElementTree.fromstring(body):  # noqa: S314  # the local cloud's own clients sent it
         members = {each.tag.rpartition("}")[2]: each.text or "" for each in thing}

@@ -1,16 +1,16 @@
-"""Every error that the local cloud answers with, in AWS's codes and texts.
+"""Define every error that the local cloud answers with, in AWS's codes and texts.
 
     ServiceError                       400  any code that a service model names
-    ├── ValidationException            400  a request that breaks the model, or asks for what is not there
+    ├── ValidationException            400  a request breaks the model, or names what does not exist
     ├── ResourceInUse                  400  a job's name is taken
     ├── ResourceNotFound               400  what the request names does not exist
-    ├── ResourceLimitExceeded          400  a limit of the account stands in the way
+    ├── ResourceLimitExceeded          400  a limit of the account is reached
     ├── SerializationException         400  the body is not JSON, or a member has another type
     ├── UnknownOperation               400  the service has no such operation
-    ├── Unsupported                    400  AWS has it, the local cloud has not
+    ├── Unsupported                    400  AWS has it, the local cloud does not
     └── InternalFailure                500  a fault of the local cloud itself
 
-Unsupported answers with ValidationException's code, since that is the one clients treat as final.
+Unsupported answers with ValidationException's code, because clients treat that one as final.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 
 
 class ServiceError(Exception):
-    """An answer of a service that is no success: code, text, HTTP status, and further members of the error's shape."""
+    """A service's error answer: code, text, HTTP status, and further members of the error's shape."""
 
     code = "ServiceError"
     status = 400
@@ -35,7 +35,7 @@ class ServiceError(Exception):
 
 
 class ValidationException(ServiceError):
-    """A request breaks the service model, or names what cannot be found or made."""
+    """A request breaks the service model, or names what cannot be found or created."""
 
     code = "ValidationException"
 
@@ -53,7 +53,7 @@ class ResourceNotFound(ServiceError):
 
 
 class ResourceLimitExceeded(ServiceError):
-    """A limit of the account stands in the way."""
+    """A limit of the account is reached."""
 
     code = "ResourceLimitExceeded"
 
@@ -71,7 +71,7 @@ class UnknownOperation(ServiceError):
 
 
 class Unsupported(ServiceError):
-    """AWS would do this; the local cloud does not, and says so rather than pass over it."""
+    """AWS would do this; the local cloud does not, and says so instead of ignoring it."""
 
     code = "ValidationException"
 

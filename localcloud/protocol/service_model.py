@@ -1,7 +1,7 @@
-"""AWS's own description of a service, as botocore ships it: parse, validate and serialise by it.
+"""Parse, validate and serialise by AWS's own description of a service, as botocore ships it.
 
 botocore's client checks only required members, types and minima, so enums, patterns and maxima are checked here, as
-the service does it, with the service's texts. Patterns with `\\p{…}` are passed over: Python's `re` has no such class.
+the service does, with the service's texts. Patterns with `\\p{…}` are skipped: Python's `re` has no such class.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ _PYTHON_TYPES: dict[str, tuple[type, ...]] = {
 
 @cache
 def load_service(name: str) -> botocore.model.ServiceModel:
-    """botocore's model of a service (`sagemaker`, `sagemaker-runtime`), read once."""
+    """Return botocore's model of a service (`sagemaker`, `sagemaker-runtime`), loaded once."""
     description = botocore.loaders.create_loader().load_service_model(name, "service-2")
     return botocore.model.ServiceModel(description, service_name=name)
 
 
 def find_operation(service: str, name: str) -> botocore.model.OperationModel:
-    """The operation's model. Raises UnknownOperation for a name that the service has not."""
+    """Return the operation's model. Raises UnknownOperation for a name that the service lacks."""
     model = load_service(service)
     if name not in model.operation_names:
         raise UnknownOperation(f"The service {service} has no operation {name!r}")
@@ -53,7 +53,7 @@ def find_operation(service: str, name: str) -> botocore.model.OperationModel:
 
 
 def parse_json(body: bytes) -> dict[str, Any]:
-    """A request's body as a dictionary. Raises SerializationException where it is no JSON object."""
+    """Parse a request's body as a dictionary. Raises SerializationException where it is not a JSON object."""
     try:
         value = json.loads(body or b"{}")
     except ValueError as error:
@@ -64,7 +64,7 @@ def parse_json(body: bytes) -> dict[str, Any]:
 
 
 def parse_request(operation: botocore.model.OperationModel, request: dict[str, Any]) -> dict[str, Any]:
-    """The request with the model's types (datetimes, bytes), nulls left out, after every check of the model.
+    """Return the request with the model's types (datetimes, bytes) and without nulls, after every check of the model.
 
     Raises SerializationException on a wrong type, ValidationException with all other faults counted and named.
     """
@@ -79,9 +79,9 @@ def parse_request(operation: botocore.model.OperationModel, request: dict[str, A
 
 
 def serialise(shape: Shape, value: Any) -> Any:
-    """A response as JSON's types: times as epoch seconds, bytes as base64, None left out.
+    """Return a response in JSON's types: times as epoch seconds, bytes as base64, None left out.
 
-    Raises ValueError on a member that the shape has not: the local cloud may not answer with what AWS never sends.
+    Raises ValueError on a member that the shape lacks: the local cloud must not answer with what AWS never sends.
     """
     if shape.type_name == "structure":
         if unknown := set(value) - set(shape.members):
@@ -209,7 +209,7 @@ def _compile(pattern: str) -> re.Pattern[str] | None:
     try:
         return re.compile(pattern)
     except re.error:
-        return None  # a construct of Java's regular expressions that Python's do not know
+        return None  # a construct of Java's regular expressions that Python lacks
 
 
 def _describe_fault(value: Any, path: str, constraint: str) -> str:

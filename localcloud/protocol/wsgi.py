@@ -1,7 +1,7 @@
-"""Runs a WSGI application inside an ASGI server, keeping what S3 needs: the path as it was sent, and bodies as files.
+"""Run a WSGI application inside an ASGI server with what S3 needs: the path as it was sent, and bodies as files.
 
-Starlette's own bridge percent-decodes the path, so that an encoded slash in a key is lost, and holds every body in
-memory. Here a request's body beyond 8 MiB goes to a temporary file, and an answer's body is sent piece by piece.
+Starlette's own bridge decodes the path, which loses an encoded slash in a key, and holds every body in memory. Here a
+request's body beyond 8 MiB goes to a temporary file, and an answer's body is sent piece by piece.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ SPOOL_BYTES = 8 << 20
 def make_environ(
     method: str, raw_path: str, query: str, headers: Iterable[tuple[str, str]], body: IO[bytes], size: int
 ) -> Environ:
-    """The WSGI environment of a request. RAW_URI carries the path as it came, which moto's S3 reads keys from."""
+    """Build a request's WSGI environment. RAW_URI carries the path as it was sent; moto's S3 reads keys from it."""
     environ: Environ = {
         "REQUEST_METHOD": method,
         "SCRIPT_NAME": "",
@@ -58,7 +58,7 @@ def make_environ(
 
 
 def call(app: WsgiApp, environ: Environ) -> tuple[str, Headers, Iterable[bytes]]:
-    """Call a WSGI application: its status line, its headers and its body."""
+    """Call a WSGI application and return its status line, its headers and its body."""
     started: list[tuple[str, Headers]] = []
     body = app(environ, lambda status, headers, _error=None: started.append((status, headers)))
     status, headers = started[-1]
@@ -74,12 +74,12 @@ def answer_json(start_response: Any, body: Any, status: str = "200 OK") -> Itera
 
 
 def refuse_json(start_response: Any, message: str) -> Iterable[bytes]:
-    """Say that the local cloud does not do this, so that clients tell it and do not try again."""
+    """Answer that the local cloud does not do this, so that clients report it and do not retry."""
     return answer_json(start_response, {"__type": "NotInTheLocalCloud", "message": message}, "400 Bad Request")
 
 
 class WsgiBridge:
-    """A WSGI application as an ASGI one; each request runs on a thread of the pool."""
+    """A WSGI application as an ASGI application; each request runs on a thread of the pool."""
 
     def __init__(self, app: WsgiApp, pool: Executor, extra: Mapping[str, Any]) -> None:
         self._app, self._pool, self._extra = app, pool, extra

@@ -1,6 +1,7 @@
-"""The events that S3 sends to EventBridge, in AWS's own shape (S3 user guide, "EventBridge event message structure").
+"""Describe S3's events for EventBridge in AWS's own shape (S3 user guide, "EventBridge event message structure").
 
-moto's own have `eTag` for `etag`, a constant sequencer and one event too many for a multipart upload, so they are off.
+moto's own events have `eTag` for `etag`, a constant sequencer, and one event too many for a multipart upload, so they
+are switched off.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ REQUEST_ID_CHARACTERS = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 
 @dataclass(frozen=True)
 class Change:
-    """One thing that happened to one version of an object."""
+    """One change of one version of an object."""
 
     kind: Literal["created", "marker", "removed"]
     key: str
@@ -27,12 +28,12 @@ class Change:
 
 
 def next_sequencer() -> str:
-    """A hexadecimal value that grows from event to event, and over restarts: AWS's way to order a key's events."""
+    """Return a hexadecimal value that grows with each event, also over restarts: AWS orders a key's events by it."""
     return f"{time.time_ns() // 1000:014X}{next(_count) % 256:02X}"
 
 
 def reason_of(method: str, arguments: set[str], *, copies: bool) -> str:
-    """AWS's word for the operation behind a request to a key, from its method and its query's names."""
+    """Return AWS's name for the operation behind a request to a key, from its method and its query's names."""
     if method == "DELETE" or "delete" in arguments:
         return "DeleteObject"
     if "uploadId" in arguments:
@@ -43,7 +44,7 @@ def reason_of(method: str, arguments: set[str], *, copies: bool) -> str:
 
 
 def describe_change(change: Change, *, bucket: str, account: str, reason: str) -> tuple[str, dict[str, Any]]:
-    """The detail-type and the detail of the event for a change."""
+    """Return the detail-type and the detail of the event for a change."""
     thing: dict[str, Any] = {"key": change.key}
     if change.kind == "created":
         thing |= {"size": change.size, "etag": change.etag}

@@ -1,10 +1,10 @@
-"""What the local S3 keeps on disk: a SQLite table of object versions, one of bucket settings, a file for each body.
+"""Keep the local S3 on disk: a SQLite table of object versions, one of bucket settings, a file for each body.
 
     HOME/s3/objects.sqlite    version(bucket, key, version_id, record), setting(bucket, name, request)
     HOME/s3/bodies/ab/abcd…   a file for each version's body, written once, never changed, linked when S3 copies
 
 A body is complete on disk before its row is committed, so a kill at any moment leaves either no version or a whole one.
-The price: a body without a row can be left behind by a kill; `sweep` removes such files at the next start.
+A kill can leave a body without a row; `sweep` removes such files at the next start.
 Writes are not forced to the platter: they survive the end of the process, not that of the machine.
 """
 
@@ -28,7 +28,7 @@ Record = dict[str, Any]
 
 
 class MappedBody(mmap.mmap):
-    """A body read from its file as it is asked for: slices are bytes, iteration gives pieces of one MiB."""
+    """A body that is read from its file on demand: slices are bytes, iteration gives pieces of one MiB."""
 
     source: Body | None = None
 
@@ -46,7 +46,7 @@ class Body:
     md5: str
 
     def open(self) -> MappedBody | bytes:
-        """Map the file into memory. It stays readable when the version is deleted meanwhile."""
+        """Map the file into memory. The map stays readable after the version is deleted."""
         if not self.size:
             return b""
         with self.path.open("rb") as file:
@@ -73,7 +73,7 @@ class Bodies:
         return Body(path, size, digest.hexdigest())
 
     def link(self, body: Body) -> Body:
-        """The same body under a second name, without a second copy where the file system has hard links."""
+        """Give a body a second name, without copying it where the file system has hard links."""
         path = self._new_path()
         try:
             os.link(body.path, path)
@@ -89,7 +89,7 @@ class Bodies:
             self._path(name).unlink(missing_ok=True)
 
     def sweep(self, known: set[str]) -> int:
-        """Remove the files that no version names; returns how many."""
+        """Remove the files that no version names and return how many there were."""
         lost = [path for path in self.folder.glob("??/*") if path.name not in known]
         for path in lost:
             path.unlink(missing_ok=True)
@@ -105,7 +105,7 @@ class Bodies:
 
 
 class Versions:
-    """The tables of object versions and bucket settings. Safe to share between threads."""
+    """The tables of object versions and bucket settings. Thread-safe."""
 
     def __init__(self, path: Path) -> None:
         self._lock = threading.Lock()
@@ -125,17 +125,17 @@ class Versions:
         self._database.close()
 
     def of_key(self, bucket: str, key: str) -> list[Record]:
-        """The versions of one key, oldest first."""
+        """Return the versions of one key, oldest first."""
         rows = self._select("select record from version where bucket = ? and key = ? order by rowid", bucket, key)
         return [json.loads(record) for (record,) in rows]
 
     def all(self) -> Iterator[tuple[str, str, Record]]:
-        """Every version as (bucket, key, record), oldest first."""
+        """Yield every version as (bucket, key, record), oldest first."""
         for bucket, key, record in self._select("select bucket, key, record from version order by rowid"):
             yield bucket, key, json.loads(record)
 
     def replace(self, bucket: str, key: str, old: list[Record], new: list[Record]) -> None:
-        """Bring the rows of one key from `old` to `new` in one transaction, touching only what differs."""
+        """Change the rows of one key from `old` to `new` in one transaction, writing only what differs."""
         before = {record["version_id"]: record for record in old}
         after = {record["version_id"]: record for record in new}
         with self._lock, self._database as database:
@@ -151,7 +151,7 @@ class Versions:
                     )
 
     def settings(self) -> list[tuple[str, str, Record]]:
-        """Every kept bucket request as (bucket, name, request), in the order in which they first came."""
+        """List every kept bucket request as (bucket, name, request), in the order of their first arrival."""
         rows = self._select("select bucket, name, request from setting order by rowid")
         return [(bucket, name, json.loads(request)) for bucket, name, request in rows]
 
@@ -163,7 +163,7 @@ class Versions:
             )
 
     def drop_setting(self, bucket: str, name: str) -> None:
-        """Forget a setting; with the empty name, which stands for the bucket's creation, all of the bucket's."""
+        """Delete a setting. The empty name, which stands for the bucket's creation, deletes all of its settings."""
         with self._lock, self._database as database:
             database.execute("delete from setting where bucket = ? and (name = ? or ? = '')", (bucket, name, name))
 

@@ -1,13 +1,13 @@
-"""Keeps moto's S3 on disk: bodies are files from the first byte on (`s3_moto`), and every mutation is written through
-to the tables (`s3_files`) before its answer is sent.
+"""Keep moto's S3 on disk: bodies are files from the first byte (`storage.py`), and every change is written to the
+tables (`files.py`) before it is answered.
 
-`S3Keeper` stands around moto's WSGI application. After a request that may change something it compares what moto holds
-for the touched keys with the table, writes the difference, and reports it as AWS's events. Bucket settings (versioning,
-notifications, CORS, policy …) are kept as the requests that made them and sent again at the next start, so nothing
+`S3Keeper` wraps moto's WSGI application. After a request that may change something it compares what moto holds for the
+touched keys with the table, writes the difference, and reports it as AWS's events. Bucket settings (versioning,
+notifications, CORS, policy …) are kept as the requests that made them and are sent again at the next start, so nothing
 here depends on how moto stores them. Requests that change the same key run one after another: moto checks If-Match and
-If-None-Match well before it writes, and two threads could both pass.
+If-None-Match well before it writes, so two threads could both pass.
 
-Lost at a restart: access control lists other than private, and multipart uploads under way.
+A restart loses access control lists other than private, and unfinished multipart uploads.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class S3Keeper:
         self._load()
 
     def close(self) -> None:
-        """Close the tables. moto is as it was, for whoever uses it next in this process."""
+        """Close the tables and restore moto for its next user in this process."""
         self._versions.close()
         uninstall(self._bodies)
 
@@ -89,7 +89,7 @@ class S3Keeper:
         return status, headers, body
 
     def _source_differs(self, environ: Environ) -> bool:
-        """Whether a copy asks for an etag that its source has not (CopySourceIfMatch), which moto does not check."""
+        """Return whether a copy requires another etag than its source has (CopySourceIfMatch); moto does not check."""
         wanted = environ.get("HTTP_X_AMZ_COPY_SOURCE_IF_MATCH")
         if wanted is None:
             return False
@@ -118,7 +118,7 @@ class S3Keeper:
         return {"query": query, "body": sent.decode(), "created": created.isoformat()}
 
     def _write_through(self, bucket: str, key: str) -> list[Change]:
-        """Bring the table up to what moto holds for a key; returns what that changed."""
+        """Write what moto holds for a key to the table and return the changes."""
         old = self._versions.of_key(bucket, key)
         new = [self._record(version) for version in self._backend.buckets[bucket].keys.getlist(key, [])]
         if old == new:
@@ -137,7 +137,7 @@ class S3Keeper:
             self._emit("aws.s3", detail_type, detail, [f"arn:aws:s3:::{bucket}"])
 
     def _hide_missing(self, environ: Environ, status: str, headers: Headers, body: Iterable[bytes]) -> Answer:
-        """S3 answers 403, not 404, for a missing key to who may not list the bucket, by its role or by the bucket."""
+        """Answer 403, not 404, for a missing key where the role or the bucket's policy forbids listing, as S3 does."""
         bucket, key = split_path(environ)
         held = self._backend.buckets.get(bucket)
         if not key or held is None or not status.startswith("404"):
@@ -210,21 +210,21 @@ class S3Keeper:
 
 
 def refuse(status: str, code: str, message: str) -> Answer:
-    """An error in S3's form."""
+    """Build an error answer in S3's form."""
     text = f'<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>{code}</Code><Message>{message}</Message></Error>'
     headers = [("Content-Type", "application/xml"), ("Content-Length", str(len(text)))]
     return status, headers, [text.encode()]
 
 
 def split_path(environ: Environ) -> tuple[str, str]:
-    """The bucket and the key of a path-style request; either may be empty."""
+    """Return the bucket and the key of a path-style request; either may be empty."""
     path = environ["RAW_URI"].split("?", 1)[0]
     bucket, _, key = path.lstrip("/").partition("/")
     return unquote(bucket), unquote(key)
 
 
 def compare_versions(key: str, old: list[Record], new: list[Record]) -> list[Change]:
-    """What happened to a key between two lists of its versions; changed tags or metadata do not count."""
+    """List what happened to a key between two lists of its versions; changed tags or metadata do not count."""
     before = {(record["version_id"], record.get("body")): record for record in old}
     after = {(record["version_id"], record.get("body")): record for record in new}
     changes = []

@@ -1,7 +1,8 @@
-"""moto's S3 classes with bodies in files. moto holds every body in memory, puts multipart uploads together in memory
-twice over, copies bodies to list versions, and never lets go of a key it once made; these do none of that.
+"""Replace moto's S3 classes by ones that hold bodies in files.
 
-`install` puts them in the place of moto's, for the whole process, and `uninstall` puts moto's back.
+moto holds every body in memory, assembles multipart uploads in memory twice, copies bodies to list versions, and never
+releases a key once it was created. These classes do none of that. `install` puts them in moto's place for the whole
+process, and `uninstall` restores moto's.
 """
 
 from __future__ import annotations
@@ -21,11 +22,11 @@ from moto.utilities.utils import md5_hash
 
 from localcloud.s3.files import Bodies, Body, MappedBody
 
-# moto's modules are written to below, which its types do not foresee
+# attributes of moto's modules are assigned below, which its types do not allow
 models: Any = moto_models
 notifications: Any = moto_notifications
 touched = threading.local()
-"""`touched.keys`, where a thread sets it to a set, collects the keys whose versions change."""
+"""`touched.keys` collects the keys whose versions change in a thread that has set it to a set."""
 
 
 class StoredKey(models.FakeKey):  # type: ignore[misc]
@@ -36,7 +37,7 @@ class StoredKey(models.FakeKey):  # type: ignore[misc]
     _etag: str | None
 
     def __new__(cls, *_arguments: Any, **_named: Any) -> StoredKey:
-        # moto's base class appends every instance to a list that never forgets
+        # moto's base class appends every instance to a list that never shrinks
         return object.__new__(cls)
 
     @property
@@ -45,7 +46,7 @@ class StoredKey(models.FakeKey):  # type: ignore[misc]
 
     @value.setter
     def value(self, new_value: Any) -> None:
-        """Takes bytes, a Body that is on disk already, or another key's value, which is linked, not copied."""
+        """Take bytes, a Body that is already on disk, or another key's value, which is linked, not copied."""
         source = getattr(new_value, "source", None)
         if isinstance(new_value, Body):
             self.body = new_value
@@ -58,20 +59,20 @@ class StoredKey(models.FakeKey):  # type: ignore[misc]
         self._etag = self._etag or self.body.md5
 
     def dispose(self, garbage: bool = False) -> None:
-        """Remove a part's body. Those of whole objects go when their row has gone (see `S3Keeper`)."""
+        """Remove a part's body. A whole object's body is removed after its row (see `S3Keeper`)."""
         if isinstance(self.name, int) and not garbage:
             self.body.path.unlink(missing_ok=True)
         self.disposed = True
 
     def __deepcopy__(self, _memo: dict[int, Any]) -> StoredKey:
-        """moto copies every version to list them; the body need not be."""
+        """Copy without the body: moto copies every version to list them."""
         copied = object.__new__(type(self))
         copied.__dict__.update(self.__dict__)
         return copied
 
 
 class StoredMultipart(models.FakeMultipart):  # type: ignore[misc]
-    """moto's multipart upload, put together on disk instead of twice in memory."""
+    """moto's multipart upload, assembled on disk instead of twice in memory."""
 
     def __new__(cls, *_arguments: Any, **_named: Any) -> StoredMultipart:
         return object.__new__(cls)
@@ -93,7 +94,7 @@ class StoredMultipart(models.FakeMultipart):  # type: ignore[misc]
         return part
 
     def _composite_checksum(self, parts: list[StoredKey]) -> tuple[str, str, int] | None:
-        """The checksum of the parts' checksums. One over the whole object (CRC64NVME) would cost reading it again."""
+        """Return the checksum of the parts' checksums. One of the whole object (CRC64NVME) would need another read."""
         algorithm = self.metadata.get("x-amz-checksum-algorithm")
         kind = self.metadata.get("x-amz-checksum-type") or "COMPOSITE"
         if algorithm in (None, "CRC64NVME") or kind != "COMPOSITE":
@@ -106,7 +107,7 @@ class StoredMultipart(models.FakeMultipart):  # type: ignore[misc]
 
 
 class WatchedKeys(models._VersionedKeyStore):  # type: ignore[misc]
-    """moto's dictionary of a bucket's versions, noting which keys the current request changed."""
+    """moto's dictionary of a bucket's versions, which notes the keys that the current request changes."""
 
     def __setitem__(self, key: str, value: Any) -> None:
         _note(key)
@@ -128,8 +129,8 @@ def _note(key: str) -> None:
 
 
 def get_permission(bucket: Any, action: str, resource: str) -> Any:
-    """What a bucket's policy says without the statements that have a condition: moto reads none, and would refuse
-    everybody everything where plain HTTP alone is refused."""
+    """Judge by a bucket's policy without its conditional statements. moto ignores conditions, and would refuse every
+    request where a policy refuses only plain HTTP."""
     if bucket.policy is None:
         return PermissionResult.NEUTRAL
     document = json.loads(bucket.policy)
@@ -144,8 +145,8 @@ copy_as_moto = models.S3Backend.copy_object
 def copy_object(
     backend: Any, src_key: Any, dest_bucket_name: str, dest_key_name: str, *more: Any, **named: Any
 ) -> None:
-    """A copy is one whole object, however its source came: of a source in parts, moto keeps the checksum of the parts'
-    checksums, and whoever reads the copy finds it damaged. S3 computes one over the whole."""
+    """Copy an object and give the copy a checksum of the whole object, as S3 does. Of a source that was uploaded in
+    parts, moto keeps the checksum of the parts' checksums, so a reader of the copy finds it damaged."""
     copy_as_moto(backend, src_key, dest_bucket_name, dest_key_name, *more, **named)
     if src_key.checksum_type == "COMPOSITE":
         copy = backend.get_bucket(dest_bucket_name).keys[dest_key_name]
@@ -166,14 +167,14 @@ THEIRS = [(place, name, getattr(place, name)) for place, name, _ in OURS]
 
 
 def install(bodies: Bodies) -> None:
-    """Put our classes in the place of moto's. The names are looked up in moto's module at each use."""
+    """Put our classes in moto's place. moto looks the names up in its module at each use."""
     StoredKey.bodies = bodies
     for place, name, ours in OURS:
         setattr(place, name, ours)
 
 
 def uninstall(bodies: Bodies) -> None:
-    """Put moto's own classes back, unless others have installed theirs since: moto serves other users in a process."""
+    """Restore moto's own classes, unless another keeper has installed its own since: moto is shared in a process."""
     if getattr(StoredKey, "bodies", None) is bodies:
         del StoredKey.bodies
         for place, name, theirs in THEIRS:

@@ -1,1 +1,1 @@
-"""Put the whole local cloud behind one port."""
+"""Assemble the whole local cloud and serve it behind one port."""

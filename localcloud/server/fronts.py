@@ -1,5 +1,7 @@
-"""What stands before moto, service by service, by the name that requests are signed with: what moto cannot do, or does
-otherwise than AWS. S3's and SageMaker's are the server's own."""
+"""Choose the WSGI application in front of moto for each service, by the service's signing name.
+
+A front does what moto cannot do, or does differently from AWS. The server itself holds S3's and SageMaker's.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,7 @@ from localcloud.stacks.makers import Clients
 
 
 def make_fronts(moto: WsgiApp, clients: Clients, faults: ReadFaults, list_tagged: ListTagged) -> dict[str, WsgiApp]:
-    """A WSGI application for each service that needs one; `clients` are of this cloud's own API."""
+    """Build a WSGI application for each service that needs one; `clients` gives clients of this cloud's own API."""
     limits = AccountLimits(moto, faults)
     return {
         "cloudformation": Stacks(moto, clients),

@@ -1,8 +1,8 @@
-"""The whole local cloud in one process: the AWS origin, SageMaker, the app's functions, their events and its API.
+"""Run the whole local cloud in one process: the AWS origin, SageMaker, the app's functions, their events and its API.
 
-`Hosting` is the one place that builds everything. Two ASGI servers share one loop on a thread of their own; what blocks
-runs on threads. Three kinds of processes hang from this one by sockets, and end with it however it ends: the functions
-(`function_host`), and the jobs and endpoints (`forkserver`).
+`Hosting` is the one place that builds everything. Each of the two ASGI servers runs a loop on a thread of its own;
+blocking work runs on other threads. Three kinds of processes are attached to this one by sockets and end with it,
+however it ends: the functions (`functions/host.py`), and the jobs and endpoints (`jobs/forkserver.py`).
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ API_THREADS = 64
 
 
 class Hosting:
-    """A running local cloud. Build, `start`, and in the end `close`."""
+    """A running local cloud: build it, `start` it, and finally `close` it."""
 
     def __init__(self, place: Place, host: FunctionHost) -> None:
         self._place, self._home, self._host = place, place.home, host
@@ -90,9 +90,9 @@ class Hosting:
         self._api_function = ""
 
     def start(self, sockets: tuple[socket.socket, socket.socket], template: Path, source: Path) -> Stack:
-        """Serve the AWS API on the first socket; build the template's resources; serve the app on the second.
+        """Serve the AWS API on the first socket, build the template's resources, and serve the app on the second.
 
-        `source` is the training program's tarball, which is put where the template's CodeUri says."""
+        `source` is the training program's tarball. It is uploaded to where the template's CodeUri points."""
         self._serve(self._origin, sockets[0])
         stack = self._provision(json.loads(template.read_text()), source)
         self._log = FunctionLog(self._home / "functions.log", self._clients("logs"))
@@ -117,14 +117,14 @@ class Hosting:
         return stack
 
     def warm(self) -> None:
-        """Do ahead what would make the first invocations, jobs and endpoints slow."""
+        """Do in advance what would slow down the first invocations, jobs and endpoints."""
         self._host.prime()
         if self._functions is not None and self._api_function:
             self._functions.renew(self._api_function)
         self._processes.warm()
 
     def close(self) -> None:
-        """End everything: first what could start something new, last what the ending itself still needs."""
+        """Stop everything: first what could start something new, last what the shutdown itself still needs."""
         if self._delivery is not None:
             self._delivery.close()
         self._jobs.close()
@@ -207,12 +207,12 @@ class Hosting:
         return stack
 
     def _keep_lost(self, function: str, event: dict[str, Any], reason: str) -> None:
-        """A dead letter on disk too: moto's queues are gone with the process."""
+        """Keep a dead letter on disk too, because moto's queues end with the process."""
         log.error("%s gave up an event: %s", function, reason)
         with (self._home / "dead-letters.jsonl").open("a") as file:
             file.write(json.dumps({"function": function, "reason": reason, "event": event}) + "\n")
 
 
 def choose_parameters(environ: Mapping[str, str]) -> dict[str, str]:
-    """The template's parameters that whoever starts the cloud chooses, by variables of the environment."""
+    """Return the template's parameters that the environment's variables choose."""
     return {parameter: environ[variable] for variable, parameter in CHOSEN.items() if environ.get(variable)}

@@ -1,7 +1,7 @@
-"""One origin for every AWS service: SageMaker is ours, everything else is moto's, S3 kept on disk.
+"""Serve every AWS service from one origin: SageMaker is ours, everything else is moto's, with S3 kept on disk.
 
-A request says which service it is for by its signature's scope, by X-Amz-Target, or, failing both, by its path: the
-same three that AWS's own host names stand for.
+AWS tells services apart by host name. Here a request names its service by its signature's scope, by X-Amz-Target or,
+failing both, by its path.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ INVOCATION = re.compile(r"^/endpoints/[^/]+/(invocations|async-invocations|invoc
 
 
 def find_service(path: str, query: str, headers: dict[str, str]) -> str:
-    """The signing name of the service that a request is for, in lower case; `s3` when nothing says otherwise."""
+    """Return the signing name of the service that a request is for, in lower case; `s3` by default."""
     if match := CREDENTIAL.search(headers.get("authorization", "")):
         return match["service"].lower()
     for credential in parse_qs(query).get("X-Amz-Credential", []):
@@ -42,16 +42,16 @@ def find_service(path: str, query: str, headers: dict[str, str]) -> str:
 
 
 def make_moto() -> WsgiApp:
-    """moto's WSGI application for all of its services; any other is refused by its name."""
+    """Build moto's WSGI application for all of its services; it refuses any other service by name."""
     app = DomainDispatcherApplication(create_service)
-    # moto lists the folders of its two hundred services at each request to find the one of a host
+    # at each request, moto lists the folders of its two hundred services to find the one for a host
     app.get_backend_for_host = cache(app.get_backend_for_host)  # type: ignore[method-assign]
     dispatch: WsgiApp = app
     return dispatch
 
 
 def create_service(name: Any) -> Any:
-    """moto's application of a service, by moto's name of it; None is a service that moto has not."""
+    """Return moto's application for a service by moto's name for it; None stands for a service that moto lacks."""
     return create_backend_app(name) if name else refuse_service
 
 
@@ -60,7 +60,7 @@ def refuse_service(environ: Environ, start_response: Any) -> Iterable[bytes]:
 
 
 class Router:
-    """moto behind what stands before some of its services: S3's keeper, and by name any other (`fronts`).
+    """moto, with S3's keeper and the given `fronts` in front of some of its services.
 
     `sent` is called after each request that may have put a message into a queue."""
 
@@ -86,14 +86,14 @@ class Router:
 
 
 def _refuse_unknown(service: str, error: NotImplementedError, start_response: Any) -> Iterable[bytes]:
-    """What moto has not: an error that no client tries again, and that says so whether it reads JSON or XML."""
+    """Answer what moto lacks with an error that no client retries, and that both JSON and XML clients can read."""
     log.warning("the local cloud does not support this of %s: %s", service, error)
     start_response("501 Not Implemented", [("Content-Type", "text/plain"), ("Content-Length", "0")])
     return []
 
 
 class Origin:
-    """The ASGI application behind AWS_PORT. `sagemaker` answers SageMaker and SageMaker Runtime; without a guard
+    """The ASGI application behind AWS_PORT. `sagemaker` answers SageMaker and SageMaker Runtime. Without a guard,
     everybody may do everything."""
 
     def __init__(self, router: WsgiApp, sagemaker: ASGIApp, guard: Guard | None = None) -> None:
@@ -103,7 +103,7 @@ class Origin:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
-        if scope["path"].startswith("/moto-api"):  # it could empty memory behind the disk's back
+        if scope["path"].startswith("/moto-api"):  # it could empty the memory while the disk keeps everything
             await JSONResponse({"message": "moto's own API is not served here"}, 404)(scope, receive, send)
             return
         headers = {name.decode("latin1"): value.decode("latin1") for name, value in scope["headers"]}

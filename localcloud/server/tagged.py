@@ -1,4 +1,4 @@
-"""What carries a tag, in every service: what moto tells of, and SageMaker's things, of which moto knows none."""
+"""Answer which resources carry a tag: moto's of every service, and SageMaker's, which moto does not know."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ ListTagged = Callable[[], Iterable[tuple[str, Tags]]]
 
 
 class Tagged:
-    """moto's Resource Groups Tagging API with more to tell. `list_ours` gives ARNs and tags.
+    """moto's Resource Groups Tagging API with our resources added. `list_ours` gives their ARNs and tags.
 
-    Ours stand on the last page, however many there are: a page of AWS's has a hundred at most.
+    Ours all come on the last page, however many there are; AWS's pages hold a hundred at most.
     """
 
     def __init__(self, moto: WsgiApp, list_ours: ListTagged) -> None:
@@ -41,7 +41,7 @@ class Tagged:
 
 
 def is_asked_for(arn: str, tags: Tags, told: Mapping[str, Any]) -> bool:
-    """Whether a resource passes all of a request's filters. One that never had a tag is not told of."""
+    """Return whether a resource passes all of a request's filters. A resource without tags never does."""
     kinds, arns = told.get("ResourceTypeFilters", []), told.get("ResourceARNList", [])
     kind = f"sagemaker:{arn.rpartition(':')[2].partition('/')[0]}"
     passes = all(

@@ -1,10 +1,10 @@
-"""CloudFormation at the door of moto's: what moto's engine takes is not quite what AWS's takes, and is made so here.
+"""Adapt CloudFormation's requests to what moto's engine takes, which is not quite what AWS's takes.
 
-A template comes in the request or lies in a bucket; SAM's resources are translated by AWS's own translator, as the
-transform does on the service; a bucket that is retained except when its creation fails is retained. The rest is moto's
-engine with `stack_models`: change sets are executed in the request, and a resource that fails ends the stack there.
+A template comes in the request or lies in a bucket. AWS's own translator translates SAM's resources, as the transform
+does on the service. A bucket with RetainExceptOnCreate is retained. The rest is moto's engine with the models of
+`resources.py`: change sets are executed within the request, and a resource that fails ends the stack there.
 
-A stack's functions are made, and not run: those of this machine's own app are, from the same template (`provision`).
+A stack's functions are created but do not run. This machine's own app runs, from the same template (`provisioning.py`).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ TAKES_TEMPLATE = {"CreateStack", "UpdateStack", "CreateChangeSet"}
 
 
 class RefusedTemplate(ValueError):
-    """A template that no stack can be made of."""
+    """No stack can be made from this template."""
 
 
 class Stacks:
@@ -38,7 +38,7 @@ class Stacks:
     def __init__(self, moto: WsgiApp, clients: Clients) -> None:
         self._moto, self._clients = moto, clients
         self._knows: Callable[[str], bool] | None = None
-        self._lock = threading.Lock()  # moto's engine takes two change sets of one stack at once for one
+        self._lock = threading.Lock()  # moto's engine confuses two simultaneous change sets of one stack
 
     def __call__(self, environ: Environ, start_response: Any) -> Iterable[bytes]:
         sent = environ["wsgi.input"].read()
@@ -50,12 +50,12 @@ class Stacks:
             environ |= {"wsgi.input": io.BytesIO(sent), "CONTENT_LENGTH": str(len(sent))}
             with self._lock:
                 return self._moto(environ, start_response)
-        except Exception as error:  # whatever moto's engine meets is told to who asked
+        except Exception as error:  # the caller is told whatever moto's engine raises
             log.exception("%s of %s", told.get("Action"), told.get("StackName"))
             return refuse(start_response, f"{type(error).__name__}: {error}")
 
     def _adapt(self, told: dict[str, str]) -> dict[str, str]:
-        """A request with its template in it, in words that moto's engine knows."""
+        """Return the request with its template inline, in terms that moto's engine knows."""
         told = dict(told)
         text = self._fetch(told.pop("TemplateURL")) if "TemplateURL" in told else told.get("TemplateBody", "")
         if not text:
@@ -71,7 +71,7 @@ class Stacks:
         return str(self._clients("s3").get_object(Bucket=bucket, Key=key)["Body"].read().decode())
 
     def _check(self, template: Template) -> Any:
-        """What a template's resources are made by. Raises RefusedTemplate for a type that nothing makes."""
+        """Return the module that makes a template's resources. Raises RefusedTemplate for a type it cannot make."""
         from localcloud.stacks import resources
 
         if self._knows is None:
@@ -84,14 +84,14 @@ class Stacks:
 
 
 def require_region(environ: Environ) -> None:
-    """A stack's resources are made by clients of one region. Raises RefusedTemplate for a request to another."""
+    """Raise RefusedTemplate for a request to another region: a stack's resources are made by clients of one region."""
     signed = environ.get("HTTP_AUTHORIZATION", "")
     if "/cloudformation/" in signed and f"/{REGION}/cloudformation/" not in signed:
         raise RefusedTemplate(f"The local cloud has one region, {REGION}.")
 
 
 def adapt_template(template: Template) -> Template:
-    """A template after its transform, with the deletion policies that moto knows."""
+    """Return a template after its transform, with deletion policies that moto knows."""
     if template.get("Transform") == TRANSFORM:
         template = translate(template)
     for body in template["Resources"].values():
@@ -101,14 +101,14 @@ def adapt_template(template: Template) -> Template:
 
 
 def list_importable(template: Template) -> set[str]:
-    """The names of the buckets that a stack may take in where they exist: those that no function makes."""
+    """List the buckets that a stack may import where they exist: those named by text, not by an intrinsic function."""
     buckets = (body for body in template["Resources"].values() if body["Type"] == "AWS::S3::Bucket")
     names = (body.get("Properties", {}).get("BucketName") for body in buckets if body.get("DeletionPolicy") == "Retain")
     return {name for name in names if isinstance(name, str)}
 
 
 def translate(template: Template) -> Template:
-    """What the transform makes of SAM's resources. Raises RefusedTemplate in the translator's words."""
+    """Apply the transform to SAM's resources. Raises RefusedTemplate with the translator's message."""
     from samtranslator.model.exceptions import InvalidDocumentException
     from samtranslator.parser.parser import Parser
     from samtranslator.translator.translator import Translator
@@ -121,7 +121,7 @@ def translate(template: Template) -> Template:
 
 
 def split_template_url(url: str) -> tuple[str, str]:
-    """The bucket and the key of an S3 object's address, with the bucket in its host name or in its path."""
+    """Return the bucket and the key of an S3 object's URL, with the bucket in its host name or in its path."""
     address = urlsplit(url)
     host, path = address.netloc, address.path.lstrip("/")
     bucket, found, _ = host.partition(".s3")
@@ -129,7 +129,7 @@ def split_template_url(url: str) -> tuple[str, str]:
 
 
 def refuse(start_response: Any, message: str) -> Iterable[bytes]:
-    """A ValidationError in the query protocol's form."""
+    """Answer with a ValidationError in the query protocol's form."""
     error = f"<Error><Type>Sender</Type><Code>ValidationError</Code><Message>{escape(message)}</Message></Error>"
     body = f"<ErrorResponse>{error}<RequestId>local</RequestId></ErrorResponse>".encode()
     start_response("400 Bad Request", [("Content-Type", "text/xml"), ("Content-Length", str(len(body)))])

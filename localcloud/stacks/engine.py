@@ -1,5 +1,7 @@
-"""Executes a change set as CloudFormation does: an event for each resource, what fails rolled back, the stack's
-template, parameters and outputs those of the change set that it executed last. moto's own does none of these.
+"""Execute change sets as CloudFormation does, which moto's engine does not.
+
+Each resource gets an event, a failure is rolled back, and the stack's template, parameters and outputs are those of
+the change set that was executed last.
 """
 
 from __future__ import annotations
@@ -19,13 +21,13 @@ create_resource = parsing.parse_and_create_resource
 
 
 def install() -> None:
-    """Put these in the place of moto's, for the whole process."""
+    """Replace moto's functions by these, for the whole process."""
     models.CloudFormationBackend.execute_change_set = execute
     parsing.parse_and_create_resource = watch_creation
 
 
 def execute(backend: Any, change_set_name: str, stack_name: str | None = None) -> None:
-    """Execute a change set; what fails is told by the stack's status and events, as on the service."""
+    """Execute a change set. As on the service, the stack's status and events report a failure."""
     change_set = backend.describe_change_set(change_set_name)
     stack, kind = change_set.stack, change_set.change_set_type
     stack._add_stack_event(f"{kind}_IN_PROGRESS", resource_status_reason="User Initiated")
@@ -47,7 +49,7 @@ def end(stack: Any, status: str) -> None:
 
 
 def settle(stack: Any, change_set: Any) -> None:
-    """Make a stack what its change set says."""
+    """Give a stack the template, parameters, tags and outputs of its change set."""
     forget_removed(stack)
     stack.template, stack.parameters = change_set.template, change_set.parameters
     stack.tags = change_set.tags or stack.tags
@@ -56,7 +58,7 @@ def settle(stack: Any, change_set: Any) -> None:
 
 
 def roll_back(stack: Any, kind: str, reason: str) -> str:
-    """Remove what a failed creation made, or change a stack back; the status that it is left in."""
+    """Remove what a failed creation made, or change a stack back. Return the status that it ends in."""
     ended = "ROLLBACK" if kind == "CREATE" else "UPDATE_ROLLBACK"
     stack.status = f"{ended}_IN_PROGRESS"
     stack._add_stack_event(stack.status, resource_status_reason=reason)
@@ -74,21 +76,21 @@ def roll_back(stack: Any, kind: str, reason: str) -> str:
 
 
 def forget_removed(stack: Any) -> None:
-    """Let go of what an update removed: moto would take it for made when it is to be made again."""
+    """Forget what an update removed: moto would believe that it exists when it is to be created again."""
     held = stack.resource_map
     for name in set(stack.template_dict.get("Resources", {})) - set(held._resource_json_map):
         held._parsed_resources.pop(name, None)
 
 
 def forget_unmade(stack: Any) -> None:
-    """Let go of what an update never came to make: moto would remove it."""
+    """Forget what an update did not get to create: moto would try to remove it."""
     held = stack.resource_map
     there = {name: body for name, body in held._resource_json_map.items() if name in held._parsed_resources}
     held._resource_json_map = there
 
 
 def watch_creation(logical: str, told: Properties, resources: Any, account_id: str, region_name: str) -> Any:
-    """Create a resource and tell of it in the stack's events."""
+    """Create a resource and record it in the stack's events."""
     stack = models.cloudformation_backends[account_id][region_name].stacks.get(resources.stack_id)
     try:
         made = create_resource(logical, told, resources, account_id, region_name)

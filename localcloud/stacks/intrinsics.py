@@ -1,4 +1,4 @@
-"""CloudFormation's intrinsic functions and conditions, over a template whose resources somebody else makes. Pure."""
+"""Resolve CloudFormation's intrinsic functions and conditions in a template; resources are made elsewhere. Pure."""
 
 from __future__ import annotations
 
@@ -14,16 +14,15 @@ class TemplateError(ValueError):
 
 
 class _NoValue:
-    """What `Ref: AWS::NoValue` gives: a property that is not there."""
+    """The value of `Ref: AWS::NoValue`: a property that does not exist."""
 
 
 NO_VALUE = _NoValue()
 
 
 class Resolver:
-    """Replaces intrinsic functions. `refer(name)` and `get(name, attribute)` tell of resources, made or not yet made.
-
-    `values` are the parameters and AWS's pseudo-parameters, all of them text."""
+    """Replaces intrinsic functions. `refer(name)` and `get(name, attribute)` give a resource's reference or attribute,
+    and make the resource first where needed. `values` are the parameters and AWS's pseudo-parameters, all as text."""
 
     def __init__(
         self,
@@ -49,14 +48,14 @@ class Resolver:
         }
 
     def resolve(self, value: Any) -> Any:
-        """A value with its intrinsic functions replaced. Raises TemplateError, naming what is not known."""
+        """Return a value with its intrinsic functions replaced. Raises TemplateError, naming what is not known."""
         if isinstance(value, list):
             return [item for item in map(self.resolve, value) if item is not NO_VALUE]
         if not isinstance(value, dict):
             return value
         if len(value) == 1:
             (word, argument), *_ = value.items()
-            # "Condition" alone is also a member of a policy's statement, where it is no text
+            # a policy's statement has a member "Condition" too, whose value is not text
             if word in self._words and (word != "Condition" or isinstance(argument, str)):
                 return self._words[word](argument)
             if word.startswith("Fn::"):
@@ -65,7 +64,7 @@ class Resolver:
         return {name: item for name, item in resolved.items() if item is not NO_VALUE}
 
     def holds(self, condition: str) -> bool:
-        """Whether a condition of the template is true."""
+        """Return whether a condition of the template is true."""
         if condition not in self._conditions:
             raise TemplateError(f"The template has no condition {condition!r}.")
         return bool(self.resolve(self._conditions[condition]))
@@ -105,5 +104,5 @@ class Resolver:
         return self.resolve(then if self.holds(condition) else otherwise)
 
     def _text(self, value: Any) -> str:
-        """A value as CloudFormation compares it: a number equals its digits."""
+        """Return a value as CloudFormation compares it: a number equals its digits."""
         return str(self.resolve(value))

@@ -1,7 +1,7 @@
-"""One function for each resource type of a template: it makes the resource through its service's API.
+"""Make the resources of a template, one function for each type, through the services' APIs.
 
-What has no meaning on one machine is passed over by name (`NOT_HERE`). A function or an API is no resource of a service
-here: the cloud hosts both itself.
+Types without a meaning on one machine are skipped by name (`NOT_HERE`). A function or an API is not a resource of a
+service here: the cloud hosts both itself.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ NOT_HERE = {
     "AWS::Logs::LogGroup",  # made when the first line is written
     "AWS::ApiGateway::Account",  # the gateway writes no access log
     "AWS::Budgets::Budget",  # nothing costs anything
-    "AWS::EC2::SecurityGroup",  # no network stands between two processes
+    "AWS::EC2::SecurityGroup",  # there is no network between two processes
     "AWS::EC2::VPCEndpoint",
-    "AWS::SNS::Subscription",  # nobody is mailed
-    "AWS::Events::EventBusPolicy",  # these ask for TLS, and let services in that are within this process
+    "AWS::SNS::Subscription",  # no mail is sent
+    "AWS::Events::EventBusPolicy",  # these require TLS and admit services, all of which are in this process
     "AWS::SNS::TopicPolicy",
     "AWS::S3::BucketPolicy",
     "AWS::SQS::QueuePolicy",
@@ -35,7 +35,7 @@ NOT_HERE = {
 
 @dataclass(frozen=True)
 class Made:
-    """A resource that exists: what `Ref` gives, and what `Fn::GetAtt` gives by attribute."""
+    """A resource that exists: the value of `Ref`, and the values of `Fn::GetAtt` by attribute."""
 
     ref: str
     attributes: Mapping[str, str] = field(default_factory=dict)
@@ -52,13 +52,13 @@ def make_bucket(clients: Clients, unnamed: str, properties: Properties) -> Made:
             configuration: Properties = {"EventBridgeConfiguration": {}}
             s3.put_bucket_notification_configuration(Bucket=name, NotificationConfiguration=configuration)
     rules = properties.get("CorsConfiguration", {}).get("CorsRules", [])
-    if rules:  # also where the bucket was made before it had rules
+    if rules:  # set them even where the bucket existed before it had rules
         s3.put_bucket_cors(Bucket=name, CORSConfiguration={"CORSRules": [read_cors_rule(rule) for rule in rules]})
     return Made(name, {"Arn": f"arn:aws:s3:::{name}"})
 
 
 def read_cors_rule(rule: Properties) -> Properties:
-    """A rule of CloudFormation's, as S3's API spells it."""
+    """Return a CloudFormation CORS rule as S3's API spells it."""
     names = {"Id": "ID", "MaxAge": "MaxAgeSeconds", "ExposedHeaders": "ExposeHeaders"}
     return {names.get(name, name): value for name, value in rule.items()}
 
@@ -86,7 +86,7 @@ def make_secret(clients: Clients, unnamed: str, properties: Properties) -> Made:
 
 
 def generate_secret(told: Properties | None) -> str:
-    """The secret that is asked for by `GenerateSecretString`: a new one at each call, empty where none is asked for."""
+    """Generate the secret that `GenerateSecretString` describes, a new one at each call; empty where it is absent."""
     if told is None:
         return ""
     new = secrets.token_hex(told.get("PasswordLength", 32))[: told.get("PasswordLength", 32)]
@@ -96,7 +96,7 @@ def generate_secret(told: Properties | None) -> str:
 
 
 def make_role(clients: Clients, unnamed: str, properties: Properties) -> Made:
-    """With its inline policies, so that what is signed as the role can be judged by them."""
+    """Create a role with its inline policies, against which the role's requests are checked."""
     iam, name = clients("iam"), properties.get("RoleName", unnamed)[:64]
     trust = json.dumps(properties["AssumeRolePolicyDocument"])
     try:
@@ -110,7 +110,7 @@ def make_role(clients: Clients, unnamed: str, properties: Properties) -> Made:
 
 
 def make_function(_clients: Clients, unnamed: str, properties: Properties) -> Made:
-    """Named after the Python function, as `chalice deploy` does; the one behind the API is Chalice's `app` itself."""
+    """Name a function after its Python function, as `chalice deploy` does; the API's function is Chalice's `app`."""
     python_name = properties["Handler"].rpartition(".")[2]
     own_name = f"{unnamed.rpartition('-')[0]}-{'api' if python_name == 'app' else python_name}"
     name = properties.get("FunctionName", own_name)

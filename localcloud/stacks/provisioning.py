@@ -1,8 +1,8 @@
-"""Builds on the local cloud what the app's template asks for, through the services' APIs, as CloudFormation would.
+"""Build the app's template on the local cloud through the services' APIs, as CloudFormation would.
 
 moto's own CloudFormation takes three seconds for this template and fails on the API's inline body. Here each resource
-type is one function (`makers`); what has no meaning on one machine is passed over by name, any other type is refused.
-Everything is safe to repeat: after a restart the buckets are there already, and the rest is made anew.
+type is one function (`makers.py`). Types without a meaning on one machine are skipped by name; any other type is
+refused. Everything may be repeated: after a restart the buckets still exist, and the rest is created again.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Function:
 
 @dataclass(frozen=True)
 class Stack:
-    """What was built: the functions, and the API's stage and OpenAPI body where there is one."""
+    """The built stack: the functions, the outputs, and the API's stage and OpenAPI body where there is an API."""
 
     functions: list[Function]
     outputs: Mapping[str, str]
@@ -47,12 +47,12 @@ class Stack:
 def provision(
     template: Properties, parameters: Mapping[str, str], clients: Clients, region: str = "us-east-1"
 ) -> Stack:
-    """Build a template's resources; `clients(service)` gives boto3 clients. Raises TemplateError, naming what fails."""
+    """Build a template's resources; `clients(service)` gives boto3 clients. Raises TemplateError, naming the fault."""
     return _Builder(template, parameters, clients, region).build()
 
 
 class _Builder:
-    """Builds each resource when it is first referred to, so that order in the template means nothing."""
+    """Builds each resource when it is first referred to, so the order in the template does not matter."""
 
     def __init__(self, template: Properties, parameters: Mapping[str, str], clients: Clients, region: str) -> None:
         self._resources: dict[str, Properties] = template["Resources"]
@@ -105,7 +105,7 @@ class _Builder:
             return Made(unnamed)
         if kind not in MAKERS:
             raise TemplateError(f"{name} is a {kind}, which the local cloud does not build.")
-        if kind in (FUNCTION, API):  # the rest of it refers to others that refer back
+        if kind in (FUNCTION, API):  # their other properties refer to resources that refer back to them
             properties = {key: properties[key] for key in ("FunctionName", "Handler") if key in properties}
         return MAKERS[kind](self._clients, unnamed, self._resolver.resolve(properties))
 
@@ -137,7 +137,7 @@ class _Builder:
 
 
 def read_values(template: Properties, parameters: Mapping[str, str], region: str) -> dict[str, str]:
-    """What `Ref` gives beside resources, all of it text."""
+    """Return what `Ref` can name apart from resources, all of it as text."""
     defaults = {name: str(body.get("Default", "")) for name, body in template.get("Parameters", {}).items()}
     pseudo = {"AWS::AccountId": ACCOUNT, "AWS::Region": region, "AWS::Partition": "aws"}
     return defaults | dict(parameters) | pseudo | {"AWS::URLSuffix": "amazonaws.com"}

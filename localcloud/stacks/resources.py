@@ -1,8 +1,8 @@
-"""What a CloudFormation stack makes here beyond what moto's can: secrets, alarms, an API with its routes, a bucket that
-survives a restart. What has no meaning on one machine (permissions to be called, a budget, a stage …) is noted: it has
-a name and attributes that others may refer to, and nothing stands behind it.
+"""Define the stack resources that moto's CloudFormation lacks: secrets, alarms, APIs with routes, lasting buckets.
 
-`install` gives these to moto's CloudFormation, for the whole process.
+A resource without a meaning on one machine (a permission to invoke, a budget, a stage …) is noted: it has a name and
+attributes that others may refer to, and nothing behind them. `install` gives these models to moto's CloudFormation,
+for the whole process.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from localcloud.stacks import engine
 from localcloud.stacks.intrinsics import Properties
 from localcloud.stacks.makers import Clients, Made, make_bucket, make_secret
 
-Model: Any = CloudFormationModel  # moto calls its class methods by the names of their arguments
+Model: Any = CloudFormationModel  # moto calls its class methods with keyword arguments
 
 
 class Noted(Model):  # type: ignore[misc]
-    """A resource that a stack holds. As such, nothing but its name; what is more is said by `make` and `delete`."""
+    """A resource of a stack that has only a name. Subclasses make and delete a real resource."""
 
     name_property: ClassVar[str] = ""
     connect: ClassVar[list[Clients]] = []
@@ -32,21 +32,21 @@ class Noted(Model):  # type: ignore[misc]
 
     @classmethod
     def client(cls, service: str) -> Any:
-        """A client of this cloud's own API."""
+        """Return a client of this cloud's own API."""
         return cls.connect[-1](service)
 
     @classmethod
     def make(cls, name: str, _properties: Properties) -> Made:
-        """Make the resource."""
+        """Create the resource."""
         return Made(name)
 
     @classmethod
     def change(cls, made: Made, properties: Properties) -> Made:
-        """Make a resource that is there as it should be by now."""
+        """Bring an existing resource to its new properties."""
         return cls.make(made.ref, properties)
 
     def delete(self, _account: str, _region: str) -> None:
-        """Remove what `make` made."""
+        """Remove what `make` created."""
 
     @property
     def physical_resource_id(self) -> str:
@@ -75,8 +75,8 @@ class Noted(Model):  # type: ignore[misc]
 
 
 class Bucket(Noted):
-    """Made through S3's API, which is kept on disk here. One that is there already is taken into a stack where its
-    change set imports it by its name. A stack never removes it: it is retained."""
+    """A bucket made through S3's API, which is kept on disk here. An existing bucket joins a stack where the change set
+    imports it by name. A stack never removes it: it is retained."""
 
     name_property = "BucketName"
     importable: ClassVar[set[str]] = set()
@@ -94,7 +94,7 @@ class Bucket(Noted):
 
 
 class Secret(Noted):
-    """Its value is generated once; a change of the stack leaves it."""
+    """A secret whose value is generated once; a change of the stack does not touch it."""
 
     name_property = "Name"
 
@@ -111,7 +111,7 @@ class Secret(Noted):
 
 
 class Alarm(Noted):
-    """CloudFormation's properties of an alarm are PutMetricAlarm's."""
+    """An alarm. CloudFormation's properties of an alarm are those of PutMetricAlarm."""
 
     name_property = "AlarmName"
 
@@ -128,7 +128,7 @@ class Alarm(Noted):
 
 
 class Api(Noted):
-    """A REST API with its routes. moto reads no inline body in a template, and of imports only OpenAPI 3."""
+    """A REST API with its routes. moto ignores an inline body in a template and imports only OpenAPI 3."""
 
     @classmethod
     def make(cls, name: str, properties: Properties) -> Made:
@@ -149,7 +149,7 @@ class Api(Noted):
 
 
 class ApiAccount(Noted):
-    """The role with which API Gateway writes logs: one for the account, which keeps it when the stack is gone."""
+    """The role with which API Gateway writes logs. The account has one, and keeps it when the stack is gone."""
 
     @classmethod
     def make(cls, name: str, properties: Properties) -> Made:
@@ -173,7 +173,7 @@ NOTED = (
 
 
 def install(clients: Clients) -> Callable[[str], bool]:
-    """Give moto's CloudFormation our models. Returns what tells whether it can make a resource of a type."""
+    """Give moto's CloudFormation our models. Return a predicate: whether it can make a resource of a type."""
     Noted.connect[:] = [clients]
     engine.install()
     known: dict[str, Any] = parsing.get_model_map()
