@@ -21,7 +21,7 @@ def ask(client: Client, method: str, path: str, headers: dict[str, str] = TOKEN,
 
 
 def read_error(response: HTTPResponse) -> dict[str, str]:
-    """The error of an answer, which must be of our form and must not show our insides."""
+    """Return the error of an answer, which must have our form and must not show our internals."""
     error = json.loads(response.body)["error"]
     assert set(error) == {"code", "message"}
     assert "Traceback" not in error["message"]
@@ -29,7 +29,7 @@ def read_error(response: HTTPResponse) -> dict[str, str]:
 
 
 def deploy(world: World, client: Client, name: str = "dogs") -> str:
-    """A dataset goes the whole way by events. Returns the run's id."""
+    """Let a dataset go the whole way by events. Returns the run's id."""
     world.upload(f"{name}.zip", ZIP)
     send_upload(client, f"datasets/{name}.zip")
     for _ in range(3):

@@ -30,7 +30,7 @@ from tests.fakes import BUCKET, World, fail
 
 
 def test_events_alone_take_an_upload_to_a_model(world: World, client: Client) -> None:
-    """The four rules are enough: upload, tuning, training and endpoint."""
+    """The four event rules are enough: upload, tuning, training and endpoint."""
     run_id = deploy(world, client)
     run = json.loads(ask(client, "GET", f"/runs/{run_id}").body)
     assert run["status"] == "deployed"
@@ -44,7 +44,7 @@ def test_events_alone_take_an_upload_to_a_model(world: World, client: Client) ->
 
 
 def test_the_sweep_alone_takes_an_upload_to_a_model(world: World, client: Client) -> None:
-    """With every event lost, the schedule does it."""
+    """With every event lost, the schedule is enough."""
     world.upload("dogs.zip", ZIP)
     for _ in range(5):
         send(client, "sweep", "aws.events", "Scheduled Event", {})
@@ -81,7 +81,7 @@ def test_another_buckets_upload_begins_nothing(world: World, client: Client) -> 
     "name", ["whippet-prod-dogs-12345678", "whippet-dev-dogs-12345678", "whippet-dev-x-001-0123abcd"]
 )
 def test_jobs_of_no_run_are_passed_over(world: World, client: Client, name: str) -> None:
-    """Another stage's jobs, jobs without a run, and trials change nothing and fail nothing."""
+    """Another stage's jobs, jobs without a run, and trials change nothing and cause no failure."""
     for kind in ("HyperParameterTuningJob", "TrainingJob", "Endpoint"):
         send_change(client, kind, name)
     assert world.sagemaker.requests == []
@@ -124,13 +124,13 @@ def test_every_route_but_health_and_the_page_needs_a_token(
 
 
 def test_health_needs_no_token(world: World, client: Client) -> None:
-    """Health is open, and asks AWS for nothing."""
+    """Health is open and makes no call to AWS."""
     assert ask(client, "GET", "/health", {}).status_code == 200
     assert world.trouble.calls == []
 
 
 def test_a_picture_is_answered_with_its_classes(world: World, client: Client) -> None:
-    """The endpoint's answer comes back, cut to `top`, with the time that it took."""
+    """The endpoint's answer comes back, cut to `top`, with the time it took."""
     deploy(world, client)
     response = predict(client, query="?top=3")
     answer = json.loads(response.body)
@@ -166,7 +166,7 @@ def test_content_types_with_parameters_are_taken(world: World, client: Client, k
 def test_the_door_says_what_is_wrong(
     world: World, client: Client, kind: str, size: int, query: str, status: int, code: str
 ) -> None:
-    """What can be seen without the endpoint is refused without it, in words that a user can act on."""
+    """What can be refused without the endpoint is refused without it, in words that a user can act on."""
     response = predict(client, b"x" * size, kind, query)
     assert response.status_code == status
     error = read_error(response)
@@ -196,7 +196,7 @@ def model_error(status: int, body: str) -> Exception:
 def test_the_endpoints_errors_are_told_in_our_words(
     world: World, client: Client, answer: Any, status: int, code: str
 ) -> None:
-    """What the model's container refuses keeps its status; what it suffers is 502, and no traceback leaves."""
+    """A refusal of the model's container keeps its status; its failure is 502, and no traceback leaves."""
     deploy(world, client)
     world.runtime.answer = answer
     response = predict(client)
@@ -206,7 +206,7 @@ def test_the_endpoints_errors_are_told_in_our_words(
 
 
 def test_an_unknown_model_is_404(world: World, client: Client) -> None:
-    """No endpoint, no model."""
+    """Without an endpoint there is no model."""
     assert predict(client).status_code == 404
     for method in ("GET", "DELETE"):
         assert ask(client, method, "/models/dogs").status_code == 404
@@ -229,7 +229,7 @@ def test_an_endpoint_that_does_not_serve_says_why(world: World, client: Client, 
 
 
 def test_a_model_is_listed_described_and_taken_down(world: World, client: Client) -> None:
-    """DELETE ends the endpoint, its config and its models; nothing of another dataset goes with them."""
+    """DELETE removes the endpoint, its config and its models, and nothing of another dataset."""
     deploy(world, client, "cats")
     run_id = deploy(world, client)
     names = [model["name"] for model in json.loads(ask(client, "GET", "/models").body)["models"]]
@@ -245,7 +245,7 @@ def test_a_model_is_listed_described_and_taken_down(world: World, client: Client
 
 
 def test_a_changing_endpoint_is_not_deleted(world: World, client: Client) -> None:
-    """AWS refuses to delete it at that moment: 409, with when to try again."""
+    """AWS refuses to delete it at that moment: the answer is 409, and says when to try again."""
     deploy(world, client)
     [endpoint] = world.sagemaker.kept["Endpoint"].values()
     endpoint["EndpointStatus"] = "Updating"
@@ -271,7 +271,7 @@ def test_a_run_is_stopped_and_tried_again(world: World, client: Client) -> None:
 
 
 def test_an_unknown_run_is_404(world: World, client: Client) -> None:
-    """Whatever is asked of it."""
+    """This holds for every route of a run."""
     for method, path in (("GET", "/runs/x"), ("POST", "/runs/x/stop"), ("POST", "/runs/x/retry")):
         response = ask(client, method, path)
         assert response.status_code == 404
@@ -279,7 +279,7 @@ def test_an_unknown_run_is_404(world: World, client: Client) -> None:
 
 
 def test_an_upload_is_signed(world: World, client: Client) -> None:
-    """The answer says where to PUT the zip, and how long."""
+    """The answer says where to PUT the zip, and for how long."""
     response = ask(client, "POST", "/datasets/dogs")
     assert response.status_code == 201
     answer = json.loads(response.body)
@@ -290,7 +290,7 @@ def test_an_upload_is_signed(world: World, client: Client) -> None:
 
 @pytest.mark.parametrize("query", ["limit=0", "limit=x", "limit=201", "limit=-1"])
 def test_a_page_of_runs_has_a_size(world: World, client: Client, query: str) -> None:
-    """A limit that cannot be is refused."""
+    """An impossible limit is refused."""
     assert ask(client, "GET", f"/runs?{query}").status_code == 400
 
 
@@ -299,7 +299,7 @@ def test_a_page_of_runs_has_a_size(world: World, client: Client, query: str) -> 
     [("GET", "/nothing", 404), ("PUT", "/health", 405), ("GET", "/models/dogs/predict", 405)],
 )
 def test_chalices_own_refusals_look_like_ours(world: World, method: str, path: str, status: int) -> None:
-    """Unknown routes and wrong methods are JSON of the one form."""
+    """Unknown routes and wrong methods are answered in our JSON form."""
     resource = path.replace("dogs", "{name}")
     context = {"resourcePath": resource, "httpMethod": method, "identity": {}}
     event = {"requestContext": context, "headers": {}, "multiValueQueryStringParameters": None, "pathParameters": {}}
@@ -310,7 +310,7 @@ def test_chalices_own_refusals_look_like_ours(world: World, method: str, path: s
 
 
 def test_what_fails_inside_shows_nothing(world: World, client: Client) -> None:
-    """An error that nobody foresaw is 500 in the one form; an error of AWS keeps its kind."""
+    """An unforeseen error is 500 in our form; an error of AWS keeps its kind."""
     world.s3.versions["runs/x/run.json"] = []
     world.s3.store("runs/x/run.json", b"[]")
     response = ask(client, "GET", "/runs/x")
@@ -323,7 +323,7 @@ def test_what_fails_inside_shows_nothing(world: World, client: Client) -> None:
 
 
 def test_an_app_that_is_not_set_up_says_no_more_than_that(world: World, client: Client) -> None:
-    """What is missing stands in the log, not in the answer; health answers all the same."""
+    """The log, not the answer, says what is missing; health still answers."""
     world.secrets.text = "{}"
     response = ask(client, "GET", "/models")
     assert response.status_code == 500

@@ -1,4 +1,4 @@
-"""The prediction route through the app's own handler: every bad request gets the answer that a user can act on."""
+"""The prediction route through the app's own handler: every bad request gets an answer that a user can act on."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ STATUSES = {"served": "InService", "creating": "Creating", "failed": "Failed"}
 
 
 def make_world() -> World:
-    """An account with a model in each state; Carl's token was withdrawn."""
+    """Build an account with a model in each state; Carl's token was withdrawn."""
     world = World()
     world.secrets.text = json.dumps({"tokens": {"ann": "ann-token", "carl": "carl-token"}})
     for model, status in STATUSES.items():
@@ -41,13 +41,13 @@ def make_world() -> World:
 
 
 def withdraw(world: World, name: str) -> None:
-    """Take a token out of the secret, and let the minute pass for which it is kept in mind."""
+    """Take a token out of the secret, and let the minute pass for which it is cached."""
     world.secrets.text = json.dumps({"tokens": {"ann": "ann-token"}})
     world.clock.sleep(61)
 
 
 def choose_container_answer(case: Prediction) -> ClientError | None:
-    """What InvokeEndpoint does where it does not predict: the container refuses, or there is nobody to ask."""
+    """Return what InvokeEndpoint does when it does not predict: the container refuses, or there is no endpoint."""
     if case.model in ("creating", "failed"):
         return fail("ValidationError", "Endpoint is not in service.", "InvokeEndpoint")
     if case.by_container:
@@ -59,7 +59,7 @@ def choose_container_answer(case: Prediction) -> ClientError | None:
 
 
 def make_request(case: Prediction) -> dict[str, Any]:
-    """The event that API Gateway hands over for the case."""
+    """Build the event that API Gateway passes for the case."""
     headers = {"Content-Type": case.content_type, **HEADERS[case.token]}
     query = {name: values[-1] for name, values in parse_qs(case.query, keep_blank_values=True).items()}
     route, path = "/models/{name}/predict", f"/models/{case.model}/predict"
@@ -117,7 +117,7 @@ def test_request_gets_the_answer_it_must(name: str) -> None:
 
 @pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.status == 401])
 def test_who_has_no_token_moves_nothing(name: str) -> None:
-    """Without a token no endpoint is asked, nor is it told which models there are."""
+    """Without a token no endpoint is asked, and the answer does not reveal which models exist."""
     case, world = CASES[name], make_world()
     withdraw(world, "carl")
     ask(world, case)
@@ -126,7 +126,7 @@ def test_who_has_no_token_moves_nothing(name: str) -> None:
 
 
 def test_the_bytes_reach_the_endpoint_as_they_are() -> None:
-    """What a client sends is what the container gets, with the content type less its parameters."""
+    """The container gets what the client sent, with the content type without its parameters."""
     world = make_world()
     ask(world, Prediction(200, content_type="Image/PNG; charset=binary"))
     (asked,) = world.runtime.asked

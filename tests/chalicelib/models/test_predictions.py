@@ -1,4 +1,4 @@
-"""An endpoint that wakes up: the route waits it out, within what API Gateway gives it."""
+"""An endpoint that wakes up: the route waits for it, within API Gateway's time limit."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_a_cold_start_is_waited_out(sleeping: World, seconds: float) -> None:
 
 
 def test_an_endpoint_that_does_not_wake_is_given_up(sleeping: World) -> None:
-    """Within 25 seconds, so that the gateway does not cut the answer off; it says when to ask again."""
+    """It gives up within 25 seconds, so that the gateway does not cut the answer off, and says when to ask again."""
     sleeping.runtime.awake_at = sleeping.clock.time + timedelta(seconds=40)
     begun = sleeping.clock.time
     with pytest.raises(ModelNotReady, match="waking up") as refusal:
@@ -48,7 +48,7 @@ def test_an_endpoint_that_does_not_wake_is_given_up(sleeping: World) -> None:
 
 @pytest.mark.parametrize("code", ["ServiceUnavailable", "ModelNotReadyException", "ThrottlingException"])
 def test_a_busy_endpoint_is_asked_again(sleeping: World, code: str) -> None:
-    """Whatever AWS calls it."""
+    """Every code that AWS uses for it counts."""
     sleeping.runtime.answer = fail(code, "wait", "InvokeEndpoint")
     with pytest.raises(ModelNotReady):
         ask(sleeping)
@@ -65,7 +65,7 @@ def test_an_answer_that_takes_long_is_waited_for(sleeping: World, seconds: float
 
 @pytest.mark.parametrize("awake_after", [0, 2, 7, 12, 18, 21])
 def test_no_try_outlasts_the_gateway(sleeping: World, awake_after: float) -> None:
-    """A request that hangs is given up in time, however late it was begun."""
+    """A request that hangs is given up in time, however late it began."""
     sleeping.runtime.awake_at = sleeping.clock.time + timedelta(seconds=awake_after)
     sleeping.runtime.seconds = 100
     begun = sleeping.clock.time

@@ -1,4 +1,4 @@
-"""The whole way of a run, and each way that it can end, over fakes that answer as AWS does."""
+"""A run's whole way, and each way that it can end, with fakes that answer as AWS does."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ZIP = build_colour_zip(counts={"red": 3, "green": 3})
 
 
 def start(world: World, name: str = "dogs", recipe: object = None) -> str:
-    """Upload a dataset, and let its event come."""
+    """Upload a dataset and deliver its event."""
     if recipe is not None:
         world.upload(f"{name}.json", json.dumps(recipe).encode())
     world.upload(f"{name}.zip", ZIP)
@@ -27,7 +27,7 @@ def start(world: World, name: str = "dogs", recipe: object = None) -> str:
 
 
 def go_on(world: World, run_id: str) -> str:
-    """What runs ends, and its event comes."""
+    """End what runs and deliver its event."""
     world.end_everything()
     return advance(run_id, world.services())
 
@@ -44,7 +44,7 @@ def read_result(world: World, run_id: str) -> tuple[str, str]:
 
 
 def test_an_upload_becomes_a_model_that_serves(world: World) -> None:
-    """Upload, tuning, training, endpoint, result: one of each, and word of every step."""
+    """There is one upload, tuning, training, endpoint and result, and a notification of every step."""
     run_id = start(world)
     assert [go_on(world, run_id) for _ in range(3)] == ["training", "deploying", "deployed"]
     result = world.read(f"runs/{run_id}/result.json")
@@ -65,7 +65,7 @@ def test_an_upload_becomes_a_model_that_serves(world: World) -> None:
 
 
 def test_checkpoints_of_stopped_jobs_go_with_the_end_of_the_run(world: World) -> None:
-    """Nobody goes on from them any more; what the jobs found out stays."""
+    """No job resumes from them any more; the jobs' findings stay."""
     run_id = start(world)
     bucket = world.services().bucket
     for name in ("checkpoint.pt", "metrics.jsonl"):
@@ -77,7 +77,7 @@ def test_checkpoints_of_stopped_jobs_go_with_the_end_of_the_run(world: World) ->
 
 
 def test_a_broken_dataset_launches_nothing(world: World) -> None:
-    """A file that is no zip ends as `rejected`, with a reason, and costs nothing."""
+    """A file that is not a zip is `rejected` with a reason, and costs nothing."""
     world.upload("dogs.zip", b"no zip")
     run_id = look_at_dataset("dogs", world.services()) or ""
     assert read_result(world, run_id)[0] == "rejected"
@@ -97,7 +97,7 @@ def test_a_broken_recipe_is_rejected_with_every_problem(world: World) -> None:
 
 
 def test_a_recipe_uploaded_after_a_failure_begins_the_next_attempt(world: World) -> None:
-    """Once: its event doubled, or a sweep, begins no other. A recipe that is the same begins none."""
+    """It begins one: a doubled event or a sweep begins no other, and an unchanged recipe begins none."""
     first = start(world, recipe={"trials": 0})
     assert look_at_dataset("dogs", world.services()) is None
     world.upload("dogs.json", b'{"trials": 3}')
@@ -121,7 +121,7 @@ def test_a_recipe_uploaded_during_a_run_changes_nothing(world: World) -> None:
 
 
 def test_the_training_gets_the_best_trials_hyperparameters(world: World) -> None:
-    """And not the one that SageMaker adds to trials."""
+    """It does not get the one that SageMaker adds to trials."""
     run_id = start(world)
     go_on(world, run_id)
     asked = world.sagemaker.kept["TrainingJob"][f"{run_id}-train"]["HyperParameters"]
@@ -132,7 +132,7 @@ def test_the_training_gets_the_best_trials_hyperparameters(world: World) -> None
 
 @pytest.mark.parametrize(("score", "ships"), [(0.95, "train"), (0.92, "train"), (0.90, "trial"), (None, "trial")])
 def test_the_better_model_ships(world: World, score: float | None, ships: str) -> None:
-    """A training worse than the best trial by over one standard error, or without evaluation, gives way to it."""
+    """The best trial ships if the training is over one standard error worse, or left no evaluation."""
     world.score = score
     run_id = start(world)
     assert go_to_the_end(world, run_id) == "deployed"
@@ -147,7 +147,7 @@ def test_the_better_model_ships(world: World, score: float | None, ships: str) -
 
 
 def test_a_tuning_without_a_best_trial_fails_with_the_first_reason(world: World) -> None:
-    """Completed does not mean that any trial did."""
+    """A tuning job may be Completed although no trial is."""
     world.trial_scores = [None, None]
     run_id = start(world)
     assert go_on(world, run_id) == "failed"
@@ -156,7 +156,7 @@ def test_a_tuning_without_a_best_trial_fails_with_the_first_reason(world: World)
 
 
 def test_a_tuning_that_its_time_limit_stopped_goes_on_with_what_it_has(world: World) -> None:
-    """Stopped, and no stop.json."""
+    """The job is Stopped, and there is no stop.json."""
     run_id = start(world)
     world.end_tuning(run_id, "Stopped")
     assert advance(run_id, world.services()) == "training"
@@ -166,7 +166,7 @@ def test_a_tuning_that_its_time_limit_stopped_goes_on_with_what_it_has(world: Wo
 
 @pytest.mark.parametrize("stage", ["tuning", "training"])
 def test_a_persons_stop_ends_the_run(world: World, stage: str) -> None:
-    """The job is told to stop, and the run is `stopped` when it has."""
+    """The job is told to stop, and the run is `stopped` once it has."""
     run_id = start(world)
     if stage == "training":
         go_on(world, run_id)
@@ -177,7 +177,7 @@ def test_a_persons_stop_ends_the_run(world: World, stage: str) -> None:
 
 
 def test_a_stop_that_is_too_late_says_so(world: World) -> None:
-    """What is being deployed, or has ended, is not stopped."""
+    """A run that is being deployed, or has ended, cannot be stopped."""
     run_id = start(world)
     go_on(world, run_id)
     assert go_on(world, run_id) == "deploying"
@@ -189,7 +189,7 @@ def test_a_stop_that_is_too_late_says_so(world: World) -> None:
 
 
 def test_a_failed_training_fails_the_run(world: World) -> None:
-    """With SageMaker's reason."""
+    """The run's reason is SageMaker's."""
     run_id = start(world)
     go_on(world, run_id)
     world.end_training(run_id, "Failed", "AlgorithmError: out of memory")
@@ -198,7 +198,7 @@ def test_a_failed_training_fails_the_run(world: World) -> None:
 
 
 def test_a_model_that_is_not_good_enough_is_not_deployed(world: World) -> None:
-    """It is kept, and said why; nothing that serves is made. A recipe that asks for less begins the next attempt."""
+    """It is kept and the run says why; nothing serves it. A recipe that asks for less begins the next attempt."""
     first = start(world, recipe={"gate": {"min_accuracy": 0.97}})
     assert go_to_the_end(world, first) == "declined"
     result = world.read(f"runs/{first}/result.json")
@@ -225,7 +225,7 @@ def test_a_newer_run_moves_the_endpoint(world: World) -> None:
 
 
 def test_an_older_run_gives_way_to_a_newer_one(world: World) -> None:
-    """Where the newer run is on the endpoint already, the older one ends as `superseded`."""
+    """If the newer run is on the endpoint already, the older one ends `superseded`."""
     first = start(world)
     world.upload("dogs.zip", build_colour_zip(seed=1))
     second = look_at_dataset("dogs", world.services()) or ""
@@ -248,7 +248,7 @@ def test_a_rollback_is_a_failure(world: World) -> None:
 
 
 def test_a_failed_endpoint_is_cleared_away_by_the_next_run(world: World) -> None:
-    """The run whose endpoint failed is failed; the next one deletes it, which alone is allowed, and creates it."""
+    """The first run fails. The next one deletes the endpoint, which alone is allowed, and creates it."""
     first = start(world)
     go_on(world, first)
     go_on(world, first)
@@ -277,7 +277,7 @@ def retry_while_active(world: World, run_id: str) -> bool:
 
 
 def test_an_upload_that_was_deleted_before_it_was_copied(world: World) -> None:
-    """The run says so, and does not try for ever."""
+    """The run says so and does not try for ever."""
     clean = World()
     start(clean)
     world.upload("dogs.zip", ZIP)
@@ -294,7 +294,7 @@ def test_an_upload_that_was_deleted_before_it_was_copied(world: World) -> None:
 
 @pytest.mark.parametrize("kind", ["HyperParameterTuningJob", "TrainingJob", "Model", "Endpoint"])
 def test_a_quota_in_the_way_is_waited_for(world: World, kind: str) -> None:
-    """What the account has no more of lets the run wait, in AWS's words, until another run gives it back."""
+    """A used-up quota lets the run wait, in AWS's words, until another run gives it back."""
     world.sagemaker.limits = {kind}
     run_id = start(world)
     statuses = [go_on(world, run_id) for _ in range(3)]
@@ -309,7 +309,7 @@ def test_a_quota_in_the_way_is_waited_for(world: World, kind: str) -> None:
 
 
 def test_a_strangers_thing_of_our_name_is_not_taken_for_ours(world: World) -> None:
-    """The run fails and names what stands in its way; the stranger's job is neither used nor stopped."""
+    """The run fails and names what is in its way; the stranger's job is neither used nor stopped."""
     world.upload("dogs.zip", ZIP)
     name = start(World())
     output = {"OutputDataConfig": {"S3OutputPath": "s3://elsewhere/"}}
@@ -322,7 +322,7 @@ def test_a_strangers_thing_of_our_name_is_not_taken_for_ours(world: World) -> No
 
 
 def test_notifications_that_fail_hold_nothing_up(world: World) -> None:
-    """PutEvents takes the call and refuses the event: the run goes on, and the event is sent later, once."""
+    """PutEvents accepts the call and refuses the event: the run goes on, and the event is sent later, once."""
     world.events.refuses = True
     run_id = start(world)
     assert go_to_the_end(world, run_id) == "deployed"

@@ -1,4 +1,4 @@
-"""What a run's cost does to its way: estimates, budgets, the monthly cap, waiting, machines that cannot be had."""
+"""How a run's cost steers it: estimates, budgets, the monthly cap, waiting, machines that are not available."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NO_MACHINE = "CapacityError: Unable to provision requested ML compute capacity. 
 
 
 def start(world: World, name: str = "dogs", recipe: object = None) -> str:
-    """Upload a dataset, and let its event come."""
+    """Upload a dataset and deliver its event."""
     if recipe is not None:
         world.upload(f"{name}.json", json.dumps(recipe).encode())
     world.upload(f"{name}.zip", ZIP)
@@ -29,7 +29,7 @@ def start(world: World, name: str = "dogs", recipe: object = None) -> str:
 
 
 def make_world(cap: int) -> World:
-    """An account whose stage may spend so many dollars a month, on demand, on machines without a GPU."""
+    """Build an account whose stage may spend so many dollars a month, on demand, on machines without a GPU."""
     types = ("ml.m5.xlarge",)
     settings = replace(SETTINGS, use_spot=False, trial_instance_types=types, training_instance_types=types)
     return World(replace(settings, monthly_cap_usd=cap))
@@ -54,7 +54,7 @@ def read_ledger(world: World) -> Any:
 
 
 def test_a_run_knows_what_it_will_cost_before_it_starts(world: World) -> None:
-    """run.json, the route and the first notification say the same."""
+    """run.json, the route and the first notification agree."""
     run_id = start(world)
     cost = world.read(f"runs/{run_id}/run.json")["cost"]
     assert 0 < cost["expected_usd"] < cost["worst_usd"]
@@ -65,7 +65,7 @@ def test_a_run_knows_what_it_will_cost_before_it_starts(world: World) -> None:
 
 
 def test_the_meter_counts_billable_seconds(world: World) -> None:
-    """Not the wall clock: spot's saving is in them."""
+    """The wall clock does not count: billable seconds include spot's saving."""
     run_id = start(world)
     go_on(world, run_id)
     job = world.sagemaker.kept["TrainingJob"][f"{run_id}-train"]
@@ -79,7 +79,7 @@ def test_the_meter_counts_billable_seconds(world: World) -> None:
 
 
 def test_the_same_dollars_stand_wherever_a_run_is_told_of(world: World) -> None:
-    """run.json, the route while it runs and afterwards, every notification, the result, the report."""
+    """It is in run.json, in the route during and after the run, in every notification, the result and the report."""
     run_id = start(world)
     cost = world.read(f"runs/{run_id}/run.json")["cost"]
     both = {name: cost[name] for name in ("expected_usd", "worst_usd")}
@@ -104,7 +104,7 @@ def test_the_same_dollars_stand_wherever_a_run_is_told_of(world: World) -> None:
 
 
 def test_the_meter_follows_the_billable_seconds_of_trials_that_run(world: World) -> None:
-    """Of spot machines that are interrupted they stand still, though the clock goes on."""
+    """While a spot machine is interrupted they do not grow, although the clock goes on."""
     run_id = start(world)
     trial = world._make_trial(run_id, 1, 0.7) | {"TrainingJobStatus": "InProgress", "TrainingEndTime": None}
     world.sagemaker.trials[run_id] = [trial]
@@ -120,7 +120,7 @@ def test_the_meter_follows_the_billable_seconds_of_trials_that_run(world: World)
 
 
 def test_a_budget_tightens_the_requests_own_limits(world: World) -> None:
-    """A dollar buys shorter jobs than the recipe would allow; the worst case stays below it."""
+    """A dollar buys shorter jobs than the recipe allows, and the worst case stays below it."""
     run_id = start(world, recipe={"budget_usd": 1.8})
     cost = world.read(f"runs/{run_id}/run.json")["cost"]
     assert cost["worst_usd"] <= 1.8
@@ -153,7 +153,7 @@ def test_a_budget_that_cannot_be_kept_is_refused_with_the_sum(world: World) -> N
 def test_a_run_without_a_price_is_refused_where_dollars_are_limited(
     budget: float | None, cap: int, instead: str, where: str
 ) -> None:
-    """Whether its machine or its region has none: it says what is missing and what to do; nothing is launched."""
+    """If its machine or its region has no price, it says what is missing and what to do, and launches nothing."""
     world = make_world(cap)
     recipe: dict[str, Any] = {"budget_usd": budget} if budget else {}
     if where == "region":
@@ -173,7 +173,7 @@ def test_a_run_without_a_price_is_refused_where_dollars_are_limited(
 
 
 def test_a_run_without_a_price_goes_on_where_no_dollars_are_limited() -> None:
-    """As on the local cloud, which caps nothing: it says that its cost is unknown."""
+    """So it is in the local cloud, which caps nothing: the run says that its cost is unknown."""
     world = make_world(0)
     run_id = start(world, recipe={"instance_types": {"trial": ["ml.x9.xlarge"]}})
     told = describe_run(run_id, world.services())
@@ -183,7 +183,7 @@ def test_a_run_without_a_price_goes_on_where_no_dollars_are_limited() -> None:
 
 
 def test_a_run_beyond_the_months_cap_waits_and_goes_on() -> None:
-    """It says for what; it begins when the first one has given back what it did not need."""
+    """It says what for, and begins when the first run has given back what it did not need."""
     world = make_world(4)
     first, second = start(world, "dogs"), start(world, "cats")
     assert sum(each["usd"] for each in read_ledger(world)["runs"].values()) <= 4
@@ -199,7 +199,7 @@ def test_a_run_beyond_the_months_cap_waits_and_goes_on() -> None:
 
 
 def test_a_run_that_waits_begins_when_the_month_turns() -> None:
-    """What still runs is carried over, so that the new month's cap holds too."""
+    """Runs in flight are carried over, so that the new month's cap holds too."""
     world = make_world(4)
     first, second = start(world, "dogs"), start(world, "cats")
     world.clock.sleep(MONTH)
@@ -213,7 +213,7 @@ def test_a_run_that_waits_begins_when_the_month_turns() -> None:
 
 
 def test_nobody_overtakes_who_waits() -> None:
-    """A cheap run that would fit waits behind a dear one that came first."""
+    """A cheap run that would fit waits behind an expensive one that came first."""
     world = make_world(4)
     start(world, "dogs")
     dear = start(world, "cats")
@@ -222,7 +222,7 @@ def test_nobody_overtakes_who_waits() -> None:
 
 
 def test_a_run_dearer_than_the_cap_is_refused() -> None:
-    """It would wait for ever."""
+    """Otherwise it would wait for ever."""
     world = make_world(1)
     run_id = start(world)
     result = world.read(f"runs/{run_id}/result.json")
@@ -231,7 +231,7 @@ def test_a_run_dearer_than_the_cap_is_refused() -> None:
 
 
 def test_a_waiting_run_that_is_stopped_leaves_the_queue() -> None:
-    """Nobody waits behind it any more."""
+    """No run waits behind it any more."""
     world = make_world(4)
     start(world, "dogs")
     second = start(world, "cats")
@@ -246,7 +246,7 @@ def fail_for_capacity(world: World, job: str) -> None:
 
 
 def test_a_training_without_a_machine_is_tried_on_the_next_type(world: World) -> None:
-    """Under another name, for SageMaker keeps the first one; the model is that of the try that ran."""
+    """It gets another name, because SageMaker keeps the first; the model comes from the try that ran."""
     types = ["ml.g4dn.xlarge", "ml.g5.xlarge"]
     run_id = start(world, recipe={"instance_types": {"training": types}})
     assert go_on(world, run_id) == "training"
@@ -274,12 +274,12 @@ def test_a_training_without_a_machine_is_tried_on_the_next_type(world: World) ->
     ],
 )
 def test_every_try_of_a_training_is_its_runs(job: str, run_id: str | None) -> None:
-    """So that each one's event lets the run go on; a trial's name is no training's."""
+    """Each try's event lets the run go on; a trial's name is not taken for a training's."""
     assert find_run_of_training(job) == run_id
 
 
 def test_a_training_without_any_machine_fails_with_the_reason(world: World) -> None:
-    """The list bounds the tries."""
+    """The list limits the tries."""
     run_id = start(world, recipe={"instance_types": {"training": ["ml.g4dn.xlarge"]}})
     go_on(world, run_id)
     fail_for_capacity(world, f"{run_id}-train")

@@ -1,4 +1,4 @@
-"""What follows from what is seen, case by case. Plain values in, one step out."""
+"""The step that follows from each observation, case by case. Plain values in, one step out."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ STEPS: list[tuple[str, Observation, type | tuple[type, str]]] = [
 
 @pytest.mark.parametrize(("seen", "expected"), [case[1:] for case in STEPS], ids=[case[0] for case in STEPS])
 def test_the_next_step(seen: Observation, expected: type | tuple[type, str]) -> None:
-    """Each state of the bucket and of SageMaker has its one step; who ends without a model has a reason."""
+    """Each state of the bucket and of SageMaker has one step; a run that ends without a model has a reason."""
     step = decide(seen)
     if isinstance(expected, tuple):
         assert isinstance(step, Finish)
@@ -165,7 +165,7 @@ def ended(status: str, minutes: float = 0.0, *, sent: bool = True, told: bool = 
     ],
 )
 def test_an_ended_run_is_closed_when_nothing_is_left(seen: Observation, expected: type) -> None:
-    """It has its report, notices are tried for a day; a stopped one is watched until no older look can launch."""
+    """It has its report, and notices are tried for a day; a stopped run is watched until no older look can launch."""
     assert type(decide(seen)) is expected
 
 
@@ -181,7 +181,7 @@ def test_an_ended_run_is_closed_when_nothing_is_left(seen: Observation, expected
     ],
 )
 def test_what_is_to_be_told(seen: Observation, due: list[str]) -> None:
-    """Each stage that was begun, and the end, once."""
+    """Each stage that began, and the end, are announced once."""
     assert find_due_notices(seen) == due
 
 
@@ -200,7 +200,7 @@ def test_what_is_to_be_told(seen: Observation, due: list[str]) -> None:
     ],
 )
 def test_which_model_ships(trial: dict[str, Any] | None, training: dict[str, Any] | None, ships: str) -> None:
-    """The training's, unless it is worse by more than the larger standard error; both numbers are written down."""
+    """The training's ships unless it is worse by more than the larger standard error; both numbers are recorded."""
     decision = select_model(RUN, TUNED["tuned"]["best"], trial, training)
     assert decision["ships"] == ships
     assert decision["training_job_name"] == (RUN.training_job if ships == "training" else "t-001")
@@ -212,7 +212,7 @@ def test_which_model_ships(trial: dict[str, Any] | None, training: dict[str, Any
     ("least", "accuracy", "told"), [(0.0, None, None), (0.8, 0.8, None), (0.8, 0.79, "0.7900"), (0.8, None, "unknown")]
 )
 def test_the_gate_declines_what_is_not_good_enough(least: float, accuracy: float | None, told: str | None) -> None:
-    """By the accuracy of the model that would ship; one that nobody measured is not let through either."""
+    """The gate compares the accuracy of the model that would ship; an unmeasured model does not pass either."""
     run = replace(RUN, recipe={"gate": {"min_accuracy": least}})
     measured = {**evaluate(0.95), "valid": {} if accuracy is None else {"accuracy": accuracy}}
     declined = select_model(run, TUNED["tuned"]["best"], evaluate(0.90), measured)["declined"]
@@ -221,7 +221,7 @@ def test_the_gate_declines_what_is_not_good_enough(least: float, accuracy: float
 
 
 def test_many_problems_are_counted() -> None:
-    """A reason stays readable; all of them are in dataset.json."""
+    """A reason stays readable, and dataset.json holds all of them."""
     reason = explain_problems([{"message": f"Problem {number}."} for number in range(9)])
     assert "Problem 4." in reason
     assert "Problem 5." not in reason

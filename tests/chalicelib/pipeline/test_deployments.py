@@ -1,4 +1,4 @@
-"""Endpoints of both kinds: how they scale, how one becomes the other, and that nothing is left that costs."""
+"""Endpoints of both kinds: how they scale, how one replaces the other, and that nothing is left that costs money."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MACHINES = {"endpoint": {"kind": "instance", "min_instances": 2, "max_instances"
 
 
 def run(world: World, recipe: dict[str, Any], seed: int = 0) -> dict[str, Any]:
-    """Upload the dataset with a recipe, and let the run go to its end. Returns its result."""
+    """Upload the dataset with a recipe and let the run end. Returns its result."""
     world.upload("dogs.json", json.dumps(recipe).encode())
     world.upload("dogs.zip", build_colour_zip(seed=seed, counts={"red": 3, "green": 3}))
     run_id = look_at_dataset("dogs", world.services())
@@ -31,7 +31,7 @@ def run(world: World, recipe: dict[str, Any], seed: int = 0) -> dict[str, Any]:
 
 
 def test_an_endpoint_on_machines_scales(world: World) -> None:
-    """Between the recipe's two numbers, by the requests of each machine, from when it serves."""
+    """It scales between the recipe's two numbers, by requests for each machine, once it serves."""
     result = run(world, MACHINES)
     assert result["status"] == "deployed"
     assert world.autoscaling.targets == {TARGET: (2, 5)}
@@ -43,20 +43,20 @@ def test_an_endpoint_on_machines_scales(world: World) -> None:
 
 
 def test_a_serverless_endpoint_scales_by_itself(world: World) -> None:
-    """Nothing is registered, and nothing written."""
+    """Nothing is registered and nothing is written."""
     result = run(world, {})
     assert world.autoscaling.targets == {}
     assert f"runs/{result['run_id']}/scaling.json" not in world.s3.versions
 
 
 def test_one_number_of_machines_needs_no_scaling(world: World) -> None:
-    """As few as there are many."""
+    """The fewest machines are also the most."""
     run(world, {"endpoint": {"kind": "instance", "min_instances": 2, "max_instances": 2}})
     assert world.autoscaling.targets == {}
 
 
 def test_an_endpoint_that_scales_gets_other_machines(world: World) -> None:
-    """SageMaker refuses that while it scales, so scaling ends before and begins again after."""
+    """SageMaker refuses this while it scales, so scaling stops before and starts again after."""
     run(world, MACHINES)
     bigger = {**MACHINES, "instance_types": {"endpoint": ["ml.m5.xlarge"]}}
     bigger["endpoint"] = MACHINES["endpoint"] | {"max_instances": 9}
@@ -65,7 +65,7 @@ def test_an_endpoint_that_scales_gets_other_machines(world: World) -> None:
 
 
 def test_machines_become_serverless_by_a_new_endpoint(world: World) -> None:
-    """SageMaker cannot move one, so it is deleted and created; the run's folder says why."""
+    """SageMaker cannot update it, so it is deleted and created; the run's folder says why."""
     first = run(world, MACHINES)
     second = run(world, {}, seed=1)
     assert (first["status"], second["status"]) == ("deployed", "deployed")
@@ -76,7 +76,7 @@ def test_machines_become_serverless_by_a_new_endpoint(world: World) -> None:
 
 
 def test_serverless_becomes_machines_without_a_pause(world: World) -> None:
-    """That way SageMaker moves it, and the old model answers until the new one does."""
+    """SageMaker can update it this way round, and the old model answers until the new one does."""
     run(world, {})
     assert run(world, MACHINES, seed=1)["status"] == "deployed"
     assert world.sagemaker.count("DeleteEndpoint") == 0
@@ -84,7 +84,7 @@ def test_serverless_becomes_machines_without_a_pause(world: World) -> None:
 
 
 def test_a_deployment_that_goes_back_scales_as_before(world: World) -> None:
-    """The old model serves on, with its own numbers."""
+    """The old model keeps serving, with its own numbers."""
     run(world, MACHINES)
     world.upload("dogs.json", json.dumps({"endpoint": {"kind": "instance", "max_instances": 9}}).encode())
     world.upload("dogs.zip", build_colour_zip(seed=1, counts={"red": 3, "green": 3}))
@@ -100,7 +100,7 @@ def test_a_deployment_that_goes_back_scales_as_before(world: World) -> None:
 
 
 def test_a_model_that_cannot_scale_answers_all_the_same(world: World) -> None:
-    """What is amiss stands in the run's folder; the model is deployed, with the machines that it has."""
+    """The run's folder says what is wrong; the model is deployed with the machines that it has."""
     world.autoscaling.refuses = True
     result = run(world, MACHINES)
     assert result["status"] == "deployed"
@@ -109,7 +109,7 @@ def test_a_model_that_cannot_scale_answers_all_the_same(world: World) -> None:
 
 @pytest.mark.parametrize("recipe", [MACHINES, {}])
 def test_taking_a_model_down_leaves_nothing_that_costs(world: World, recipe: dict[str, Any]) -> None:
-    """Endpoint, what scales it, configs and models, of all its runs."""
+    """Endpoint, scaling, configs and models of all its runs are deleted."""
     run(world, recipe)
     run(world, recipe, seed=1)
     deleted = delete_model("dogs", world.services())["deleted"]

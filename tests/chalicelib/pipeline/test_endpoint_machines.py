@@ -1,4 +1,4 @@
-"""Endpoints on machines that AWS does not have, or the account may not: the next type of the list is asked for."""
+"""Endpoints on machines that AWS does not have, or the account may not use: the next type in the list is tried."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def start(world: World, recipe: dict[str, Any] = RECIPE, seed: int = 0) -> str:
 
 
 def deploy(world: World, run_id: str) -> str:
-    """Let the jobs end, so that the endpoint is asked for."""
+    """End the jobs, so that the endpoint is asked for."""
     for _ in range(2):
         world.end_everything()
         advance(run_id, world.services())
@@ -45,7 +45,7 @@ def deploy(world: World, run_id: str) -> str:
 
 
 def lack(world: World, run_id: str, status: str = "Failed") -> str:
-    """AWS has no machine for what is under way."""
+    """End the current deployment for lack of a machine."""
     world.end_deployment(ENDPOINT, status, NO_CAPACITY)
     return advance(run_id, world.services())
 
@@ -56,14 +56,14 @@ def end(world: World, run_id: str) -> str:
 
 
 def read_machine(world: World, run_id: str) -> Any:
-    """The instance type of the config that the endpoint is on."""
+    """Return the instance type of the config that the endpoint is on."""
     assert world.sagemaker.kept["Endpoint"][ENDPOINT]["EndpointConfigName"] == run_id
     [variant] = world.sagemaker.kept["EndpointConfig"][run_id]["ProductionVariants"]
     return variant["InstanceType"]
 
 
 def test_an_endpoint_beyond_a_quota_goes_to_the_next_type(world: World) -> None:
-    """At once, and the run says on which machine it is."""
+    """This happens at once, and the run says which machine it is on."""
     world.sagemaker.quotas = {FIRST: 0}
     run_id = start(world)
     assert deploy(world, run_id) == "deploying"
@@ -73,7 +73,7 @@ def test_an_endpoint_beyond_a_quota_goes_to_the_next_type(world: World) -> None:
 
 
 def test_an_endpoint_for_which_no_type_has_a_quota_fails_with_what_to_do(world: World) -> None:
-    """It names each."""
+    """The reason names each of them."""
     world.sagemaker.quotas = {FIRST: 0, SECOND: 0}
     run_id = start(world)
     assert deploy(world, run_id) == "failed"
@@ -83,7 +83,7 @@ def test_an_endpoint_for_which_no_type_has_a_quota_fails_with_what_to_do(world: 
 
 
 def test_an_endpoint_that_is_refused_waits_for_a_type_that_is_used_up(world: World) -> None:
-    """What nobody has to raise is waited for."""
+    """The run waits for a quota that nobody has to raise."""
     world.sagemaker.quotas, world.sagemaker.limits = {FIRST: 0}, {"Endpoint"}
     run_id = start(world)
     assert deploy(world, run_id) == "waiting"
@@ -94,7 +94,7 @@ def test_an_endpoint_that_is_refused_waits_for_a_type_that_is_used_up(world: Wor
 
 
 def test_an_endpoint_without_a_machine_is_made_anew_on_the_next_type(world: World) -> None:
-    """What has failed goes first, since nothing else mends it; one notification tells of the deployment."""
+    """The failed endpoint is deleted first, as nothing else is allowed; the deployment is announced once."""
     run_id = start(world)
     deploy(world, run_id)
     assert lack(world, run_id) == "deploying"
@@ -106,7 +106,7 @@ def test_an_endpoint_without_a_machine_is_made_anew_on_the_next_type(world: Worl
 
 
 def test_an_endpoint_that_went_back_is_moved_to_the_next_type(world: World) -> None:
-    """It serves all the while."""
+    """It keeps serving throughout."""
     first = start(world)
     deploy(world, first)
     assert end(world, first) == "deployed"
@@ -121,7 +121,7 @@ def test_an_endpoint_that_went_back_is_moved_to_the_next_type(world: World) -> N
 
 @pytest.mark.parametrize("types", [[FIRST], [FIRST, SECOND], [FIRST, SECOND, THIRD]])
 def test_an_endpoint_without_any_machine_fails_with_the_reason(world: World, types: list[str]) -> None:
-    """The list bounds the tries."""
+    """The list limits the tries."""
     run_id = start(world, {**RECIPE, "instance_types": {"endpoint": types}})
     status = deploy(world, run_id)
     for _ in types:
@@ -133,7 +133,7 @@ def test_an_endpoint_without_any_machine_fails_with_the_reason(world: World, typ
 
 
 def test_what_serves_goes_on_scaling_where_its_successor_has_no_quota(world: World) -> None:
-    """Scaling ends before an endpoint gets other machines; where it gets none, it scales as before."""
+    """Scaling stops before an endpoint gets other machines; if it gets none, it scales as before."""
     scaled = {"endpoint": {"kind": "instance", "min_instances": 2, "max_instances": 5}}
     first = start(world, scaled)
     deploy(world, first)
@@ -147,7 +147,7 @@ def test_what_serves_goes_on_scaling_where_its_successor_has_no_quota(world: Wor
 
 
 def test_another_failure_tries_no_other_machine(world: World) -> None:
-    """A model that does not start would start nowhere."""
+    """A model that does not start on one machine would not start on another."""
     run_id = start(world)
     deploy(world, run_id)
     world.end_deployment(ENDPOINT, "Failed", "The primary container did not pass the ping health check.")
@@ -165,7 +165,7 @@ KINDS = st.sampled_from(["throttle", "before", "after", "meanwhile after"])
 def test_killed_functions_leave_one_endpoint_on_a_machine_that_is_there(
     trouble: dict[int, str], lacking: set[str]
 ) -> None:
-    """Calls throttled, functions killed between two of them, two looks at once, types that are not to be had."""
+    """Calls are throttled, functions killed between calls, looks run at once, and types are not available."""
     world = World()
     run_id = ""
     for _ in range(2):
@@ -198,7 +198,7 @@ def look(world: World) -> None:
 
 
 def end_where_machines_are(world: World, lacking: set[str]) -> None:
-    """What is on its way serves, or fails where its machine is not to be had."""
+    """End what is in flight: it serves, or fails if its machine is not available."""
     for name, endpoint in world.sagemaker.kept["Endpoint"].items():
         types = set(world.sagemaker.list_types("Endpoint", endpoint))
         if endpoint["EndpointStatus"] == "Creating" and types & lacking:

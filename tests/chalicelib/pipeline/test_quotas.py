@@ -1,4 +1,4 @@
-"""Quotas: what others use up is waited for, for so long; what is too small is told at once, with what to do."""
+"""Quotas: a run waits a limited time for what others use, and fails at once with advice if a quota is too small."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def go_on(world: World, run_id: str) -> str:
     ],
 )
 def test_aws_words_tell_whether_waiting_helps(text: str, kind: type[QuotaExceeded], quota: str) -> None:
-    """A limit that is used up passes; one below what is asked for does not. Words that are not known may pass."""
+    """A used-up limit may free up; one below what is asked for will not. Unknown wording counts as used up."""
     error = translate(fail("ResourceLimitExceeded", text, "CreateTrainingJob"), "CreateTrainingJob dogs")
     assert type(error) is kind
     assert isinstance(error, QuotaExceeded)
@@ -80,7 +80,7 @@ def test_trials_go_to_the_types_that_have_a_quota(world: World) -> None:
 
 
 def test_a_run_for_which_no_type_has_a_quota_fails_with_what_to_do(world: World) -> None:
-    """At once: it names each quota, where to ask for it, and what to change; raised, the run is tried again."""
+    """It fails at once and names each quota, where to raise it, what to change; once raised, it is tried again."""
     world.sagemaker.quotas = {FIRST: 0, SECOND: 1}
     run_id = start(world, {"parallel_trials": 2, "instance_types": {"trial": [FIRST, SECOND]}})
     result = world.read(f"runs/{run_id}/result.json")
@@ -96,14 +96,14 @@ def test_a_run_for_which_no_type_has_a_quota_fails_with_what_to_do(world: World)
 
 
 def test_a_spot_quota_of_none_says_that_machines_on_demand_have_another() -> None:
-    """What a new account meets first."""
+    """This is what a new account meets first."""
     text = OF_NONE.replace("training job", "spot training job")
     error = translate(fail("ResourceLimitExceeded", text, "CreateTrainingJob"), "CreateTrainingJob dogs")
     assert 'set "spot": false' in str(error)
 
 
 def test_a_last_training_without_any_quota_fails_with_what_to_do(world: World) -> None:
-    """Each type was asked for, once."""
+    """Each type was asked for once."""
     run_id = start(world, {"instance_types": {"training": [FIRST, SECOND]}})
     world.sagemaker.quotas = {FIRST: 0, SECOND: 0}
     assert go_on(world, run_id) == "failed"
@@ -114,7 +114,7 @@ def test_a_last_training_without_any_quota_fails_with_what_to_do(world: World) -
 
 
 def test_one_type_that_is_only_used_up_is_waited_for(world: World) -> None:
-    """Though the other can never be had: it is the passing one that the run waits for."""
+    """The other can never be had, but this one may free up, so the run waits for it."""
     run_id = start(world, {"instance_types": {"training": [FIRST, SECOND]}})
     world.sagemaker.quotas, world.sagemaker.limits = {FIRST: 0}, {"TrainingJob"}
     assert go_on(world, run_id) == "waiting"
@@ -125,7 +125,7 @@ def test_one_type_that_is_only_used_up_is_waited_for(world: World) -> None:
 
 
 def test_a_quota_is_waited_for_two_days(world: World) -> None:
-    """However its words change meanwhile; the reason says until when, and at the end what was in the way."""
+    """Changes in wording do not restart the wait; the reason says until when, and at the end what was in the way."""
     world.sagemaker.limits = {"HyperParameterTuningJob"}
     run_id = start(world)
     began = world.clock.now()
@@ -149,7 +149,7 @@ def test_a_quota_is_waited_for_two_days(world: World) -> None:
 
 
 def test_each_launch_has_a_wait_of_its_own(world: World) -> None:
-    """What was waited before the tuning job is not counted before the training."""
+    """The wait before the tuning job does not count towards the wait before the training."""
     world.sagemaker.limits = {"HyperParameterTuningJob"}
     run_id = start(world)
     world.clock.sleep(40 * 3600)
@@ -165,7 +165,7 @@ def test_each_launch_has_a_wait_of_its_own(world: World) -> None:
 
 
 def test_the_months_cap_is_waited_for_longer(world: World) -> None:
-    """Until the month has turned twice: then room would have come."""
+    """The wait lasts until two months have begun: by then there would have been room."""
     cpu = ("ml.m5.xlarge",)
     world.settings = replace(world.settings, monthly_cap_usd=4, trial_instance_types=cpu, training_instance_types=cpu)
     start(world)

@@ -1,4 +1,4 @@
-"""Removing a dataset: nothing of it is left, nothing of another is touched, and what was cut off can be finished."""
+"""Removing a dataset: nothing of it is left, no other is touched, and an interrupted removal can be finished."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ def run_to_its_end(world: World, name: str, body: bytes = ZIP) -> str:
 
 
 def end_deletions(world: World) -> None:
-    """What SageMaker deletes is gone after a while."""
+    """Finish SageMaker's deletions."""
     for name, endpoint in list(world.sagemaker.kept["Endpoint"].items()):
         if endpoint["EndpointStatus"] == "Deleting":
             del world.sagemaker.kept["Endpoint"][name]
 
 
 def remove(world: World, name: str) -> list[str]:
-    """Ask until nothing is left, while time passes. Returns what the first answer had left."""
+    """Ask until nothing is left, while time passes. Returns what the first answer left."""
     first = delete_dataset(name, world.services())["left"]
     for _ in range(8):
         if not delete_again(world, name):
@@ -48,7 +48,7 @@ def remove(world: World, name: str) -> list[str]:
 
 
 def delete_again(world: World, name: str) -> bool:
-    """Time passes, and the deletion is asked for again. Returns whether anything may be left."""
+    """Let time pass and ask for the deletion again. Returns whether anything may be left."""
     world.end_everything()
     end_deletions(world)
     world.clock.sleep(400)
@@ -60,7 +60,7 @@ def delete_again(world: World, name: str) -> bool:
 
 
 def list_of(world: World, name: str) -> list[str]:
-    """Every version in the bucket that tells of a dataset, and everything that SageMaker serves of it."""
+    """List every version in the bucket that names a dataset, and everything that serves it in SageMaker."""
     s3 = world.s3
     keys = [key for key in {*s3.versions, *s3.hidden} if name in key and not key.startswith("ledger/")]
     served = [
@@ -70,7 +70,7 @@ def list_of(world: World, name: str) -> list[str]:
 
 
 def test_a_dataset_is_removed_with_all_that_was_made_from_it(world: World) -> None:
-    """Every version, recipe, runs, list, markers, leases and model; another dataset's stay."""
+    """Versions, recipe, runs, list entries, markers, leases and model go; another dataset's stay."""
     run_to_its_end(world, "cats", OTHER)
     untouched = list_of(world, "cats")
     world.upload("dogs.json", b'{"epochs": 3}')
@@ -86,7 +86,7 @@ def test_a_dataset_is_removed_with_all_that_was_made_from_it(world: World) -> No
 
 
 def test_the_ledger_keeps_what_the_runs_have_cost(world: World) -> None:
-    """The month's money is spent, whatever is deleted."""
+    """The month's money is spent whatever is deleted."""
     run_id = run_to_its_end(world, "dogs")
     [month] = world.list_keys("ledger/")
     remove(world, "dogs")
@@ -94,7 +94,7 @@ def test_the_ledger_keeps_what_the_runs_have_cost(world: World) -> None:
 
 
 def test_a_dataset_whose_name_begins_like_another_is_left_alone(world: World) -> None:
-    """Slugs may be the same where names are not."""
+    """Two names may have the same slug."""
     run_to_its_end(world, "dog s")
     run_to_its_end(world, "dog-s", OTHER)
     delete_dataset("dog s", world.services())
@@ -105,7 +105,7 @@ def test_a_dataset_whose_name_begins_like_another_is_left_alone(world: World) ->
 
 @pytest.mark.parametrize("stage", ["tuning", "training"])
 def test_a_run_on_its_way_is_stopped_first(world: World, stage: str) -> None:
-    """202 tells what is left; the files go once no look can start a job any more."""
+    """A 202 says what is left; the files go once no look can start a job any more."""
     world.upload("dogs.zip", ZIP)
     run_id = look_at_dataset("dogs", world.services())
     if stage == "training":
@@ -123,7 +123,7 @@ def test_a_run_on_its_way_is_stopped_first(world: World, stage: str) -> None:
 
 
 def test_a_run_that_is_being_deployed_is_waited_for(world: World) -> None:
-    """An endpoint that is on its way cannot be deleted; nothing is refused silently."""
+    """An endpoint that is being created cannot be deleted; nothing is refused silently."""
     world.upload("dogs.zip", ZIP)
     look_at_dataset("dogs", world.services())
     for _ in range(2):
@@ -136,7 +136,7 @@ def test_a_run_that_is_being_deployed_is_waited_for(world: World) -> None:
 
 
 def test_what_has_nothing_is_not_found(world: World) -> None:
-    """The same answer comes where it was removed before; a name that cannot be is told as one."""
+    """A dataset that was removed before is not found either; an impossible name is refused as such."""
     with pytest.raises(DatasetNotFound, match="no upload, no recipe, no run"):
         delete_dataset("dogs", world.services())
     run_to_its_end(world, "dogs")
@@ -149,14 +149,14 @@ def test_what_has_nothing_is_not_found(world: World) -> None:
 
 
 def test_the_same_dataset_may_come_again(world: World) -> None:
-    """It is another version then, and another run."""
+    """It is then another version, and another run."""
     first = run_to_its_end(world, "dogs")
     remove(world, "dogs")
     assert run_to_its_end(world, "dogs") != first
 
 
 def test_many_files_are_deleted_a_page_at_a_time(world: World) -> None:
-    """A listing brings a part, and so does a deletion: none is forgotten."""
+    """Listings and deletions come in pages, and no file is forgotten."""
     run_id = run_to_its_end(world, "dogs")
     for number in range(25):
         world.s3.store(f"runs/{run_id}/jobs/x/checkpoint-{number}", b"1")
@@ -167,7 +167,7 @@ def test_many_files_are_deleted_a_page_at_a_time(world: World) -> None:
 
 
 def test_what_takes_too_long_is_left_to_the_next_call(world: World) -> None:
-    """The gateway would cut the answer off."""
+    """Otherwise the gateway would cut the answer off."""
     run_id = run_to_its_end(world, "dogs")
     slow = world.trouble.around
 
@@ -185,7 +185,7 @@ def test_what_takes_too_long_is_left_to_the_next_call(world: World) -> None:
 
 
 def test_an_object_that_s3_keeps_is_told(world: World) -> None:
-    """DeleteObjects takes the call and refuses objects one by one."""
+    """DeleteObjects accepts the call and refuses single objects."""
     run_id = run_to_its_end(world, "dogs")
     world.s3.kept_back.add(f"runs/{run_id}/result.json")
     with pytest.raises(AccessDenied, match=r"result\.json"):
@@ -201,7 +201,7 @@ KINDS = st.sampled_from(["throttle", "before", "after", "meanwhile", "meanwhile 
 @settings(max_examples=60, deadline=None)
 @given(trouble=st.dictionaries(st.integers(0, 120), KINDS, max_size=6), before=st.integers(0, 8), retried=st.booleans())
 def test_nothing_is_left_whatever_happens(trouble: dict[int, str], before: int, retried: bool) -> None:
-    """At any stage of a run, with calls throttled and functions killed and looks in between: it is gone in the end."""
+    """At any stage of a run, with throttled calls, killed functions and looks in between, it is gone in the end."""
     world = World()
     world.upload("dogs.zip", ZIP)
 

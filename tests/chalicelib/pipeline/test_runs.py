@@ -40,7 +40,7 @@ NAME = re.compile(r"[a-z0-9](-*[a-z0-9])*")
     st.integers(1, 99),
 )
 def test_names_are_what_sagemaker_takes(dataset: str, version: str, attempt: int) -> None:
-    """Whatever a dataset is called: letters, digits, inner hyphens, and not too long."""
+    """Whatever a dataset is called, names hold letters, digits and inner hyphens, and are not too long."""
     run_id, endpoint = make_run_id(SETTINGS, dataset, version, attempt), make_endpoint_name(SETTINGS, dataset)
     assert NAME.fullmatch(run_id)
     assert len(run_id) <= 32
@@ -49,7 +49,7 @@ def test_names_are_what_sagemaker_takes(dataset: str, version: str, attempt: int
 
 
 def test_the_same_upload_is_the_same_run() -> None:
-    """Bucket, key, version and attempt make a run; the endpoint is the dataset's alone."""
+    """Bucket, key, version and attempt make a run; bucket and key alone make the endpoint."""
     same = make_run_id(SETTINGS, "dogs", "v1", 1)
     assert same == make_run_id(SETTINGS, "dogs", "v1", 1)
     others = [
@@ -76,12 +76,12 @@ def test_the_same_upload_is_the_same_run() -> None:
     ],
 )
 def test_a_dataset_is_named_by_its_key(key: str, name: str | None) -> None:
-    """A zip or a recipe right below datasets/."""
+    """Only a zip or a recipe directly below datasets/ names a dataset."""
     assert parse_dataset_key(key) == name
 
 
 def test_runs_are_listed_newest_first_a_page_at_a_time(world: World) -> None:
-    """By the last status that was written, with reasons and names that no key could hold as they are."""
+    """The list shows the last status written, with reasons and names that no key could hold unquoted."""
     runs = world.services().runs
     for number in range(5):
         run = replace(
@@ -100,7 +100,7 @@ def test_runs_are_listed_newest_first_a_page_at_a_time(world: World) -> None:
 
 @given(st.text(st.characters(codec="utf-8"), max_size=2000))
 def test_any_reason_fits_into_a_key(reason: str) -> None:
-    """S3's keys have 1024 bytes; a reason that is longer is cut in the list, and whole in result.json."""
+    """S3's keys have 1024 bytes: a long reason is cut in the list, and complete in result.json."""
     world = World()
     world.services().runs.index(make_run(), "failed", reason)
     [key] = world.list_keys("index/")
@@ -116,7 +116,7 @@ def test_a_run_that_is_not_there(world: World) -> None:
 
 
 def test_a_claim_is_of_one_holder(world: World) -> None:
-    """It can be taken again when it is given back, or when it expired; what expired cannot be given back."""
+    """It can be taken again once released or expired; an expired claim cannot be released."""
     bucket, clock = world.services().bucket, world.clock
     first = take_claim(bucket, "lease", "a", clock.now())
     assert first
@@ -132,13 +132,13 @@ def test_a_claim_is_of_one_holder(world: World) -> None:
 
 
 def test_a_claim_outlives_every_function() -> None:
-    """Else a slow function could act under a lease that is another's by now."""
+    """Otherwise a slow function could act under a lease that another holds by now."""
     config = json.loads((Path(__file__).parents[3] / ".chalice/config.json").read_text())
     assert all(each["lambda_timeout"] < CLAIM_SECONDS for each in config["lambda_functions"].values())
 
 
 def test_settings_are_read_with_their_types() -> None:
-    """Numbers are numbers, and what is not set has its default."""
+    """Numbers are parsed, and an unset variable has its default."""
     settings = read_settings({**ENVIRONMENT, "DATASET_MAX_IMAGES": "10", "STAGE": "local"})
     assert (settings.dataset_max_images, settings.prefix) == (10, "whippet-local-")
 
@@ -154,13 +154,13 @@ def test_settings_are_read_with_their_types() -> None:
     ],
 )
 def test_settings_that_cannot_be_used_are_named(change: dict[str, str], named: str) -> None:
-    """Each variable that is amiss stands in the one error."""
+    """One error names every variable that is wrong."""
     with pytest.raises(InvalidSettings, match=named):
         read_settings({**ENVIRONMENT, **change})
 
 
 def test_every_notification_keeps_the_contract(world: World) -> None:
-    """What is sent passes the schemas under events/: for a dataset with a name that no subject could hold."""
+    """What is sent passes the schemas under events/, even for a dataset whose name no subject could hold."""
     name = "Hündchen 犬\t" * 12
     world.upload(f"{name}.zip", build_colour_zip(counts={"red": 3, "green": 3}))
     for _ in range(5):
@@ -177,13 +177,13 @@ def test_every_notification_keeps_the_contract(world: World) -> None:
 
 @pytest.mark.parametrize("name", ["", "a/b", "a\nb", "x" * 201])
 def test_a_name_that_cannot_be_served(world: World, name: str) -> None:
-    """Is refused before anything is signed."""
+    """It is refused before anything is signed."""
     with pytest.raises(InvalidName, match="cannot be served"):
         sign_dataset_upload(name, world.services())
 
 
 def test_a_sweep_goes_on_after_a_failure(world: World) -> None:
-    """A run whose look fails is told of, and the next one is looked at."""
+    """A run whose look fails is reported, and the next one is looked at."""
     for name in ("cats", "dogs"):
         world.upload(f"{name}.zip", build_colour_zip(counts={"red": 3, "green": 3}))
         look_at_dataset(name, world.services())

@@ -1,4 +1,4 @@
-"""Whatever is doubled, dropped, delayed, throttled or killed: in the end there is one of everything, and an answer."""
+"""Whatever is doubled, lost, delayed, throttled or killed: in the end there is one of everything, and an answer."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ EVENTS = st.lists(
 
 
 def make_world(trouble: dict[int, str]) -> World:
-    """An account with an upload, in which functions meet this trouble."""
+    """Build an account with an upload, in which functions meet this trouble."""
     world = World()
     world.upload("dogs.zip", ZIP)
     world.trouble.plan = trouble
@@ -41,14 +41,14 @@ def make_world(trouble: dict[int, str]) -> World:
 
 
 def deliver_much(world: World) -> None:
-    """What may happen elsewhere between two calls of a function: a look, the end of what runs, and another look."""
+    """Do what may happen elsewhere between two calls: a look, the end of what runs, and another look."""
     deliver(world, "sweep")
     world.end_everything()
     deliver(world, "sweep")
 
 
 def deliver(world: World, event: str) -> None:
-    """One event comes to a fresh function, which may fail or be killed: then nothing brings the event back."""
+    """Deliver one event to a fresh function, which may fail or be killed: then nothing brings the event back."""
     run_ids = [key.split("/")[1] for key in world.list_keys("runs/") if key.endswith("/run.json")]
     services = world.services()
     with contextlib.suppress(WhippetError, Killed):
@@ -63,7 +63,7 @@ def deliver(world: World, event: str) -> None:
 
 
 def settle(world: World) -> None:
-    """No more trouble: what runs ends, and the schedule sweeps, until nothing is left to do."""
+    """Without further trouble, let everything end and the schedule sweep until nothing is left to do."""
     world.trouble.plan = {}
     for _ in range(12):
         deliver(world, "sweep")
@@ -79,7 +79,7 @@ def count_created(world: World) -> dict[str, int]:
 @settings(max_examples=50, deadline=None)
 @given(events=EVENTS, trouble=TROUBLES)
 def test_one_of_everything_whatever_happens(events: list[tuple[str, bool]], trouble: dict[int, str]) -> None:
-    """Any order of events, calls throttled, functions killed: one deployed run in the end, and word of each step."""
+    """With events in any order, throttled calls and killed functions: one deployed run, and each step announced."""
     world = make_world(trouble)
     for event, ends in events:
         deliver(world, event)
@@ -99,7 +99,7 @@ def test_one_of_everything_whatever_happens(events: list[tuple[str, bool]], trou
 
 
 def stop_all(world: World) -> None:
-    """A person stops every run there is."""
+    """Let a person stop every run there is."""
     for key in world.list_keys("runs/"):
         if key.endswith("/run.json"):
             with contextlib.suppress(WhippetError, Killed):
@@ -155,14 +155,14 @@ def test_the_newer_upload_wins(events: list[tuple[str, bool]], trouble: dict[int
 
 
 def find_call(operation: str) -> int:
-    """The number of a call in a history without trouble."""
+    """Return the number of a call in a history without trouble."""
     world = make_world({})
     sweep_and_end(world)
     return world.trouble.calls.index(operation)
 
 
 def sweep_and_end(world: World) -> None:
-    """The schedule sweeps twice before each time that what runs ends."""
+    """Let the schedule sweep twice before each end of what runs."""
     for _ in range(4):
         deliver(world, "sweep")
         deliver(world, "sweep")

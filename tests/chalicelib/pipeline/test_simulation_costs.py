@@ -1,4 +1,4 @@
-"""The monthly cap under doubled, late and killed functions: never exceeded, and nobody waits for ever."""
+"""The monthly cap under doubled, late and killed functions: never exceeded, and no run waits for ever."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ EVENTS = st.lists(st.tuples(st.sampled_from([*DATASETS, "sweep", "month"]), st.b
 
 
 def make_world(trouble: dict[int, str]) -> World:
-    """An account with three uploads, whose cap has room for one dear run at a time."""
+    """Build an account with three uploads, whose cap has room for one expensive run at a time."""
     types = ("ml.m5.xlarge",)
     chosen = replace(SETTINGS, use_spot=False, trial_instance_types=types, training_instance_types=types)
     world = World(replace(chosen, monthly_cap_usd=CAP))
@@ -40,7 +40,7 @@ def make_world(trouble: dict[int, str]) -> World:
 
 
 def deliver(world: World, event: str) -> None:
-    """One event comes to a fresh function, which may fail or be killed."""
+    """Deliver one event to a fresh function, which may fail or be killed."""
     with contextlib.suppress(WhippetError, Killed):
         if event == "month":
             turn_month(world)
@@ -52,7 +52,7 @@ def deliver(world: World, event: str) -> None:
 
 
 def turn_month(world: World) -> None:
-    """Three weeks pass. Before them the sweep has found every upload: a check that takes longer is a failure."""
+    """Let three weeks pass. Before that the sweep finds every upload: a check that takes longer is a failure."""
     plan, world.trouble.plan = world.trouble.plan, {}
     for _ in range(2):
         sweep(world.services())
@@ -68,7 +68,7 @@ def deliver_and_end(world: World) -> None:
 
 
 def settle(world: World) -> None:
-    """No more trouble: what runs ends, and the schedule sweeps, until nothing is left to do."""
+    """Without further trouble, let everything end and the schedule sweep until nothing is left to do."""
     world.trouble.plan = {}
     for _ in range(20):
         deliver(world, "sweep")
@@ -77,7 +77,7 @@ def settle(world: World) -> None:
 
 
 def check_ledgers(world: World) -> None:
-    """Of every version of every ledger the sum is within the cap, and no run is in it twice."""
+    """Check that every version of every ledger is within the cap, and that no run is in it twice."""
     for key in world.list_keys("ledger/"):
         for version in world.s3.versions[key]:
             ledger = json.loads(version.body)
@@ -86,13 +86,13 @@ def check_ledgers(world: World) -> None:
 
 
 def read_last_ledger(world: World) -> Any:
-    """The newest ledger: empty where every run was stopped before it could reserve."""
+    """Return the newest ledger: empty if every run was stopped before it could reserve."""
     written = world.list_keys("ledger/")
     return world.read(written[-1]) if written else {"runs": {}, "queue": {}}
 
 
 def find_waited_in_vain(world: World) -> list[str]:
-    """The results of runs that have failed since they waited for as long as they may."""
+    """Return the results of runs that failed because they waited for as long as they may."""
     results = [key for key in world.list_keys("runs/") if key.endswith("/result.json")]
     return [key for key in results if "has waited in vain for 62 days" in (world.read(key)["reason"] or "")]
 
@@ -132,7 +132,7 @@ def test_the_cap_holds_whatever_happens_and_every_run_gets_its_turn(
 @settings(max_examples=30, deadline=None)
 @given(events=EVENTS, trouble=TROUBLES, at=st.integers(0, 10))
 def test_a_stopped_run_holds_nothing_back(events: list[tuple[str, bool]], trouble: dict[int, str], at: int) -> None:
-    """Stopped while it waits, reserves or runs, it leaves the queue and gives back what it did not need."""
+    """Stopped while it waits, reserves or runs, a run leaves the queue and gives back what it did not need."""
     world = make_world(trouble)
     for number, (event, ends) in enumerate([("sweep", False), *events]):
         if number >= at:
@@ -158,7 +158,7 @@ def stop_dogs(world: World) -> None:
 
 @pytest.mark.parametrize("kind", ["before", "after", "meanwhile"])
 def test_a_function_killed_at_the_ledger_leaves_it_right(kind: str) -> None:
-    """At each call of a look that reserves, one after another."""
+    """The kill comes at each call of a look that reserves, one after another."""
     clean = make_world({})
     deliver(clean, "dogs")
     for number in range(len(clean.trouble.calls)):
@@ -170,7 +170,7 @@ def test_a_function_killed_at_the_ledger_leaves_it_right(kind: str) -> None:
 
 
 def test_runs_begin_in_the_order_in_which_they_came() -> None:
-    """However the sweep lists them: cats came before mice, and mice would fit beside dogs."""
+    """The order of the sweep does not matter: cats came before mice, and mice would fit beside dogs."""
     world = make_world({})
     for name in DATASETS:
         deliver(world, name)

@@ -1,4 +1,4 @@
-"""The verdict's paragraph, from what a run's folder tells; and the report that it is put into."""
+"""The verdict's paragraph, built from a run's folder, and the report that holds it."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_the_paragraph_answers_every_question() -> None:
 
 
 def test_a_trials_model_is_named_as_such_and_why() -> None:
-    """Where the best trial's model ships, the paragraph says so with the decision's reason."""
+    """If the best trial's model ships, the paragraph says so with the decision's reason."""
     text = tell_verdict(Story(DEPLOYED, decision={"ships": "trial", "reason": "The training reached 0.1."}))
     assert "The model of the best trial is deployed" in text
     assert text.count("The training reached 0.1. What is shown below is the training's model.") == 1
@@ -46,7 +46,7 @@ def test_a_trials_model_is_named_as_such_and_why() -> None:
 
 @pytest.mark.parametrize("status", ["rejected", "declined", "failed", "stopped", "superseded"])
 def test_a_run_without_a_model_says_why_and_what_to_do(status: str) -> None:
-    """No quality is claimed where nothing was measured."""
+    """No quality is claimed if nothing was measured."""
     text = tell_verdict(Story({"dataset": "pets", "status": status, "reason": "The zip is empty."}))
     assert text.startswith(f"Nothing was deployed, as the run ended {status}: The zip is empty.")
     assert "What to do next:" in text
@@ -54,7 +54,7 @@ def test_a_run_without_a_model_says_why_and_what_to_do(status: str) -> None:
 
 @pytest.mark.parametrize(("best", "told"), [("9.8", True), ("0.102", True), ("1.0", False)])
 def test_a_best_value_at_the_edge_of_its_range_is_pointed_out(best: str, told: bool) -> None:
-    """On the logarithmic scale that was searched."""
+    """Edges are those of the logarithmic scale that was searched."""
     recipe = {"ranges": {"learning_rate": {"min": 0.1, "max": 10.0}, "batch_size": [16, 32]}}
     text = tell_verdict(Story(DEPLOYED, recipe=recipe, best={"learning_rate": best, "batch_size": "16"}))
     assert ("widen the range of learning_rate" in text) == told
@@ -69,14 +69,14 @@ def test_training_from_scratch_is_pointed_out_unless_it_was_wished(wish: str, to
 
 @given(st.integers(1, 10_000), st.floats(0, 1))
 def test_the_interval_holds_the_share_and_stays_within_0_and_1(images: int, share: float) -> None:
-    """Also for one image, and for none or all of them right."""
+    """This includes one image, and none or all of them right."""
     low, high = find_interval(share, images)
     assert 0 <= low <= share + 1e-9
     assert share - 1e-9 <= high <= 1
 
 
 def test_the_interval_is_wilsons() -> None:
-    """As published: 8 of 10 lie between 49.0 and 94.3 per cent."""
+    """The published value for 8 of 10 is 49.0 to 94.3 %."""
     assert find_interval(0.8, 10) == pytest.approx((0.4902, 0.9433), abs=1e-4)
 
 
@@ -86,7 +86,7 @@ def test_trials_are_billed_by_begun_seconds_and_only_those_that_ran() -> None:
 
 
 def test_the_paragraph_takes_the_drafts_place_in_the_page() -> None:
-    """What stands between the marks gives way, and all else of the page is kept, byte for byte."""
+    """The text between the marks is replaced, and the rest of the page is kept byte for byte."""
     page = b"<p>\xff<!-- verdict -->draft<!-- /verdict --></p>"
     filled = fill_report(page, Story({"dataset": "<b>", "status": "stopped", "reason": "<script>"}))
     assert filled.startswith(b"<p>\xff<!-- verdict -->Nothing was deployed")
@@ -97,7 +97,7 @@ def test_the_paragraph_takes_the_drafts_place_in_the_page() -> None:
 
 @pytest.mark.parametrize("page", [None, b"", b"no marks"])
 def test_without_a_page_the_paragraph_is_the_report(page: bytes | None) -> None:
-    """A job that could not draw leaves a report all the same."""
+    """There is a report even if the job could not draw one."""
     filled = fill_report(page, Story({"dataset": "<pets>", "status": "stopped", "reason": None})).decode()
     assert filled.startswith("<!doctype html>")
     assert "&lt;pets&gt;: stopped" in filled
@@ -105,7 +105,7 @@ def test_without_a_page_the_paragraph_is_the_report(page: bytes | None) -> None:
 
 
 def test_the_runs_end_puts_the_jobs_report_into_the_runs_folder(world: World) -> None:
-    """With the verdict in it, once: what was written stands."""
+    """The verdict is in it, and it is written once: the first one stands."""
     world.upload("dogs.zip", build_colour_zip(counts={"red": 3, "green": 3}))
     run_id = look_at_dataset("dogs", world.services()) or ""
     drawn = b"<h1>Drawn</h1><!-- verdict --><!-- /verdict -->"
@@ -119,7 +119,7 @@ def test_the_runs_end_puts_the_jobs_report_into_the_runs_folder(world: World) ->
 
 
 def test_a_rejected_dataset_has_a_report_too(world: World) -> None:
-    """It says why, and what to do."""
+    """It says why and what to do."""
     world.upload("dogs.zip", b"no zip")
     run_id = look_at_dataset("dogs", world.services()) or ""
     assert b"mend the dataset" in world.s3.versions[f"runs/{run_id}/report.html"][-1].body
