@@ -10,7 +10,7 @@ export JAVA ?= /usr/bin/java
 export PYTHONDONTWRITEBYTECODE := # every process that compiled torch or boto3 anew would lose seconds
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo up package deploy destroy lock test test-contracts check format lint types lock openapi bench clean prices
+.PHONY: help install demo up package deploy destroy lock test test-contracts check format lint types openapi bench clean prices
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,8 +43,8 @@ deploy: $(INSTALLED) ## make or update a stage on AWS (STAGE, PROFILE, REGION, T
 destroy: $(INSTALLED) ## take a stage away from AWS; its data too with DATA=delete
 	@$(BIN)/python -m infrastructure.removing.destroy $(WHERE) --data "$(or $(DATA),keep)"
 
-test: $(INSTALLED) $(CHROMIUM) $(JAVA) ## run every test, the fast ones first
-	@$(BIN)/python -m pytest tests --numprocesses 2
+test: $(INSTALLED) $(if $(ONLY),,$(CHROMIUM) $(JAVA)) ## run every test, the fast ones first; or ONLY=chalicelib/datasets, with LOGS=1 in view
+	@$(if $(LOGS),LOGS=1 )$(BIN)/python -m pytest tests/$(ONLY) --numprocesses $(if $(ONLY),0,2)$(if $(LOGS), --capture=no)
 
 $(CHROMIUM): # the page is tested in a real browser
 	@test "$$(id -u)" = 0 && command -v apt-get >/dev/null || { echo "The page's tests need Chromium, and $@ is not there."; \

@@ -17,33 +17,16 @@ from PIL import Image
 from tests.end_to_end.conftest import upload_small_dataset
 from tests.support.local_cloud import LocalCloud, find_free_port, read_env_file, wait_until
 from tests.support.pictures import build_colour_zip, draw_test_picture
+from tests.test_documents import PAGES, PROJECT, list_commands
 
-PROJECT = Path(__file__).resolve().parents[2]
-PAGES = [PROJECT / "README.md", *sorted((PROJECT / "docs").glob("*.md")), *sorted(PROJECT.glob("*/README.md"))]
-BLOCK = re.compile(r"^```sh\n(.*?)^```", re.DOTALL | re.MULTILINE)
 # Errors of the API become errors of the command, and what a reader would see goes to the test's output.
 PREAMBLE = 'set -euo pipefail\ncurl() { command curl --fail-with-body -sS "$@"; }\n'
 
 
-def list_commands(page: Path) -> list[str]:
-    """The commands of a page's shell blocks, continued lines joined, comments left out."""
-    text = "\n".join(BLOCK.findall(page.read_text())).replace("\\\n", " ")
-    lines = (re.sub(r"\s+#\s.*$", "", line).strip() for line in text.splitlines())
-    return [line for line in lines if line and not line.startswith("#")]
-
-
-MAKE = sorted({command for page in PAGES for command in list_commands(page) if command.startswith("make")})
 SHELL = {
     str(page.relative_to(PROJECT)): [each for each in list_commands(page) if not each.startswith(("make", ". "))]
     for page in PAGES
 }
-
-
-@pytest.mark.parametrize("command", MAKE)
-def test_make_knows_what_the_pages_name(command: str) -> None:
-    """Each target is there; what it does is run by the tests below and by the rest of the suite."""
-    done = subprocess.run(["make", "-n", *command.split()[1:]], cwd=PROJECT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
 
 
 @pytest.fixture(scope="module")

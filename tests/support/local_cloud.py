@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,6 +19,8 @@ from typing import Any, TypeVar
 import boto3
 import httpx
 import psutil
+
+from tests.support.logs import follow_logs
 
 T = TypeVar("T")
 READY_WITHIN = 60.0
@@ -169,8 +171,9 @@ def run_local_cloud(home: Path, **variables: str) -> Iterator[LocalCloud]:
     """A started local cloud with these variables in its environment, ended at the end whatever happens."""
     cloud = LocalCloud(home, **variables)
     try:
-        cloud.start()
-        yield cloud
+        with follow_logs(home, print) if os.environ.get("LOGS") else nullcontext():
+            cloud.start()
+            yield cloud
     finally:
         if cloud.process is not None and cloud.process.poll() is None:
             cloud.process.send_signal(signal.SIGINT)
