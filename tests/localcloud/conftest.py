@@ -1,6 +1,6 @@
-"""One local SageMaker for all tests of a module that need a running one.
+"""Start one local SageMaker for all tests of a module that need a running one.
 
-Not for a session: the state of moto is one for the whole process, and another module's origin begins with its own.
+It cannot serve a session: moto's state is global in the process, and another module's origin begins with its own.
 """
 
 from __future__ import annotations

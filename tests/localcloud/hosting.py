@@ -1,4 +1,4 @@
-"""Real servers on free loopback ports for the tests of the hosting part."""
+"""Run real servers on free loopback ports for the tests of the hosting rooms."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Event = tuple[str, str, dict[str, Any], list[str]]
 
 @contextmanager
 def serve(app: Any) -> Iterator[str]:
-    """Serve an ASGI application on a free port of 127.0.0.1; gives its URL."""
+    """Serve an ASGI application on a free port of 127.0.0.1 and yield its URL."""
     server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning", lifespan="off"))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
@@ -33,7 +33,7 @@ def serve(app: Any) -> Iterator[str]:
 
 
 async def no_sagemaker(_scope: Any, _receive: Any, send: Any) -> None:
-    """A SageMaker that answers 418, so that a test can see that a request reached it."""
+    """Answer 418 in SageMaker's place, so that a test sees that a request has reached it."""
     await send({"type": "http.response.start", "status": 418, "headers": []})
     await send({"type": "http.response.body", "body": b""})
 
@@ -51,7 +51,7 @@ def client(service: str, url: str) -> Any:
 
 @contextmanager
 def aws(home: Path, events: list[Event]) -> Iterator[str]:
-    """The AWS origin with S3 kept in `home`; S3's events are appended to `events`."""
+    """Serve the AWS origin with S3 kept in `home`; S3's events are appended to `events`."""
     moto = make_moto()
     keeper = S3Keeper(moto, home, lambda *event: events.append(event))
     origin = Origin(Router(moto, keeper), no_sagemaker)
@@ -63,7 +63,7 @@ def aws(home: Path, events: list[Event]) -> Iterator[str]:
 
 
 def forget_buckets() -> None:
-    """What the end of the process does to moto's memory, within one process."""
+    """Empty moto's memory, as the end of the process would."""
     from moto.s3.models import s3_backends
 
     s3_backends["123456789012"]["aws"].buckets.clear()

@@ -1,4 +1,4 @@
-"""A local cloud in a process of its own, as `make up` starts it, and clients that talk to it as a user would."""
+"""Run a local cloud in a process of its own, as `make up` starts it, with clients that talk to it as a user would."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ READY_WITHIN = 60.0
 
 
 def find_free_port() -> int:
-    """A port of 127.0.0.1 that nothing listened on a moment ago, and that the system gives to nobody of its own accord.
+    """Return a port of 127.0.0.1 that nothing listened on a moment ago, and that the system assigns to nobody.
 
-    It gives the ports above 32,767: to every client, and to who asks for any port.
+    The system assigns ports above 32,767 to clients, and to programs that ask for any port.
     """
     while True:
         port = random.randrange(20_000, 32_000)
@@ -39,7 +39,7 @@ def find_free_port() -> int:
 
 
 def wait_until(look: Callable[[], T | None], *, within: float, what: str, every: float = 0.1) -> T:
-    """The first thing that `look` returns other than None; an AssertionError naming `what` after `within` seconds."""
+    """Return the first result of `look` that is not None; AssertionError naming `what` after `within` seconds."""
     deadline = time.monotonic() + within
     while time.monotonic() < deadline:
         if (found := look()) is not None:
@@ -49,13 +49,13 @@ def wait_until(look: Callable[[], T | None], *, within: float, what: str, every:
 
 
 def read_env_file(path: Path) -> dict[str, str]:
-    """The variables that a file of `export NAME=VALUE` lines sets."""
+    """Return the variables that a file of `export NAME=VALUE` lines sets."""
     lines = [line.removeprefix("export ") for line in path.read_text().splitlines() if line.startswith("export ")]
     return {name: "".join(shlex.split(value)) for name, value in (line.split("=", 1) for line in lines)}
 
 
 class LocalCloud:
-    """`python -m localcloud up` over one state folder; may be killed and started again."""
+    """`python -m localcloud up` over one state folder, which may be killed and started again."""
 
     def __init__(self, home: Path, **variables: str) -> None:
         self.home, self.chosen = home, variables
@@ -65,7 +65,7 @@ class LocalCloud:
         self.start_seconds = 0.0
 
     def start(self) -> float:
-        """Start it and wait until it serves. Returns the seconds that took."""
+        """Start it, wait until it serves, and return the seconds that this took."""
         env_file = self.home / "env"
         env_file.unlink(missing_ok=True)
         environment = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
@@ -99,25 +99,25 @@ class LocalCloud:
             return None
 
     def list_processes(self) -> list[psutil.Process]:
-        """The cloud's own process and all that came of it."""
+        """List the cloud's own process and all its descendants."""
         assert self.process is not None
         own = psutil.Process(self.process.pid)
         return [own, *own.children(recursive=True)]
 
     def interrupt(self) -> int:
-        """End it as Ctrl-C does. Returns its exit status."""
+        """End it as Ctrl-C does and return its exit status."""
         assert self.process is not None
         self.process.send_signal(signal.SIGINT)
         return self.process.wait(timeout=60)
 
     def kill(self) -> None:
-        """End it as a power cut does: SIGKILL to the cloud's own process alone."""
+        """End it as a power cut does: SIGKILL to the cloud's own process only."""
         assert self.process is not None
         self.process.kill()
         self.process.wait(timeout=60)
 
     def client(self, service: str) -> Any:
-        """An unmodified boto3 client that talks to this cloud."""
+        """Return an unmodified boto3 client that talks to this cloud."""
         return boto3.client(
             service,
             endpoint_url=self.variables["AWS_ENDPOINT_URL"],
@@ -140,7 +140,7 @@ class LocalCloud:
 
     @cached_property
     def api(self) -> httpx.Client:
-        """The app's routes, with the token that `.localcloud/env` tells."""
+        """Return a client of the app's routes with the token from `.localcloud/env`."""
         return httpx.Client(
             base_url=self.variables["API_URL"],
             headers={"Authorization": f"Bearer {self.variables['API_TOKEN']}"},
@@ -152,12 +152,12 @@ class LocalCloud:
         self.s3.put_object(Bucket=self.bucket, Key=f"datasets/{name}", Body=body)
 
     def list_runs(self, dataset: str) -> list[dict[str, Any]]:
-        """The runs of one dataset, newest first."""
+        """List the runs of one dataset, newest first."""
         runs = self.api.get("/runs").raise_for_status().json()["runs"]
         return [run for run in runs if run["dataset"] == dataset]
 
     def wait_for_status(self, dataset: str, *statuses: str, within: float = 240) -> dict[str, Any]:
-        """The dataset's newest run once its status is one of those."""
+        """Wait until the dataset's newest run has one of the statuses, and return that run."""
 
         def look() -> dict[str, Any] | None:
             runs = self.list_runs(dataset)
@@ -168,7 +168,7 @@ class LocalCloud:
 
 @contextmanager
 def run_local_cloud(home: Path, **variables: str) -> Iterator[LocalCloud]:
-    """A started local cloud with these variables in its environment, ended at the end whatever happens."""
+    """Yield a started local cloud with these variables in its environment, and end it whatever happens."""
     cloud = LocalCloud(home, **variables)
     try:
         with follow_logs(home, print) if os.environ.get("LOGS") else nullcontext():

@@ -1,4 +1,4 @@
-"""What the demo shows, from plain snapshots; its dataset; and which pictures it asks about."""
+"""Test what the demo shows of plain snapshots, its dataset, and which images it asks about."""
 
 from __future__ import annotations
 
@@ -55,24 +55,24 @@ TRAINING = make_snapshot(
 
 
 def test_the_picture_shows_stage_trials_epochs_and_time() -> None:
-    """Each trial with its hyperparameters, its epoch, and its objective as it comes."""
+    """The view shows each trial's hyperparameters and epoch, and its objective as soon as there is one."""
     text = draw(RUNNING)
     for told in ("tuning", "learning_rate", "batch_size", "0.97", "4/4", "2/4", "0:30 gone", "0:30 left"):
         assert told in text, told
 
 
 def test_the_picture_shows_the_training_that_follows() -> None:
-    """With its epochs and what they reached."""
+    """The view shows the training's epochs and their scores."""
     assert "training with the best · epoch 1/4 · valid accuracy 0.900" in draw(TRAINING)
 
 
 def test_a_failed_run_is_drawn() -> None:
-    """Its status stands out, whatever is missing."""
+    """A failed run's status stands out, whatever else is missing."""
     assert "rejected" in draw(make_snapshot("rejected"))
 
 
 def test_progress_counts_epochs() -> None:
-    """Of all trials and the last training; a trial that stopped early counts whole; only the end is the end."""
+    """All trials and the last training count; a trial that stopped early counts in full; only the end is 100 %."""
     assert measure_progress(make_snapshot("checking")) == 0
     assert measure_progress(RUNNING) == pytest.approx(6 / 12)
     assert measure_progress(TRAINING) == pytest.approx(9 / 12)
@@ -80,13 +80,13 @@ def test_progress_counts_epochs() -> None:
 
 
 def test_time_left_is_told_once_there_is_something_to_go_by() -> None:
-    """Not before the first epoch."""
+    """No time left is shown before the first epoch."""
     assert estimate_left(make_snapshot("tuning")) is None
     assert estimate_left(RUNNING) == pytest.approx(30)
 
 
 def test_plain_lines_tell_each_change_once() -> None:
-    """For output that is no terminal."""
+    """Each change is one line where the output is not a terminal."""
     assert list(list_changes(None, make_snapshot("checking", 0))) == ["[0:00] checking"]
     begun = make_snapshot("tuning", 5, {"trial-1": 1}, trials=[make_trial(1, "InProgress")])
     assert list(list_changes(make_snapshot("checking"), begun)) == [
@@ -108,7 +108,7 @@ class NoObjects:
 
 
 def test_a_run_is_watched_to_its_end() -> None:
-    """Line by line where there is no terminal, each change once and nothing between; the last answer is returned."""
+    """Without a terminal, each change is printed once, with nothing in between; the last answer is returned."""
     stages = [make_snapshot("checking"), make_snapshot("checking"), make_snapshot("failed", reason="no luck")]
     answers = iter([dict(stage.run) for stage in stages])
 
@@ -126,7 +126,7 @@ def test_a_run_is_watched_to_its_end() -> None:
 
 
 def test_the_digits_are_the_same_every_time() -> None:
-    """1,797 pictures, ten classes, 70/15/15 of each."""
+    """The zip holds 1,797 images of ten classes, 70/15/15 per cent of each."""
     packed = build_digits_zip()
     assert packed == build_digits_zip()
     with zipfile.ZipFile(io.BytesIO(packed)) as archive:
@@ -142,14 +142,14 @@ def test_the_digits_are_the_same_every_time() -> None:
 
 @pytest.mark.parametrize("count", [1, 2, 3, 10, 183])
 def test_every_picture_has_a_split(count: int) -> None:
-    """And train is never empty."""
+    """Every image has a split, and train is never empty."""
     splits = split_class(count)
     assert len(splits) == count
     assert "train" in splits
 
 
 def test_pngs_are_what_a_decoder_reads() -> None:
-    """Grey values survive."""
+    """A decoder reads back the grey values."""
     from PIL import Image
 
     pixels = bytes(range(64))
@@ -165,7 +165,7 @@ def pack(folder: Path, *names: str) -> Path:
 
 
 def test_pictures_come_from_the_test_split(tmp_path: Path) -> None:
-    """One a class, with the class of its folder; hidden files and other files are none."""
+    """One image a class is chosen, with the class of its folder; hidden files and files of other types are ignored."""
     names = [f"dogs/{split}/{label}/{n}.jpg" for split in ("train", "test") for label in "abcdef" for n in (1, 2)]
     chosen = choose_pictures(pack(tmp_path, *names, "__MACOSX/dogs/test/a/._1.jpg", "dogs/test/a/notes.txt"))
     assert [(picture.name, picture.true_class) for picture in chosen] == [
@@ -177,19 +177,19 @@ def test_pictures_come_from_the_test_split(tmp_path: Path) -> None:
 
 
 def test_without_a_test_split_any_picture_will_do(tmp_path: Path) -> None:
-    """A dataset of class folders alone."""
+    """Images of any split are chosen in a dataset that has class folders only."""
     chosen = choose_pictures(pack(tmp_path, "cats/1.PNG", "dogs/1.webp"))
     assert [picture.true_class for picture in chosen] == ["cats", "dogs"]
 
 
 def test_the_digits_come_with_their_recipe(tmp_path: Path) -> None:
-    """Beside the zip, as a user's own does."""
+    """The recipe lies beside the zip, as a user's own does."""
     path = write_digits_zip(tmp_path / "demo")
     assert path.read_bytes() == build_digits_zip()
     assert json.loads(path.with_suffix(".json").read_text()) == RECIPE
 
 
 def test_a_zip_that_is_not_there_is_told(tmp_path: Path) -> None:
-    """Before anything is started."""
+    """A missing zip is reported before anything starts."""
     with pytest.raises(CannotStart, match=r"no file .*dogs\.zip"):
         run_demo(Place(tmp_path), tmp_path / "dogs.zip")

@@ -1,4 +1,4 @@
-"""What the demo tells of before and after, and where it puts the report."""
+"""Test what the demo says of before and after, and where it puts the report."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ RUN = {"run_id": "r", "training": {"name": "r-train"}, "metrics": {"test": TUNED
 
 
 class Bucket:
-    """An S3 that holds these objects."""
+    """An S3 that holds the given objects."""
 
     def __init__(self, objects: dict[str, bytes]) -> None:
         self.objects = objects
@@ -37,7 +37,7 @@ class Bucket:
 
 
 def test_quality_and_speed_stand_side_by_side() -> None:
-    """What both sides measured is compared; the rest is left out."""
+    """What was measured both before and after is compared; the rest is left out."""
     assert list_gains(UNTUNED, TUNED, PLAN) == [
         ("test accuracy", "0.9000", "0.9700", "+7.0 points"),
         ("test macro F1", "0.8900", "0.9600", "+7.0 points"),
@@ -48,12 +48,12 @@ def test_quality_and_speed_stand_side_by_side() -> None:
 
 @pytest.mark.parametrize("plan", [{}, {"before": None, "after": {}}, {"before": {"phases": {"data": None}}}])
 def test_what_was_not_measured_is_not_told(plan: dict[str, Any]) -> None:
-    """A training without a profiler, or without a baseline, has no rows of them."""
+    """A training without a profiler, or without a baseline, has no rows for it."""
     assert list_gains({}, TUNED, plan) == []
 
 
 def test_the_demo_tells_the_table_and_the_reports_path(tmp_path: Path) -> None:
-    """The report is copied beside the cloud's state, for a browser to open."""
+    """The report is copied beside the cloud's state, where a browser can open it."""
     files = {"jobs/r-train/baseline.json": UNTUNED, "jobs/r-train/execution_plan.json": PLAN}
     objects = {f"runs/r/{name}": json.dumps(content).encode() for name, content in files.items()}
     user = User(Bucket(objects | {"runs/r/report.html": b"<h1>"}), None, "b")  # type: ignore[arg-type]
@@ -66,11 +66,11 @@ def test_the_demo_tells_the_table_and_the_reports_path(tmp_path: Path) -> None:
 
 
 def test_a_report_that_never_comes_is_not_waited_for_long(tmp_path: Path) -> None:
-    """The demo goes on and says so."""
+    """Without a report, the demo goes on and says so."""
     assert fetch_report(make_reader(Bucket({}), "b", "r"), tmp_path / "r.html", seconds=0) is None
 
 
 @pytest.mark.parametrize("body", [b"{", b"[]", b"\xff"])
 def test_a_broken_file_tells_nothing(body: bytes) -> None:
-    """It counts as missing."""
+    """A broken file counts as missing."""
     assert read_document(make_reader(Bucket({"runs/r/x.json": body}), "b", "r"), "x.json") == {}

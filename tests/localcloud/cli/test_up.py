@@ -1,4 +1,4 @@
-"""`python -m localcloud up` as a user runs it: one start, one end, and what a second start finds."""
+"""Test `python -m localcloud up` as a user runs it: one start, one end, and what a second start finds."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCloud]:
 
 
 def run_up(home: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    """A start that is expected to fail."""
+    """Start a cloud that is expected to fail."""
     variables = os.environ | {"LOCALCLOUD_HOME": str(home)} | environment
     command = [sys.executable, "-m", "localcloud", "up"]
     return subprocess.run(command, env=variables, capture_output=True, text=True, timeout=60)
 
 
 def test_a_taken_port_is_one_clear_line(tmp_path: Path) -> None:
-    """It names the port and the variable, and exits with 1."""
+    """The one line names the port and the variable, and the exit status is 1."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         for variable, other in (("AWS_PORT", "PORT"), ("PORT", "AWS_PORT")):
@@ -45,14 +45,14 @@ def test_a_taken_port_is_one_clear_line(tmp_path: Path) -> None:
 
 
 def test_a_second_cloud_on_the_same_folder_is_refused(cloud: LocalCloud) -> None:
-    """Two would write over each other's state."""
+    """Two clouds would overwrite each other's state."""
     result = run_up(cloud.home, AWS_PORT="45998", PORT="45999")
     assert result.returncode == 1
     assert "is up already" in result.stderr
 
 
 def test_the_env_file_is_all_that_a_user_needs(cloud: LocalCloud) -> None:
-    """A shell that has read it reaches the bucket and the routes, and finds the AWS CLI."""
+    """A shell that has sourced the file reaches the bucket and the routes, and finds the AWS CLI."""
     script = '. "$0" && curl -fsS -H "Authorization: Bearer $API_TOKEN" "$API_URL/runs" && aws s3 ls'
     shell = subprocess.run(
         ["sh", "-c", script, str(cloud.home / "env")], env={"PATH": os.environ["PATH"]}, capture_output=True, text=True
@@ -62,20 +62,20 @@ def test_the_env_file_is_all_that_a_user_needs(cloud: LocalCloud) -> None:
 
 
 def test_the_routes_stand_under_the_stage(cloud: LocalCloud) -> None:
-    """/api/health answers; a path that the API has not is API Gateway's 403; a missing token is the app's 401."""
+    """/api/health answers; an unknown path is API Gateway's 403; a missing token is the app's 401."""
     assert httpx.get(f"{cloud.variables['API_URL']}/health").status_code == 200
     assert httpx.get(f"{cloud.variables['API_URL']}/nothing").status_code == 403
     assert httpx.get(f"{cloud.variables['API_URL']}/runs").status_code == 401
 
 
 def test_functions_log_to_a_file(cloud: LocalCloud) -> None:
-    """With Lambda's lines around each invocation."""
+    """The file has Lambda's lines around each invocation."""
     text = (cloud.home / "functions.log").read_text()
     assert "whippet-local-api START RequestId:" in text
 
 
 def test_a_killed_cloud_leaves_no_process_and_keeps_its_state(tmp_path: Path) -> None:
-    """After kill -9 all is gone; the next start has the objects and the token."""
+    """After kill -9 no process is left; the next start has the objects and the token."""
     with run_local_cloud(tmp_path / "state") as cloud:
         cloud.s3.put_object(Bucket=cloud.bucket, Key="kept", Body=b"1")
         token, processes = cloud.variables["API_TOKEN"], cloud.list_processes()
@@ -94,7 +94,7 @@ def test_a_killed_cloud_leaves_no_process_and_keeps_its_state(tmp_path: Path) ->
 
 
 def test_a_cloud_for_one_program_ends_with_it(tmp_path: Path) -> None:
-    """--until-eof: however that program ends, its end of the pipe closes."""
+    """With --until-eof the cloud ends with the program that started it, however that one ends."""
     ports = {"AWS_PORT": str(find_free_port()), "PORT": str(find_free_port())}
     command = [sys.executable, "-m", "localcloud", "up", "--until-eof"]
     environment = os.environ | {"LOCALCLOUD_HOME": str(tmp_path)} | ports
@@ -107,13 +107,13 @@ def test_a_cloud_for_one_program_ends_with_it(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("port", ["0", "65536", "x", "-1", "4566 "])
 def test_a_port_that_is_none_is_refused(port: str) -> None:
-    """With the variable and its value."""
+    """The refusal names the variable and its value."""
     with pytest.raises(CannotStart, match=r"AWS_PORT is '.*'"):
         read_place({"AWS_PORT": port})
 
 
 def test_the_lock_goes_with_its_holder(tmp_path: Path) -> None:
-    """It is the process's, not the file's."""
+    """The lock belongs to the process, not to the file."""
     place = Place(tmp_path)
     assert not is_up(place)
     with hold_lock(place):
@@ -122,7 +122,7 @@ def test_the_lock_goes_with_its_holder(tmp_path: Path) -> None:
 
 
 def test_a_users_own_aws_settings_are_left_behind(tmp_path: Path) -> None:
-    """A profile or a session token of a real account never reaches the local cloud's processes."""
+    """A profile or session token of a real account never reaches the local cloud's processes."""
     environ = {"AWS_PROFILE": "work", "AWS_SESSION_TOKEN": "secret", "PATH": "/bin"}
     enter(Place(tmp_path), environ)
     assert "AWS_PROFILE" not in environ
@@ -132,7 +132,7 @@ def test_a_users_own_aws_settings_are_left_behind(tmp_path: Path) -> None:
 
 
 def test_the_token_is_made_once_and_private(tmp_path: Path) -> None:
-    """Readable to the user alone, in both files that hold it."""
+    """Only the owner may read the two files that hold the token."""
     place = Place(tmp_path)
     token = keep_tokens(tmp_path)["local"]
     assert keep_tokens(tmp_path)["local"] == token

@@ -1,4 +1,4 @@
-"""Faults on purpose, in simulated time: quotas, instance types that are not to be had, and the file they stand in."""
+"""Test deliberate faults in simulated time: quotas, instance types without capacity, and the file that sets them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TYPES = ("ml.g4dn.xlarge", "ml.g5.xlarge")
 
 
 def build_choices() -> dict[str, Any]:
-    """A tuning job of two instance types, in order of preference."""
+    """Build a tuning job with two instance types, in order of preference."""
     request = build_tuning_request("tuning", jobs=2, parallel=2)
     del request["TrainingJobDefinition"]["ResourceConfig"]
     choices = [{"InstanceType": name, "InstanceCount": 1, "VolumeSizeInGB": 9} for name in TYPES]
@@ -32,7 +32,7 @@ def build_choices() -> dict[str, Any]:
 
 
 def test_a_training_beyond_its_quota_is_refused_in_aws_words(tmp_path: Path) -> None:
-    """With name, limit, what is used and what was asked for; spot has a quota of its own."""
+    """The refusal has the quota's name, its limit, the use and the request; spot has a quota of its own."""
     world = World(tmp_path)
     world.faults = Faults(quotas={"ml.m5.xlarge for training job usage": 1})
     world.call("CreateTrainingJob", **build_training_request("one", "s3://b/c", "s3://b/out"))
@@ -50,7 +50,7 @@ def test_a_training_beyond_its_quota_is_refused_in_aws_words(tmp_path: Path) -> 
 
 
 def test_a_tuning_job_needs_quota_for_all_that_it_runs_at_once(tmp_path: Path) -> None:
-    """Of one of its instance types at least; where there is none, the refusal names the preferred one."""
+    """One of its instance types must have the quota; otherwise the refusal names the preferred one."""
     world = World(tmp_path)
     quotas = {f"{name} for training job usage": 1 for name in TYPES}
     world.faults = Faults(quotas=quotas)
@@ -73,7 +73,7 @@ def test_a_tuning_job_needs_quota_for_all_that_it_runs_at_once(tmp_path: Path) -
 def test_a_tuning_job_takes_the_next_instance_type_where_one_is_not_to_be_had(
     tmp_path: Path, faults: Faults, spot: bool, kind: str
 ) -> None:
-    """In the order of its preference; with none to be had its trainings ask for the first, and fail or wait."""
+    """Types are tried in order of preference. Without capacity for any, the trainings wait for the first, or fail."""
     world, request = World(tmp_path), build_choices()
     world.faults = faults
     request["TrainingJobDefinition"] |= SPOT if spot else {}
@@ -85,7 +85,7 @@ def test_a_tuning_job_takes_the_next_instance_type_where_one_is_not_to_be_had(
 
 
 def test_the_file_of_faults_is_read_while_it_changes(tmp_path: Path) -> None:
-    """Written, changed, spoilt (the faults before hold) and taken away."""
+    """The file may be written, changed, broken (the previous faults stay) and removed at run time."""
     read, path = FaultFile(tmp_path / "faults.json"), tmp_path / "faults.json"
     assert read() == Faults()
     document = {
@@ -115,13 +115,13 @@ def test_the_file_of_faults_is_read_while_it_changes(tmp_path: Path) -> None:
     [["no_capacity"], {"nonsense": 1}, {"no_capacity": "ml.g5.xlarge"}, {"interruptions": [{"after": 5}]}, 7],
 )
 def test_what_is_no_fault_is_told(document: Any) -> None:
-    """A member that is unknown, or of another kind."""
+    """An unknown member, or one of the wrong type, is reported."""
     with pytest.raises(BadFaults, match=r"faults.json|instance types"):
         parse_faults(document)
 
 
 def test_a_market_counts_what_ran_and_what_was_waited_for() -> None:
-    """MaxRuntime is of the running seconds of all lives together, MaxWaitTime of those and the waiting."""
+    """MaxRuntime limits the running seconds of all lives together, MaxWaitTime those plus the waiting."""
     moment = [0.0]
     faults = Faults(interruptions=(Interruption("d*", 20, 1),))
     job = {"TrainingJobName": "dogs", "ResourceConfig": {"InstanceType": "ml.m5.xlarge"}} | SPOT

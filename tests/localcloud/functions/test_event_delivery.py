@@ -1,4 +1,4 @@
-"""From an upload to a handler: rules, queues, retries and dead letters, on a real app with real functions."""
+"""Test the way from an upload to a handler, with rules, queues, retries and dead letters, on a real app's functions."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def upload(small: Small, key: str) -> None:
 
 
 def test_an_upload_reaches_its_handler_in_aws_shape(small: Small) -> None:
-    """Every member of AWS's envelope, the key raw, the rule's prefix obeyed."""
+    """The event has every member of AWS's envelope and the raw key, and the rule's prefix is obeyed."""
     upload(small, "elsewhere/a.zip")
     upload(small, "datasets/a+b c.zip")
     (event,) = wait_until(lambda: list_calls(small, "on_upload"))
@@ -126,7 +126,7 @@ def test_an_upload_reaches_its_handler_in_aws_shape(small: Small) -> None:
 
 
 def test_put_events_reaches_its_handler(small: Small) -> None:
-    """An event of a user's own, with the detail as it was sent."""
+    """A user's own event arrives with its detail unchanged."""
     entry = {"Source": "test", "DetailType": "T", "Detail": '{"a": [1, null]}'}
     assert small.client("events").put_events(Entries=[entry])["FailedEntryCount"] == 0
     (event,) = wait_until(lambda: list_calls(small, "on_test"))
@@ -134,7 +134,7 @@ def test_put_events_reaches_its_handler(small: Small) -> None:
 
 
 def test_a_failed_event_is_tried_three_times_in_all(small: Small) -> None:
-    """Two retries, and one that succeeds ends it."""
+    """There are two retries, and a success ends them."""
     small.outcomes += [FunctionError("E", "first"), RuntimeError("second")]
     upload(small, "datasets/a.zip")
     wait_until(lambda: len(list_calls(small, "on_upload")) == 3)
@@ -143,7 +143,7 @@ def test_a_failed_event_is_tried_three_times_in_all(small: Small) -> None:
 
 
 def test_what_fails_for_good_lies_in_the_functions_dead_letter_queue(small: Small) -> None:
-    """The event itself is the message; the error stands in its attributes. No other function's queue has it."""
+    """The event itself is the message, with the error in its attributes. No other function's queue has it."""
     small.outcomes += [FunctionError("E", f"try {number}") for number in range(3)]
     upload(small, "datasets/a.zip")
     letter = wait_until(lambda: small.read_dead_letter("whippet-local-on_upload-dead-letters"))
@@ -155,7 +155,7 @@ def test_what_fails_for_good_lies_in_the_functions_dead_letter_queue(small: Smal
 
 
 def test_many_events_at_once_lose_none(small: Small) -> None:
-    """A hundred uploads from eight threads are a hundred calls, each at least once."""
+    """A hundred uploads from eight threads cause a hundred calls, each at least once."""
 
     def put(part: int) -> None:
         for number in range(part, 100, 8):
@@ -171,14 +171,14 @@ def test_many_events_at_once_lose_none(small: Small) -> None:
 
 
 def test_a_schedule_fires_at_the_start(small: Small) -> None:
-    """So that what a killed cloud left goes on at once."""
+    """The work that a killed cloud left goes on at once."""
     (event,) = wait_until(lambda: list_calls(small, "tick"))
     assert (event["source"], event["detail-type"]) == ("aws.events", "Scheduled Event")
     assert event["resources"][0].startswith("arn:aws:events:us-east-1:123456789012:rule/")
 
 
 def test_a_disabled_rule_delivers_nothing(small: Small) -> None:
-    """DisableRule holds for AWS's own events too."""
+    """DisableRule applies to AWS's own events too."""
     events = small.client("events")
     for rule in events.list_rules()["Rules"]:
         if "on_upload" in rule["Name"]:
@@ -191,7 +191,7 @@ def test_a_disabled_rule_delivers_nothing(small: Small) -> None:
 
 
 def test_the_whole_way_with_real_functions(tmp_path: Path, template: Any) -> None:
-    """Upload, rule, queue, process, handler: what the handler writes is there."""
+    """An upload passes rule, queue and process, and its handler writes its result."""
     diary = tmp_path / "diary"
     host = FunctionHost(write_tiny_app(tmp_path / "tiny"), "app", {}, lambda _line: None)
     function = Function("up", "app.on_upload", {"DIARY": str(diary)}, 30, 128, {"rule": {"source": ["aws.s3"]}})
@@ -214,17 +214,17 @@ def test_the_whole_way_with_real_functions(tmp_path: Path, template: Any) -> Non
     ("expression", "seconds"), [("rate(1 minute)", 60), ("rate(2 hours)", 7200), ("rate(3 days)", 259_200)]
 )
 def test_rates(expression: str, seconds: int) -> None:
-    """Minutes, hours and days, one or many."""
+    """Minutes, hours and days are understood, one or many."""
     assert parse_rate(expression) == seconds
 
 
 @pytest.mark.parametrize("expression", ["cron(0 12 * * ? *)", "rate(0 minutes)", "rate(5 seconds)", ""])
 def test_other_schedules_are_refused_by_name(expression: str) -> None:
-    """What is not supported is never ignored."""
+    """An unsupported schedule is never ignored."""
     with pytest.raises(TemplateError, match="schedule"):
         parse_rate(expression)
 
 
 def test_times_are_text() -> None:
-    """moto passes seconds since 1970; AWS passes ISO 8601, and no ingestion time."""
+    """moto passes seconds since 1970; AWS passes ISO 8601 and no ingestion time."""
     assert normalise({"id": "1", "time": 0.5, "ingestion-time": 1.0}) == {"id": "1", "time": "1970-01-01T00:00:00Z"}

@@ -1,4 +1,4 @@
-"""The app's routes over HTTP, with API Gateway's events, limits and refusals, on a real server."""
+"""Test the app's routes over HTTP, with API Gateway's events, limits and refusals, on a real server."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ BODY: dict[str, Any] = {
 
 @pytest.fixture(scope="module")
 def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
-    """The tiny app behind the gateway, under the stage `api`."""
+    """Serve the tiny app behind the gateway, under the stage `api`."""
     host = FunctionHost(write_tiny_app(tmp_path_factory.mktemp("gateway") / "tiny"), "app", {}, lambda _line: None)
     functions = Functions([Function("api", "app.app", {}, 30, 128)], host, region="us-east-1", log=lambda *_: None)
     pool = ThreadPoolExecutor(8)
@@ -54,7 +54,7 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
 
 
 def test_binary_bodies_arrive_whole(api: httpx.Client) -> None:
-    """In base64 on the way, also where the content type has parameters."""
+    """They travel in base64, also where the content type has parameters."""
     body = bytes(range(256))
     for content_type in ("image/png", "image/webp; version=1"):
         answer = api.post("/echo/dogs", content=body, headers={"Content-Type": content_type}).json()
@@ -68,33 +68,33 @@ def test_paths_and_queries_reach_the_function(api: httpx.Client) -> None:
 
 
 def test_binary_answers_are_decoded(api: httpx.Client) -> None:
-    """The client gets the bytes, the status and the headers of the function."""
+    """The client gets the function's bytes, status and headers."""
     response = api.get("/bytes", headers={"Accept": "image/png"})
     assert (response.status_code, response.content, response.headers["x-made"]) == (201, b"\x00\xff", "here")
     assert response.headers["content-type"] == "image/png"
 
 
 def test_unknown_routes_are_refused_as_api_gateway_does(api: httpx.Client) -> None:
-    """403, whether path or method is unknown."""
+    """The answer is 403, whether the path or the method is unknown."""
     for method, path in (("GET", "/nothing"), ("DELETE", "/bytes"), ("GET", "/echo/name/more")):
         response = api.request(method, path)
         assert (response.status_code, response.json()) == (403, {"message": "Missing Authentication Token"})
 
 
 def test_a_preflight_is_answered_without_the_function(api: httpx.Client) -> None:
-    """Where the app asks for CORS."""
+    """The gateway answers preflights where the app asks for CORS."""
     assert api.options("/bytes").headers["access-control-allow-origin"] == "*"
 
 
 def test_the_root_leads_to_the_stage(api: httpx.Client) -> None:
-    """So that a browser finds the app at the bare address."""
+    """A browser finds the app at the bare address."""
     root = str(api.base_url).removesuffix("/api/")
     assert httpx.get(f"{root}/").headers["location"] == "/api/"
     assert httpx.get(f"{root}/elsewhere").status_code == 403
 
 
 def test_too_long_bodies_are_refused(api: httpx.Client) -> None:
-    """API Gateway takes 10 MB; Lambda's 6 MB in base64 are 4.5 MB of image. Both are 413."""
+    """API Gateway takes 10 MB; Lambda's 6 MB in base64 are 4.5 MB of image. Beyond either, the answer is 413."""
     for size in (4_800_000, 10_600_000):
         response = api.post("/echo/x", content=b"x" * size, headers={"Content-Type": "image/png"})
         assert (response.status_code, response.json()) == (413, {"message": "Request Too Long"})
@@ -102,19 +102,19 @@ def test_too_long_bodies_are_refused(api: httpx.Client) -> None:
 
 
 def test_a_view_that_raises_is_a_500_of_the_apps(api: httpx.Client) -> None:
-    """Chalice answers for its views; the gateway only for what is no answer."""
+    """Chalice answers for its views; the gateway answers only for what is not an answer."""
     assert api.get("/wrong").status_code == 500
 
 
 def test_a_function_without_an_answer_is_a_502(tmp_path: Path) -> None:
-    """A result that is no proxy response, and an invocation that failed."""
+    """A result that is not a proxy response, and a failed invocation, are both 502."""
     for answer in ({}, "text", None, {"statusCode": "x"}):
         with pytest.raises(MalformedAnswer):
             render(answer)
 
 
 def test_a_slow_function_is_a_504() -> None:
-    """After 29 s, which the test shortens by a function that is slower than a shorter limit."""
+    """The limit is 29 s; the test uses a shorter limit and a slower function."""
 
     class Hasty(Gateway):
         seconds = 0.05
@@ -129,7 +129,7 @@ def test_a_slow_function_is_a_504() -> None:
 
 
 def test_fixed_paths_go_before_parameters() -> None:
-    """And one that only the parameter's resource serves still finds it."""
+    """A path that only the parameter's resource serves is found too."""
     routes = list_routes(BODY)
     assert find_route(routes, "GET", "/echo/fixed") == ("/echo/fixed", {}, {})
     assert find_route(routes, "POST", "/echo/fixed") == ("/echo/{name}", {}, {"name": "fixed"})
@@ -137,14 +137,14 @@ def test_fixed_paths_go_before_parameters() -> None:
 
 @given(st.text(st.characters(exclude_characters="/", codec="ascii"), min_size=1))
 def test_a_parameter_is_one_segment_of_any_text(text: str) -> None:
-    """Whatever stands between two slashes is the name."""
+    """Any text between two slashes is a parameter's value."""
     found = find_route(list_routes({"paths": {"/a/{name}/b": {"get": {}}}}), "GET", f"/a/{text}/b")
     assert found is not None
     assert found[2] == {"name": text}
 
 
 def test_binary_types() -> None:
-    """Case and parameters do not count; a wildcard takes all."""
+    """Case and parameters do not matter; a wildcard matches all types."""
     assert is_binary("Image/PNG; q=1", {"image/png"})
     assert not is_binary("", {"image/png"})
     assert is_binary("", {"*/*"})

@@ -1,4 +1,4 @@
-"""Functions run as Lambda runs them: an environment each, one invocation at a time, ended when they overrun."""
+"""Test that functions run as Lambda runs them: one invocation at a time in an environment, killed when they overrun."""
 
 from __future__ import annotations
 
@@ -61,14 +61,14 @@ def wait_until(condition: Callable[[], bool]) -> None:
 
 
 def test_a_function_gets_lambdas_variables_and_context(functions: Functions, diary: Path) -> None:
-    """Its own name, and the identifier of the invocation."""
+    """The function sees its own name and the identifier of the invocation."""
     functions.invoke("upload", make_event(object={"key": "datasets/a.zip"}))
     functions.invoke("test", make_event(a=1), "request-1")
     assert read_diary(diary) == [["upload", "datasets/a.zip", "upload"], ["test", {"a": 1}, "request-1"]]
 
 
 def test_what_a_function_raises_is_told(functions: Functions) -> None:
-    """With the error's type, and the environment goes on."""
+    """The error's type is reported, and the environment goes on."""
     with pytest.raises(FunctionError, match="no luck") as raised:
         functions.invoke("test", make_event(fail="no luck"))
     assert raised.value.kind == "RuntimeError"
@@ -76,7 +76,7 @@ def test_what_a_function_raises_is_told(functions: Functions) -> None:
 
 
 def test_an_overrun_function_is_killed_and_the_next_call_works(functions: Functions, host: FunctionHost) -> None:
-    """The process of the one that overran is gone."""
+    """The process of the function that overran is gone."""
     functions.warm("test")
     assert host._process is not None
     before = {child.pid for child in psutil.Process(host._process.pid).children()}
@@ -87,7 +87,7 @@ def test_an_overrun_function_is_killed_and_the_next_call_works(functions: Functi
 
 
 def test_a_function_that_ends_its_process_is_an_error(functions: Functions) -> None:
-    """As Lambda's Runtime.ExitError, and the next call gets a new environment."""
+    """The error is Lambda's Runtime.ExitError, and the next call gets a new environment."""
     with pytest.raises(FunctionError) as raised:
         functions.invoke("test", make_event(exit=True))
     assert raised.value.kind == "Runtime.ExitError"
@@ -95,7 +95,7 @@ def test_a_function_that_ends_its_process_is_an_error(functions: Functions) -> N
 
 
 def test_invocations_at_once_have_environments_of_their_own(functions: Functions, diary: Path) -> None:
-    """Nothing waits for another, and none sees another's event."""
+    """No invocation waits for another or sees another's event."""
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda number: functions.invoke("test", make_event(sleep=0.2, number=number)), range(4)))
     assert sorted(entry[1]["number"] for entry in read_diary(diary)) == [0, 1, 2, 3]
@@ -104,7 +104,7 @@ def test_invocations_at_once_have_environments_of_their_own(functions: Functions
 def test_what_a_function_prints_is_logged_between_lambdas_lines(
     functions: Functions, printed: list[tuple[str, str]]
 ) -> None:
-    """START, the function's own, END, REPORT."""
+    """The lines are START, the function's own, END, REPORT."""
     functions.invoke("test", make_event(a=1), "request-1")
     wait_until(lambda: ("test", "seen {'a': 1}") in printed)
     words = {line.split()[0] for name, line in printed if name == "test"}
@@ -112,7 +112,7 @@ def test_what_a_function_prints_is_logged_between_lambdas_lines(
 
 
 def test_a_dead_host_is_started_again(functions: Functions, host: FunctionHost) -> None:
-    """Whatever ended it, the next environment is forked from a new one."""
+    """Whatever ended the host, the next environment is forked from a new one."""
     functions.warm("test")
     assert host._process is not None
     host._process.kill()
@@ -121,7 +121,7 @@ def test_a_dead_host_is_started_again(functions: Functions, host: FunctionHost) 
 
 
 def test_an_app_that_does_not_import_is_told(tmp_path: Path) -> None:
-    """The error reaches the caller, and the reason the log."""
+    """The caller gets the error, and the log has the reason."""
     (tmp_path / "broken.py").write_text("raise ValueError('cannot be imported')")
     printed: list[str] = []
     host = FunctionHost(tmp_path, "broken", {}, printed.append)
@@ -132,7 +132,7 @@ def test_an_app_that_does_not_import_is_told(tmp_path: Path) -> None:
 
 
 def test_all_processes_end_with_the_control_socket(functions: Functions, host: FunctionHost) -> None:
-    """Closing it is all that a killed cloud does."""
+    """A killed cloud does nothing but close the socket, and that suffices."""
     functions.warm("test")
     functions.warm("upload")
     assert host._process is not None
@@ -145,7 +145,7 @@ def test_all_processes_end_with_the_control_socket(functions: Functions, host: F
 
 
 def test_lambdas_size_limit_holds_both_ways() -> None:
-    """6 MB of JSON in, and out."""
+    """Requests and answers are limited to 6 MB of JSON."""
     with pytest.raises(PayloadTooLarge, match="6291456"):
         check_size("x" * 6_291_456, "event")
     check_size("x" * 6_000_000, "event")

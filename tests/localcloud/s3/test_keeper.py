@@ -1,4 +1,4 @@
-"""The local S3: AWS's behaviour through boto3, kept on disk, telling EventBridge of each change once."""
+"""Test the local S3: AWS's behaviour through boto3, kept on disk, with one EventBridge event for each change."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def told(events: list[Event]) -> list[tuple[str, str, str]]:
 
 
 def test_an_upload_is_told_in_the_shape_of_aws(s3: Any, events: list[Event]) -> None:
-    """The key is not URL-encoded, the etag is lower case and bare, the version is the one that the put answered."""
+    """The key is not URL-encoded, the etag is lower case without quotes, the version is the one in the put's answer."""
     answer = s3.put_object(Bucket=BUCKET, Key="datasets/a b+c/ü.zip", Body=b"12345")
     source, detail_type, detail, resources = events[-1]
     assert (source, detail_type, resources) == ("aws.s3", "Object Created", [f"arn:aws:s3:::{BUCKET}"])
@@ -69,7 +69,7 @@ def test_an_upload_is_told_in_the_shape_of_aws(s3: Any, events: list[Event]) -> 
 
 
 def test_each_change_is_told_once(s3: Any, events: list[Event]) -> None:
-    """A multipart upload, a copy, a delete with and without a version, and a delete of many are one event a key."""
+    """A multipart upload, a copy, any delete, and a delete of many keys send one event for each key."""
     s3.put_object(Bucket=BUCKET, Key="one", Body=b"1")
     s3.copy_object(Bucket=BUCKET, Key="two", CopySource={"Bucket": BUCKET, "Key": "one"})
     upload_in_parts(s3, "three", [b"x" * PART, b"y"])
@@ -112,7 +112,7 @@ def test_sequencers_grow() -> None:
 
 
 def test_of_many_conditional_puts_one_wins(s3: Any) -> None:
-    """If-None-Match holds against twenty writers at once."""
+    """If-None-Match holds against twenty simultaneous writers."""
 
     def put(number: int) -> int:
         try:
@@ -126,7 +126,7 @@ def test_of_many_conditional_puts_one_wins(s3: Any) -> None:
 
 
 def test_a_copy_of_what_came_in_parts_is_whole(s3: Any) -> None:
-    """As a dataset of more than 8 MB comes, and goes to its run: its checksum is the copy's own, and boto3 reads it."""
+    """A dataset over 8 MB arrives in parts and is copied to its run: the copy has a checksum that boto3 accepts."""
     body = os.urandom(2 * PART)
     s3.upload_fileobj(io.BytesIO(body), BUCKET, "parts", Config=TransferConfig(multipart_threshold=PART))
     s3.copy_object(Bucket=BUCKET, Key="copy", CopySource={"Bucket": BUCKET, "Key": "parts"})
@@ -137,7 +137,7 @@ def test_a_copy_of_what_came_in_parts_is_whole(s3: Any) -> None:
 
 
 def test_a_copy_of_another_etag_is_refused(s3: Any, events: list[Event]) -> None:
-    """CopySourceIfMatch pins what is copied, also by version."""
+    """CopySourceIfMatch pins what is copied, also with a version."""
     first = s3.put_object(Bucket=BUCKET, Key="a+b", Body=b"1")
     second = s3.put_object(Bucket=BUCKET, Key="a+b", Body=b"2")
     source = {"Bucket": BUCKET, "Key": "a+b", "VersionId": first["VersionId"]}
@@ -149,7 +149,7 @@ def test_a_copy_of_another_etag_is_refused(s3: Any, events: list[Event]) -> None
 
 
 def test_all_comes_back_after_a_restart(tmp_path: Path) -> None:
-    """Versions with their identifiers, etags, times, metadata and tags, delete markers, and bucket settings."""
+    """Versions return with identifiers, etags, times, metadata and tags; so do delete markers and bucket settings."""
     with aws(tmp_path, []) as url:
         s3 = client("s3", url)
         make_bucket(s3)
@@ -173,7 +173,7 @@ def test_all_comes_back_after_a_restart(tmp_path: Path) -> None:
 
 
 def test_a_deleted_version_leaves_no_file(s3: Any, tmp_path: Path) -> None:
-    """Disk space is given back, and a copy's body stays when its source goes."""
+    """Disk space is released, and a copy's body stays when its source is deleted."""
     first = s3.put_object(Bucket=BUCKET, Key="one", Body=b"x" * 1000)
     s3.copy_object(Bucket=BUCKET, Key="two", CopySource={"Bucket": BUCKET, "Key": "one"})
     s3.delete_object(Bucket=BUCKET, Key="one", VersionId=first["VersionId"])
@@ -183,7 +183,7 @@ def test_a_deleted_version_leaves_no_file(s3: Any, tmp_path: Path) -> None:
 
 
 def test_a_body_whose_row_was_never_written_is_swept(tmp_path: Path) -> None:
-    """A kill between the two leaves a file; the next start removes it."""
+    """A kill between body and row leaves a file; the next start removes it."""
     with aws(tmp_path, []):
         orphan = tmp_path / "bodies" / "ab" / "abcd"
         orphan.parent.mkdir()
@@ -193,7 +193,7 @@ def test_a_body_whose_row_was_never_written_is_swept(tmp_path: Path) -> None:
 
 
 def test_ranges_are_read_from_the_file(s3: Any) -> None:
-    """First, last and middle bytes, and a range beyond the end is refused as S3 does."""
+    """First, last and middle bytes are served, and a range beyond the end is refused as S3 does."""
     s3.put_object(Bucket=BUCKET, Key="k", Body=bytes(range(256)))
     read = lambda wanted: s3.get_object(Bucket=BUCKET, Key="k", Range=f"bytes={wanted}")["Body"].read()  # noqa: E731
     assert read("0-3") == bytes(range(4))
@@ -204,14 +204,14 @@ def test_ranges_are_read_from_the_file(s3: Any) -> None:
 
 
 def test_a_presigned_put_needs_no_other_credentials(s3: Any, events: list[Event]) -> None:
-    """What `POST /datasets/NAME` hands out works with any HTTP client."""
+    """The URL from `POST /datasets/NAME` works with any HTTP client."""
     url = s3.generate_presigned_url("put_object", {"Bucket": BUCKET, "Key": "datasets/a.zip"})
     assert httpx.put(url, content=b"zip").status_code == 200
     assert told(events) == [("Object Created", "datasets/a.zip", "PutObject")]
 
 
 def test_a_missing_key_is_403_without_list_bucket(s3: Any) -> None:
-    """S3 does not tell who may not list a bucket whether a key exists; a bucket policy takes the right away."""
+    """S3 hides whether a key exists from a caller that may not list the bucket, as a bucket policy may decide."""
     with pytest.raises(ClientError, match="NoSuchKey"):
         s3.get_object(Bucket=BUCKET, Key="missing")
     denial = (
@@ -225,7 +225,7 @@ def test_a_missing_key_is_403_without_list_bucket(s3: Any) -> None:
 
 
 def test_moto_is_as_it_was_when_the_keeper_is_closed(tmp_path: Path) -> None:
-    """Whoever uses moto in the same process afterwards meets moto's own S3; a keeper opened since is not disturbed."""
+    """Later users of moto in the process get moto's own S3; a keeper opened since is not disturbed."""
     theirs = list_classes()
     first = S3Keeper(make_moto(), tmp_path / "first", lambda *event: None)
     second = S3Keeper(make_moto(), tmp_path / "second", lambda *event: None)
@@ -257,7 +257,7 @@ def upload_in_parts(s3: Any, key: str, bodies: list[bytes]) -> None:
 
 
 def look(s3: Any) -> Any:
-    """Everything a client can see of the bucket."""
+    """Return everything that a client can see of the bucket."""
     listed = s3.list_object_versions(Bucket=BUCKET)
     versions = listed["Versions"]
     heads = [s3.head_object(Bucket=BUCKET, Key=one["Key"], VersionId=one["VersionId"]) for one in versions]

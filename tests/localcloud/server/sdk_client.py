@@ -1,7 +1,7 @@
-"""What a user does with the unmodified `sagemaker` SDK v3: `python -m tests.localcloud.server.sdk_client PLACES SEEN`.
+"""Use the unmodified `sagemaker` SDK v3 as a user does: `python -m tests.localcloud.server.sdk_client PLACES SEEN`.
 
-A program of its own, since the SDK takes seconds to import: it does everything once, and writes what it saw to the file
-SEEN, for the tests. PLACES is a file too, which says where the programs and the data are, and with which role.
+This is a program of its own because the SDK takes seconds to import. It does everything once and writes what it saw to
+the file SEEN, for the tests. The file PLACES says where the programs and the data are, and names the role.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ METRIC = {"Name": "valid:score", "Regex": "valid:score=([-+0-9.eE]+)"}
 
 
 def make_trainer(places: Places, name: str, **changes: Any) -> ModelTrainer:
-    """A trainer of the folder's train.py, as the SDK's own guide makes one."""
+    """Build a trainer of the folder's train.py, as the SDK's own guide does."""
     trainer = ModelTrainer(
         training_image=places["image"],
         role=places["role"],
@@ -77,7 +77,7 @@ def tune(places: Places, entry: str, name: str) -> HyperparameterTuner:
 
 
 def wait(job: TrainingJob) -> None:
-    """Wait for the end, whichever it is, with the job's log: the SDK raises an error for a job that fails."""
+    """Wait for the end, whatever it is, with the job's log: the SDK raises an error for a job that fails."""
     try:
         job.wait(poll=1, timeout=60, logs=True)
     except FailedStatusError as error:
@@ -96,7 +96,7 @@ def describe(job: TrainingJob) -> dict[str, Any]:
 
 
 def analyse(places: Places, tuner: HyperparameterTuner) -> dict[str, Any]:
-    """What the tuner, and the SDK's table of a tuning job, tell of an ended search."""
+    """Return what the tuner and the SDK's table of a tuning job say about a finished search."""
     analytics = tuner.analytics()
     table = analytics.dataframe()
     best = table.sort_values("FinalObjectiveValue").iloc[-1]
@@ -112,7 +112,7 @@ def analyse(places: Places, tuner: HyperparameterTuner) -> dict[str, Any]:
 
 
 def serve(places: Places, archive: str, name: str) -> dict[str, Any]:
-    """Deploy a trained archive, ask it, list it, and take everything away again."""
+    """Deploy a trained archive, query it, list it, and remove everything again."""
     container = ContainerDefinition(image=places["serving image"], model_data_url=archive)
     model = Model.create(model_name=name, primary_container=container, execution_role_arn=places["role"])
     variant = ProductionVariant(

@@ -1,4 +1,4 @@
-"""What the account around the app answers: quotas, tags, stacks that fail, and services that are not here."""
+"""Test the account around the app: quotas, tags, stacks that fail, and services that do not exist here."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ TRUST = {
 
 @dataclass
 class Account:
-    """A running AWS origin, with what SageMaker has that is tagged."""
+    """A running AWS origin, with SageMaker's tagged resources."""
 
     home: Path
     url: str = ""
@@ -44,7 +44,7 @@ class Account:
         )
 
     def plan(self, name: str, kind: str, resources: Body, **told: Any) -> str:
-        """Create a change set; returns its identity."""
+        """Create a change set and return its id."""
         body = json.dumps({"Resources": resources})
         made = self.client("cloudformation").create_change_set(
             StackName=name, ChangeSetName=f"{name}-{kind.lower()}", ChangeSetType=kind, TemplateBody=body, **told
@@ -52,13 +52,13 @@ class Account:
         return str(made["Id"])
 
     def apply(self, name: str, kind: str, resources: Body, **told: Any) -> str:
-        """Create and execute a change set; the stack's status afterwards."""
+        """Create and execute a change set, and return the stack's status afterwards."""
         cloudformation = self.client("cloudformation")
         cloudformation.execute_change_set(ChangeSetName=self.plan(name, kind, resources, **told))
         return str(cloudformation.describe_stacks(StackName=name)["Stacks"][0]["StackStatus"])
 
     def list_failures(self, name: str) -> list[tuple[str, str]]:
-        """(logical name, reason) of what failed in a stack."""
+        """List (logical name, reason) of the stack's failed resources."""
         events = self.client("cloudformation").describe_stack_events(StackName=name)["StackEvents"]
         failed = [each for each in events if each["ResourceStatus"] == "CREATE_FAILED"]
         return [(each["LogicalResourceId"], each["ResourceStatusReason"]) for each in failed]
@@ -97,7 +97,7 @@ def bucket(name: Any) -> Body:
 
 
 def test_quotas_are_told_by_their_names(account: Account) -> None:
-    """Page by page, each with a code; the faults on purpose say what this account has otherwise."""
+    """Quotas come page by page, each with a code; the deliberate faults override them."""
     account.set_quotas(**{"ml.g5.xlarge_for_spot_training_job_usage": 0})
     pages = account.client("service-quotas").get_paginator("list_service_quotas").paginate(ServiceCode="sagemaker")
     quotas = {each["QuotaName"]: each["Value"] for page in pages for each in page["Quotas"]}
@@ -107,7 +107,7 @@ def test_quotas_are_told_by_their_names(account: Account) -> None:
 
 
 def test_lambdas_limit_is_told_and_its_other_calls_go_through(account: Account) -> None:
-    """An account of 1,000 calls at once, or of what the faults say."""
+    """The account allows 1,000 concurrent executions, or the number in the faults."""
     account.set_quotas(Concurrent_executions=10)
     functions = account.client("lambda")
     assert functions.get_account_settings()["AccountLimit"]["ConcurrentExecutions"] == 10
@@ -130,13 +130,13 @@ def test_lambdas_limit_is_told_and_its_other_calls_go_through(account: Account) 
 def test_what_is_not_here_is_refused_by_name(
     account: Account, service: str, operation: str, told: Body, words: str
 ) -> None:
-    """Once, with no retries, and never as something that looks like an answer."""
+    """The refusal comes once, is not retried, and never looks like an answer."""
     with pytest.raises(ClientError, match=words):
         getattr(account.client(service), operation)(**told)
 
 
 def test_tags_tell_of_sagemakers_things_too(account: Account) -> None:
-    """Beside what moto knows, by the same filters."""
+    """SageMaker's resources are listed beside moto's, by the same filters."""
     account.client("sqs").create_queue(QueueName="tagged", tags={"stage": "dev"})
     account.tagged[:] = [(JOB, {"stage": "dev"}), (ENDPOINT, {"stage": "prod", "team": "a"}), (f"{JOB}-2", {})]
 
@@ -152,7 +152,7 @@ def test_tags_tell_of_sagemakers_things_too(account: Account) -> None:
 
 
 def test_a_stack_whose_creation_fails_leaves_nothing(account: Account) -> None:
-    """It is told which resource failed and why, and what was made before it is gone."""
+    """The events say which resource failed and why, and what was created before is gone."""
     account.client("iam").create_role(RoleName="taken", AssumeRolePolicyDocument="{}")
     resources = {"First": queue("first-queue"), "Second": role("taken") | {"DependsOn": "First"}}
     assert account.apply("failing", "CREATE", resources) == "ROLLBACK_COMPLETE"
@@ -162,7 +162,7 @@ def test_a_stack_whose_creation_fails_leaves_nothing(account: Account) -> None:
 
 
 def test_a_stack_whose_update_fails_is_as_it_was(account: Account) -> None:
-    """What the update made is gone, what it removed is there again, and the template is the one of before."""
+    """What the update created is gone, what it removed exists again, and the template is the previous one."""
     iam = account.client("iam")
     iam.create_role(RoleName="taken-too", AssumeRolePolicyDocument="{}")
     assert account.apply("changing", "CREATE", {"Old": queue("old-queue"), "Own": role("own")}) == "CREATE_COMPLETE"
@@ -176,7 +176,7 @@ def test_a_stack_whose_update_fails_is_as_it_was(account: Account) -> None:
 
 
 def test_a_bucket_is_taken_in_where_its_name_is_written_out(account: Account) -> None:
-    """Importing what exists is asked for, and finds no name that a function makes; else it exists already."""
+    """An import finds only names that are plain text; otherwise the bucket exists already."""
     account.client("s3").create_bucket(Bucket="kept-data")
     assert account.apply("plain", "CREATE", {"Bucket": bucket("kept-data")}) == "ROLLBACK_COMPLETE"
     made = {"Bucket": bucket({"Fn::Join": ["-", ["kept", "data"]]})}
@@ -186,7 +186,7 @@ def test_a_bucket_is_taken_in_where_its_name_is_written_out(account: Account) ->
 
 
 def test_a_stack_elsewhere_is_refused(account: Account) -> None:
-    """Its resources would be made in the one region that there is."""
+    """A stack's resources would be created in the only region there is."""
     elsewhere = boto3.client(
         "cloudformation",
         endpoint_url=account.url,
@@ -200,6 +200,6 @@ def test_a_stack_elsewhere_is_refused(account: Account) -> None:
 
 
 def test_a_resource_that_nothing_makes_is_refused(account: Account) -> None:
-    """Before anything is made, by its type."""
+    """The refusal names the type, before anything is created."""
     with pytest.raises(ClientError, match="The local cloud's stacks make no AWS::Moon::Base"):
         account.plan("moon", "CREATE", {"Base": {"Type": "AWS::Moon::Base"}})

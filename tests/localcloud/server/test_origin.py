@@ -1,4 +1,4 @@
-"""One origin for all services: a request finds its service by its signature, its target or its path."""
+"""Test that a request finds its service behind one origin by its signature, its target or its path."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ SIGNED = "AWS4-HMAC-SHA256 Credential=AKIA/20260101/us-east-1/{}/aws4_request, S
     ],
 )
 def test_the_service_of_a_request(path: str, query: str, headers: dict[str, str], service: str) -> None:
-    """The signature decides, then a presigned credential, then the target, then the path."""
+    """The signature decides first, then a presigned credential, then the target, then the path."""
     assert find_service(path, query, headers) == service
 
 
 def test_every_service_answers_behind_one_url(tmp_path: Path) -> None:
-    """boto3's clients differ in nothing but their service."""
+    """boto3's clients differ only in their service."""
     with aws(tmp_path, []) as url:
         assert client("sts", url).get_caller_identity()["Account"] == "123456789012"
         assert client("sqs", url).create_queue(QueueName="q")["QueueUrl"]
@@ -46,13 +46,13 @@ def test_every_service_answers_behind_one_url(tmp_path: Path) -> None:
 
 
 def test_motos_own_api_is_closed(tmp_path: Path) -> None:
-    """Its reset would empty memory and leave the disk as it is."""
+    """Its reset would empty the memory and leave the disk unchanged."""
     with aws(tmp_path, []) as url:
         assert httpx.post(f"{url}/moto-api/reset").status_code == 404
 
 
 def test_what_moto_has_not_is_an_error_that_says_so(tmp_path: Path) -> None:
-    """501, which no client tries again, and not a failure of the server."""
+    """The answer is 501, which no client retries, and not a server's failure."""
     with aws(tmp_path, []) as url, pytest.raises(ClientError, match="Not Implemented") as refused:
         client("iam", url).simulate_principal_policy(
             PolicySourceArn="arn:aws:iam::123456789012:role/some-role", ActionNames=["s3:PutObject"]

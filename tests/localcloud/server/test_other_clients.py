@@ -1,4 +1,4 @@
-"""The same contract through a client that we did not write: the AWS CLI, by AWS_ENDPOINT_URL."""
+"""Test the same contract through a client that is not ours: the AWS CLI, by AWS_ENDPOINT_URL."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TRAIN = "print('epoch=1 valid:score=0.5')\nopen(__import__('os').environ['SM_MOD
 
 
 def environment(local: LocalSageMaker, home: Path) -> dict[str, str]:
-    """What a user's shell holds after `. .localcloud/env`, and nothing of this machine's own AWS settings."""
+    """Return what a user's shell holds after `. .localcloud/env`, without this machine's own AWS settings."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
     return kept | {
         "AWS_ENDPOINT_URL": local.url,
@@ -35,7 +35,7 @@ def run_cli(local: LocalSageMaker, home: Path, *words: str) -> subprocess.Comple
 
 
 def test_the_aws_cli_trains_a_job(local: LocalSageMaker, tmp_path: Path) -> None:
-    """Create, wait, describe, list, and an error as the CLI shows it."""
+    """The CLI creates, waits for, describes and lists a job, and shows an error."""
     request = local.request(TRAIN)
     name = request["TrainingJobName"]
     created = run_cli(local, tmp_path, "sagemaker", "create-training-job", "--cli-input-json", json.dumps(request))

@@ -1,4 +1,4 @@
-"""AWS's `sagemaker` SDK, v3, as a client of the local cloud: unmodified, by AWS_ENDPOINT_URL."""
+"""Test AWS's `sagemaker` SDK v3, unmodified, as a client of the local cloud by AWS_ENDPOINT_URL."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ PROGRAMS = {
 
 @pytest.fixture(scope="module")
 def seen(local: LocalSageMaker, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What the SDK saw when it did everything once."""
+    """Return what the SDK saw when it did everything once."""
     home = tmp_path_factory.mktemp("sdk")
     places = prepare(local, home)
     with serve_endpoints(local):
@@ -74,7 +74,7 @@ def prepare(local: LocalSageMaker, home: Path) -> Path:
 
 
 def test_a_model_trainer_trains_its_source_code(local: LocalSageMaker, seen: dict[str, Any]) -> None:
-    """The SDK's own script starts the program, with its hyperparameters, channel, variables and metrics."""
+    """The SDK's own script starts the program with its hyperparameters, channel, variables and metrics."""
     trained = seen["trained"]
     assert (trained["status"], trained["metrics"]) == ("Completed", {"valid:score": 0.25}), local.log(trained["name"])
     kept = json.loads(local.unpack(trained["model"])["seen.json"])
@@ -83,7 +83,7 @@ def test_a_model_trainer_trains_its_source_code(local: LocalSageMaker, seen: dic
 
 
 def test_a_trainer_s_program_that_fails_fails_its_job(local: LocalSageMaker, seen: dict[str, Any]) -> None:
-    """The SDK's script writes the failure file, whose text is the FailureReason; the list tells the job by status."""
+    """The SDK's script writes the failure file, whose text is the FailureReason; the job is listed by its status."""
     failed = seen["failed"]
     assert failed["status"] == "Failed"
     assert "broken.py" in failed["reason"]
@@ -92,12 +92,12 @@ def test_a_trainer_s_program_that_fails_fails_its_job(local: LocalSageMaker, see
 
 
 def test_what_is_stopped_ends_stopped(seen: dict[str, Any]) -> None:
-    """A training by its resource, a search by its tuner."""
+    """A training is stopped through its resource, a search through its tuner."""
     assert (seen["stopped"]["status"], seen["halted"]) == ("Stopped", "Stopped")
 
 
 def test_a_tuner_finds_the_best_of_its_trials(local: LocalSageMaker, seen: dict[str, Any]) -> None:
-    """Its trials run `source_code` in script mode; best job, table and ranges are those of the service."""
+    """The trials run `source_code` in script mode; best job, table and ranges are the service's."""
     search = seen["search"]
     described = local.sagemaker.describe_hyper_parameter_tuning_job(HyperParameterTuningJobName="search")
     best = described["BestTrainingJob"]
@@ -110,7 +110,7 @@ def test_a_tuner_finds_the_best_of_its_trials(local: LocalSageMaker, seen: dict[
 
 
 def test_a_trained_model_is_deployed_asked_and_taken_away(seen: dict[str, Any]) -> None:
-    """By the SDK's resources: model, configuration, endpoint, an invocation, and nothing left behind."""
+    """The SDK's resources create model, configuration and endpoint, invoke it, and leave nothing behind."""
     served = seen["served"]
     assert served["answer"]["bytes"] == len(b"hello")
     assert (served["type"], served["variant"], served["listed"]) == ("application/json", "main", ["served"])

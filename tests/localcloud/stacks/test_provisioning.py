@@ -1,4 +1,4 @@
-"""Templates become resources: references resolved, types known or refused, safe to repeat."""
+"""Test that templates become resources: references resolved, types known or refused, safe to repeat."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def make_template(**resources: Any) -> dict[str, Any]:
 
 
 def resolve(clients: Clients, value: Any) -> Any:
-    """The value as an output of a template with a topic."""
+    """Return the value as an output of a template with a topic."""
     template = make_template(Topic={"Type": "AWS::SNS::Topic", "Properties": {"TopicName": "news"}})
     return provision(template | {"Outputs": {"It": {"Value": value}}}, {}, clients).outputs["It"]
 
@@ -63,7 +63,7 @@ def resolve(clients: Clients, value: Any) -> Any:
     ],
 )
 def test_intrinsic_functions(clients: Clients, value: Any, resolved: str) -> None:
-    """Those that the app's template uses."""
+    """All functions that the app's template uses are resolved."""
     assert resolve(clients, value) == resolved
 
 
@@ -78,19 +78,19 @@ def test_intrinsic_functions(clients: Clients, value: Any, resolved: str) -> Non
     ],
 )
 def test_what_cannot_be_resolved_is_named(clients: Clients, value: Any, complaint: str) -> None:
-    """The message holds the word that is wrong."""
+    """The message holds the wrong word."""
     with pytest.raises(TemplateError, match=complaint):
         resolve(clients, value)
 
 
 def test_an_unknown_type_is_refused_by_name(clients: Clients) -> None:
-    """Neither ignored nor built halfway."""
+    """It is neither ignored nor half built."""
     with pytest.raises(TemplateError, match=r"Table is a AWS::DynamoDB::Table"):
         provision(make_template(Table={"Type": "AWS::DynamoDB::Table"}), {}, clients)
 
 
 def test_what_means_nothing_here_is_passed_over(clients: Clients) -> None:
-    """Permissions, alarms and dashboards."""
+    """Permissions, alarms and dashboards are skipped."""
     stack = provision(make_template(Alarm={"Type": "AWS::CloudWatch::Alarm"}), {}, clients)
     assert stack.functions == []
 
@@ -106,7 +106,7 @@ def test_a_bucket_that_is_there_is_kept(clients: Clients) -> None:
 
 
 def test_a_resource_is_made_only_where_its_condition_holds(clients: Clients) -> None:
-    """And a property without a value is as if it were not there: the topic gets a name of its own."""
+    """A property without a value counts as absent: the topic gets a generated name."""
     name = {"Fn::If": ["NoNumber", {"Ref": "AWS::NoValue"}, "numbered"]}
     template = make_template(
         Topic={"Type": "AWS::SNS::Topic", "Condition": "IsGiven", "Properties": {"TopicName": name}},
@@ -126,7 +126,7 @@ def test_what_is_not_made_cannot_be_referred_to(clients: Clients) -> None:
 
 
 def test_a_role_has_the_policies_of_the_template(clients: Clients) -> None:
-    """Resolved, statements without a value left out; and the function that has it knows its ARN."""
+    """They are resolved, without statements that have no value; the role's function knows its ARN."""
     arn = {"Fn::Sub": "arn:aws:s3:::${Name}"}
     statements = [{"Effect": "Allow", "Action": "s3:*", "Resource": arn}, {"Ref": "AWS::NoValue"}]
     policy = {"PolicyName": "p", "PolicyDocument": {"Version": "2012-10-17", "Statement": statements}}
@@ -143,7 +143,7 @@ def test_a_role_has_the_policies_of_the_template(clients: Clients) -> None:
 
 
 def test_a_secret_is_generated_where_it_is_asked_for(clients: Clients) -> None:
-    """Under its key in the given JSON, as long as asked for."""
+    """The secret is under its key in the given JSON and has the requested length."""
     told = {"SecretStringTemplate": '{"tokens": {}}', "GenerateStringKey": "default_token", "PasswordLength": 43}
     secret = {"Name": "tokens", "GenerateSecretString": told}
     provision(make_template(S={"Type": "AWS::SecretsManager::Secret", "Properties": secret}), {}, clients)
@@ -153,7 +153,7 @@ def test_a_secret_is_generated_where_it_is_asked_for(clients: Clients) -> None:
 
 
 def test_rules_have_the_names_and_patterns_of_the_template(clients: Clients) -> None:
-    """Both resolved: what is deployed is what is subscribed here."""
+    """Both are resolved: what is deployed is what is subscribed here."""
     events = {
         "Rule": {
             "Type": "CloudWatchEvent",
@@ -170,7 +170,7 @@ def test_rules_have_the_names_and_patterns_of_the_template(clients: Clients) -> 
 
 
 def test_a_functions_variables_are_resolved(clients: Clients) -> None:
-    """The common ones and its own, which win; numbers become text."""
+    """A function has the common variables and its own, which win; numbers become text."""
     function = {
         "Type": "AWS::Serverless::Function",
         "Properties": {
@@ -187,7 +187,7 @@ def test_a_functions_variables_are_resolved(clients: Clients) -> None:
 
 
 def test_the_projects_own_resources_are_known(clients: Clients) -> None:
-    """Each type in the app's template is one that the local cloud builds, or passes over by name."""
+    """The local cloud builds each type in the app's template, or skips it by name."""
     stack = provision(build_app_template(), {"StageName": "local"}, clients)
     roles = {role["Arn"] for role in clients("iam").list_roles()["Roles"]}
     assert {function.role for function in stack.functions} <= roles
