@@ -1,6 +1,6 @@
 """The architecture's rules, read from the source: what may import what, and what stands nowhere.
 
-Layering that no test enforces is not kept. The table is that of docs/architecture.md.
+Layering that no test enforces is not kept. The rooms and what they may import are the tables of docs/architecture.md.
 """
 
 from __future__ import annotations
@@ -9,82 +9,32 @@ import ast
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 
 import pytest
 
 from chalicelib import errors
+from docs.drawing.svg import draw
+from docs.drawing.tables import PAGE, Room, list_imported, read_rooms, read_steps, read_units
 
 ROOT = Path(__file__).parents[1]
-MAX_LINES = 350
-MAX_TEST_LINES = 500
+MAX_LINES, MAX_TEST_LINES = 350, 500
+MAX_NAMES, MAX_TEST_NAMES = 12, 15
+ROOMED = ("chalicelib", "training", "localcloud", "infrastructure")
+FLAT = ("training", "inference")  # their folder itself is on the path: its files and rooms are imported by bare name
+DECISION = ROOT / "docs" / "decisions" / "0015-rooms.md"
 
 
-@dataclass(frozen=True)
-class Unit:
-    """What is shipped as one: its files, and the packages that these may import beside Python's own.
-
-    `only_in` names packages that one file alone may import. A flat unit's folder is itself on the path: its files and
-    folders are seen by name.
-    """
-
-    pattern: str
-    allowed: set[str]
-    only_in: dict[str, set[str]] = field(default_factory=dict)
-    is_flat: bool = False
-
-    def files(self) -> list[Path]:
-        return sorted(ROOT.glob(self.pattern))
-
-    def allowed_in(self, path: Path) -> set[str]:
-        siblings = {each.stem for each in (ROOT / path.relative_to(ROOT).parts[0]).iterdir()} if self.is_flat else set()
-        return (
-            self.allowed
-            | self.only_in.get(path.relative_to(ROOT).as_posix().partition("/")[2], set())
-            | siblings
-            | set(sys.stdlib_module_names)
-        )
+def list_files(unit: str) -> list[Path]:
+    """List a unit's Python files."""
+    return [ROOT / unit] if unit.endswith(".py") else sorted((ROOT / unit).rglob("*.py"))
 
 
-IMAGE = {"torch", "torchvision", "numpy", "PIL"}
-# report/writing.py imports what draws late: a training that cannot have matplotlib goes on without a report.
-DRAWN = {f"report/charts/{name}.py": {"matplotlib"} for name in ("curves", "drawing", "matrix")}
-# debugger/watch.py alone imports these modules, and in a try; itself it has to work without smdebug.
-SMDEBUG = {f"debugger/{name}.py": {"smdebug"} for name in ("hook", "reader", "rules", "loss_rules")}
-UNITS = {
-    "app": Unit("app.py", {"chalicelib", "chalice", "aws_lambda_powertools"}),
-    "chalicelib": Unit(
-        "chalicelib/**/*.py",
-        {"chalicelib", "aws_lambda_powertools", "jsonschema", "smart_open"},
-        {"aws/clients.py": {"boto3", "botocore"}},
-    ),
-    "training": Unit("training/**/*.py", IMAGE, {**SMDEBUG, **DRAWN, "profiler/recorder.py": {"psutil"}}, is_flat=True),
-    "inference": Unit("inference/*.py", IMAGE, {"refusals.py": {"sagemaker_inference"}}, is_flat=True),
-    "localcloud": Unit(
-        "localcloud/**/*.py",
-        {
-            "localcloud",
-            "starlette",
-            "uvicorn",
-            "httpx",
-            "boto3",
-            "botocore",
-            "moto",
-            "optuna",
-            "psutil",
-            "rich",
-            "chalice",
-            "samtranslator",
-        },
-        {"functions/host.py": {"app"}},
-    ),
-    "infrastructure": Unit("infrastructure/**/*.py", {"infrastructure", "boto3", "botocore", "chalice", "sagemaker"}),
-}
-SHIPPED = [(name, path) for name, unit in UNITS.items() for path in unit.files()]
-TESTS = sorted(path for path in (ROOT / "tests").rglob("*.py"))
+SHIPPED = [(unit, path) for unit in read_units() for path in list_files(unit)]
+IN_ROOMS = [path for unit, path in SHIPPED if unit in ROOMED and path != ROOT / unit / "__init__.py"]
+TESTS = sorted((ROOT / "tests").rglob("*.py"))
 SOURCES = [path for _, path in SHIPPED] + TESTS + sorted((ROOT / "benchmarks").rglob("*.py"))
 
 
@@ -97,13 +47,48 @@ def parse(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
 
 
-def find_imports(path: Path) -> Iterator[str]:
-    """The top packages that a file imports, wherever in it; a relative import is one of its own package."""
+def find_modules(path: Path) -> Iterator[str]:
+    """Yield every module that a file imports, wherever in it, by its full name; of `from a import b` both a and a.b."""
     for node in ast.walk(parse(path)):
         if isinstance(node, ast.Import):
-            yield from (alias.name.partition(".")[0] for alias in node.names)
+            yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            yield (node.module or "").partition(".")[0] if not node.level else path.relative_to(ROOT).parts[0]
+            package = ".".join(path.relative_to(ROOT).parts[: -node.level]) if node.level else ""
+            base = ".".join(filter(None, [package, node.module]))
+            yield base
+            yield from (f"{base}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Call) and ast.unparse(node.func) == "load" and isinstance(node.args[0], ast.Constant):
+            yield str(node.args[0].value)  # what the training program imports late
+
+
+def find_imports(path: Path) -> set[str]:
+    """Return the top packages that a file imports."""
+    return {module.partition(".")[0] for module in find_modules(path)}
+
+
+def find_files(path: Path) -> set[Path]:
+    """Return the files of its own unit that a file imports."""
+    unit = path.relative_to(ROOT).parts[0]
+    base = ROOT / unit if unit in FLAT else ROOT
+    named = (base.joinpath(*module.split(".")).with_suffix(".py") for module in find_modules(path))
+    return {each for each in named if each.is_file() and unit in each.relative_to(ROOT).parts} - {path}
+
+
+def find_room(path: Path) -> Room:
+    """Return the room that holds a file: the innermost one."""
+    name = path.relative_to(ROOT).as_posix()
+    return max((room for room in read_rooms() if room.holds(name)), key=lambda room: len(room.path))
+
+
+def list_allowed(unit: str, path: Path) -> set[str]:
+    """Return the packages that a file may import beside Python's own: its unit, its unit's, its room's."""
+    given: dict[str, str | None] = dict(read_units()[unit])
+    inside = path.relative_to(ROOT / unit).as_posix() if path != ROOT / unit else unit
+    allowed = {package for package, file in given.items() if file in (None, inside)}
+    if unit in ROOMED and path in IN_ROOMS:
+        allowed |= {package for package, file in find_room(path).packages.items() if file in (None, path.name)}
+    own = {each.stem for each in (ROOT / unit).iterdir()} if unit in FLAT else {unit}
+    return allowed | own | set(sys.stdlib_module_names)
 
 
 def find_words(path: Path) -> Iterator[str]:
@@ -117,19 +102,129 @@ def find_words(path: Path) -> Iterator[str]:
 
 
 @pytest.mark.parametrize(("unit", "path"), SHIPPED, ids=label)
-def test_unit_imports_what_it_may(unit: str, path: Path) -> None:
-    """A file imports Python's own modules, its unit's, and those that the architecture's table names."""
-    assert set(find_imports(path)) - UNITS[unit].allowed_in(path) == set()
+def test_a_file_imports_the_packages_that_the_tables_name(unit: str, path: Path) -> None:
+    """A file imports Python's own modules, its unit's, and the packages that the tables give its unit and its room."""
+    assert find_imports(path) - list_allowed(unit, path) == set()
+
+
+@pytest.mark.parametrize("path", IN_ROOMS, ids=label)
+def test_a_file_imports_rooms_below_its_own(path: Path) -> None:
+    """Every file is in a room of the table, and imports its own room and those that the table lists for it."""
+    room = find_room(path)
+    allowed = {room.path, *(each.path for each in list_imported(room))}
+    assert {find_room(each).path for each in find_files(path)} - allowed == set()
+
+
+@pytest.mark.parametrize("room", read_rooms(), ids=lambda room: room.path)
+def test_every_arrow_of_the_table_goes_down(room: Room) -> None:
+    """A room exists, and its row names rooms in rows below it: list_imported raises for any other name."""
+    assert room.path not in {each.path for each in list_imported(room)}
+    assert any(find_room(path) == room for path in list_files(room.unit) if path in IN_ROOMS)
+
+
+def find_circle(graph: Mapping[Path, set[Path]]) -> list[Path]:
+    """Return files that import one another in a circle, or nothing."""
+    done: set[Path] = set()
+
+    def walk(path: Path, trail: list[Path]) -> list[Path]:
+        if path in trail:
+            return trail[trail.index(path) :]
+        if path in done:
+            return []
+        done.add(path)
+        return next((found for each in sorted(graph[path]) if (found := walk(each, [*trail, path]))), [])
+
+    return next((found for path in graph if (found := walk(path, []))), [])
+
+
+@pytest.mark.parametrize("unit", read_units())
+def test_no_files_import_one_another_in_a_circle(unit: str) -> None:
+    """Neither directly nor through others."""
+    assert find_circle({path: find_files(path) for path in list_files(unit)}) == []
+
+
+def list_names(folder: Path) -> set[str]:
+    """List the files and folders in a folder that git knows, without `__init__.py`."""
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "--", str(folder)]
+    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+    paths = [ROOT / line for line in listed if (ROOT / line).exists()]
+    return {path.relative_to(folder).parts[0] for path in paths} - {"__init__.py"}
+
+
+def list_folders(root: Path) -> list[Path]:
+    """List a folder and all folders below it that hold files of the project."""
+    names = [root / name for name in sorted(list_names(root))]
+    return [root, *(each for path in names if path.is_dir() for each in list_folders(path))]
+
+
+@pytest.mark.parametrize("root", [*ROOMED, "inference", "benchmarks", "tests"])
+def test_a_folder_shows_few_names(root: str) -> None:
+    """At most 12 names in a folder that is shipped or of the benchmarks, 15 in one of the tests; results are free."""
+    limit = MAX_TEST_NAMES if root == "tests" else MAX_NAMES
+    counts = {label(folder): len(list_names(folder)) for folder in list_folders(ROOT / root)}
+    assert {name: count for name, count in counts.items() if count > limit and "results" not in name} == {}
+
+
+@pytest.mark.parametrize("path", IN_ROOMS, ids=label)
+def test_a_file_is_not_named_after_its_room(path: Path) -> None:
+    """A name does not repeat its room's as a word, unless the decision on rooms lists the file."""
+    words = set(re.split(r"[_.]", path.stem))
+    allowed = re.findall(r"`([\w/]+\.py)`", DECISION.read_text(encoding="utf-8"))
+    assert (
+        path.parent.name not in words or path.relative_to(ROOT / path.relative_to(ROOT).parts[0]).as_posix() in allowed
+    )
+
+
+@pytest.mark.parametrize("path", [path for path in SOURCES if path.name == "__init__.py"], ids=label)
+def test_a_package_says_what_it_is_for_and_nothing_else(path: Path) -> None:
+    """`__init__.py` holds a docstring of one line, or nothing."""
+    body = parse(path).body
+    docstring = ast.get_docstring(parse(path)) or ""
+    assert len(body) <= 1
+    assert bool(body) == bool(docstring)
+    assert "\n" not in docstring
+    assert docstring or path.is_relative_to(ROOT / "tests") or path.is_relative_to(ROOT / "benchmarks")
+
+
+@pytest.mark.parametrize(
+    "folder", [each for each in list_folders(ROOT / "tests") if list(each.glob("*.py"))], ids=label
+)
+def test_every_folder_of_tests_is_a_package(folder: Path) -> None:
+    """Two tests of one name in two rooms are two modules."""
+    assert (folder / "__init__.py").exists()
+
+
+def test_rooms_of_flat_units_hide_no_module_of_pythons() -> None:
+    """`training/` is on the path as it is unpacked: a room called like a module of Python's would be imported for it."""
+    names = {path.stem for unit in FLAT for path in (ROOT / unit).iterdir()}
+    assert names & set(sys.stdlib_module_names) == set()
+
+
+def test_the_picture_is_drawn_from_the_tables() -> None:
+    """docs/architecture.svg is what `python -m docs.drawing` writes, and each step of the data is made in a room."""
+    places = {room.path for room in read_rooms()} | set(read_units())
+    assert {step.room for step in read_steps()} - places == set()
+    assert PAGE.with_suffix(".svg").read_text(encoding="utf-8") == draw()
+
+
+def test_the_table_of_changes_names_files_that_exist() -> None:
+    """ "Where do I change" sends nobody to a file that has moved: twelve changes, each with its files."""
+    section = PAGE.read_text(encoding="utf-8").partition("## Where do I change")[2].partition("\n## ")[0]
+    rows = [line for line in section.splitlines() if line.startswith("| ")][1:]
+    named = re.findall(r"`([\w/]+(?:\.py|\.json|/))`", section)
+    assert len(rows) == 12
+    assert [name for name in named if not (ROOT / name).exists()] == []
 
 
 def test_units_are_found() -> None:
     """Every unit has files, so that no rule holds for want of something to break it."""
-    assert [name for name, unit in UNITS.items() if not unit.files()] == []
+    assert [unit for unit in read_units() if not list_files(unit)] == []
+    assert {room.unit for room in read_rooms()} == set(ROOMED)
 
 
-@pytest.mark.parametrize("folder", ["training", "inference"])
-def test_folders_shipped_flat_are_no_packages(folder: str) -> None:
-    """SageMaker unpacks these files side by side: a package would not be found there."""
+@pytest.mark.parametrize("folder", FLAT)
+def test_folders_that_stand_on_the_path_are_no_packages(folder: str) -> None:
+    """SageMaker unpacks these folders' contents at the root of its code: the folder itself would not be found there."""
     assert not (ROOT / folder / "__init__.py").exists()
 
 
@@ -174,7 +269,7 @@ def test_tests_say_what_they_state(path: Path) -> None:
 
 def test_nothing_shipped_knows_the_tests() -> None:
     """Tests and benchmarks import what is shipped, never the other way round."""
-    importing = [label(path) for _, path in SHIPPED if {"tests", "benchmarks"} & set(find_imports(path))]
+    importing = [label(path) for _, path in SHIPPED if {"tests", "benchmarks", "docs"} & find_imports(path)]
     assert importing == []
 
 

@@ -1,0 +1,1 @@
+"""Draw the picture of the rooms from the tables of docs/architecture.md."""
