@@ -195,7 +195,7 @@ def test_every_folder_of_tests_is_a_package(folder: Path) -> None:
 
 
 def test_rooms_of_flat_units_hide_no_module_of_pythons() -> None:
-    """`training/` is on the path as it is unpacked: a room called like a module of Python's would be imported for it."""
+    """`training/` is on the path: a room called like one of Python's modules would be imported in its place."""
     names = {path.stem for unit in FLAT for path in (ROOT / unit).iterdir()}
     assert names & set(sys.stdlib_module_names) == set()
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from chalice.test import Client, HTTPResponse
 
-from tests.fakes import BUCKET, World
+from tests.fakes.world import BUCKET, World
 from tests.support.pictures import build_colour_zip
 
 TOKEN = {"Authorization": "Bearer ann-token"}

@@ -8,7 +8,7 @@ import pytest
 from chalice.test import Client
 
 from app import app, services
-from tests.fakes import World
+from tests.fakes.world import World
 
 
 @pytest.fixture

@@ -26,7 +26,8 @@ from tests.chalicelib.app_client import (
     send_upload,
 )
 from tests.events.contract import load, name_of, samples
-from tests.fakes import BUCKET, World, fail
+from tests.fakes.clients import fail
+from tests.fakes.world import BUCKET, World
 
 
 def test_events_alone_take_an_upload_to_a_model(world: World, client: Client) -> None:

@@ -13,7 +13,8 @@ from botocore.exceptions import ClientError
 import app
 from chalicelib.runs.identity import make_endpoint_name
 from tests.events.contract import complaints
-from tests.fakes import SETTINGS, World, fail
+from tests.fakes.clients import fail
+from tests.fakes.world import SETTINGS, World
 from tests.support.hostile_images import CASES, Prediction, draw
 
 HEADERS = {

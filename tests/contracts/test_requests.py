@@ -19,7 +19,7 @@ from chalicelib.recipes.resolving import Recipe, resolve_recipe
 from chalicelib.settings import Settings
 from localcloud.protocol.service_model import find_operation, parse_request
 from tests.chalicelib.requests.test_jobs import build_all, make_run
-from tests.fakes import SETTINGS
+from tests.fakes.world import SETTINGS
 
 GPU_TYPES = st.sampled_from(["ml.g4dn.xlarge", "ml.g5.xlarge", "ml.p3.2xlarge", "ml.p4d.24xlarge", "ml.g6.12xlarge"])
 CPU_TYPES = st.sampled_from(["ml.m5.large", "ml.m5.xlarge", "ml.c5.2xlarge", "ml.m4.xlarge", "ml.c5.9xlarge"])

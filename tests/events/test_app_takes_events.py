@@ -12,7 +12,7 @@ import pytest
 import app
 from chalicelib.pipeline.intake import sweep
 from tests.events.contract import complaints, load, name_of, samples
-from tests.fakes import SETTINGS, World
+from tests.fakes.world import SETTINGS, World
 from tests.support.pictures import build_colour_zip
 
 HANDLERS = {

@@ -20,8 +20,8 @@ from chalicelib.settings import Settings
 from localcloud.iam.call_log import Recorded
 from localcloud.iam.permissions import list_needs
 from localcloud.protocol.calls import Call
-from tests.fakes import Killed, World
-from tests.fakes.clients import Client
+from tests.fakes.clients import Client, Killed
+from tests.fakes.world import World
 from tests.support.pictures import build_colour_zip
 
 ZIP = build_colour_zip(counts={"red": 3, "green": 3})

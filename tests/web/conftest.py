@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, sync_playwright
 
-from tests.fakes import World
+from tests.fakes.world import World
 from tests.web.browser import Tab, find_chromium, open_tab
 from tests.web.server import serve_world
 

@@ -13,7 +13,7 @@ import uvicorn
 from app import app, services
 from localcloud.common.addresses import listen
 from localcloud.functions.gateway import Gateway
-from tests.fakes import World
+from tests.fakes.world import World
 from tests.support.local_cloud import find_free_port, wait_until
 
 STAGE = "api"

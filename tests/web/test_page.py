@@ -8,7 +8,7 @@ import pytest
 
 from chalicelib.pipeline.intake import sweep
 from chalicelib.pipeline.progress import describe_run
-from tests.fakes import World
+from tests.fakes.world import World
 from tests.web.browser import NARROW, WIDE, Tab
 from tests.web.conftest import OpenTab
 from tests.web.stories import (

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from chalicelib.errors import InvalidSettings, ServiceError, Unauthorized
-from tests.fakes import World
+from tests.fakes.world import World
 
 
 @pytest.mark.parametrize("header", ["Bearer ann-token", "bearer ann-token", "BEARER  ann-token "])

@@ -23,7 +23,8 @@ from chalicelib.aws.buckets import Bucket
 from chalicelib.aws.errors import ERRORS, translate
 from chalicelib.aws.sagemaker import Kind
 from chalicelib.errors import ServiceError
-from tests.fakes import BUCKET, World, fail
+from tests.fakes.clients import fail
+from tests.fakes.world import BUCKET, World
 
 SOURCES = Path(clients.__file__).parents[1]
 SERVICES = ("s3", "sagemaker", "sagemaker-runtime", "events", "sns", "secretsmanager", "application-autoscaling")

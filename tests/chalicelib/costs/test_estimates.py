@@ -13,7 +13,7 @@ from chalicelib.costs.prices import Prices, find_prices, price_volume, read_pric
 from chalicelib.costs.throughput import model_training, model_trial, read_throughput
 from chalicelib.recipes.documents import recipe_schema
 from chalicelib.recipes.resolving import resolve_recipe
-from tests.fakes import SETTINGS
+from tests.fakes.world import SETTINGS
 
 REGION = "us-east-1"
 DOGS = {"splits": {"train": {"a": 3340, "b": 3340}, "valid": {"a": 835}, "test": {"a": 836}}}

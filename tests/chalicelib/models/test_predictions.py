@@ -9,7 +9,8 @@ import pytest
 from chalicelib.errors import ModelNotReady
 from chalicelib.models.predictions import predict
 from chalicelib.runs.identity import make_endpoint_name
-from tests.fakes import SETTINGS, World, fail
+from tests.fakes.clients import fail
+from tests.fakes.world import SETTINGS, World
 
 ENDPOINT = make_endpoint_name(SETTINGS, "dogs")
 GATEWAY_SECONDS = 29

@@ -10,7 +10,7 @@ from chalicelib.errors import Conflict, WhippetError
 from chalicelib.pipeline.advance import advance
 from chalicelib.pipeline.intake import look_at_dataset, retry_run, stop_run, sweep
 from chalicelib.pipeline.progress import describe_run, list_runs
-from tests.fakes import World
+from tests.fakes.world import World
 from tests.support.pictures import build_colour_zip
 
 ZIP = build_colour_zip(counts={"red": 3, "green": 3})

@@ -12,7 +12,7 @@ from chalicelib.pipeline.advance import advance
 from chalicelib.pipeline.intake import look_at_dataset, stop_run, sweep
 from chalicelib.pipeline.progress import describe_run, list_runs
 from chalicelib.runs.identity import find_run_of_training
-from tests.fakes import SETTINGS, World
+from tests.fakes.world import SETTINGS, World
 from tests.support.pictures import build_colour_zip
 
 ZIP = build_colour_zip(counts={"red": 3, "green": 3})

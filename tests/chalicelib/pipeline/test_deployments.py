@@ -10,7 +10,7 @@ import pytest
 from chalicelib.models.catalog import delete_model
 from chalicelib.pipeline.intake import look_at_dataset, sweep
 from chalicelib.runs.identity import make_endpoint_name
-from tests.fakes import SETTINGS, World
+from tests.fakes.world import SETTINGS, World
 from tests.support.pictures import build_colour_zip
 
 ENDPOINT = make_endpoint_name(SETTINGS, "dogs")

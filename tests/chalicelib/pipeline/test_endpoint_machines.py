@@ -13,7 +13,8 @@ from chalicelib.errors import WhippetError
 from chalicelib.pipeline.advance import advance
 from chalicelib.pipeline.intake import look_at_dataset, sweep
 from chalicelib.runs.identity import make_endpoint_name
-from tests.fakes import SETTINGS, Killed, World
+from tests.fakes.clients import Killed
+from tests.fakes.world import SETTINGS, World
 from tests.support.pictures import build_colour_zip
 
 FIRST, SECOND, THIRD = "ml.m5.large", "ml.m5.xlarge", "ml.c5.xlarge"

@@ -14,7 +14,8 @@ from chalicelib.errors import QuotaExceeded, QuotaTooSmall
 from chalicelib.pipeline.advance import advance
 from chalicelib.pipeline.intake import look_at_dataset, retry_run, sweep
 from chalicelib.pipeline.progress import describe_run
-from tests.fakes import SETTINGS, World, fail
+from tests.fakes.clients import fail
+from tests.fakes.world import SETTINGS, World
 from tests.support.pictures import build_colour_zip
 
 ZIP = build_colour_zip(counts={"red": 3, "green": 3})

@@ -12,7 +12,8 @@ from chalicelib.errors import AccessDenied, DatasetNotFound, InvalidName, Whippe
 from chalicelib.pipeline.intake import look_at_dataset, retry_run, stop_run, sweep
 from chalicelib.pipeline.removal import delete_dataset
 from chalicelib.runs.identity import make_endpoint_name
-from tests.fakes import SETTINGS, Killed, World
+from tests.fakes.clients import Killed
+from tests.fakes.world import SETTINGS, World
 from tests.support.pictures import build_colour_zip
 
 ZIP = build_colour_zip(counts={"red": 3, "green": 3})

@@ -18,7 +18,7 @@ from chalicelib.runs.identity import make_endpoint_name, make_run_id, parse_data
 from chalicelib.settings import read_settings
 from tests.chalicelib.requests.test_jobs import make_run
 from tests.events.contract import complaints
-from tests.fakes import SETTINGS, World
+from tests.fakes.world import SETTINGS, World
 from tests.support.pictures import build_colour_zip
 
 ENVIRONMENT = {

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from chalicelib.errors import WhippetError
 from chalicelib.pipeline.advance import advance
 from chalicelib.pipeline.intake import advance_by_endpoint, look_at_dataset, stop_run, sweep
-from tests.fakes import Killed, World
+from tests.fakes.clients import Killed
+from tests.fakes.world import World
 from tests.support.pictures import build_colour_zip
 
 ZIP = build_colour_zip(counts={"red": 3, "green": 3})

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from chalicelib.errors import WhippetError
 from chalicelib.pipeline.intake import look_at_dataset, stop_run, sweep
-from tests.fakes import SETTINGS, Killed, World
+from tests.fakes.clients import Killed
+from tests.fakes.world import SETTINGS, World
 from tests.support.pictures import build_colour_zip
 
 ZIP = build_colour_zip(counts={"red": 3, "green": 3})

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from chalicelib.pipeline.advance import advance
 from chalicelib.pipeline.intake import look_at_dataset
 from chalicelib.pipeline.verdicts import Story, count_trial_seconds, fill_report, find_interval, tell_verdict
-from tests.fakes import World
+from tests.fakes.world import World
 from tests.support.pictures import build_colour_zip
 
 TEST: dict[str, Any] = {

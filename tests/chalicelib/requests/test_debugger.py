@@ -15,7 +15,7 @@ from chalicelib.requests.debugger import COLLECTIONS, PROFILING_INTERVAL_MS, RUL
 from chalicelib.requests.jobs import build_training_request, build_tuning_request
 from chalicelib.settings import DEBUGGER_MODES, Settings, read_settings
 from tests.chalicelib.requests.test_jobs import find_faults, make_run
-from tests.fakes import SETTINGS
+from tests.fakes.world import SETTINGS
 
 IMAGE = "503895931360.dkr.ecr.us-east-1.amazonaws.com/sagemaker-debugger-rules:latest"
 BLOCKS = {"DebugHookConfig", "DebugRuleConfigurations", "ProfilerConfig", "ProfilerRuleConfigurations"}

@@ -21,7 +21,7 @@ from chalicelib.requests.serving import build_config_request, build_endpoint_req
 from chalicelib.runs.identity import Run, make_endpoint_name, make_run_id
 from chalicelib.runs.tags import make_tag_value
 from chalicelib.settings import Settings
-from tests.fakes import BUCKET, SETTINGS
+from tests.fakes.world import BUCKET, SETTINGS
 
 MODEL = botocore.session.get_session().get_service_model("sagemaker")
 

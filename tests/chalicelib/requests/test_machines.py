@@ -10,7 +10,7 @@ import pytest
 from chalicelib.recipes.resolving import resolve_recipe
 from chalicelib.settings import Settings
 from tests.chalicelib.requests.test_jobs import KEY, build_all, make_run
-from tests.fakes import SETTINGS
+from tests.fakes.world import SETTINGS
 
 GPUS = ["ml.g4dn.xlarge", "ml.g5.xlarge"]
 JOBS = ("CreateHyperParameterTuningJob", "CreateTrainingJob")

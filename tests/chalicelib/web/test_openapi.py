@@ -12,7 +12,7 @@ from jsonschema import Draft202012Validator
 from app import VERSION, app
 from chalicelib.web.openapi import describe_app, write_document
 from tests.chalicelib.app_client import ask, deploy, predict
-from tests.fakes import World
+from tests.fakes.world import World
 
 COMMITTED = Path(__file__).parents[3] / "openapi.json"
 

@@ -13,7 +13,7 @@ from chalicelib.pipeline.job_files import read_metrics
 from chalicelib.pipeline.progress import count_billable_seconds
 from chalicelib.web.pages import FOLDER
 from tests.chalicelib.app_client import ask, deploy, read_error
-from tests.fakes import BUCKET, World
+from tests.fakes.world import BUCKET, World
 
 FILES = sorted(path.name for path in FOLDER.iterdir())
 LARGEST = 200_000

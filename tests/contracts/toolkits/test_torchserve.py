@@ -23,7 +23,7 @@ from tests.contracts.toolkits.environments import build_environment
 from tests.contracts.toolkits.test_inference_toolkit import JSON, REQUESTS
 from tests.contracts.toolkits.test_training_toolkit import JOB, make_request, pack_source
 from tests.contracts.toolkits.torchserve import TorchServe
-from tests.fakes import SETTINGS
+from tests.fakes.world import SETTINGS
 from tests.localcloud.sagemaker_support import local_sagemaker
 from tests.support.model_servers import end_server, post, start_server
 from tests.training.tiny import shapes_zip

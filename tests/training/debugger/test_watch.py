@@ -19,7 +19,7 @@ from smdebug_rulesconfig.debugger_rules import builtin_rules
 
 from chalicelib.requests.debugger import build_debugger_blocks
 from tests.chalicelib.requests.test_jobs import make_run
-from tests.fakes import SETTINGS
+from tests.fakes.world import SETTINGS
 from tests.training.debugger.watched import EPOCHS, STEPS, Case, Memorised, Points, build_deep, run_case
 from tests.training.tiny import ROOT, Runner
 
