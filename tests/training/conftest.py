@@ -1,4 +1,4 @@
-"""`training/` is flat: its files import each other by plain name, as they do inside a source tarball."""
+"""Put `training/` on the path, as in a source tarball, and provide a small dataset and jobs trained on it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.training.tiny import Runner, Template, shapes_zip  # noqa: E402 - it 
 
 @pytest.fixture(scope="session")
 def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A zip of three classes that a network learns in seconds, with all three splits."""
+    """Return a zip of three classes, with all three splits, that a network learns in seconds."""
     path = tmp_path_factory.mktemp("zip") / "dataset.zip"
     path.write_bytes(shapes_zip({"train": 16, "valid": 6, "test": 6}))
     return path
@@ -24,7 +24,7 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def template() -> Iterator[Template]:
-    """The process that jobs are forked from."""
+    """Start the process that jobs are forked from."""
     process = Template()
     yield process
     process.close()
@@ -32,13 +32,13 @@ def template() -> Iterator[Template]:
 
 @pytest.fixture
 def runner(tmp_path: Path, archive: Path, template: Template) -> Runner:
-    """Runs train.py as SageMaker's script mode does, in a base folder of its own."""
+    """Run train.py as SageMaker's script mode does, in its own base folder."""
     return Runner(tmp_path, archive, template)
 
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory, archive: Path, template: Template) -> Runner:
-    """A job that ran to its end."""
+    """Return a job that has finished."""
     runner = Runner(tmp_path_factory.mktemp("trained"), archive, template)
     code, log = runner.run()
     assert code == 0, log

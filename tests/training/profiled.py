@@ -1,4 +1,4 @@
-"""A tiny training set up inside of the test's own process, with or without a decoded cache."""
+"""Set up a tiny training inside the test's process, with or without a decoded cache."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ COUNTS = {"train": 24, "valid": 6, "test": 6}
 
 
 def make_job(folder: Path, content: bytes | None = None) -> Job:
-    """A job whose folders lie below `folder`, on a zip of shapes if no other is given."""
+    """Return a job with its folders below `folder`, on a zip of shapes unless another is given."""
     channel = folder / "input"
     channel.mkdir(parents=True, exist_ok=True)
     (channel / "dataset.zip").write_bytes(content or shapes_zip(COUNTS))
@@ -23,7 +23,7 @@ def make_job(folder: Path, content: bytes | None = None) -> Job:
 
 
 def set_up(folder: Path, content: bytes | None = None, **chosen: Any) -> tuple[Setup, Course]:
-    """A job as it is when its training could begin."""
+    """Return a job as it is just before its training begins."""
     defaults = {"image_size": 16, "batch_size": 8, "epochs": 3, "pretrained": "none", "profile": True}
     setup = prepare(make_job(folder, content), Hyperparameters(**{**defaults, **chosen}))
     return setup, make_course(setup)

@@ -1,6 +1,6 @@
-"""A process that has imported torch and run nothing with it; each line it reads starts a job forked from it.
+"""Import torch, run nothing with it, and fork a job for each line read.
 
-In: {"script", "argv", "environ", "cwd", "log"}; out: {"pid"} at once, {"pid", "code"} at its end; all are JSON lines.
+In: {"script", "argv", "environ", "cwd", "log"}; out: {"pid"} at once, {"pid", "code"} when it ends; all are JSON lines.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def tell(message: dict[str, int]) -> None:
 
 
 def serve() -> None:
-    """Start and reap without threads: a fork copies the locks that another thread holds, for ever locked."""
+    """Start and reap jobs without threads: a fork would copy locks that another thread holds, locked for ever."""
     running: set[int] = set()
     while True:
         for pid in [pid for pid in running if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)]:

@@ -1,4 +1,4 @@
-"""The whole job, as SageMaker runs it: what goes in by the environment, and every file and line that comes out."""
+"""Tests of the whole job as SageMaker runs it: environment in, and every file and log line out."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from images.data import read_dataset
 from tests.training.tiny import QUICK, ROOT, SHAPES, Runner, shapes_zip
 
 METRIC = r"{}=([-+0-9.eE]+)"
-# What a trial may load beside the standard library and what torch has loaded by itself.
+# What a trial may load, beside the standard library and what torch has loaded by itself.
 ALLOWED = {"torch", "torchvision", "torchgen", "functorch", "numpy", "PIL"}
-# What parts of torch that are loaded late bring along; it is in every image that holds torch.
+# What late-loaded parts of torch import; every image that holds torch has it.
 OF_TORCH = {"typing_extensions", "sympy", "mpmath", "networkx"}
 
 
 def test_the_files_of_a_finished_job(trained: Runner) -> None:
-    """Model directory and job folder hold what the endpoint and the control plane read, and no resume state."""
+    """The model directory and the job folder hold what endpoint and control plane read, and no checkpoint."""
     assert {path.name for path in trained.model.iterdir()} == {"model.pth", "manifest.json", "code"}
     served = {path.name for path in (ROOT / "inference").glob("*.py")}
     assert {path.name for path in (trained.model / "code").iterdir()} == served
@@ -39,7 +39,7 @@ def test_the_files_of_a_finished_job(trained: Runner) -> None:
 
 
 def test_the_manifest_describes_the_model(trained: Runner) -> None:
-    """Who reads the manifest can build the network, prepare its input, and knows where it came from."""
+    """The manifest says how to build the network, how to prepare its input, and where the model comes from."""
     manifest = trained.read("model/manifest.json")
     assert manifest["format"] == 1
     assert manifest["classes"] == list(SHAPES)
@@ -53,7 +53,7 @@ def test_the_manifest_describes_the_model(trained: Runner) -> None:
 
 
 def test_the_shipped_weights_are_those_that_were_evaluated(trained: Runner) -> None:
-    """Loaded anew, the model reaches on the test split what evaluation.json says."""
+    """The model, loaded again, reaches the test accuracy of evaluation.json."""
     from images.pixels import normalise
 
     manifest, evaluation = trained.read("model/manifest.json"), trained.evaluation()
@@ -66,7 +66,7 @@ def test_the_shipped_weights_are_those_that_were_evaluated(trained: Runner) -> N
 
 
 def test_the_evaluation_gives_the_objective_with_its_error(trained: Runner) -> None:
-    """The gate reads the objective, its standard error and the account of the test split."""
+    """The gate reads the objective, its standard error and the test metrics."""
     evaluation = trained.evaluation()
     goal, valid, test = evaluation["objective"], evaluation["valid"], evaluation["test"]
     assert (goal["name"], goal["value"], goal["images"]) == ("valid:score", valid["score"], 18)
@@ -79,7 +79,7 @@ def test_the_evaluation_gives_the_objective_with_its_error(trained: Runner) -> N
 
 
 def test_the_log_gives_each_metric_once_an_epoch_and_for_the_kept_epoch(trained: Runner) -> None:
-    """A tuning job's regular expressions find one value an epoch, and the kept epoch's value last."""
+    """A tuning job's regexes find one value per epoch, and the best epoch's value last."""
     log, evaluation = trained.log(), trained.evaluation()
     for name in ("valid:loss", "valid:accuracy", "valid:macro_f1", "valid:score"):
         assert len(re.findall(METRIC.format(name), log)) == 4
@@ -91,7 +91,7 @@ def test_the_log_gives_each_metric_once_an_epoch_and_for_the_kept_epoch(trained:
 
 
 def test_the_metrics_file_tells_start_epochs_and_best(trained: Runner) -> None:
-    """metrics.jsonl: a line at the start, one an epoch, one at the end."""
+    """metrics.jsonl has one line at the start, one per epoch and one at the end."""
     first, *epochs, last = trained.metrics()
     assert first["start"]["images"] == {"train": 48, "valid": 18, "test": 18}
     assert (first["start"]["threads"], first["start"]["pretrained"]) == (1, "none")
@@ -102,7 +102,7 @@ def test_the_metrics_file_tells_start_epochs_and_best(trained: Runner) -> None:
 
 
 def outcome(runner: Runner) -> Any:
-    """All that a training leads to, without its times."""
+    """Return all that a training leads to, without its times."""
     epochs = [{**record, "time": 0, "seconds": 0, "images_per_second": 0} for record in runner.metrics()[1:]]
     evaluation = {**runner.evaluation(), "seconds": 0}
     weights = torch.load(runner.model / "model.pth", weights_only=True)
@@ -110,13 +110,13 @@ def outcome(runner: Runner) -> Any:
 
 
 def test_the_same_seed_gives_the_same_model(trained: Runner, runner: Runner) -> None:
-    """Two runs with one seed and thread count agree to the last bit, whatever the job's folder is called."""
+    """Two runs with the same seed and thread count agree bit by bit, whatever the job's folder is called."""
     assert runner.run()[0] == 0
     assert outcome(runner) == outcome(trained)
 
 
 def test_another_seed_gives_another_model(trained: Runner, runner: Runner) -> None:
-    """The seed reaches weights and order."""
+    """The seed determines initial weights and order."""
     assert runner.run({"seed": "1", "epochs": "1"})[0] == 0
     assert runner.metrics()[1]["train"] != trained.metrics()[1]["train"]
 
@@ -132,7 +132,7 @@ def wait_for(path: Path, text: str) -> None:
 
 
 def test_a_stopped_job_ships_its_best_epoch_and_resumes_to_the_same_end(runner: Runner, archive: Path) -> None:
-    """SIGTERM: exit 0, state and the best model so far are there; run again, it ends as if never interrupted."""
+    """After SIGTERM it exits with 0, state and best model saved; run again, it ends as if never interrupted."""
     wanted = {"epochs": "4", "batch_size": "8"}
     pid = runner.start(wanted)
     wait_for(runner.folder / "metrics.jsonl", '"epoch": 2')
@@ -154,7 +154,7 @@ def test_a_stopped_job_ships_its_best_epoch_and_resumes_to_the_same_end(runner: 
 
 
 def test_a_killed_job_resumes(runner: Runner) -> None:
-    """kill -9 leaves a whole checkpoint, from which the next life goes on."""
+    """kill -9 leaves a complete checkpoint, from which the next run resumes."""
     wanted = {"epochs": "4", "batch_size": "8"}
     pid = runner.start(wanted)
     wait_for(runner.folder / "metrics.jsonl", '"epoch": 2')
@@ -166,7 +166,7 @@ def test_a_killed_job_resumes(runner: Runner) -> None:
 
 
 def test_a_stop_before_training_ends_at_once(runner: Runner) -> None:
-    """With nothing to save, SIGTERM ends the job with 0 and without a model."""
+    """With nothing to save, SIGTERM ends the job with exit code 0 and without a model."""
     pid = runner.start({"epochs": "500"})
     wait_for(runner.log_path, "whippet training")
     os.kill(pid, signal.SIGTERM)
@@ -175,7 +175,7 @@ def test_a_stop_before_training_ends_at_once(runner: Runner) -> None:
 
 
 def test_a_foreign_or_broken_checkpoint_is_passed_over(trained: Runner, runner: Runner) -> None:
-    """Neither bytes that are no checkpoint nor one of other hyperparameters is taken; the training starts anew."""
+    """A damaged checkpoint is ignored and the training starts from the beginning."""
     runner.folder.mkdir(parents=True)
     (runner.folder / "checkpoint.pt").write_bytes(b"half a file")
     code, log = runner.run()
@@ -195,7 +195,7 @@ def test_a_foreign_or_broken_checkpoint_is_passed_over(trained: Runner, runner: 
     ],
 )
 def test_a_failure_is_one_readable_sentence(runner: Runner, hyperparameters: dict[str, str], reason: str) -> None:
-    """What a user can mend is told in the failure file and the log, without a traceback; the exit code is 1."""
+    """What a user can correct is in the failure file and the log, without a traceback; the exit code is 1."""
     code, log = runner.run(hyperparameters)
     assert code == 1
     assert reason in runner.failure()
@@ -205,14 +205,14 @@ def test_a_failure_is_one_readable_sentence(runner: Runner, hyperparameters: dic
 
 
 def test_a_missing_dataset_is_told(runner: Runner) -> None:
-    """An empty channel is a failure that names it."""
+    """An empty channel fails the job with a message that names it."""
     (runner.channel / "dataset.zip").unlink()
     assert runner.run()[0] == 1
     assert "channel dataset" in runner.failure()
 
 
 def test_missing_splits_are_cut_and_scratch_training_is_told(runner: Runner) -> None:
-    """A zip of class folders alone trains; without weights to be had, log, manifest and evaluation warn."""
+    """A zip of class folders alone is trained on; without pretrained weights, log, manifest and evaluation warn."""
     (runner.channel / "dataset.zip").write_bytes(shapes_zip({"": 40}, root="wrap/"))
     code, log = runner.run({"pretrained": "auto", "fine_tune": "'last_block'", "_tuning_objective_metric": "x"})
     assert code == 0, log
@@ -226,7 +226,7 @@ def test_missing_splits_are_cut_and_scratch_training_is_told(runner: Runner) -> 
 
 
 def test_early_stopping_ends_a_training_that_does_not_improve(runner: Runner) -> None:
-    """With patience 1 a training that diverges ends before its last epoch, and reports finite numbers."""
+    """With patience 1 a diverging training ends before its last epoch and reports finite numbers."""
     code, _ = runner.run({"patience": "1", "learning_rate": "1e6", "epochs": "40"})
     assert code == 0
     assert len(runner.metrics()) < 42
@@ -246,7 +246,7 @@ except SystemExit as ended:
 
 
 def test_a_trial_imports_only_what_the_image_has(runner: Runner, tmp_path: Path) -> None:
-    """From a tarball's layout, in a cold process: torch, torchvision, numpy, Pillow, the standard library, and ours."""
+    """In a cold process with a tarball's layout: torch, torchvision, numpy, Pillow, the standard library, and ours."""
     code = tmp_path / "code"
     shutil.copytree(ROOT / "training", code, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copytree(ROOT / "inference", code / "inference", ignore=shutil.ignore_patterns("__pycache__"))
@@ -264,5 +264,5 @@ def test_a_trial_imports_only_what_the_image_has(runner: Runner, tmp_path: Path)
 
 
 def test_quick_hyperparameters_are_strings_as_sagemaker_gives_them() -> None:
-    """The tests above hand over what SageMaker would: text."""
+    """The tests above pass hyperparameters as SageMaker does: as text."""
     assert all(isinstance(value, str) for value in QUICK.values())

@@ -1,4 +1,4 @@
-"""Tiny datasets, and train.py run on them as SageMaker's script mode runs it: in a process, by its environment."""
+"""Make tiny datasets, and run train.py on them as SageMaker's script mode does: a process with an environment."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ QUICK = {"epochs": "3", "image_size": "16", "batch_size": "16", "pretrained": "n
 
 
 def shape(label: str, rng: np.random.Generator, size: int = 16) -> Image.Image:
-    """A noisy picture of a bar, a disc or a ring, somewhere near the middle."""
+    """Draw a noisy image of a bar, a disc or a ring near the middle."""
     down, across = np.mgrid[0:size, 0:size] - size / 2 + rng.uniform(-2, 2, (2, 1, 1))
     radius = np.hypot(down, across)
     masks = {"bar": abs(across) < size / 8, "disc": radius < size / 3.2, "ring": abs(radius - size / 3) < size / 10}
@@ -31,7 +31,7 @@ def shape(label: str, rng: np.random.Generator, size: int = 16) -> Image.Image:
 
 
 def smooth(seed: int, width: int = 96, height: int = 80) -> Image.Image:
-    """A picture of soft coloured blobs, each seed another one."""
+    """Draw soft coloured blobs, different for each seed."""
     noise = np.random.default_rng(seed).integers(0, 256, (5, 6, 3), dtype=np.uint8)
     return Image.fromarray(noise).resize((width, height), Image.Resampling.BICUBIC)
 
@@ -41,14 +41,14 @@ def png(image: Image.Image) -> bytes:
 
 
 def encode(image: Image.Image, format: str, **options: Any) -> bytes:
-    """The image as the bytes of a file."""
+    """Return the image as the bytes of a file."""
     buffer = io.BytesIO()
     image.save(buffer, format, **options)
     return buffer.getvalue()
 
 
 def make_zip(files: Mapping[str, bytes]) -> bytes:
-    """A zip of these files, in this order."""
+    """Return a zip of these files, in this order."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as opened:
         for name, data in files.items():
@@ -59,7 +59,7 @@ def make_zip(files: Mapping[str, bytes]) -> bytes:
 def shapes_zip(
     counts: Mapping[str, int], *, seed: int = 0, root: str = "", extra: Mapping[str, bytes] | None = None
 ) -> bytes:
-    """A dataset of `counts` images a class in each split; with the split "" the class folders lie at the root."""
+    """Return a dataset with `counts` images per class in each split; split "" puts class folders at the root."""
     rng = np.random.default_rng(seed)
     files = {
         f"{root}{split}{'/' if split else ''}{label}/{number:03}.png": png(shape(label, rng))
@@ -71,7 +71,7 @@ def shapes_zip(
 
 
 class Template:
-    """The process that jobs are forked from: it has imported torch, once for all tests."""
+    """The process that jobs are forked from: it imported torch once for all tests."""
 
     def __init__(self) -> None:
         command = [sys.executable, str(Path(__file__).with_name("template.py"))]
@@ -79,13 +79,13 @@ class Template:
         self.codes: dict[int, int] = {}
 
     def start(self, request: Mapping[str, Any]) -> int:
-        """Start a job: its process id."""
+        """Start a job and return its process id."""
         self.process.stdin.write(json.dumps(request) + "\n")
         self.process.stdin.flush()
         return self.read(lambda message: "code" not in message)["pid"]
 
     def wait(self, pid: int) -> int:
-        """Wait for a job's exit code."""
+        """Wait for a job and return its exit code."""
         if pid not in self.codes:
             self.read(lambda message: message["pid"] == pid)
         return self.codes[pid]
@@ -117,7 +117,7 @@ class Runner:
         self.model, self.folder = self.base / "model", self.base / "checkpoints" / self.job
 
     def environ(self, hyperparameters: Mapping[str, Any], threads: int = 1, **more: str) -> dict[str, str]:
-        """The environment that the toolkit would give the script."""
+        """Return the environment that the toolkit would give the script."""
         return {
             "PATH": os.environ["PATH"],
             "HOME": str(self.base),
@@ -134,7 +134,7 @@ class Runner:
         }
 
     def start(self, hyperparameters: Mapping[str, Any] | None = None, **options: Any) -> int:
-        """Fork train.py off the template: its process id."""
+        """Fork train.py from the template and return its process id."""
         code = options.pop("code", ROOT / "training")
         environ = self.environ(hyperparameters or {}, **options)
         argv = ["--epochs", "ignored: SM_HPS counts"]
@@ -142,11 +142,11 @@ class Runner:
         return self.template.start({**script, "environ": environ, "log": str(self.log_path)})
 
     def run(self, hyperparameters: Mapping[str, Any] | None = None, **options: Any) -> tuple[int, str]:
-        """Run train.py to its end: (exit code, log)."""
+        """Run train.py and return (exit code, log)."""
         return self.finish(self.start(hyperparameters, **options))
 
     def finish(self, pid: int) -> tuple[int, str]:
-        """Wait for a run: (exit code, log)."""
+        """Wait for a run and return (exit code, log)."""
         return self.template.wait(pid), self.log()
 
     def log(self) -> str:

@@ -1,7 +1,7 @@
-"""`training/` under AWS's own script-mode toolkit: the same weights and numbers as the same job in the local cloud.
+"""Tests of `training/` under AWS's own script-mode toolkit: it gives what the same job gives in the local cloud.
 
-Both take the same request, source tarball and dataset from the same S3, with the same number of threads; only what
-turns the request into a running program differs.
+Both use the same request, source tarball, dataset, S3 and number of threads; only what turns the request into a
+running program differs.
 """
 
 from __future__ import annotations
@@ -39,26 +39,26 @@ HYPERPARAMETERS = {
     "seed": "7",
     "_tuning_objective_metric": "valid:score",
 }
-# Members that tell of the time and not of the training.
+# Members that depend on time rather than on the training.
 TIMES = ("seconds", "images_per_second", "time", "created_at")
 
 
 @dataclass(frozen=True)
 class Result:
-    """What one way of running the job left behind."""
+    """What one way of running the job produced."""
 
     log: str
     model: Path
     records: Path
 
     def read(self, name: str) -> Any:
-        """evaluation.json, metrics.jsonl or manifest.json without its times."""
+        """Read evaluation.json, metrics.jsonl or manifest.json without its times."""
         path = next(folder / name for folder in (self.records, self.model) if (folder / name).exists())
         lines = path.read_text().splitlines() if name.endswith("l") else [path.read_text()]
         return [drop_times(json.loads(line)) for line in lines]
 
     def find_numbers(self) -> list[str]:
-        """The printed metrics of every epoch and of the kept checkpoint."""
+        """Return the printed metrics of every epoch and of the best one."""
         return re.findall(r"(?:train|valid|test):\w+=\S+", self.log)
 
 
@@ -69,7 +69,7 @@ def drop_times(value: Any) -> Any:
 
 
 def pack_source() -> bytes:
-    """The tarball that is published: training's files, and inference's in a folder."""
+    """Build the published tarball: training's files, and inference's in a folder."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
         for path in sorted((ROOT / "training").rglob("*.py")):
@@ -80,7 +80,7 @@ def pack_source() -> bytes:
 
 
 def make_request(code: str, data: str, checkpoints: str) -> dict[str, Any]:
-    """The CreateTrainingJob request of both."""
+    """Build the CreateTrainingJob request of both."""
     source = {"S3DataType": "S3Prefix", "S3Uri": data, "S3DataDistributionType": "FullyReplicated"}
     return {
         "TrainingJobName": JOB,
@@ -104,7 +104,7 @@ def make_request(code: str, data: str, checkpoints: str) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def local(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalSageMaker]:
-    """A local cloud whose jobs get as many cores as AWS's toolkit finds on this machine."""
+    """Start a local cloud whose jobs get as many cores as AWS's toolkit finds on this machine."""
     with local_sagemaker(tmp_path_factory.mktemp("contract"), cores=THREADS) as running:
         yield running
 
@@ -118,7 +118,7 @@ def request_of_both(local: LocalSageMaker) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def here(local: LocalSageMaker, request_of_both: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Result:
-    """The job in the local cloud."""
+    """Run the job in the local cloud."""
     local.sagemaker.create_training_job(**request_of_both)
     described = local.finish(JOB, seconds=90)
     assert described["TrainingJobStatus"] == "Completed", described.get("FailureReason")
@@ -133,7 +133,7 @@ def here(local: LocalSageMaker, request_of_both: dict[str, Any], tmp_path_factor
 
 
 def write_base(base: Path, request: dict[str, Any], dataset: bytes) -> None:
-    """The /opt/ml tree as SageMaker prepares it for a container."""
+    """Write the /opt/ml tree as SageMaker prepares it for a container."""
     config = base / "input" / "config"
     config.mkdir(parents=True)
     for folder in ("input/data/dataset", "model", "output/data", "code", "checkpoints"):
@@ -147,7 +147,7 @@ def write_base(base: Path, request: dict[str, Any], dataset: bytes) -> None:
 
 
 def run_toolkit(base: Path, url: str) -> subprocess.CompletedProcess[str]:
-    """AWS's own `train` program on a prepared tree, as its image runs it."""
+    """Run AWS's own `train` program on a prepared tree, as its image does."""
     programs = build_environment("training")
     environment = {
         "PATH": f"{programs}:{os.environ['PATH']}",
@@ -176,14 +176,14 @@ def base(local: LocalSageMaker, request_of_both: dict[str, Any], tmp_path_factor
 
 @pytest.fixture(scope="module")
 def there(local: LocalSageMaker, base: Path) -> Result:
-    """The job under AWS's toolkit."""
+    """Run the job under AWS's toolkit."""
     ended = run_toolkit(base, local.url)
     assert ended.returncode == 0, ended.stdout[-3000:] + ended.stderr[-3000:]
     return Result(ended.stdout, base / "model", base / "checkpoints" / JOB)
 
 
 def test_the_weights_are_the_same(here: Result, there: Result) -> None:
-    """Every tensor of the state dictionary is equal, bit by bit."""
+    """Every tensor of the state dictionary is bit-identical."""
     ours, theirs = (torch.load(result.model / "model.pth", weights_only=True) for result in (here, there))
     assert ours.keys() == theirs.keys()
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
@@ -191,25 +191,25 @@ def test_the_weights_are_the_same(here: Result, there: Result) -> None:
 
 @pytest.mark.parametrize("name", ["metrics.jsonl", "evaluation.json", "manifest.json"])
 def test_what_the_job_records_is_the_same(here: Result, there: Result, name: str) -> None:
-    """Metrics of every epoch, the evaluation and the manifest agree in everything but time."""
+    """The metrics of every epoch, the evaluation and the manifest differ only in times."""
     assert there.read(name) == here.read(name)
 
 
 def test_the_printed_metrics_are_the_same(here: Result, there: Result) -> None:
-    """The toolkit passes the program's lines on whole, so that the metrics' expressions find the same values."""
+    """The toolkit passes whole lines on, so that the metric regexes find the same values."""
     printed = here.find_numbers()
     assert any(word.startswith("valid:score=") for word in printed)
     assert there.find_numbers() == printed
 
 
 def test_the_artifact_holds_the_code_that_serves_it(there: Result) -> None:
-    """`code/` travels through AWS's toolkit into the model directory."""
+    """`code/` reaches the model directory through AWS's toolkit."""
     code = {path.name for path in (there.model / "code").glob("*.py")}
     assert code == {path.name for path in (ROOT / "inference").glob("*.py")}
 
 
 def test_a_failure_is_a_readable_sentence(local: LocalSageMaker, base: Path, there: Result) -> None:
-    """A dataset that cannot be read ends the toolkit with 1, and the program's own words stand in output/failure."""
+    """With an unreadable dataset the toolkit exits with 1, and output/failure holds the program's own message."""
     broken = base.parent / "broken"
     shutil.copytree(base / "input", broken / "input")
     for folder in ("model", "output/data", "code", "checkpoints"):

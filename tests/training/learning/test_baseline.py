@@ -1,4 +1,4 @@
-"""The untuned baseline: what it is, and what it leaves alone."""
+"""Tests of the untuned baseline: what it measures, and what it must not change."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ def test_the_baseline_is_measured_and_kept(tmp_path: Path, pretrained: str, kind
 
 
 def test_a_linear_head_learns_from_frozen_features(tmp_path: Path) -> None:
-    """Even a random backbone tells bars, discs and rings apart better than chance does."""
+    """Even a random backbone's features separate bars, discs and rings better than chance."""
     setup, _ = set_up(tmp_path, image_size=32)
     content = measure_baseline(replace(setup, pretrained="imagenet"), tmp_path / "job")
     assert content["test"]["accuracy"] > 0.5
 
 
 def test_the_defaults_are_those_of_an_untuned_training(tmp_path: Path) -> None:
-    """What is tuned goes back to its default, what is given stays, and a third of the epochs is run."""
+    """Tuned hyperparameters return to their defaults, given ones stay, and a third of the epochs is run."""
     setup, _ = set_up(tmp_path, epochs=7, learning_rate=9.0, batch_size=8, weight_decay=0.1, objective="accuracy")
     chosen = make_default_setup(setup).chosen
     assert (chosen.learning_rate, chosen.batch_size, chosen.weight_decay, chosen.fine_tune) == (1.0, 32, 0.01, "all")
@@ -51,14 +51,14 @@ def test_the_defaults_are_those_of_an_untuned_training(tmp_path: Path) -> None:
 
 
 def test_a_stop_ends_the_baseline(tmp_path: Path) -> None:
-    """A job that is asked to stop writes no baseline, and is not held up by one."""
+    """A job that is asked to stop writes no baseline and is not delayed by one."""
     setup, _ = set_up(tmp_path)
     assert measure_baseline(setup, tmp_path / "job", stop_asked=lambda: True) is None
     assert not (tmp_path / "job").exists()
 
 
 def test_a_baseline_can_be_repeated(tmp_path: Path) -> None:
-    """Whatever chance was drawn before, the same data give the same baseline."""
+    """The same data give the same baseline, whatever random numbers were drawn before."""
     setup, _ = set_up(tmp_path)
     first = measure_baseline(setup, tmp_path / "job")
     torch.rand(7)

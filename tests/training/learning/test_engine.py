@@ -1,4 +1,4 @@
-"""The loops and the measures, without a job around them."""
+"""Tests of the loops, the metrics and the settings, without a job around them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CPU = torch.device("cpu")
 
 
 class Points:
-    """Batches of points on a line, the same every epoch."""
+    """Batches of points on a line, the same in every epoch."""
 
     steps = 3
 
@@ -39,7 +39,7 @@ def learner(dropout: float = 0.0) -> Learner:
 
 
 def train(own: Learner, scores: list[float], progress: Progress | None = None, **options: Any) -> Progress:
-    """Train with the validation scores given beforehand, one an epoch."""
+    """Train with given validation scores, one per epoch."""
     defaults = {"patience": 0, "save": lambda _: None, "report": lambda _: None}
     known = progress or Progress()
     validate = lambda: {"score": scores[known.epoch]}  # noqa: E731
@@ -56,7 +56,7 @@ def weights(own: Learner) -> list[float]:
 
 
 def test_the_best_epoch_is_kept() -> None:
-    """After the last epoch the weights of the best can be restored; of equals, the first is kept."""
+    """After the last epoch the best epoch's weights can be restored; of equal epochs, the first is kept."""
     own, seen = learner(), []
     progress = train(own, [0.1, 0.9, 0.9, 0.5], report=lambda _: seen.append(weights(own)))
     assert progress.best_epoch == 2
@@ -65,7 +65,7 @@ def test_the_best_epoch_is_kept() -> None:
 
 
 def test_patience_counts_epochs_without_improvement() -> None:
-    """Patience 2 allows two epochs that are no better, and 0 allows any number."""
+    """Patience 2 allows two epochs without improvement; 0 allows any number."""
     scores = [0.5, 0.6, 0.6, 0.6, 0.6, 0.9]
     assert train(learner(), scores, patience=2).epoch == 4
     assert train(learner(), scores).best_epoch == 6
@@ -73,7 +73,7 @@ def test_patience_counts_epochs_without_improvement() -> None:
 
 @pytest.mark.parametrize("stop_at", range(1, 12))
 def test_a_training_stopped_after_any_step_resumes_to_the_same_weights(tmp_path: Path, stop_at: int) -> None:
-    """Also in the middle of an epoch, and with dropout, whose chance does not depend on where a resume began."""
+    """This holds within an epoch too, and with dropout, whose draws do not depend on where a training resumed."""
     scores = [0.1, 0.9, 0.2, 0.3]
     whole = learner(dropout=0.5)
     expected = train(whole, scores)
@@ -92,7 +92,7 @@ def test_a_training_stopped_after_any_step_resumes_to_the_same_weights(tmp_path:
 
 
 def test_a_checkpoint_of_another_training_is_not_taken(tmp_path: Path) -> None:
-    """The mark, made of what a training depends on, must agree."""
+    """The fingerprint of what a training depends on must agree."""
     Checkpoint(tmp_path, fingerprint({"seed": 0})).save(learner(), Progress(epoch=3))
     lines: list[str] = []
     assert Checkpoint(tmp_path, fingerprint({"seed": 1})).resume(learner(), lines.append) == Progress()
@@ -101,7 +101,7 @@ def test_a_checkpoint_of_another_training_is_not_taken(tmp_path: Path) -> None:
 
 
 class Recorder(Hook):
-    """Writes down what it is told."""
+    """Record every call."""
 
     def __init__(self) -> None:
         self.seen: list[str] = []
@@ -134,7 +134,7 @@ def test_hooks_see_the_training_in_order() -> None:
 
 
 def test_a_hook_may_end_the_training() -> None:
-    """Stopped, raised by a rule, passes through, and every hook is told of the end."""
+    """A rule's Stopped is passed on, and every hook is called at the end."""
 
     class Rule(Recorder):
         def on_epoch(self, record: dict[str, Any]) -> None:
@@ -147,7 +147,7 @@ def test_a_hook_may_end_the_training() -> None:
 
 
 def test_a_diverged_epoch_reports_a_number() -> None:
-    """A loss that is no number becomes a large one, which JSON and a regular expression can carry."""
+    """A loss that is not a number becomes a large number, which JSON and the metric regexes can carry."""
     assert Totals(loss=float("nan"), images=2).means()["loss"] == Totals(loss=float("inf"), images=2).means()["loss"]
     logits = torch.tensor([[float("nan"), 1.0], [0.0, float("inf")]])
     values = measure(logits, torch.tensor([0, 1]))
@@ -160,7 +160,7 @@ answers = st.lists(st.tuples(st.integers(0, 3), st.lists(st.floats(-9, 9), min_s
 @settings(deadline=None, max_examples=50)
 @given(answers=answers)
 def test_measures_agree_with_scikit_learn(answers: list[tuple[int, list[float]]]) -> None:
-    """Confusion, accuracy, macro precision, recall and F1, and the log-likelihood, are the reference's."""
+    """Confusion matrix, accuracy, macro precision, recall and F1, and log loss equal scikit-learn's."""
     labels, logits = torch.tensor([label for label, _ in answers]), torch.tensor([row for _, row in answers])
     said, every = logits.argmax(1), [0, 1, 2, 3]
     counts = confusion(logits, labels)
@@ -175,7 +175,7 @@ def test_measures_agree_with_scikit_learn(answers: list[tuple[int, list[float]]]
 
 
 def test_calibration_finds_overconfidence() -> None:
-    """Logits ten times too large are told by a temperature near ten, at which the error shrinks."""
+    """Logits ten times too large give a temperature near ten, at which the calibration error shrinks."""
     generator = torch.Generator().manual_seed(0)
     honest = torch.randn(4000, 3, generator=generator) * 2
     labels = torch.multinomial(honest.softmax(1), 1, generator=generator)[:, 0]
@@ -188,7 +188,7 @@ def test_calibration_finds_overconfidence() -> None:
 
 @pytest.mark.parametrize("objective", ["score", "accuracy", "macro_f1"])
 def test_the_standard_error_shrinks_with_the_root_of_the_images(objective: str) -> None:
-    """Four times the images halve it; one image has none."""
+    """Four times the images halve it; for one image it is 0."""
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn(1600, 2, generator=generator)
     labels = torch.multinomial(logits.softmax(1), 1, generator=generator)[:, 0]
@@ -199,18 +199,18 @@ def test_the_standard_error_shrinks_with_the_root_of_the_images(objective: str) 
 
 @pytest.mark.parametrize("text", ["16", '"16"', '"\\"16\\""', "'16'", 16, " 16 ", "16.0"])
 def test_numbers_are_read_through_all_quotes(text: Any) -> None:
-    """SageMaker, its SDK and its toolkit each wrap values in their own way."""
+    """SageMaker, its SDK and its toolkit each quote values differently."""
     assert read_hyperparameters({"batch_size": text}, print).batch_size == 16
 
 
 @given(st.text())
 def test_unwrapping_ends(text: str) -> None:
-    """Any text has a plain value, or stays the text."""
+    """Any text becomes a plain value or stays as it is."""
     unwrap(text)
 
 
 def test_defaults_serve() -> None:
-    """A job without hyperparameters trains; SageMaker's own are no cause for a line in the log."""
+    """A job without hyperparameters trains; SageMaker's own ones cause no log line."""
     lines: list[str] = []
     assert read_hyperparameters({"sagemaker_program": '"train.py"'}, lines.append) == Hyperparameters()
     assert lines == []
@@ -229,7 +229,7 @@ def test_values_that_no_training_can_use_are_refused(given: dict[str, str]) -> N
 
 
 def test_places_are_below_the_base_folder() -> None:
-    """The contract's defaults, and the job's own folder among the checkpoints."""
+    """The folders default to the contract's, and the job has its own folder among the checkpoints."""
     job = read_job({"SAGEMAKER_BASE_DIR": "/b", "TRAINING_JOB_NAME": "j", "SM_NUM_CPUS": "3"}, Path("/code"))
     assert (job.threads, job.gpus, job.places.weights) == (3, 0, None)
     assert str(job.places.checkpoints) == "/b/checkpoints/j"
@@ -239,7 +239,7 @@ def test_places_are_below_the_base_folder() -> None:
 
 
 def test_the_metrics_file_keeps_what_is_resumed(tmp_path: Path) -> None:
-    """A new life of a job keeps the epochs it resumes after, drops later ones, and a line that was cut off."""
+    """A resumed job keeps the epochs it resumes after, and drops later ones and a line that was cut off."""
     file = MetricsFile(tmp_path / "metrics.jsonl")
     file.begin({"threads": 1}, 0)
     for epoch in (1, 2, 3):
@@ -251,7 +251,7 @@ def test_the_metrics_file_keeps_what_is_resumed(tmp_path: Path) -> None:
 
 
 def test_numbers_of_the_log_are_plain() -> None:
-    """No exponent and no separator that a metric's regular expression would miss."""
+    """Numbers have no exponent and no separator that a metric's regex would miss."""
     values = {"loss": 1e-9, "accuracy": 1.0}
     line = describe_epoch({"epoch": 1, "train": values, "valid": values, "seconds": 1, "images_per_second": 2})
     assert "valid:loss=0.000000 valid:accuracy=1.000000 seconds=1.00 images_per_second=2.0" in line

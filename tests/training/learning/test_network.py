@@ -1,4 +1,4 @@
-"""The network: by name, with weights from a channel, frozen to a depth, and its head fitted on features."""
+"""Tests of the network: built by name, weights from a channel, frozen to a depth, its head fitted on features."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def to_bytes(state: dict[str, torch.Tensor]) -> bytes:
 
 @pytest.fixture(scope="module")
 def channel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A weights channel with a file named as torchvision names it."""
+    """Return a weights channel with a file named as torchvision names it."""
     folder = tmp_path_factory.mktemp("weights")
     torch.manual_seed(7)
     data = to_bytes(build_network("resnet18", 1000).state_dict())
@@ -38,7 +38,7 @@ def channel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("name", ARCHITECTURES)
 @pytest.mark.parametrize("depth", ["head", "last_block"])
 def test_freezing_leaves_the_end_of_any_network(name: str, depth: str) -> None:
-    """Of every family of networks the head learns, or the head and a tail of at least a tenth; the rest is frozen."""
+    """In every family of networks the head, or it and a tail of at least a tenth, is trained; the rest is frozen."""
     with torch.device("meta"):
         network = build_network(name, 7)
     head = find_head(network, 7)
@@ -54,7 +54,7 @@ def test_freezing_leaves_the_end_of_any_network(name: str, depth: str) -> None:
 
 
 def test_the_last_block_of_resnet18_is_its_fourth_stage() -> None:
-    """layer4 and fc learn, as in the course's sense of fine-tuning."""
+    """layer4 and fc are trained, as the course understands fine-tuning."""
     network = build_network("resnet18", 7)
     freeze(network, network.fc, "last_block")
     learning = {name.split(".")[0] for name, parameter in network.named_parameters() if parameter.requires_grad}
@@ -63,7 +63,7 @@ def test_the_last_block_of_resnet18_is_its_fourth_stage() -> None:
 
 
 def test_the_rate_depends_on_the_depth() -> None:
-    """One range of the multiplier serves: new weights take larger steps, many pretrained ones smaller."""
+    """One range of the multiplier serves every depth: new weights take larger steps, many pretrained ones smaller."""
     rates = [choose_rate(depth, True, 1.0) for depth in ("head", "last_block", "all")]
     assert rates == sorted(rates, reverse=True)
     assert choose_rate("all", False, 3.0) == pytest.approx(3 * choose_rate("all", False, 1.0))
@@ -71,7 +71,7 @@ def test_the_rate_depends_on_the_depth() -> None:
 
 
 def test_weights_of_a_thousand_classes_start_a_network_of_few(channel: Path) -> None:
-    """All but the head is taken from the channel's file."""
+    """All layers but the head are loaded from the channel's file."""
     state = find_weights("resnet18", "imagenet", channel, print)
     network = build_network("resnet18", 3)
     before = network.fc.weight.clone()
@@ -81,7 +81,7 @@ def test_weights_of_a_thousand_classes_start_a_network_of_few(channel: Path) -> 
 
 
 def test_weights_of_another_network_are_refused(channel: Path) -> None:
-    """Weights that do not fit are an error, not a network half loaded."""
+    """Weights that do not fit raise an error rather than leave a network half loaded."""
     state = find_weights("resnet18", "auto", channel, print)
     with pytest.raises(TrainingError, match="do not fit"):
         load_weights(build_network("mobilenet_v3_small", 3), state, "mobilenet_v3_small")
@@ -104,19 +104,19 @@ def test_a_channel_without_the_right_file_is_told(channel: Path) -> None:
     ],
 )
 def test_damaged_weights_are_refused(data: bytes, name: str, reason: str) -> None:
-    """The hash in torchvision's names is checked, and nothing but tensors is read."""
+    """The hash in torchvision's file names is checked, and only tensors are read."""
     with pytest.raises(TrainingError, match=reason):
         read_state(data, name)
 
 
 def test_a_download_that_nobody_answers_fails() -> None:
-    """A refused connection is an OSError at once; the caller goes on without."""
+    """A refused connection raises OSError at once; the caller goes on without weights."""
     with pytest.raises(OSError, match="refused"):
         download("http://127.0.0.1:9/resnet18.pth")
 
 
 def test_features_are_what_the_head_is_fed() -> None:
-    """Feeding them to the head gives what the whole network gives."""
+    """Feeding the features to the head gives the whole network's outputs."""
     network = build_network("resnet18", 5).eval()
     batches = [torch.randn(3, 3, 32, 32), torch.randn(2, 3, 32, 32)]
     features = extract(network, network.fc, batches)
@@ -127,7 +127,7 @@ def test_features_are_what_the_head_is_fed() -> None:
 
 
 def test_a_fitted_head_separates_what_can_be_separated() -> None:
-    """Logistic regression finds the classes, and a second fit finds the same."""
+    """Logistic regression separates the classes, and a second fit gives the same result."""
     generator = torch.Generator().manual_seed(0)
     labels = torch.arange(60) % 3
     features = torch.randn(60, 8, generator=generator) + 4 * nn.functional.one_hot(labels, 8)
@@ -139,7 +139,7 @@ def test_a_fitted_head_separates_what_can_be_separated() -> None:
 
 @pytest.mark.parametrize("depth", ["head", "last_block"])
 def test_frozen_layers_come_out_as_they_went_in(runner: Runner, channel: Path, depth: str) -> None:
-    """A job with pretrained weights says so, fits the head first, and leaves frozen layers alone, statistics too."""
+    """A job with pretrained weights records them, fits the head first, and changes no frozen layers or statistics."""
     code, log = runner.run({"pretrained": "auto", "fine_tune": depth}, SM_CHANNEL_WEIGHTS=str(channel))
     assert code == 0, log
     assert "the head was fitted" in log
