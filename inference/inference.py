@@ -23,7 +23,7 @@ from refusals import refuse_accept, refuse_request, refuse_size, refuse_type
 MANIFEST_FORMAT = 1
 MAX_BYTES = 25_000_000  # the limit of InvokeEndpoint
 JSON_TYPE = "application/json"
-# # The last two do not tell the format, but AWS's clients send them by default. The bytes decide in every case.
+# The last two do not tell the format, but AWS's clients send them by default. The bytes decide in every case.
 CONTENT_TYPES = (
     "image/jpeg",
     "image/png",

@@ -37,7 +37,7 @@ def decode_image(data: bytes) -> Image.Image:
         raise refuse_image(f"The image has too many pixels: {error} Send a smaller one.") from error
     except Image.UnidentifiedImageError as error:
         raise refuse_image("The body is no JPEG, PNG or WebP image. Send the bytes of an image file.") from error
-    # # Pillow's decoders raise almost any exception on hostile bytes: OSError, SyntaxError, ValueError, struct.error, …
+    # Pillow's decoders raise almost any exception on hostile bytes: OSError, SyntaxError, ValueError, struct.error, …
     except (OSError, SyntaxError, ValueError, ArithmeticError, LookupError, TypeError, EOFError) as error:
         raise refuse_image(f"The image is damaged or cut off ({error}). Send the whole file.") from error
     return convert_to_rgb(_turn_upright(image))
@@ -67,7 +67,7 @@ def convert_to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _reduce_to_8_bits(image: Image.Image) -> Image.Image:
-    # # Pillow's own conversion from 16 bits clips at 255, which turns almost every image white.
+    # Pillow's own conversion from 16 bits clips at 255, which turns almost every image white.
     return Image.fromarray((np.asarray(image, dtype=np.uint32) >> 8).clip(0, 255).astype(np.uint8))
 
 

@@ -92,7 +92,7 @@ MODEL = _object(
     updated_at=TIME,
 )
 
-# # For each view: the schema of its answer, and its error statuses besides 401, 500 and 502.
+# For each view: the schema of its answer, and its error statuses besides 401, 500 and 502.
 ANSWERS: Mapping[str, tuple[Schema, tuple[int, ...]]] = {
     "health": (_object("status version", status=TEXT, version=TEXT), ()),
     "show_page": (TEXT, (500,)),

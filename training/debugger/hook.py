@@ -77,7 +77,7 @@ class Watch(Hook):  # type: ignore[misc]
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        # # We close it ourselves: when the program ends, its folder may be gone.
+        # We close it ourselves: when the program ends, its folder may be gone.
         atexit.unregister(self._cleanup)
 
     def forward_pre_hook(self, module: nn.Module, inputs: Any) -> None:
@@ -86,7 +86,7 @@ class Watch(Hook):  # type: ignore[misc]
     def forward_hook(self, module: nn.Module, inputs: Any, outputs: Any) -> None:
         if self.trouble is None and self._get_collections_to_save_for_step():
             self.attempt(super().forward_hook, module, inputs, outputs)
-            # # It records the time of each module for a profiler that is off; the records would pile up.
+            # It records the time of each module for a profiler that is off; the records would pile up.
             self.reset_forward_module_profile_stats()
 
     def backward_hook(self, name: str) -> Any:
@@ -118,7 +118,7 @@ class Watch(Hook):  # type: ignore[misc]
 
     @staticmethod
     def _get_reduction_of_data(name: str, value: torch.Tensor, tensor_name: str, abs: bool) -> Any:
-        # # Norms in half precision overflow; the standard deviation of a single value is NaN.
+        # Norms in half precision overflow; the standard deviation of a single value is NaN.
         if name == "std" and value.numel() < 2:
             return torch.zeros(())
         if name == "mean" and abs:  # in one pass, and without copying the absolute values

@@ -136,7 +136,7 @@ class Reader(threading.Thread):
         trial = self.open()
         if trial is None or self.readings is None:
             return
-        # # smdebug looks for new files at every query; once a pass is enough.
+        # smdebug looks for new files at every query; once a pass is enough.
         trial.loaded_all_steps = False
         trial.refresh_data()
         trial.loaded_all_steps = True

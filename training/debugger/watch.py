@@ -19,13 +19,13 @@ from job.metrics import log
 from learning.engine import Hook, Learner, Stopped
 
 FORMAT = 1
-# # Near the end of the training: before that, even a network that learns well still confuses classes.
+# Near the end of the training: before that, even a network that learns well still confuses classes.
 LATE = 0.8
 QUIET = {
     "PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION": "python",  # smdebug's messages need an older protobuf
     "SMDEBUG_LOG_LEVEL": "error",
     "SMDEBUG_TRAINING_END_DELAY_REFRESH": "0",
-    # # With SageMaker's file smdebug would scan the checkpoint folder at each step, and write its own state there.
+    # With SageMaker's file smdebug would scan the checkpoint folder at each step, and write its own state there.
     "CHECKPOINT_CONFIG_FILE_PATH": os.devnull + "/none",
 }
 

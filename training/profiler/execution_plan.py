@@ -46,7 +46,7 @@ NAME = "execution_plan.json"
 PROBED = 5
 COST = 0.03
 EVIDENCE = 0.5
-# # The overhead that a larger batch spreads over more images: the part of a step that does not grow with its images.
+# The overhead that a larger batch spreads over more images: the part of a step that does not grow with its images.
 OVERHEAD = 0.15
 OVERHEADS = ("copy", "optimizer", "hook")
 COMPUTE = ("forward", "backward", "optimizer")
@@ -160,7 +160,7 @@ def try_out(setup: Setup, course: Course, known: Sequence[Candidate], gauge: Gau
         rows.append(describe_candidate(candidate, before, after))
         if rows[-1]["taken"]:
             candidate.change()
-            # # What was measured in turn with the first gain is a fairer baseline than what was measured long before.
+            # What was measured in turn with the first gain is a fairer baseline than what was measured long before.
             start = start if chosen else before
             chosen[candidate.setting], now = candidate.value, after
     recommendations = advise(setup, course, now, gauge, budget)

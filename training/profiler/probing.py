@@ -20,7 +20,7 @@ from learning.engine import Learner
 
 from profiler.timeline import Step, describe, make_timeline
 
-# # A setting is taken only if it shortens the step by more than this, and by more than the noise as well.
+# A setting is taken only if it shortens the step by more than this, and by more than the noise as well.
 LEAST_GAIN = 0.05
 WARM_UP = 1
 STEPS = 2
@@ -49,7 +49,7 @@ class Probe:
 
     def describe(self) -> dict[str, Any]:
         """Return `before` or `after` of execution_plan.json: as in timeline.json, with the cores' utilisation."""
-        # # Every step counts: the warm-up steps were not kept.
+        # Every step counts: the warm-up steps were not kept.
         content = describe((dict.fromkeys(self.steps[0], 0.0), *self.steps), (0, *self.images)) if self.steps else {}
         names = ("phases", "step_ms", "images_per_second")
         return {**{name: content[name] for name in names if name in content}, "cpu_utilization": round(self.cpu, 1)}

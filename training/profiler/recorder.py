@@ -24,7 +24,7 @@ from profiler.rules import Recording, write_reports
 from profiler.system_metrics import INTERVAL, Machine, SystemSampler, read_events
 from profiler.timeline import Timeline, make_timeline
 
-# # The steps that torch.profiler records: late enough that one-time work is done, and few, since it slows them down.
+# The steps that torch.profiler records: late enough that one-time work is done, and few, since it slows them down.
 WINDOW = range(4, 6)
 OPERATORS = 20
 
@@ -130,7 +130,7 @@ class OperatorWindow:
         self.running = False
 
     def start(self) -> None:
-        # # Its library reports a missing GPU as an error.
+        # Its library reports a missing GPU as an error.
         os.environ.setdefault("KINETO_LOG_LEVEL", "4" if self.on_gpu else "5")
         activities = [torch.profiler.ProfilerActivity.CPU]
         activities += [torch.profiler.ProfilerActivity.CUDA] if self.on_gpu else []

@@ -8,7 +8,7 @@ from typing import Any
 
 from report.style import STYLE
 
-# # The control plane puts its verdict on the whole run between these marks.
+# The control plane puts its verdict on the whole run between these marks.
 BEGIN, END = "<!-- verdict -->", "<!-- /verdict -->"
 LEAST = 0.001
 

@@ -71,7 +71,7 @@ def list_parts(
     found: Findings, pictures: PictureSource | None, about: Mapping[str, Any]
 ) -> list[tuple[str, str, Callable[[], str]]]:
     """List the parts in their order: (anchor, title, what draws it)."""
-    # # Imported here because they draw: matplotlib takes a second to import, and may be missing.
+    # Imported here because they draw: matplotlib takes a second to import, and may be missing.
     from report.evaluation import tell_evaluation
     from report.health import tell_debugger, tell_profiler
     from report.sections import tell_curves, tell_dataset, tell_reproduction, tell_tuning, tell_verdict

@@ -46,7 +46,7 @@ LEAK = [20 + 7 * (number // 10) if number < 100 else 90 for number in range(SAMP
 GROWN = [20 + number / 20 for number in range(SAMPLES)]
 STEADY = [step(0.1 + 0.001 * (number % 7)) for number in range(400)]
 SPIKES = [step(2.0 if number % 30 == 29 else 0.1) for number in range(400)]
-# # The rule; what triggers it; what does not.
+# The rule; what triggers it; what does not.
 PAIRS = {
     "hardly used": ("LowGPUUtilization", trace(IDLE), trace(BUSY)),
     "used by fits": ("LowGPUUtilization", trace({**BUSY, "gpu0": FITS}), trace({**BUSY, "gpu0": 75})),

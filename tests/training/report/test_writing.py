@@ -19,7 +19,7 @@ from tests.support.report_runs import JOB, RUN, draw_picture, write_json, write_
 from tests.training.tiny import Runner
 
 ANCHORS = ["result", "dataset", "tuning", "curves", "evaluation", "debugger", "profiler", "reproduce"]
-# # Each file, and the parts that are drawn from it.
+# Each file, and the parts that are drawn from it.
 FILES = {
     "metrics.jsonl": ("result", "dataset", "curves", "reproduce"),
     "evaluation.json": ("result", "dataset", "evaluation"),

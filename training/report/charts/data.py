@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-# # What every job is given alike, and what says nothing about how it learns.
+# What every job is given alike, and what says nothing about how it learns.
 NOT_TUNED = {"profile", "run_id"}
 MAX_POINTS = 240
 MAX_SYSTEM_LINES = 400_000

@@ -79,7 +79,7 @@ def to_svg(figure: Figure, label: str, *, tips: Sequence[str] = ()) -> str:
     tips: a text for each path in the group `cells`, shown under the pointer.
     """
     with matplotlib.rc_context(STYLE), warnings.catch_warnings():
-        # # Its own font may lack a letter; the page's font draws it.
+        # Its own font may lack a letter; the page's font draws it.
         warnings.filterwarnings("ignore", "Glyph .* missing")
         buffer = io.StringIO()
         settle(figure)
