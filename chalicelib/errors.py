@@ -182,11 +182,15 @@ class QuotaExceeded(ServiceError):
 
 
 class QuotaTooSmall(QuotaExceeded):
-    """A limit of the account is below the request; waiting does not help. `shortages` has a phrase for each limit."""
+    """A limit of the account is below the request; waiting does not help.
 
-    def __init__(self, message: str, *, quota: str = "", shortages: tuple[str, ...] = ()) -> None:
+    `shortages` has a phrase for each limit, and `most` is the largest of the limits.
+    """
+
+    def __init__(self, message: str, *, quota: str = "", shortages: tuple[str, ...] = (), most: int = 0) -> None:
         super().__init__(message, quota=quota)
         self.shortages = shortages
+        self.most = most
 
 
 class Busy(ServiceError):

@@ -25,7 +25,7 @@ def read_refusal(message: str) -> QuotaExceeded:
     if wanted <= limit:
         return QuotaExceeded(message, quota=quota)
     shortage = f"'{quota}' is {limit}, and {wanted} {'is' if wanted == 1 else 'are'} asked for"
-    return QuotaTooSmall(explain_shortages([shortage]), quota=quota, shortages=(shortage,))
+    return QuotaTooSmall(explain_shortages([shortage]), quota=quota, shortages=(shortage,), most=limit)
 
 
 def explain_shortages(shortages: Sequence[str]) -> str:
@@ -33,8 +33,9 @@ def explain_shortages(shortages: Sequence[str]) -> str:
     told = "; ".join(shortages)
     quotas, those = ("quota is", "it") if len(shortages) == 1 else ("quotas are", "one of them")
     also = ', set "spot": false in it' if "spot training" in told else ""
+    why = " (trials run parallel_trials at a time)" if "training job usage" in told and " are asked for" in told else ""
     return (
-        f"The account's {quotas} too small, and no waiting helps: {told}. Ask for {those} to be raised in Service "
+        f"The account's {quotas} too small, and no waiting helps: {told}{why}. Ask for {those} to be raised in Service "
         f"Quotas, under Amazon SageMaker ({CONSOLE}), or name other machines in the recipe{also}. "
         "Then POST /runs/RUN_ID/retry."
     )
@@ -80,5 +81,7 @@ def choose_refusal(refusals: Sequence[QuotaExceeded]) -> QuotaExceeded:
     passing = next((each for each in refusals if not isinstance(each, QuotaTooSmall)), None)
     if passing:
         return passing
-    shortages = tuple(part for each in refusals if isinstance(each, QuotaTooSmall) for part in each.shortages)
-    return QuotaTooSmall(explain_shortages(shortages), quota=refusals[0].quota, shortages=shortages)
+    small = [each for each in refusals if isinstance(each, QuotaTooSmall)]
+    shortages = tuple(part for each in small for part in each.shortages)
+    most = max(each.most for each in small)
+    return QuotaTooSmall(explain_shortages(shortages), quota=refusals[0].quota, shortages=shortages, most=most)

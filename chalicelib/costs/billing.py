@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from chalicelib.costs.allowances import explain_memory
 from chalicelib.costs.estimates import estimate, price_job, refine
 from chalicelib.costs.plans import Plan, make_plan, read_limits
 from chalicelib.costs.prices import find_prices
@@ -25,8 +26,9 @@ def plan_run(run: Run, dataset: Mapping[str, Any], services: Services) -> Plan:
 
 def estimate_run(run: Run, dataset: Mapping[str, Any], services: Services) -> dict[str, Any]:
     """Estimate what the run will cost and can cost at most: the member `cost` of its run.json."""
-    region, cap = services.settings.aws_region, services.settings.monthly_cap_usd
-    return estimate(plan_run(run, dataset, services), find_prices(region), region, cap)
+    settings, plan = services.settings, plan_run(run, dataset, services)
+    told = estimate(plan, find_prices(settings.aws_region), settings.aws_region, settings.monthly_cap_usd)
+    return told | {"problem": told["problem"] or explain_memory(plan.recipe, settings)}
 
 
 def tell_training(training: Training) -> dict[str, Any]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from math import ceil
 from typing import Any
 
+from chalicelib.costs.allowances import fit_trials
 from chalicelib.recipes.resolving import Recipe
 from chalicelib.runs.identity import Run
 from chalicelib.settings import Settings
@@ -70,7 +71,7 @@ class Plan:
 def make_plan(recipe: Recipe, settings: Settings, zip_bytes: int, dataset: Mapping[str, Any]) -> Plan:
     """Build the plan of a run with this recipe; `dataset` is the dataset's report."""
     return Plan(
-        recipe=recipe,
+        recipe=replace(recipe, parallel_trials=fit_trials(recipe, settings)),
         trial_types=recipe.instance_types.trial or settings.trial_instance_types,
         training_types=recipe.instance_types.training or settings.training_instance_types,
         endpoint_types=recipe.instance_types.endpoint or settings.endpoint_instance_types,

@@ -10,6 +10,7 @@ from chalicelib import errors
 from chalicelib.aws.buckets import to_json
 from chalicelib.aws.quotas import ask_for_any, ask_one_by_one
 from chalicelib.aws.sagemaker import Kind
+from chalicelib.costs.allowances import fit_trials
 from chalicelib.costs.billing import count_spent, estimate_run, tell_training
 from chalicelib.costs.ledgers import join_queue, make_reservation, release
 from chalicelib.datasets.preflight import DatasetLimits, inspect_dataset
@@ -114,15 +115,28 @@ def hold(seen: Observation, step: Hold, services: Services) -> bool:
 def start_tuning(seen: Observation, services: Services) -> None:
     """Create the tuning job on those of its instance types that the account's quotas allow.
 
-    Raises QuotaExceeded if there are none.
+    If no quota allows as many machines as trials are to run at a time, fewer run at a time. Raises QuotaExceeded if the
+    quotas allow none.
     """
-    run, recipe, settings = seen.run, read_recipe(seen), services.settings
+    recipe, settings = read_recipe(seen), services.settings
+    types = seen.trial_types or recipe.instance_types.trial or settings.trial_instance_types
+    at_once = fit_trials(recipe, settings)
+    try:
+        ask_for_any(types, lambda left: create_tuning(seen, left, at_once, services))
+    except errors.QuotaTooSmall as refusal:
+        if not 0 < refusal.most < at_once:
+            raise
+        fewer = refusal.most
+        services.log.warning("fewer trials run at a time", extra={"at_once": fewer, "why": refusal.message})
+        ask_for_any(types, lambda left: create_tuning(seen, left, fewer, services))
 
-    def ask(types: tuple[str, ...]) -> None:
-        chosen = replace(recipe, instance_types=replace(recipe.instance_types, trial=types))
-        create_own(Kind.TUNING_JOB, run.run_id, build_tuning_request(run, chosen, settings), services)
 
-    ask_for_any(seen.trial_types or recipe.instance_types.trial or settings.trial_instance_types, ask)
+def create_tuning(seen: Observation, types: tuple[str, ...], at_once: int, services: Services) -> None:
+    """Create the tuning job on these instance types, with so many trials at a time."""
+    recipe = read_recipe(seen)
+    chosen = replace(recipe, instance_types=replace(recipe.instance_types, trial=types))
+    request = build_tuning_request(seen.run, chosen, services.settings, at_once=at_once)
+    create_own(Kind.TUNING_JOB, seen.run.run_id, request, services)
 
 
 def start_training(step: StartTraining, seen: Observation, services: Services) -> None:

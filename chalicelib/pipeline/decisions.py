@@ -204,6 +204,7 @@ def _describe_tuning(tuning: Tuning, best: Trial) -> dict[str, Any]:
     return {
         "format": 1,
         "status": tuning.status,
+        "parallel_trials": tuning.at_once,
         "best": {"name": best.name, "objective": best.objective, "hyperparameters": best.hyperparameters},
         "trials": [describe_trial(trial) for trial in tuning.trials],
     }

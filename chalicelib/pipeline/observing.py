@@ -56,6 +56,7 @@ def see_tuning(run: Run, services: Services) -> Tuning | None:
         best=job.get("BestTrainingJob", {}).get("TrainingJobName"),
         trials=() if status in UNDER_WAY else see_trials(run, services),
         reason=job.get("FailureReason"),
+        at_once=job.get("HyperParameterTuningJobConfig", {}).get("ResourceLimits", {}).get("MaxParallelTrainingJobs"),
     )
 
 

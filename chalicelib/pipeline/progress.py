@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from chalicelib.costs.allowances import explain_fewer
 from chalicelib.costs.billing import meter, tell_training
 from chalicelib.errors import BadRequest
 from chalicelib.pipeline.decisions import describe_trial
@@ -42,6 +43,7 @@ def describe_run(run_id: str, services: Services) -> dict[str, Any]:
         "dataset": run.dataset,
         "status": seen.status,
         "reason": result.get("reason") or seen.wait_reason,
+        "notes": _list_notes(seen, tuned, services),
         "attempt": run.attempt,
         "created_at": run.created_at,
         "ended_at": result.get("ended_at"),
@@ -58,6 +60,14 @@ def describe_run(run_id: str, services: Services) -> dict[str, Any]:
         "endpoint": _describe_endpoint(run, seen),
         "links": {"folder": run.uri, "model": f"/models/{run.dataset}", "report": _sign_report(seen, services)},
     }
+
+
+def _list_notes(seen: Observation, tuned: Mapping[str, Any] | None, services: Services) -> list[str]:
+    """List what is not as the recipe asks for, and why."""
+    asked = (seen.run.recipe or {}).get("parallel_trials", 1)
+    known = (tuned or {}).get("parallel_trials") or (seen.tuning.at_once if seen.tuning else None)
+    note = explain_fewer(asked, known or services.settings.max_parallel_trials or asked)
+    return [note] if note else []
 
 
 def _list_trials(run: Run, seen: Observation, services: Services) -> list[dict[str, Any]]:

@@ -6,8 +6,10 @@ These requests define the contract of a job: a channel `dataset` with the run's 
 
 from __future__ import annotations
 
+from math import ceil
 from typing import Any
 
+from chalicelib.costs.allowances import fit_trials
 from chalicelib.costs.plans import RETRIES, read_limits
 from chalicelib.recipes.instances import has_gpu, has_own_disk
 from chalicelib.recipes.resolving import Recipe
@@ -29,12 +31,13 @@ OURS_TO_DROP = "_tuning_objective_metric"  # SageMaker adds it to each trial's h
 Request = dict[str, Any]
 
 
-def build_tuning_request(run: Run, recipe: Recipe, settings: Settings) -> Request:
-    """Build CreateHyperParameterTuningJob for a run's trials."""
+def build_tuning_request(run: Run, recipe: Recipe, settings: Settings, *, at_once: int | None = None) -> Request:
+    """Build CreateHyperParameterTuningJob for a run's trials, of which `at_once` run at a time."""
+    at_once = at_once or fit_trials(recipe, settings)
     limits = {
         "MaxNumberOfTrainingJobs": recipe.trials,
-        "MaxParallelTrainingJobs": recipe.parallel_trials,
-        "MaxRuntimeInSeconds": read_limits(run, recipe).tuning,
+        "MaxParallelTrainingJobs": at_once,
+        "MaxRuntimeInSeconds": stretch_tuning(run, recipe, fit_trials(recipe, settings) / at_once),
     }
     fixed, ranges = split_ranges(recipe)
     config: Request = {
@@ -62,6 +65,14 @@ def build_tuning_request(run: Run, recipe: Recipe, settings: Settings) -> Reques
         "TrainingJobDefinition": definition,
         "Tags": build_tags(run, settings),
     }
+
+
+def stretch_tuning(run: Run, recipe: Recipe, times: float) -> int:
+    """Return the tuning job's time limit if its trials run on this many times fewer machines than its cost assumes.
+
+    The same machine hours cost the same. The limit that the recipe sets stays the most.
+    """
+    return min(ceil(read_limits(run, recipe).tuning * times), recipe.max_runtime_seconds.tuning)
 
 
 def build_training_request(

@@ -33,12 +33,13 @@ class Trial:
 
 @dataclass(frozen=True)
 class Tuning:
-    """The tuning job. `trials` is empty until it has ended."""
+    """The tuning job. `trials` is empty until it has ended. `at_once` is how many trials run at a time."""
 
     status: str
     best: str | None = None
     trials: tuple[Trial, ...] = ()
     reason: str | None = None
+    at_once: int | None = None
 
 
 @dataclass(frozen=True)

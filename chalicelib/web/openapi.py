@@ -128,6 +128,7 @@ ANSWERS: Mapping[str, tuple[Schema, tuple[int, ...]]] = {
             ended_at=_or_null(TIME),
             seconds=NUMBER,
             billable_seconds=NUMBER,
+            notes={"type": "array", "items": TEXT, "description": "What is not as the recipe asks for, and why."},
             cost=_or_null(COST),
             recipe=ANY_OBJECT,
             dataset_report=_or_null(ANY_OBJECT),

@@ -82,18 +82,89 @@ def test_trials_go_to_the_types_that_have_a_quota(world: World) -> None:
 
 def test_a_run_for_which_no_type_has_a_quota_fails_with_what_to_do(world: World) -> None:
     """It fails at once and names each quota, where to raise it, what to change; once raised, it is tried again."""
-    world.sagemaker.quotas = {FIRST: 0, SECOND: 1}
+    world.sagemaker.quotas = {FIRST: 0, SECOND: 0}
     run_id = start(world, {"parallel_trials": 2, "instance_types": {"trial": [FIRST, SECOND]}})
     result = world.read(f"runs/{run_id}/result.json")
     assert result["status"] == "failed"
     assert f"'{FIRST} for training job usage' is 0, and 2 are asked for" in result["reason"]
-    assert f"'{SECOND} for training job usage' is 1, and 2 are asked for" in result["reason"]
+    assert f"'{SECOND} for training job usage' is 0, and 2 are asked for" in result["reason"]
+    assert "parallel_trials" in result["reason"]
     assert CONSOLE in result["reason"]
     assert world.events.sent[-1][0] == "Run Failed"
     assert world.sagemaker.kept["HyperParameterTuningJob"] == {}
     world.sagemaker.quotas = {}
     again = retry_run(run_id, world.services())
     assert describe_run(again, world.services())["status"] == "tuning"
+
+
+def read_limits(world: World, run_id: str) -> tuple[int, int]:
+    """How many trials the tuning job runs at a time, and its time limit."""
+    job = world.sagemaker.kept["HyperParameterTuningJob"][run_id]["HyperParameterTuningJobConfig"]["ResourceLimits"]
+    return job["MaxParallelTrainingJobs"], job["MaxRuntimeInSeconds"]
+
+
+def test_below_what_a_run_wants_fewer_trials_run_at_a_time(world: World) -> None:
+    """On the type whose quota allows most; the run says so while it tunes and ever after."""
+    world.sagemaker.quotas = {FIRST: 1, SECOND: 3}
+    run_id = start(world, {"parallel_trials": 4, "instance_types": {"trial": [FIRST, SECOND]}})
+    assert read_limits(world, run_id)[0] == 3
+    job = world.sagemaker.kept["HyperParameterTuningJob"][run_id]["TrainingJobDefinition"]
+    assert job["ResourceConfig"]["InstanceType"] == SECOND
+    [note] = describe_run(run_id, world.services())["notes"]
+    assert "asks for 4 trials at a time (parallel_trials), and the account allows 3" in note
+    assert go_on(world, run_id) == "training"
+    assert describe_run(run_id, world.services())["notes"] == [note]
+
+
+def test_a_quota_of_one_runs_a_default_recipe(world: World) -> None:
+    """One trial at a time: nothing has to be changed in the recipe."""
+    world.sagemaker.quotas = {FIRST: 1, SECOND: 1}
+    run_id = start(world)
+    assert read_limits(world, run_id)[0] == 1
+    assert describe_run(run_id, world.services())["status"] == "tuning"
+
+
+def test_a_run_that_gets_all_it_asks_for_has_no_note(world: World) -> None:
+    """While it tunes and before."""
+    assert describe_run(start(world), world.services())["notes"] == []
+
+
+def test_a_tuning_that_its_budget_shortened_has_longer_on_fewer_machines(world: World) -> None:
+    """The machine hours stay within what was estimated, and the time within what the recipe allows."""
+    document = {"budget_usd": 6, "trials": 4, "parallel_trials": 4}
+    all_at_once = start(world, document)
+    fewer = World(world.settings)
+    fewer.sagemaker.quotas = {FIRST: 2, SECOND: 2}
+    few_at_once = start(fewer, document)
+    (four, short), (two, long) = read_limits(world, all_at_once), read_limits(fewer, few_at_once)
+    assert (four, two) == (4, 2)
+    assert short < 86_400
+    assert short < long <= min(2 * short, 86_400)
+
+
+@pytest.mark.parametrize(("most", "at_once"), [(0, 12), (10, 10), (100, 12)])
+def test_the_accounts_limit_of_parallel_trials_is_kept_from_the_start(world: World, most: int, at_once: int) -> None:
+    """As the deployment found it: the estimate reckons with it, and the run says so before its first job."""
+    world.settings = replace(world.settings, max_parallel_trials=most)
+    run_id = start(world, {"trials": 12, "parallel_trials": 12})
+    assert read_limits(world, run_id)[0] == at_once
+    assert world.sagemaker.count("CreateHyperParameterTuningJob") == 1
+    assert len(describe_run(run_id, world.services())["notes"]) == (most == 10)
+
+
+def test_a_serverless_endpoint_above_the_accounts_memory_is_refused_before_it_costs(world: World) -> None:
+    """With each way out; without the limit, or within it, the run begins."""
+    document = {"endpoint": {"memory_mb": 6144}}
+    assert describe_run(start(world, document), world.services())["status"] == "tuning"
+    limited = World(replace(world.settings, max_serverless_memory_mb=3072))
+    run_id = start(limited, document)
+    result = limited.read(f"runs/{run_id}/result.json")
+    assert result["status"] == "rejected"
+    assert "has 6144 MB, and the account allows 3072: set endpoint.memory_mb to 3072" in result["reason"]
+    assert limited.sagemaker.kept["HyperParameterTuningJob"] == {}
+    machines = World(replace(world.settings, max_serverless_memory_mb=3072))
+    run_id = start(machines, {"endpoint": {"kind": "instance"}})
+    assert describe_run(run_id, machines.services())["status"] == "tuning"
 
 
 def test_a_spot_quota_of_none_says_that_machines_on_demand_have_another() -> None:

@@ -1,0 +1,38 @@
+"""Hold a recipe against the account's limits that the deployment found, before anything of a run costs money. Pure."""
+
+from __future__ import annotations
+
+from chalicelib.aws.quotas import CONSOLE
+from chalicelib.recipes.resolving import Recipe
+from chalicelib.recipes.serving_memory import choose_memory, estimate_memory
+from chalicelib.settings import Settings
+
+
+def fit_trials(recipe: Recipe, settings: Settings) -> int:
+    """Return how many trials run at a time: as many as the recipe asks for, or as many as the account allows."""
+    return min(recipe.parallel_trials, settings.max_parallel_trials or recipe.parallel_trials)
+
+
+def explain_fewer(asked: int, at_once: int) -> str | None:
+    """Explain why fewer trials run at a time than the recipe asks for; None if they do not."""
+    if at_once >= asked:
+        return None
+    return (
+        f"The recipe asks for {asked} trials at a time (parallel_trials), and the account allows {at_once}: "
+        f"{at_once} {'runs' if at_once == 1 else 'run'} at a time, so the tuning takes longer. To change that, ask for "
+        f"{asked} in Service Quotas, under Amazon SageMaker ({CONSOLE})."
+    )
+
+
+def explain_memory(recipe: Recipe, settings: Settings) -> str | None:
+    """Explain why the account refuses the recipe's serverless endpoint; None if it does not."""
+    most, asked = settings.max_serverless_memory_mb, recipe.endpoint.memory_mb
+    if recipe.endpoint.kind != "serverless" or not most or asked <= most:
+        return None
+    needed = estimate_memory(recipe.architecture, recipe.image_size)
+    fitting = f"set endpoint.memory_mb to {most}, " if choose_memory(needed) <= most else "choose a smaller network, "
+    return (
+        f"The recipe's serverless endpoint has {asked} MB, and the account allows {most}: {fitting}set endpoint.kind "
+        f"to 'instance', or ask for {asked} in Service Quotas, under Amazon SageMaker ({CONSOLE}), and run "
+        "`make deploy` again once AWS has granted it."
+    )
