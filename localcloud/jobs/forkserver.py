@@ -119,6 +119,13 @@ class Process:
         """Send SIGTERM to the whole process group."""
         self.server.signal(self.number, signal.SIGTERM)
 
+    def notify(self) -> None:
+        """Send SIGTERM as a container's process 1 gets it: to the program alone, and only if it handles the signal.
+
+        The kernel keeps a signal without a handler from process 1, so that it ends nothing.
+        """
+        self.server.signal(self.number, signal.SIGTERM, first=True)
+
     def kill(self) -> None:
         """Send SIGKILL to the whole process group."""
         self.server.signal(self.number, signal.SIGKILL)
@@ -179,11 +186,11 @@ class ForkServer:
         process._started.wait()
         return process
 
-    def signal(self, number: int, signum: int) -> None:
-        """Signal the process group of a launch. Nothing happens if it has ended."""
+    def signal(self, number: int, signum: int, *, first: bool = False) -> None:
+        """Signal the process group of a launch, or its first process as process 1. An ended one is ignored."""
         with self._lock:
             if number in self._processes:
-                self._send({"op": "signal", "id": number, "signal": int(signum)})
+                self._send({"op": "signal", "id": number, "signal": int(signum), "first": first})
 
     def close(self) -> None:
         """End the template and, with it, every remaining child."""

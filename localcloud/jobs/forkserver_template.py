@@ -5,7 +5,7 @@ because the template has one thread and never ran a threaded operation. Otherwis
 
 It runs as a program, with the standard library alone: `python -P forkserver_template.py FD PACKAGE…`. FD is a stream
 socket of JSON lines. It takes {"op": "launch", "id", "entry", "argv", "env", "cwd", "log", "paths"} and {"op":
-"signal", "id", "signal"}. It sends {"ready": {…}}, {"id", "pid"} and {"id", "exit"}. When the socket closes, however
+"signal", "id", "signal", "first"}, where `first` asks for the first process alone. It sends {"ready": {…}}, {"id", "pid"} and {"id", "exit"}. When the socket closes, however
 the other side ended, the template kills the process groups of all its children and ends.
 """
 
@@ -153,8 +153,11 @@ class Template:
 
     def signal_child(self, request: dict[str, Any]) -> None:
         for pid, launch in self.children.items():
-            if launch == request["id"]:
+            if launch != request["id"]:
+                continue
+            if not request["first"]:
                 kill_group(pid, request["signal"])
+            if not request["first"] or has_handler(pid, request["signal"]):
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     os.kill(pid, request["signal"])  # it was just forked, and may not lead its group yet
 
@@ -167,6 +170,16 @@ def kill_group(pid: int, number: int) -> None:
     """Signal the process group that a child leads. Nothing happens if no process of it is left."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(pid, number)
+
+
+def has_handler(pid: int, number: int) -> bool:
+    """Return whether a process handles a signal. Only Linux tells; elsewhere every process counts as one that does."""
+    try:
+        status = pathlib.Path(f"/proc/{pid}/status").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return sys.platform != "linux"
+    caught = next((line.split()[1] for line in status.splitlines() if line.startswith("SigCgt:")), "0")
+    return bool(int(caught, 16) >> (number - 1) & 1)
 
 
 def die_with(parent: int) -> None:

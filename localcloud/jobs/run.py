@@ -20,7 +20,7 @@ from localcloud.common.transfers import TransferError, download_prefix, upload_a
 from localcloud.iam.access import Access
 from localcloud.jobs.checkpoints import CheckpointMirror
 from localcloud.jobs.directory import DEFAULT_CHECKPOINTS, JobDirectory
-from localcloud.jobs.entry_points import JobFailed, fetch_code, plan_launch, tell_start
+from localcloud.jobs.entry_points import JobFailed, fetch_code, find_entry_point, plan_launch, tell_start
 from localcloud.jobs.forkserver import ForkServer, Process
 from localcloud.jobs.spot import NO_CAPACITY, Market
 from localcloud.jobs.watch import Watch
@@ -32,6 +32,7 @@ LOG_GROUP = "/aws/sagemaker/TrainingJobs"
 LOOK_SECONDS = 0.2  # between two readings of the log while the program runs
 MIRROR_SECONDS = 1.0
 LONGEST_FAILURE = 1024
+UNHEARD_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class Tools:
     """What a job is carried out with.
 
     `s3` and `logs` are boto3 clients. `environment` is what programs inherit. `grace` is the time between SIGTERM and
-    SIGKILL in seconds (SageMaker's is 120). `assume` returns a role's access. `faults` reads the faults on purpose.
+    SIGKILL in seconds (SageMaker's is 120), at most UNHEARD_SECONDS where no program hears the first. `assume` returns a role's access. `faults` reads the faults on purpose.
     """
 
     s3: Any
@@ -86,7 +87,7 @@ class JobRun:
         self._woken.set()
 
     def abandon(self) -> None:
-        """End the program without a report, since the cloud is closing. The job continues with the next cloud."""
+        """Kill the program without a report, since the cloud is closing. The job continues with the next cloud."""
         self._abandoned = True
         self._woken.set()
 
@@ -210,12 +211,22 @@ class JobRun:
                 self._interrupted = True
                 self._write_line("local cloud: the managed spot instance is interrupted")
             if kill_at is None and (self._is_ending() or self._interrupted):
-                process.terminate()
-                kill_at = now + self._tools.grace
-            if kill_at is not None and now >= kill_at:
+                kill_at = now + self._ask_to_end(process)
+            if self._abandoned or (kill_at is not None and now >= kill_at):
                 process.kill()
         self._market.end()
         return status
+
+    def _ask_to_end(self, process: Process) -> float:
+        """Send SIGTERM to process 1. Returns the seconds after which everything is killed.
+
+        A request's own entry point is process 1. In script mode it is the shell of AWS's image, which forwards no
+        signal: the program never hears SIGTERM, so a long wait for it would only hold this machine's cores.
+        """
+        if not find_entry_point(self._job):
+            return min(self._tools.grace, UNHEARD_SECONDS)
+        process.notify()
+        return self._tools.grace
 
     def _upload(self) -> None:
         self._sync(all_files=True)

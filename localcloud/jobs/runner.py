@@ -61,7 +61,7 @@ class ProcessJobRunner:
             threading.Thread(target=report.enter_stage, args=("Starting", message), daemon=True).start()
 
     def stop(self, name: str) -> None:
-        """Send SIGTERM to the job's process group, and SIGKILL 120 s later. A waiting job just leaves the queue."""
+        """Send SIGTERM to the container's process 1, then SIGKILL to all. A waiting job just leaves the queue."""
         with self._lock:
             run = self._runs.get(name)
             waiting = next((item for item in self._waiting if item.job["TrainingJobName"] == name), None)
@@ -73,7 +73,7 @@ class ProcessJobRunner:
             threading.Thread(target=waiting.report.finish, args=(Outcome("Stopped"),), daemon=True).start()
 
     def close(self, seconds: float = 10.0) -> None:
-        """End all programs without a report: SIGTERM, so that they save. Their jobs continue with the next cloud."""
+        """Kill all programs without a report. Their jobs continue from their checkpoints with the next cloud."""
         with self._lock:
             self._closed = True
             self._waiting.clear()

@@ -56,7 +56,7 @@ class JobRunner(Protocol):
         """Run the job, now or when its turn comes. A job that a killed cloud had begun continues."""
 
     def stop(self, name: str) -> None:
-        """Ask the job to end: SIGTERM, and SIGKILL after 120 s. Unknown and ended jobs are ignored."""
+        """Ask the job to end: SIGTERM to process 1, then SIGKILL to all. Unknown and ended jobs are ignored."""
 
 
 @dataclass

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,16 @@ from botocore.exceptions import ClientError
 
 from localcloud.jobs.directory import JobDirectory
 from localcloud.jobs.entry_points import JobFailed, fetch_code
-from tests.localcloud.sagemaker_support import IMAGE, LocalSageMaker, build_training_request, name_job
+from tests.localcloud.sagemaker_support import IMAGE, LocalSageMaker, build_training_request, name_job, wait_until
 
 SHELL = {
     "ContainerEntrypoint": ["/bin/sh", "-c"],
     "ContainerArguments": ["echo $0 $1; env > /opt/ml/model/env; python3 -V", "a b", "c"],
 }
+
+
+LOOP = "while true; do sleep 0.1; done"
+TRAPPING = f"trap 'echo heard' TERM; sh -c 'trap \"echo child heard\" TERM; {LOOP}' & echo ready; {LOOP}"
 
 
 def build_request(local: LocalSageMaker, **algorithm: Any) -> dict[str, Any]:
@@ -40,6 +45,24 @@ def test_an_entry_point_is_run_in_place_of_script_mode(local: LocalSageMaker) ->
     assert (variables["TRAINING_JOB_NAME"], variables["COLOUR"]) == (name, "blue")
     assert [variable for variable in variables if variable.startswith("SM_")] == []
     assert json.loads((local.home / "jobs" / name / "input/config/hyperparameters.json").read_text()) == {"epochs": "3"}
+
+
+@pytest.mark.parametrize(("script", "heard"), [(TRAPPING, ["heard"]), ("echo ready; sleep 60", [])])
+def test_a_stop_reaches_the_entry_point_alone(local: LocalSageMaker, script: str, heard: list[str]) -> None:
+    """It is the container's process 1: its handler gets SIGTERM, its children do not, and without one nothing ends.
+
+    The kernel keeps a signal without a handler from process 1, so a program that sets none runs on until SIGKILL.
+    """
+    request = build_request(local, ContainerEntrypoint=["/bin/sh", "-c", script])
+    name = request["TrainingJobName"]
+    local.sagemaker.create_training_job(**request)
+    log = local.home / "jobs" / name / "log.txt"
+    wait_until(lambda: log.exists() and "ready" in log.read_text())
+    asked = time.monotonic()
+    local.sagemaker.stop_training_job(TrainingJobName=name)
+    assert local.finish(name)["TrainingJobStatus"] == "Stopped"
+    assert time.monotonic() - asked >= 1.0, "it must run until the grace of this cloud is over"
+    assert [line for line in local.log(name).splitlines() if "heard" in line] == heard
 
 
 def test_arguments_for_the_image_s_own_entry_point_are_refused(local: LocalSageMaker) -> None:

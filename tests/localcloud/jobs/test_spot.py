@@ -20,18 +20,15 @@ SPOT = {
     "StoppingCondition": {"MaxRuntimeInSeconds": 600, "MaxWaitTimeInSeconds": 900},
 }
 RESUMING = """
-import os, signal, sys, time
+import os, sys, time
 base = os.environ["SAGEMAKER_BASE_DIR"]
 kept, left = base + "/checkpoints/epoch", base + "/model/left-behind"
 if os.path.exists(kept):
     print("resumed", open(kept).read(), os.path.exists(left), "valid:score=0.9")
     sys.exit(0)
-def save(*_):
-    with open(kept, "w") as file:
-        file.write("seven")
-    sys.exit(0)
-signal.signal(signal.SIGTERM, save)
 os.makedirs(os.path.dirname(kept), exist_ok=True)
+with open(kept, "w") as file:
+    file.write("seven")
 open(left, "w").close()
 print("first life", flush=True)
 time.sleep(60)
@@ -40,10 +37,8 @@ time.sleep(60)
 
 @pytest.fixture(scope="module")
 def local(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalSageMaker]:
-    """A cloud whose jobs are forked from a process that has imported torch, with SageMaker's grace."""
-    with local_sagemaker(
-        tmp_path_factory.mktemp("spot"), cores=1, grace=120.0, preload=("torch", "torchvision")
-    ) as running:
+    """A cloud whose jobs are forked from a process that has imported torch."""
+    with local_sagemaker(tmp_path_factory.mktemp("spot"), cores=1, preload=("torch", "torchvision")) as running:
         yield running
 
 
@@ -68,8 +63,8 @@ def list_stages(local: LocalSageMaker, name: str) -> list[str]:
 
 
 def test_an_interrupted_job_begins_again_on_another_instance_with_its_checkpoints(local: LocalSageMaker) -> None:
-    """SIGTERM, Interrupted, and a new process in an emptied directory; what exit code the first one ended with, and
-    what it left beside the checkpoints, does not count. The lost seconds are not billed."""
+    """It is Interrupted, and a new process begins in an emptied directory. Neither the first one's exit code nor what
+    it left beside the checkpoints counts. The lost seconds are not billed."""
     name = name_job("spot")
     local.train(RESUMING, name, **SPOT, **checkpoints(local, name))
     await_line(local, name, "first life")

@@ -165,14 +165,15 @@ def test_data_that_is_not_there_fails_the_job(local: LocalSageMaker, missing: st
     assert uri in job["FailureReason"]
 
 
-def test_stop_lets_the_program_save_and_keeps_what_it_saved(local: LocalSageMaker) -> None:
-    """StopTrainingJob sends SIGTERM; what the program then writes to the model folder is uploaded."""
+def test_a_stopped_program_hears_nothing_and_keeps_what_lay_in_its_model_folder(local: LocalSageMaker) -> None:
+    """Process 1 of AWS's image is a shell that forwards no signal: the program is killed, and its model uploaded."""
     program = """
 import os, signal, sys, time
 def save(*_):
-    open(os.environ["SM_MODEL_DIR"] + "/model.pth", "w").write("half")
+    open(os.environ["SM_MODEL_DIR"] + "/heard", "w").close()
     sys.exit(0)
 signal.signal(signal.SIGTERM, save)
+open(os.environ["SM_MODEL_DIR"] + "/model.pth", "w").write("half")
 print("ready valid:score=0.4")
 time.sleep(60)
 """
@@ -185,11 +186,10 @@ time.sleep(60)
     assert local.unpack(job["ModelArtifacts"]["S3ModelArtifacts"]) == {"model.pth": b"half"}
 
 
-def test_a_program_that_ignores_sigterm_is_killed_with_its_children(local: LocalSageMaker) -> None:
-    """After the grace (120 s on AWS, 1 s here) the whole process group gets SIGKILL."""
+def test_a_stopped_program_is_killed_with_its_children(local: LocalSageMaker) -> None:
+    """After the grace (1 s here) the whole process group gets SIGKILL."""
     program = """
-import os, signal, subprocess, time
-signal.signal(signal.SIGTERM, signal.SIG_IGN)
+import os, subprocess, time
 child = subprocess.Popen(["sleep", "60"])
 print(f"child={child.pid} valid:score=0.4")
 time.sleep(60)
