@@ -5,8 +5,9 @@ because the template has one thread and never ran a threaded operation. Otherwis
 
 It runs as a program, with the standard library alone: `python -P forkserver_template.py FD PACKAGE…`. FD is a stream
 socket of JSON lines. It takes {"op": "launch", "id", "entry", "argv", "env", "cwd", "log", "paths"} and {"op":
-"signal", "id", "signal", "first"}, where `first` asks for the first process alone. It sends {"ready": {…}}, {"id", "pid"} and {"id", "exit"}. When the socket closes, however
-the other side ended, the template kills the process groups of all its children and ends.
+"signal", "id", "signal", "first"}, where `first` asks for the first process alone. It sends {"ready": {…}}, {"id",
+"pid"} and {"id", "exit"}. When the socket closes, however the other side ended, the template kills the process groups
+of all its children and ends.
 """
 
 from __future__ import annotations

@@ -40,7 +40,8 @@ class Tools:
     """What a job is carried out with.
 
     `s3` and `logs` are boto3 clients. `environment` is what programs inherit. `grace` is the time between SIGTERM and
-    SIGKILL in seconds (SageMaker's is 120), at most UNHEARD_SECONDS where no program hears the first. `assume` returns a role's access. `faults` reads the faults on purpose.
+    SIGKILL in seconds (SageMaker's is 120), at most UNHEARD_SECONDS where no program hears the first. `assume` returns
+    a role's access. `faults` reads the faults on purpose.
     """
 
     s3: Any
