@@ -11,6 +11,7 @@ from typing import Any
 from infrastructure.account.context import Account, Stage, explained
 from infrastructure.account.quotas import Choice, choose, list_wanted, read_limits
 from infrastructure.account.spot_prices import describe_hours
+from infrastructure.deploying.environment import check_environment
 from infrastructure.deploying.rest_costs import describe_rest, estimate_rest
 from infrastructure.errors import CannotDeploy
 from infrastructure.packaging.archive import name_by_content
@@ -44,6 +45,7 @@ def deploy(work: Deployment) -> dict[str, str]:
     template: dict[str, Any] = json.loads(work.package.template.read_text())
     ordered = join_orders(template, work.order, read_orders(work.stage))
     parameters = settle(work, template, ordered)
+    check_environment(template, parameters)
     request = publish(work, template, parameters)
     changed = work.stacks.apply(request)
     work.tell(f"The stack {request.name} is there." if changed else f"The stack {request.name} was so already.")
@@ -65,6 +67,8 @@ def settle(work: Deployment, template: dict[str, Any], ordered: Parameters) -> d
         "TrainingInstanceTypes": ",".join(choice.training_types),
         "UseSpot": str(choice.use_spot).lower(),
         "ReservedConcurrency": str(choice.reserved_concurrency),
+        "MaxParallelTrials": str(choice.max_parallel_trials),
+        "MaxServerlessMemoryMb": str(choice.max_serverless_memory_mb),
     }
     for line in describe_hours(work.stage.account.region, choice.trial_types, choice.use_spot):
         work.tell(line)

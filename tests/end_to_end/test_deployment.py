@@ -184,7 +184,7 @@ def test_no_spot_quota_means_on_demand_said_aloud_and_priced_again(operator: Ope
     assert said.code == 0, said.err
     assert "! No spot instance may train here: all jobs run on demand (UseSpot=false)." in said.out
     assert re.search(
-        r"--quota-code L-\w+ --desired-value 1   # ml\.g5\.xlarge for spot training job usage: 0", said.out
+        r"--quota-code L-\w+ --desired-value 2   # ml\.g5\.xlarge for spot training job usage: 0", said.out
     )
     assert re.search(r"ml\.g4dn\.xlarge +\$0\.74 on demand", said.out)
     assert "on spot" not in said.out

@@ -7,16 +7,30 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from infrastructure.account.quotas import SERVERLESS, Choice, Limits, Quota, choose, list_wanted, read_limits
+from chalicelib.recipes.serving_memory import USUAL_MB as MEMORY_OF_A_RECIPE
+from chalicelib.recipes.values import Recipe
+from infrastructure.account.quotas import (
+    AT_ONCE,
+    PARALLEL_TRIALS,
+    SERVERLESS,
+    SERVERLESS_MEMORY,
+    USUAL_MB,
+    Choice,
+    Limits,
+    Quota,
+    choose,
+    list_wanted,
+    read_limits,
+)
 
 G4, G5 = "ml.g4dn.xlarge", "ml.g5.xlarge"
 SPOT, ON_DEMAND = "for spot training job usage", "for training job usage"
 
 
 def limit(concurrency: int = 1_000, **values: float) -> Limits:
-    """An account's limits: every quota that is wanted is 4, but for these."""
+    """An account's limits: four machines of each type, AWS's defaults of the rest, but for these."""
     names = list_wanted([G4, G5], ["ml.m5.large"])
-    told = dict.fromkeys(names, 4.0) | values
+    told = dict.fromkeys(names, 4.0) | {PARALLEL_TRIALS: 10.0, SERVERLESS_MEMORY: 3072.0} | values
     return Limits(
         {name: Quota(name, value, f"L-{at}") for at, (name, value) in enumerate(told.items())}, concurrency, concurrency
     )
@@ -35,14 +49,14 @@ def decide(limits: Limits, **told: Any) -> Choice:
 
 
 def test_enough_of_everything_changes_and_says_nothing() -> None:
-    """The choice is the order."""
-    assert decide(limit()) == Choice((G4, G5), (G5,), True, 0)
+    """The choice is the order, with the limits that runs are held against."""
+    assert decide(limit()) == Choice((G4, G5), (G5,), True, 0, 10, 3072)
 
 
 def test_what_is_not_known_is_not_zero() -> None:
     """Where nothing can be read, nothing is taken away; that it could not be read is said."""
     choice = decide(Limits({}, unreadable=("nothing could be read",)), reserved=3)
-    assert choice == Choice((G4, G5), (G5,), True, 3, ("nothing could be read",))
+    assert choice == Choice((G4, G5), (G5,), True, 3, told=("nothing could be read",))
 
 
 def test_no_spot_at_all_means_on_demand() -> None:
@@ -51,6 +65,7 @@ def test_no_spot_at_all_means_on_demand() -> None:
     assert not choice.use_spot
     assert choice.trial_types == (G4, G5)
     assert choice.told[0].count("aws service-quotas request-service-quota-increase") == 2
+    assert choice.told[0].count("--desired-value 2 ") == 2
 
 
 def test_spot_for_one_type_leaves_the_other_out() -> None:
@@ -72,6 +87,75 @@ def test_without_any_machine_it_is_hopeless() -> None:
     choice = decide(limit(**{f"{each} {kind}": 0 for each in (G4, G5) for kind in (SPOT, ON_DEMAND)}))
     assert len(choice.hopeless) == 2
     assert all(f"{G5} {ON_DEMAND}: 0" in each for each in choice.hopeless)
+
+
+@pytest.mark.parametrize(("kind", "switch"), [(SPOT, "UseSpot=false"), (ON_DEMAND, "UseSpot=true")])
+def test_a_refusal_names_what_a_run_takes_and_what_to_ask_for(kind: str, switch: str) -> None:
+    """Enough for a default recipe's trials; and the other kind of machine, where the account has that."""
+    choice = decide(
+        limit(**{f"{G5} {kind}": 0}), use_spot=kind == SPOT, trial_types=[G5], training_types=[G4], endpoint_types=[]
+    )
+    [hopeless] = choice.hopeless
+    assert "No instance may run trials" in hopeless
+    assert "A run takes 2 machines at a time (parallel_trials in the recipe)" in hopeless
+    assert f"deploy with {switch}" in hopeless
+    assert hopeless.endswith(f"--desired-value 2   # {G5} {kind}: 0")
+
+
+@pytest.mark.parametrize("kind", [SPOT, ON_DEMAND])
+def test_a_quota_of_one_is_told_with_what_to_ask_for(kind: str) -> None:
+    """A default run takes one trial at a time then: it is deployed, said, and enough is asked for."""
+    choice = decide(limit(**{f"{each} {kind}": 1 for each in (G4, G5)}), use_spot=kind == SPOT)
+    assert choice.trial_types == (G4, G5)
+    assert choice.hopeless == ()
+    [told] = choice.told
+    assert "takes one trial at a time" in told
+    assert "parallel_trials" in told
+    assert told.count("--desired-value 2 ") == 2
+
+
+def test_a_quota_of_one_beside_a_larger_one_passes_its_type_over() -> None:
+    """Trials run on the type of which there are enough."""
+    [told] = decide(limit(**{f"{G4} {SPOT}": 1})).told
+    assert told.startswith(f"{G4} may be used by one job at a time here: trials, 2 at a time, run on the others.")
+
+
+def test_the_last_training_is_content_with_one_machine() -> None:
+    """It is one job: nothing more is asked for."""
+    assert decide(limit(**{f"{G5} {SPOT}": 1}), trial_types=[G4]).told == ()
+
+
+def test_limits_of_trials_and_memory_below_a_default_recipe_are_told() -> None:
+    """Before anything is made, with the command for each; runs are held against them."""
+    choice = decide(limit(**{PARALLEL_TRIALS: 1, SERVERLESS_MEMORY: 2048}))
+    assert (choice.max_parallel_trials, choice.max_serverless_memory_mb) == (1, 2048)
+    trials, memory = choice.told
+    assert "--desired-value 2 " in trials
+    assert "may have 2048 MB here, and recipes ask for 3072" in memory
+
+
+def test_a_default_recipe_is_what_the_quotas_are_held_against() -> None:
+    """The two units share no code, so their numbers are compared here."""
+    assert (Recipe().parallel_trials, MEMORY_OF_A_RECIPE) == (AT_ONCE, USUAL_MB)
+
+
+@pytest.mark.parametrize(
+    ("name", "known"),
+    [
+        ("Maximum number of parallel training jobs per hyperparameter tuning job", PARALLEL_TRIALS),
+        ("Number of parallel training jobs per hyperparameter tuning job", PARALLEL_TRIALS),
+        ("Memory size in MB per serverless endpoint", SERVERLESS_MEMORY),
+        ("Maximum memory size for a serverless endpoint in MB", SERVERLESS_MEMORY),
+    ],
+)
+def test_quotas_whose_names_aws_writes_in_several_forms_are_found(name: str, known: str) -> None:
+    """And keep the name and the code that AWS gave."""
+
+    class Named(Quotas):
+        def list_service_quotas(self, **_told: Any) -> dict[str, Any]:
+            return {"Quotas": [{"QuotaName": name, "Value": 7.0, "QuotaCode": "L-7"}]}
+
+    assert read_limits(Named(), NoFunctions(), [known]).quotas == {known: Quota(name, 7.0, "L-7")}
 
 
 @pytest.mark.parametrize(("concurrency", "reserved"), [(10, 0), (109, 0), (110, 2), (1_000, 2)])
