@@ -6,7 +6,8 @@
      "no_spot_capacity": ["ml.g4dn.xlarge"],
      "quotas": {"ml.g4dn.xlarge for spot training job usage": 0},
      "interruptions": [{"job": "whippet-*", "after_seconds": 20, "times": 1}],
-     "cold_start": {"idle_seconds": 300, "seconds": 8}}
+     "cold_start": {"idle_seconds": 300, "seconds": 8},
+     "tuning_checkpoints": "appended"}
 
 A change takes effect at once. A file that cannot be read changes nothing, and the log says why. Without the file no
 such fault ever happens.
@@ -20,7 +21,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 log = logging.getLogger(__name__)
 
@@ -48,14 +49,18 @@ class ColdStart:
 
 @dataclass(frozen=True)
 class Faults:
-    """The faults. Instance types in `no_capacity` cannot be had at all, those in `no_spot_capacity` not as spot;
-    `quotas` are by their names in Service Quotas."""
+    """The faults. Instance types in `no_capacity` cannot be had at all, those in `no_spot_capacity` not as spot.
+
+    `quotas` are by their names in Service Quotas. `tuning_checkpoints` says whether a tuning job's training jobs share
+    its CheckpointConfig.S3Uri or get their own name appended to it, which AWS documents nowhere.
+    """
 
     no_capacity: frozenset[str] = frozenset()
     no_spot_capacity: frozenset[str] = frozenset()
     quotas: Mapping[str, int] = field(default_factory=dict)
     interruptions: tuple[Interruption, ...] = ()
     cold_start: ColdStart | None = None
+    tuning_checkpoints: Literal["shared", "appended"] = "shared"
 
     def list_lacking(self, *, spot: bool) -> frozenset[str]:
         """Return the instance types that cannot be had."""
@@ -82,6 +87,7 @@ def parse_faults(document: Any) -> Faults:
             quotas={str(name): int(most) for name, most in parts.pop("quotas", {}).items()},
             interruptions=tuple(Interruption(**each) for each in parts.pop("interruptions", [])),
             cold_start=ColdStart(**cold) if (cold := parts.pop("cold_start", None)) else None,
+            tuning_checkpoints=_read_layout(parts.pop("tuning_checkpoints", "shared")),
             **parts,
         )
     except (TypeError, ValueError, AttributeError) as error:
@@ -112,6 +118,12 @@ class FaultFile:
             self._faults = parse_faults(json.loads(self._path.read_text(encoding="utf-8")))
         except (OSError, ValueError) as error:
             log.warning("%s: %s", self._path, error)
+
+
+def _read_layout(word: Any) -> Literal["shared", "appended"]:
+    if word not in ("shared", "appended"):
+        raise BadFaults(f'tuning_checkpoints must be "shared" or "appended", not {word!r}')
+    return "appended" if word == "appended" else "shared"
 
 
 def _read_names(names: Any) -> frozenset[str]:

@@ -39,15 +39,15 @@ class Mirror:
             if self._known.get(name) != state and (all_files or self._is_due(name, state)):
                 self._upload(name, state)
 
-    def _look(self) -> dict[str, State]:
-        found = {}
-        for folder, _, names in os.walk(self._folder):
+    def _look(self, below: Path | None = None) -> dict[str, State]:
+        found, root = {}, below or self._folder
+        for folder, _, names in os.walk(root):
             for path in (Path(folder, name) for name in names if not name.endswith(self.unfinished)):
                 try:
                     status = path.stat()
                 except FileNotFoundError:
                     continue  # renamed or deleted since it was listed
-                found[path.relative_to(self._folder).as_posix()] = (status.st_size, status.st_mtime_ns)
+                found[path.relative_to(root).as_posix()] = (status.st_size, status.st_mtime_ns)
         return found
 
     def _is_due(self, name: str, state: State) -> bool:

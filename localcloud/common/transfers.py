@@ -43,11 +43,16 @@ def list_objects(s3: Any, uri: str) -> Iterator[dict[str, Any]]:
         raise TransferError(f"{uri} cannot be listed: {error}") from error
 
 
-def download_prefix(s3: Any, uri: str, folder: Path) -> list[Path]:
+class ObjectMissing(TransferError):
+    """An object in S3 does not exist, or not any more."""
+
+
+def download_prefix(s3: Any, uri: str, folder: Path, *, may_vanish: bool = False) -> list[Path]:
     """Download every object under the prefix, as SageMaker lays out a channel, and return the files' paths.
 
     S3 has no folders: the prefix `a/train` also matches `a/train-old/x`. Names are kept from the prefix's last slash
-    on, or from after the prefix where it names a whole folder.
+    on, or from after the prefix where it names a whole folder. With `may_vanish`, an object that is deleted between
+    listing and download is left out: other jobs write below a checkpoint prefix too.
     """
     bucket, prefix = split_uri(uri)
     paths = []
@@ -55,7 +60,12 @@ def download_prefix(s3: Any, uri: str, folder: Path) -> list[Path]:
         path = folder / _strip_prefix(item["Key"], prefix)
         if not path.resolve().is_relative_to(folder.resolve()):
             raise TransferError(f"the key {item['Key']!r} would leave the folder of its channel")
-        download(s3, bucket, item["Key"], path)
+        try:
+            download(s3, bucket, item["Key"], path)
+        except ObjectMissing:
+            if not may_vanish:
+                raise
+            continue
         paths.append(path)
     return paths
 
@@ -66,7 +76,9 @@ def download(s3: Any, bucket: str, key: str, path: Path) -> None:
     try:
         s3.download_file(bucket, key, str(path), Config=TRANSFER)
     except FAULTS as error:
-        raise TransferError(f"s3://{bucket}/{key} cannot be read: {error}") from error
+        raise (ObjectMissing if _is_missing(error) else TransferError)(
+            f"s3://{bucket}/{key} cannot be read: {error}"
+        ) from error
 
 
 def upload(s3: Any, path: Path, bucket: str, key: str) -> None:
@@ -101,6 +113,11 @@ def upload_archive(s3: Any, folder: Path, uri: str) -> None:
             for path in sorted(folder.iterdir()):
                 archive.add(path, arcname=path.name)
         upload(s3, Path(file.name), bucket, key)
+
+
+def _is_missing(error: Exception) -> bool:
+    answer = error.response if isinstance(error, botocore.exceptions.ClientError) else {}
+    return answer.get("Error", {}).get("Code") in ("404", "NoSuchKey")
 
 
 def _strip_prefix(key: str, prefix: str) -> str:

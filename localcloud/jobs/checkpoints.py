@@ -1,15 +1,23 @@
 """Mirror a job's checkpoint folder in S3, as SageMaker does.
 
 The folder is filled from S3 before the job starts. Then S3 follows the folder, including deletions, while the job runs
-and once more at its end. Only keys that the mirror itself has seen in the folder are ever deleted, so jobs that share a
-prefix leave each other's files alone.
+and once more at its end. Jobs that share a prefix leave each other's files alone: a file that was downloaded is
+uploaded, or deleted in S3, only when the job has changed or deleted it.
+
+What the mirror knows is kept beside the folder, so that the cloud after a killed one knows it too. A folder appears
+under its name once it is complete.
 """
 
 from __future__ import annotations
 
+import json
 import logging
+import shutil
+from pathlib import Path
+from typing import Any
 
-from localcloud.common.mirrors import Mirror
+from localcloud.common.clock import Clock
+from localcloud.common.mirrors import Mirror, State
 from localcloud.common.transfers import FAULTS, download_prefix
 
 log = logging.getLogger(__name__)
@@ -20,13 +28,23 @@ class CheckpointMirror(Mirror):
 
     unfinished = ()  # a program may name its files as it likes
 
+    def __init__(self, s3: Any, uri: str, folder: Path, clock: Clock) -> None:
+        super().__init__(s3, uri, folder, clock)
+        self._memory = folder.with_name(f"{folder.name}.mirror.json")
+        self._kept: dict[str, State] = {}
+
     def fill(self) -> None:
         """Download what S3 has, unless the folder exists: then a killed cloud left it, and it is newer than S3."""
         if self._folder.exists():
+            self._known = self._kept = self._recall()
             return
-        self._folder.mkdir(parents=True)
-        download_prefix(self._s3, self._uri, self._folder)
-        self._known = self._look()
+        partial = self._folder.with_name(f"{self._folder.name}.partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        download_prefix(self._s3, self._uri, partial, may_vanish=True)
+        self._known = self._look(partial)
+        self._remember()
+        partial.rename(self._folder)
 
     def sync(self, *, all_files: bool = False) -> None:
         """Make S3 equal to the folder. Large files follow only after their interval, or with `all_files`."""
@@ -34,6 +52,7 @@ class CheckpointMirror(Mirror):
         found = self._look()
         for name in [name for name in self._known if name not in found]:
             self._delete(name)
+        self._remember()
 
     def _delete(self, name: str) -> None:
         bucket, key = self._locate(name)
@@ -43,3 +62,19 @@ class CheckpointMirror(Mirror):
             log.warning("checkpoint %s is not deleted in S3 now: %s", name, error)
             return
         self._known.pop(name)
+
+    def _remember(self) -> None:
+        if self._known == self._kept:
+            return
+        partial = self._memory.with_suffix(".tmp")
+        partial.write_text(json.dumps(self._known), encoding="utf-8")
+        partial.replace(self._memory)
+        self._kept = dict(self._known)
+
+    def _recall(self) -> dict[str, State]:
+        """Return what an earlier cloud's mirror knew; nothing where it kept nothing."""
+        try:
+            kept = json.loads(self._memory.read_text(encoding="utf-8"))
+        except (FileNotFoundError, ValueError):
+            return {}
+        return {name: (size, changed) for name, (size, changed) in kept.items()}

@@ -252,8 +252,10 @@ def _launch(cloud: Cloud, name: str, number_before: int, tuned: dict[str, str]) 
             "_parallel": tuning["HyperParameterTuningJobConfig"]["ResourceLimits"]["MaxParallelTrainingJobs"],
         }
         spot = tuning["TrainingJobDefinition"].get("EnableManagedSpotTraining", False)
-        lacking = cloud.faults().list_lacking(spot=spot)
-        begin_training_job(cloud, build_child_request(tuning, number, tuned, read_tags(cloud, arn), lacking), private)
+        faults, tags = cloud.faults(), read_tags(cloud, arn)
+        lacking, own = faults.list_lacking(spot=spot), faults.tuning_checkpoints == "appended"
+        request = build_child_request(tuning, number, tuned, tags, lacking, own_checkpoints=own)
+        begin_training_job(cloud, request, private)
 
 
 def _judge_children(cloud: Cloud, name: str) -> None:

@@ -101,11 +101,18 @@ def count_most_children(tuning: Record) -> int:
 
 
 def build_child_request(
-    tuning: Record, number: int, tuned: dict[str, str], tags: dict[str, str], lacking: Collection[str] = ()
+    tuning: Record,
+    number: int,
+    tuned: dict[str, str],
+    tags: dict[str, str],
+    lacking: Collection[str] = (),
+    *,
+    own_checkpoints: bool = False,
 ) -> Request:
     """Build the request of the tuning job's training job of this number, counted from 1.
 
-    The instance types in `lacking` have no capacity, so the first other preference is taken.
+    The instance types in `lacking` have no capacity, so the first other preference is taken. With `own_checkpoints` the
+    job's name is appended to the prefix of its checkpoints.
     """
     definition = tuning["TrainingJobDefinition"]
     hyperparameters = {
@@ -114,9 +121,12 @@ def build_child_request(
         OBJECTIVE_PARAMETER: read_objective(tuning)["MetricName"],
     }
     kept = {key: value for key, value in definition.items() if key not in NOT_FOR_CHILDREN}
+    name = name_child(tuning, number)
+    if own_checkpoints and (config := kept.get("CheckpointConfig")):
+        kept["CheckpointConfig"] = config | {"S3Uri": f"{config['S3Uri'].rstrip('/')}/{name}"}
     return {
         **kept,
-        "TrainingJobName": name_child(tuning, number),
+        "TrainingJobName": name,
         "HyperParameters": hyperparameters,
         "ResourceConfig": choose_resources(definition, lacking),
         "Tags": [{"Key": key, "Value": value} for key, value in tags.items()],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -33,6 +34,21 @@ def list_keys(local: LocalSageMaker, uri: str) -> dict[str, bytes]:
     bucket, key = split_uri(uri)
     found = local.s3.list_objects_v2(Bucket=bucket, Prefix=key).get("Contents", [])
     return {item["Key"].removeprefix(key): local.read(f"s3://{bucket}/{item['Key']}") for item in found}
+
+
+class DyingClient:
+    """A client of S3 in a process that is killed before it downloads one key."""
+
+    def __init__(self, s3: Any, last: str) -> None:
+        self._s3, self._last = s3, last
+
+    def get_paginator(self, name: str) -> Any:
+        return self._s3.get_paginator(name)
+
+    def download_file(self, bucket: str, key: str, path: str, **options: Any) -> None:
+        if key.endswith(f"/{self._last}"):
+            raise KeyboardInterrupt
+        self._s3.download_file(bucket, key, path, **options)
 
 
 def test_the_mirror_follows_changes_and_deletions(local: LocalSageMaker, prefix: str, tmp_path: Path) -> None:
@@ -79,6 +95,64 @@ def test_a_folder_that_is_there_is_not_overwritten(local: LocalSageMaker, prefix
     mirror.fill()
     mirror.sync()
     assert list_keys(local, prefix) == {"state": b"new"}
+
+
+def test_a_file_that_a_sibling_deletes_while_the_folder_is_filled_is_passed_over(
+    local: LocalSageMaker, prefix: str, tmp_path: Path
+) -> None:
+    """Between the listing and the download another job may delete its checkpoint: the others arrive."""
+    bucket, key = split_uri(prefix)
+    for name in ("sibling/checkpoint.pt", "sibling/metrics.jsonl"):
+        local.put(key + name, b"theirs")
+    s3 = client("s3", local.url)
+    gone = {"Bucket": bucket, "Key": f"{key}sibling/checkpoint.pt"}
+    s3.meta.events.register("after-call.s3.ListObjectsV2", lambda **_: local.s3.delete_object(**gone))
+    CheckpointMirror(s3, prefix, tmp_path / "checkpoints", SimulatedClock()).fill()
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file() and "mirror" not in path.name] == [
+        "metrics.jsonl"
+    ]
+    local.put(key + "sibling/checkpoint.pt", b"theirs")
+    with pytest.raises(TransferError, match=r"checkpoint\.pt cannot be read"):
+        download_prefix(s3, prefix, tmp_path / "channel")
+
+
+def test_a_cloud_that_was_killed_writes_back_nothing_of_a_siblings(
+    local: LocalSageMaker, prefix: str, tmp_path: Path
+) -> None:
+    """What an earlier cloud downloaded and the job left alone is neither uploaded nor deleted by the next cloud."""
+    key, folder = split_uri(prefix)[1], tmp_path / "checkpoints"
+    for name in ("sibling/changed", "sibling/deleted", "sibling/kept"):
+        local.put(key + name, b"old")
+    mirror = CheckpointMirror(local.s3, prefix, folder, SimulatedClock())
+    mirror.fill()
+    (folder / "mine").write_bytes(b"1")
+    mirror.sync()
+    (folder / "mine").write_bytes(b"newer")
+    local.put(key + "sibling/changed", b"new")
+    local.s3.delete_object(Bucket=local.bucket, Key=f"{key}sibling/deleted")
+
+    after = CheckpointMirror(local.s3, prefix, folder, SimulatedClock())
+    after.fill()
+    after.sync(all_files=True)
+    assert list_keys(local, prefix) == {"mine": b"newer", "sibling/changed": b"new", "sibling/kept": b"old"}
+    (folder / "mine").unlink()
+    after.sync(all_files=True)
+    assert "mine" not in list_keys(local, prefix)
+
+
+def test_a_cloud_that_is_killed_while_it_fills_the_folder_fills_it_again(
+    local: LocalSageMaker, prefix: str, tmp_path: Path
+) -> None:
+    """A half-filled folder is never taken for the job's own, nor uploaded."""
+    key, folder = split_uri(prefix)[1], tmp_path / "checkpoints"
+    for name in ("a", "b"):
+        local.put(key + name, b"whole")
+    with pytest.raises(KeyboardInterrupt):
+        CheckpointMirror(DyingClient(local.s3, "b"), prefix, folder, SimulatedClock()).fill()
+    after = CheckpointMirror(local.s3, prefix, folder, SimulatedClock())
+    after.fill()
+    after.sync(all_files=True)
+    assert sorted(path.name for path in folder.iterdir()) == ["a", "b"]
 
 
 def test_an_archive_survives_the_way_there_and_back(local: LocalSageMaker, prefix: str, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from localcloud.common.faults import Faults
 from localcloud.common.store import Record
 from localcloud.protocol.errors import ResourceInUse, ServiceError
 from localcloud.sagemaker.core.cloud import Outcome
@@ -364,3 +365,18 @@ def test_a_killed_cloud_goes_on_with_the_same_trials(tmp_path: Path) -> None:
         assert world.describe()["HyperParameterTuningJobStatus"] == "Completed"
         tried.append([child["TunedHyperParameters"] for child in world.children()])
     assert tried[0] == tried[1]
+
+
+@pytest.mark.parametrize(("layout", "ends"), [("shared", "jobs/"), ("appended", "jobs/{}")])
+def test_children_share_the_checkpoint_prefix_or_get_their_own(tmp_path: Path, layout: Any, ends: str) -> None:
+    """AWS documents neither, so a setting chooses; DescribeTrainingJob tells what a child really uses."""
+    world = World(tmp_path)
+    world.faults = Faults(tuning_checkpoints=layout)
+    request = build_tuning_request("tuning")
+    request["TrainingJobDefinition"]["CheckpointConfig"] = {"S3Uri": "s3://training/runs/one/jobs/"}
+    world.call("CreateHyperParameterTuningJob", **request)
+    world.clock.run()
+    children = [child["TrainingJobName"] for child in world.children()]
+    configs = [world.call("DescribeTrainingJob", TrainingJobName=name)["CheckpointConfig"] for name in children]
+    assert configs == [{"S3Uri": f"s3://training/runs/one/{ends.format(name)}"} for name in children]
+    assert world.describe()["TrainingJobDefinition"]["CheckpointConfig"] == {"S3Uri": "s3://training/runs/one/jobs/"}
