@@ -12,6 +12,10 @@ from typing import Any
 
 from chalicelib.aws.errors import translate
 
+# By default S3 is addressed by its global host, which answers 307 for up to a day after a bucket was created, and which
+# regions newer than 2019 refuse: a signed URL would name the wrong host.
+REGIONAL = {"addressing_style": "virtual", "us_east_1_regional_endpoint": "regional"}
+
 
 @contextmanager
 def translated(doing: str) -> Iterator[None]:
@@ -36,6 +40,6 @@ def connect(service: str, *, read_timeout: float = 30, tries: int = 4) -> Any:
     retries = {"mode": "standard", "total_max_attempts": tries}
     config = Config(connect_timeout=3, read_timeout=read_timeout, retries=retries, tcp_keepalive=True)
     if service == "s3":  # the default for signed URLs is still version 2, which newer regions refuse
-        config = config.merge(Config(signature_version="s3v4"))
+        config = config.merge(Config(signature_version="s3v4", s3=REGIONAL))
     with translated(f"Connecting to {service}"):
         return boto3.client(service, config=config)

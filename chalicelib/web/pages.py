@@ -54,6 +54,6 @@ def describe_file(name: str, *origins: str) -> dict[str, str | list[str]]:
 
 
 def find_origin(bucket: Bucket) -> str:
-    """Return the origin of the upload URLs, as a browser names it: https://BUCKET.s3.amazonaws.com."""
+    """Return the origin of the upload URLs, as a browser names it: https://BUCKET.s3.REGION.amazonaws.com."""
     parts = urlsplit(bucket.sign_upload("datasets/", 1))
     return f"{parts.scheme}://{parts.netloc}"

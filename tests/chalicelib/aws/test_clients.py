@@ -5,9 +5,10 @@ from __future__ import annotations
 import ast
 import inspect
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import boto3
 import botocore.exceptions
@@ -23,6 +24,7 @@ from chalicelib.aws.buckets import Bucket
 from chalicelib.aws.errors import ERRORS, translate
 from chalicelib.aws.sagemaker import Kind
 from chalicelib.errors import ServiceError
+from chalicelib.web.pages import find_origin
 from tests.fakes.clients import fail
 from tests.fakes.world import BUCKET, World
 
@@ -31,6 +33,31 @@ SERVICES = ("s3", "sagemaker", "sagemaker-runtime", "events", "sns", "secretsman
 TABLE_DRIVEN = ["update_endpoint"]
 TABLE_DRIVEN += [f"{verb}_{kind.method}" for verb in ("create", "describe", "stop", "delete") for kind in Kind]
 TABLE_DRIVEN += [f"list_{kind.method}s" for kind in (Kind.MODEL, Kind.ENDPOINT, Kind.ENDPOINT_CONFIG)]
+
+
+@pytest.mark.parametrize(
+    ("region", "host"),
+    [
+        ("eu-west-1", "s3.eu-west-1.amazonaws.com"),
+        ("us-east-1", "s3.us-east-1.amazonaws.com"),
+        ("me-south-1", "s3.me-south-1.amazonaws.com"),
+        ("cn-north-1", "s3.cn-north-1.amazonaws.com.cn"),
+    ],
+)
+@pytest.mark.parametrize("sign", [Bucket.sign_upload, Bucket.sign_download])
+def test_links_are_signed_for_the_host_of_the_region(
+    monkeypatch: pytest.MonkeyPatch, sign: Callable[[Bucket, str, int], str], region: str, host: str
+) -> None:
+    """S3's global host answers 307 for up to a day, which a signed PUT from a browser does not survive, and newer
+    regions refuse it. The page's Content-Security-Policy names the same host."""
+    for name, value in {"DEFAULT_REGION": region, "ACCESS_KEY_ID": "key", "SECRET_ACCESS_KEY": "secret"}.items():
+        monkeypatch.setenv(f"AWS_{name}", value)
+    monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
+    bucket = Bucket(clients.connect("s3"), "whippet-dev-123456789012")
+    url = urlsplit(sign(bucket, "datasets/dogs.zip", 60))
+    assert (url.scheme, url.netloc) == ("https", f"whippet-dev-123456789012.{host}")
+    assert f"/{region}/s3/" in parse_qs(url.query)["X-Amz-Credential"][0]
+    assert find_origin(bucket) == f"https://whippet-dev-123456789012.{host}"
 
 
 def find_called_methods() -> set[str]:
