@@ -31,6 +31,7 @@ from localcloud.cli.questions import Picture, choose_pictures
 from localcloud.cli.up import PROJECT, is_up
 from localcloud.cli.view import ENDED, Snapshot, format_time, format_value, list_changes, render
 from localcloud.common.addresses import CannotStart, Place, read_env
+from localcloud.common.durable import make_private_folder
 
 START_SECONDS = 60
 RUN_APPEARS_SECONDS = 60
@@ -78,7 +79,7 @@ def borrow_cloud(place: Place, console: Console) -> Iterator[dict[str, str]]:
         yield wait_for_cloud(place, lambda: True)
         return
     console.print("Starting the local cloud …")
-    place.home.mkdir(parents=True, exist_ok=True)
+    make_private_folder(place.home)
     with (place.home / "up.log").open("w+") as log:
         cloud = subprocess.Popen(
             [sys.executable, "-m", "localcloud", "up", "--until-eof"],

@@ -23,7 +23,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from localcloud.common.addresses import TOKEN_NAME, CannotStart, Place, enter, keep_tokens, listen, write_env
+from localcloud.common.addresses import CannotStart, Place, enter, listen, write_env
+from localcloud.common.durable import make_private_folder
+from localcloud.common.keys import TOKEN_NAME, keep_tokens
 from localcloud.functions.environments import FunctionHost
 from localcloud.stacks.provisioning import TemplateError
 
@@ -54,7 +56,8 @@ def run_up(place: Place, *, until_eof: bool = False) -> int:
     """Run the local cloud until SIGINT, SIGTERM or, if asked to, the end of standard input. Raises CannotStart."""
     began = time.monotonic()
     ended = threading.Event()
-    place.home.mkdir(parents=True, exist_ok=True)
+    os.umask(0o077)  # whatever this process and its children write is their owner's alone
+    make_private_folder(place.home)
     with hold_lock(place):
         place.env_file.unlink(missing_ok=True)
         listeners = listen(place.aws_port, "AWS_PORT"), listen(place.port, "PORT")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 import shlex
 import socket
 import sys
@@ -12,8 +11,10 @@ from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from localcloud.common.durable import write_whole
+from localcloud.common.keys import keep_credentials
+
 AWS_PORT, PORT, REGION = 4566, 8000, "us-east-1"
-TOKEN_NAME = "local"  # noqa: S105  # the name of a token, not one
 
 
 class CannotStart(Exception):
@@ -80,13 +81,14 @@ def listen(port: int, variable: str) -> socket.socket:
 
 
 def describe_aws(place: Place) -> dict[str, str]:
-    """Return the variables by which every AWS SDK and the CLI find the local cloud."""
+    """Return the variables by which every AWS SDK and the CLI find the local cloud, with the keys that it accepts."""
+    held = keep_credentials(place.home)
     return {
         "AWS_ENDPOINT_URL": place.aws_url,
         "AWS_REGION": REGION,
         "AWS_DEFAULT_REGION": REGION,
-        "AWS_ACCESS_KEY_ID": "local",
-        "AWS_SECRET_ACCESS_KEY": "local",
+        "AWS_ACCESS_KEY_ID": held.access_key_id,
+        "AWS_SECRET_ACCESS_KEY": held.secret_access_key,
     }
 
 
@@ -109,11 +111,11 @@ def write_sdk_settings(place: Place, bucket: str) -> None:
     its own, and no usage reports to AWS. JSON is YAML."""
     modules = {"Session": {"DefaultS3Bucket": bucket, "DefaultS3ObjectKeyPrefix": "sdk"}, "TelemetryOptOut": True}
     settings = {"SchemaVersion": "1.0", "SageMaker": {"PythonSDK": {"Modules": modules}}}
-    write_private(place.sdk_file, json.dumps(settings, indent=2) + "\n")
+    write_whole(place.sdk_file, json.dumps(settings, indent=2) + "\n")
 
 
 def write_env(place: Place, bucket: str, token: str) -> None:
-    """Write the file that a user sources. It holds a token, so only its owner may read it."""
+    """Write the file that a user sources. It holds keys and a token, so only its owner may read it."""
     app = {"BUCKET": bucket, "API_URL": place.api_url, "API_TOKEN": token}
     variables = describe_aws(place) | app | describe_sdk(place)
     write_sdk_settings(place, bucket)
@@ -123,27 +125,10 @@ def write_env(place: Place, bucket: str, token: str) -> None:
         f'command -v aws >/dev/null || PATH="$PATH":{programs}  # the CLI that came with this project',
     ]
     lines += [f"export {name}={shlex.quote(value)}" for name, value in variables.items()]
-    write_private(place.env_file, "\n".join(lines) + "\n")
+    write_whole(place.env_file, "\n".join(lines) + "\n")
 
 
 def read_env(place: Place) -> dict[str, str]:
     """Return the variables that the env file exports."""
     words = [shlex.split(line, comments=True) for line in place.env_file.read_text().splitlines()]
     return dict(word[1].split("=", 1) for word in words if word[:1] == ["export"])
-
-
-def keep_tokens(home: Path) -> dict[str, str]:
-    """Return the routes' bearer tokens by name, which are created at the first start and kept."""
-    path = home / "tokens.json"
-    if not path.exists():
-        write_private(path, json.dumps({TOKEN_NAME: secrets.token_urlsafe(24)}))
-    tokens: dict[str, str] = json.loads(path.read_text())
-    return tokens
-
-
-def write_private(path: Path, text: str) -> None:
-    """Write a file completely or not at all, readable by its owner only."""
-    half_written = path.with_name(f"{path.name}.part")
-    half_written.touch(mode=0o600)
-    half_written.write_text(text)
-    half_written.replace(path)

@@ -1,7 +1,8 @@
 """Keep the local cloud's state: records by kind and name, a JSON file each, so that they survive a kill.
 
-All records are held in memory too, which makes a describe a dictionary look-up. The files are written by renaming,
-so neither a reader nor a kill meets half a record. One process owns a store's folder.
+All records are held in memory too, which makes a describe a dictionary look-up. A record is on the disk before it is
+in memory, so what was answered is kept, and a full disk refuses a change instead of forgetting it later. One process
+owns a store's folder.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from localcloud.common.durable import make_private_folder, read_json, sweep_partial, write_whole
+
 Record = dict[str, Any]
 
 
@@ -26,8 +29,10 @@ class Store:
         self._lock = threading.RLock()
         self._records: dict[str, dict[str, Record]] = {}
         for path in sorted(folder.glob("*/*.json")):
-            record = json.loads(path.read_text(encoding="utf-8"), object_hook=_decode)
-            self._records.setdefault(path.parent.name, {})[record["name"]] = record["record"]
+            if (read := read_json(path, _read_record)) is not None:
+                self._records.setdefault(path.parent.name, {})[read[0]] = read[1]
+        for kind in folder.glob("*/"):
+            sweep_partial(kind)
 
     def get(self, kind: str, name: str) -> Record | None:
         """Return a copy of the record, or None."""
@@ -37,10 +42,13 @@ class Store:
             return copied
 
     def put(self, kind: str, name: str, record: Record) -> None:
-        """Keep the record in memory and on disk; datetimes keep their microseconds."""
+        """Keep the record on disk and in memory; datetimes keep their microseconds.
+
+        Raises OSError, with nothing changed, where the disk does not take it.
+        """
         with self._lock:
-            self._records.setdefault(kind, {})[name] = _copy(record)
             self._write(kind, name, record)
+            self._records.setdefault(kind, {})[name] = _copy(record)
 
     def update(self, kind: str, name: str, change: Callable[[Record], Record | None]) -> Record | None:
         """Replace the record by what `change` makes of it, with no other writer in between.
@@ -57,9 +65,9 @@ class Store:
     def delete(self, kind: str, name: str) -> None:
         """Delete the record; a missing one is not an error."""
         with self._lock:
-            self._records.get(kind, {}).pop(name, None)
             with contextlib.suppress(FileNotFoundError):
                 self._path(kind, name).unlink()
+            self._records.get(kind, {}).pop(name, None)
 
     def names(self, kind: str) -> tuple[str, ...]:
         """Return the names of all records of a kind."""
@@ -76,10 +84,9 @@ class Store:
 
     def _write(self, kind: str, name: str, record: Record) -> None:
         path = self._path(kind, name)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(".tmp")
-        temporary.write_text(json.dumps({"name": name, "record": record}, default=_encode), encoding="utf-8")
-        temporary.replace(path)
+        if not path.parent.exists():
+            make_private_folder(path.parent)
+        write_whole(path, json.dumps({"name": name, "record": record}, default=_encode))
 
 
 def _copy(value: Any) -> Any:
@@ -93,6 +100,18 @@ def _encode(value: Any) -> dict[str, str]:
     if isinstance(value, datetime):
         return {"$datetime": value.astimezone(UTC).isoformat()}
     raise TypeError(f"a record holds a {type(value).__name__}, {value!r}; only JSON's types and datetimes are kept")
+
+
+def _read_record(document: Any) -> tuple[str, Record]:
+    document = _revive(document)
+    return str(document["name"]), dict(document["record"])
+
+
+def _revive(value: Any) -> Any:
+    """Replace the text of each moment by the moment, all the way down."""
+    if isinstance(value, dict):
+        return _decode({key: _revive(item) for key, item in value.items()})
+    return [_revive(item) for item in value] if isinstance(value, list) else value
 
 
 def _decode(value: dict[str, Any]) -> Any:

@@ -23,9 +23,10 @@ import boto3
 import uvicorn
 from botocore.config import Config
 
-from localcloud.common.addresses import REGION, Place, keep_tokens
+from localcloud.common.addresses import REGION, Place
 from localcloud.common.clock import SystemClock
 from localcloud.common.faults import FaultFile
+from localcloud.common.keys import keep_tokens
 from localcloud.common.store import Store
 from localcloud.functions.environments import FunctionHost
 from localcloud.functions.event_bus import EventBus

@@ -15,7 +15,8 @@ import psutil
 import pytest
 
 from localcloud.cli.up import hold_lock, is_up
-from localcloud.common.addresses import CannotStart, Place, enter, keep_tokens, read_env, read_place, write_env
+from localcloud.common.addresses import CannotStart, Place, enter, read_env, read_place, write_env
+from localcloud.common.keys import keep_tokens
 from tests.support.local_cloud import LocalCloud, find_free_port, run_local_cloud, wait_until
 
 
