@@ -13,7 +13,7 @@ from chalicelib.costs.plans import Plan, make_plan, read_limits
 from chalicelib.costs.prices import find_prices
 from chalicelib.recipes.resolving import resolve_recipe
 from chalicelib.runs.identity import Run
-from chalicelib.runs.steps import Training
+from chalicelib.runs.observation import Training
 from chalicelib.services import Services
 
 Job = Mapping[str, Any]

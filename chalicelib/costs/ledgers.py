@@ -16,7 +16,7 @@ from typing import Any
 from chalicelib import errors
 from chalicelib.aws.buckets import Bucket, to_json
 from chalicelib.runs.identity import Run
-from chalicelib.runs.steps import Room
+from chalicelib.runs.observation import Room
 from chalicelib.services import Services
 
 TRIES = 8

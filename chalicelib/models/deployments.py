@@ -18,7 +18,7 @@ from chalicelib.requests.serving import (
     name_variant,
 )
 from chalicelib.runs.identity import Run
-from chalicelib.runs.steps import Observation, name_deployment
+from chalicelib.runs.observation import Observation, name_deployment
 from chalicelib.services import Services
 
 CREATE_TRIES = 4

@@ -27,6 +27,7 @@ from chalicelib.pipeline.observing import read_evaluation, see_trainings, see_tr
 from chalicelib.pipeline.verdicts import Story, fill_report
 from chalicelib.recipes.resolving import Recipe, resolve_recipe
 from chalicelib.requests.jobs import build_training_request, build_tuning_request
+from chalicelib.runs.observation import Observation, Training
 from chalicelib.runs.steps import (
     DeleteEndpoint,
     Deploy,
@@ -34,7 +35,6 @@ from chalicelib.runs.steps import (
     Finish,
     Hold,
     Inspect,
-    Observation,
     Pin,
     RecordDeployment,
     RecordTuning,
@@ -47,7 +47,6 @@ from chalicelib.runs.steps import (
     Step,
     StopTraining,
     StopTuning,
-    Training,
     TryElsewhere,
     WriteReport,
 )

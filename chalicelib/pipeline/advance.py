@@ -15,7 +15,17 @@ from chalicelib.pipeline.notifications import send_notice
 from chalicelib.pipeline.observing import observe
 from chalicelib.runs.claims import release_claim, take_claim
 from chalicelib.runs.identity import Run
-from chalicelib.runs.steps import Close, DeleteEndpoint, Deploy, Finish, Hold, Observation, Scale, Step, Wait
+from chalicelib.runs.observation import Observation
+from chalicelib.runs.steps import (
+    Close,
+    DeleteEndpoint,
+    Deploy,
+    Finish,
+    Hold,
+    Scale,
+    Step,
+    Wait,
+)
 from chalicelib.services import Services
 
 MAX_STEPS = 40  # twice as many as the longest path has

@@ -12,22 +12,19 @@ from typing import Any
 
 from chalicelib.runs.claims import CLAIM_SECONDS
 from chalicelib.runs.identity import Run
+from chalicelib.runs.observation import FOREIGN, Endpoint, Observation, Room, Trial, Tuning
 from chalicelib.runs.steps import (
-    FOREIGN,
     Close,
     DeleteEndpoint,
     Deploy,
-    Endpoint,
     EstimateCost,
     Finish,
     Hold,
     Inspect,
-    Observation,
     Pin,
     RecordDeployment,
     RecordTuning,
     Reserve,
-    Room,
     Scale,
     Select,
     Settle,
@@ -36,9 +33,7 @@ from chalicelib.runs.steps import (
     Step,
     StopTraining,
     StopTuning,
-    Trial,
     TryElsewhere,
-    Tuning,
     Wait,
     WriteReport,
 )

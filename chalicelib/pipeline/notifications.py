@@ -11,7 +11,7 @@ from typing import Any
 from chalicelib.pipeline.decisions import FINAL_NOTICES, STAGE_NOTICES, name_notice
 from chalicelib.runs.claims import release_claim, take_claim
 from chalicelib.runs.identity import Run
-from chalicelib.runs.steps import Observation
+from chalicelib.runs.observation import Observation
 from chalicelib.services import Services
 
 SOURCE = "whippet"

@@ -10,7 +10,7 @@ from chalicelib.aws.sagemaker import Kind
 from chalicelib.costs.ledgers import see_room
 from chalicelib.pipeline.decisions import UNDER_WAY
 from chalicelib.runs.identity import Run
-from chalicelib.runs.steps import FOREIGN, Endpoint, Observation, Training, Trial, Tuning
+from chalicelib.runs.observation import FOREIGN, Endpoint, Observation, Training, Trial, Tuning
 from chalicelib.services import Services
 
 

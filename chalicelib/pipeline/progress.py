@@ -12,7 +12,7 @@ from chalicelib.errors import BadRequest
 from chalicelib.pipeline.decisions import describe_trial
 from chalicelib.pipeline.observing import observe, see_trainings, see_trials
 from chalicelib.runs.identity import Run
-from chalicelib.runs.steps import Observation, Training
+from chalicelib.runs.observation import Observation, Training
 from chalicelib.services import Services
 
 PAGE = 50

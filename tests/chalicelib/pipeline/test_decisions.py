@@ -9,31 +9,33 @@ from typing import Any
 import pytest
 
 from chalicelib.pipeline.decisions import decide, explain_problems, find_due_notices, select_model
-from chalicelib.runs.steps import (
+from chalicelib.runs.observation import (
     FOREIGN,
+    Endpoint,
+    Observation,
+    Room,
+    Training,
+    Trial,
+    Tuning,
+)
+from chalicelib.runs.steps import (
     Close,
     DeleteEndpoint,
     Deploy,
-    Endpoint,
     EstimateCost,
     Finish,
     Hold,
     Inspect,
-    Observation,
     Pin,
     RecordDeployment,
     RecordTuning,
     Reserve,
-    Room,
     Scale,
     Select,
     StartTraining,
     StartTuning,
     StopTraining,
     StopTuning,
-    Training,
-    Trial,
-    Tuning,
     Wait,
     WriteReport,
 )
