@@ -82,6 +82,7 @@ VALIDATION_TEXTS: tuple[tuple[str, type[ServiceError]], ...] = (
     ("Requested resource not found", errors.ServiceNotFound),
     ("in-progress", errors.Busy),
     ("is not in a state where it can be", errors.Busy),
+    ("is in status", errors.Busy),  # the stop of a job that has ended
 )
 
 

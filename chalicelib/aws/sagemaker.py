@@ -48,8 +48,13 @@ class SageMaker:
         """Create a resource. Raises AlreadyExists if the name is taken."""
         self._call("create", kind, request)
 
-    def stop(self, kind: Kind, name: str) -> None:
-        self._call("stop", kind, {f"{kind.title}Name": name})
+    def stop(self, kind: Kind, name: str) -> bool:
+        """Stop a job. Returns False if SageMaker refuses it because the job has ended, or has no such job."""
+        try:
+            self._call("stop", kind, {f"{kind.title}Name": name})
+        except (errors.Busy, errors.ServiceNotFound):
+            return False
+        return True
 
     def delete(self, kind: Kind, name: str) -> bool:
         """Delete a resource. Returns False if there is none. Raises Busy while it is changing."""

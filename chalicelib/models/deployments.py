@@ -26,7 +26,11 @@ SCALES_NOT = (errors.InvalidRequest, errors.AccessDenied, errors.QuotaExceeded) 
 
 
 def create_own(kind: Kind, run_id: str, request: Request, services: Services) -> None:
-    """Create a resource, or check that the existing one is this run's. Raises AlreadyExists if it is a stranger's."""
+    """Create a resource, or check that the existing one is this run's. Raises AlreadyExists if it is a stranger's.
+
+    A resource of the run's own exists if another look was faster, or if the answer to this very call was lost and the
+    SDK repeated it by itself.
+    """
     try:
         services.sagemaker.create(kind, request)
     except errors.AlreadyExists as error:
@@ -63,25 +67,38 @@ def deploy(seen: Observation, recipe: Recipe, update: bool, services: Services) 
     decision = services.runs.read_file(run.run_id, "decision.json") or {}
     create_own(Kind.MODEL, run.run_id, build_model_request(run, recipe, settings, decision["model_data"]), services)
     create_own(Kind.ENDPOINT_CONFIG, run.run_id, build_config_request(run, recipe, settings), services)
-    if not update:
-        create_endpoint(run, services)
-    elif not move_endpoint(run, recipe, services):
-        return
-    record_deployment(seen, services, recipe)
+    if move_endpoint(run, recipe, services) if update else create_endpoint(run, services):
+        record_deployment(seen, services, recipe)
 
 
-def create_endpoint(run: Run, services: Services) -> None:
-    """Create the endpoint. For a moment after its config was created, SageMaker may not know that config."""
+def create_endpoint(run: Run, services: Services) -> bool:
+    """Create the endpoint. Returns False if it is there by now and serves another run: it has to be moved then.
+
+    For a moment after the config was created, SageMaker may not know it. Raises AlreadyExists if the endpoint does not
+    belong to this app and stage.
+    """
     request = build_endpoint_request(run, services.settings)
     for attempt in range(CREATE_TRIES):
         try:
             services.sagemaker.create(Kind.ENDPOINT, request)
+        except errors.AlreadyExists:
+            return _is_created(run, services)
         except errors.ServiceNotFound:
             if attempt == CREATE_TRIES - 1:
                 raise
             services.clock.sleep(1.0)
         else:
-            return
+            return True
+    return False
+
+
+def _is_created(run: Run, services: Services) -> bool:
+    """Return whether the endpoint that is there already is the one that the run asked for."""
+    there = services.sagemaker.describe(Kind.ENDPOINT, run.endpoint)
+    if there is None:
+        return False
+    _check_ours(run, there, services)
+    return bool(there.get("EndpointConfigName") == run.run_id)
 
 
 def move_endpoint(run: Run, recipe: Recipe, services: Services) -> bool:
@@ -97,7 +114,7 @@ def move_endpoint(run: Run, recipe: Recipe, services: Services) -> bool:
         reason = "SageMaker makes no serverless endpoint of one on machines: it is deleted and created anew."
         document = {"format": 1, "endpoint": run.endpoint, "reason": reason, "at": services.clock.now()}
         services.runs.write_file(run.run_id, "replacement.json", document)
-        services.sagemaker.delete(Kind.ENDPOINT, run.endpoint)
+        delete_endpoint(run.endpoint, services)
         return False
     try:
         services.sagemaker.update_endpoint(run.endpoint, run.run_id)
@@ -127,11 +144,17 @@ def stop_scaling(endpoint: dict[str, Any], services: Services) -> None:
 
 
 def delete_endpoint(name: str, services: Services) -> None:
-    """Delete an endpoint and its scaling."""
+    """Delete an endpoint and its scaling. Raises Busy if it is changing in another way than being deleted."""
     endpoint = services.sagemaker.describe(Kind.ENDPOINT, name)
-    if endpoint:
-        stop_scaling(endpoint, services)
+    if endpoint is None or endpoint["EndpointStatus"] == "Deleting":
+        return
+    stop_scaling(endpoint, services)
+    try:
         services.sagemaker.delete(Kind.ENDPOINT, name)
+    except errors.Busy:  # also the answer to a repeated call whose first answer was lost
+        there = services.sagemaker.describe(Kind.ENDPOINT, name)
+        if there and there["EndpointStatus"] != "Deleting":
+            raise
 
 
 def record_deployment(seen: Observation, services: Services, recipe: Recipe | None = None) -> None:

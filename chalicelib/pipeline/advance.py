@@ -37,7 +37,7 @@ def advance(run_id: str, services: Services) -> str:
     """Move a run as far as it goes now. Returns its status. Raises RunNotFound, or ServiceError: try again later."""
     with services.log.append_context_keys(run_id=run_id):
         run = services.runs.get(run_id)
-        indexed = None
+        indexed, previous = None, None
         for _ in range(MAX_STEPS):
             seen = observe(run, services)
             if (told := (seen.status, seen.wait_reason)) != indexed:
@@ -46,8 +46,9 @@ def advance(run_id: str, services: Services) -> str:
             seen = replace(seen, files=seen.files | _send_due_notices(seen, services))
             step = decide(seen)
             services.log.info("decided", extra={"stage": seen.status, "step": repr(step)[:300]})
-            if not _take(step, seen, services):
-                break
+            if step == previous or not _take(step, seen, services):
+                break  # the same step again: what it did is not to be seen yet, so a later look goes on
+            previous = step
         return seen.status
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from chalicelib.aws.buckets import Bucket, to_json
+from chalicelib.aws.buckets import Bucket, Stored, to_json
 
 CLAIM_SECONDS = 330  # longer than any function's timeout in .chalice/config.json: a test compares them
 
@@ -32,8 +32,16 @@ def take_claim(bucket: Bucket, key: str, holder: str, now: datetime) -> Claim | 
     etag = bucket.create(key, body)
     if etag is None and (stored := bucket.read(key)) is not None:
         expires_at = datetime.fromisoformat(stored.as_json()["expires_at"])
-        etag = bucket.replace(key, body, stored.etag) if expires_at <= now else None
+        if expires_at <= now:
+            etag = bucket.replace(key, body, stored.etag) or _find_own(body, bucket.read(key))
+        else:
+            etag = _find_own(body, stored)
     return Claim(key, holder, etag) if etag else None
+
+
+def _find_own(body: bytes, stored: Stored | None) -> str | None:
+    """Return the etag of what this try wrote, or None. If its answer was lost, S3 refuses the repeated call."""
+    return stored.etag if stored and stored.body == body else None
 
 
 def release_claim(bucket: Bucket, claim: Claim, now: datetime) -> None:

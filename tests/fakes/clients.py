@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from botocore.exceptions import ClientError
+from botocore.exceptions import ClientError, ReadTimeoutError
 
 if TYPE_CHECKING:
     from tests.fakes.world import World
@@ -35,7 +35,8 @@ class FakeClock:
 class Trouble:
     """What goes wrong at a call, by its number counted from 0.
 
-    `throttle` refuses it, `before` and `after` kill the caller there, and `meanwhile` lets another function run whole
+    `throttle` and `error` refuse it, `before` and `after` kill the caller there, `lost` does the work and loses the
+    answer, `repeat` does so and lets the SDK call again by itself, and `meanwhile` lets another function run whole
     before it: that one is `other`. Two of them may go together, as in `meanwhile after`.
     """
 
@@ -50,9 +51,15 @@ class Trouble:
             self.other()
         if "throttle" in what:
             raise fail("ThrottlingException", "Rate exceeded", operation)
+        if "error" in what:
+            raise fail("InternalFailure", "An internal failure occurred.", operation)
         if "before" in what:
             raise Killed(operation)
         answer = work()
+        if "repeat" in what:
+            answer = work()
+        if "lost" in what:
+            raise ReadTimeoutError(endpoint_url="https://aws.example")
         if "after" in what:
             raise Killed(operation)
         return answer

@@ -12,6 +12,7 @@ from tests.fakes.clients import Client, fail
 if TYPE_CHECKING:
     from tests.fakes.world import World
 
+KINDS_IN_WORDS = {"HyperParameterTuningJob": "hyperparameter tuning job", "TrainingJob": "training job"}
 ACCOUNT = "arn:aws:sagemaker:us-east-1:123456789012:"
 
 
@@ -114,8 +115,11 @@ class FakeSageMaker(Client):
     def _stop(self, kind: str, request: dict[str, Any]) -> dict[str, Any]:
         job = self.find(kind, request[f"{kind}Name"])
         self.requests.append((f"Stop{kind}", request))
-        if job[f"{kind}Status"] == "InProgress":
-            job[f"{kind}Status"] = "Stopping"
+        status, what = job[f"{kind}Status"], KINDS_IN_WORDS[kind]
+        if status not in ("InProgress", "Stopping"):
+            text = f"The request was rejected because the {what} is in status {status}."
+            raise fail("ValidationException", text, f"Stop{kind}")
+        job[f"{kind}Status"] = "Stopping"
         return {}
 
     def _delete(self, kind: str, request: dict[str, Any]) -> dict[str, Any]:

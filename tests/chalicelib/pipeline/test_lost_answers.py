@@ -1,0 +1,192 @@
+"""Answers that are lost on their way, calls that the SDK repeats by itself, and stops that meet a job's end."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from chalicelib.errors import WhippetError
+from chalicelib.pipeline.intake import look_at_dataset, stop_run, sweep
+from chalicelib.runs.claims import release_claim, take_claim
+from tests.fakes.clients import Killed
+from tests.fakes.world import World
+from tests.support.pictures import build_colour_zip
+
+ZIP = build_colour_zip(counts={"red": 3, "green": 3})
+AGAIN = build_colour_zip(seed=1, counts={"red": 3, "green": 3})
+ONE_OF_EACH = {"HyperParameterTuningJob": 1, "TrainingJob": 1, "Model": 1, "EndpointConfig": 1, "Endpoint": 1}
+
+
+def go_to_the_end(world: World, rounds: int = 8) -> None:
+    """Let the schedule sweep and what runs end, while claims of dead holders expire."""
+    for _ in range(rounds):
+        with contextlib.suppress(WhippetError, Killed):
+            sweep(world.services())
+        world.end_everything()
+        world.clock.sleep(400)
+    sweep(world.services())
+
+
+def read_ends(world: World) -> dict[str, tuple[str, str | None]]:
+    """Return each run's status and reason."""
+    results = [world.read(key) for key in world.list_keys("runs/") if key.endswith("/result.json")]
+    return {each["run_id"]: (each["status"], each["reason"]) for each in results}
+
+
+def count_calls() -> int:
+    """Return how many calls a history without trouble has."""
+    world = World()
+    world.upload("dogs.zip", ZIP)
+    go_to_the_end(world, rounds=4)
+    return len(world.trouble.calls)
+
+
+@pytest.mark.parametrize("trouble", ["repeat", "lost", "error", "throttle"])
+def test_one_call_in_trouble_changes_nothing(trouble: str) -> None:
+    """Whichever call's answer is lost, is repeated by the SDK or refused once: one of everything, deployed."""
+    for number in range(count_calls()):
+        world = World()
+        world.upload("dogs.zip", ZIP)
+        world.trouble.plan = {number: trouble}
+        go_to_the_end(world)
+        where = f"call {number}: {world.trouble.calls[number]}"
+        assert [status for status, _ in read_ends(world).values()] == ["deployed"], (where, read_ends(world))
+        assert {kind: len(kept) for kind, kept in world.sagemaker.kept.items()} == ONE_OF_EACH, where
+        assert world.list_keys("active/") == [], where
+
+
+@pytest.mark.parametrize("trouble", ["repeat", "lost", "error"])
+def test_one_call_of_an_update_in_trouble_changes_nothing(trouble: str) -> None:
+    """The same holds for the second version, which moves the endpoint."""
+    first = World()
+    first.upload("dogs.zip", ZIP)
+    go_to_the_end(first, rounds=4)
+    begin = len(first.trouble.calls)
+    first.upload("dogs.zip", AGAIN)
+    go_to_the_end(first, rounds=4)
+    for number in range(begin, len(first.trouble.calls)):
+        world = World()
+        world.upload("dogs.zip", ZIP)
+        go_to_the_end(world, rounds=4)
+        world.upload("dogs.zip", AGAIN)
+        world.trouble.plan = {number: trouble}
+        go_to_the_end(world)
+        assert {status for status, _ in read_ends(world).values()} == {"deployed"}, world.trouble.calls[number]
+        assert world.sagemaker.count("UpdateEndpoint") <= 2
+        assert len(world.sagemaker.kept["Endpoint"]) == 1
+
+
+CREATES = [
+    "create_hyper_parameter_tuning_job",
+    "create_training_job",
+    "create_model",
+    "create_endpoint_config",
+    "create_endpoint",
+]
+
+
+@pytest.mark.parametrize("operation", CREATES)
+def test_a_create_that_the_sdk_repeats_is_the_runs_own(operation: str) -> None:
+    """It took effect, its answer was lost, and the SDK met "already existing" or "names must be unique"."""
+    world = World()
+    world.upload("dogs.zip", ZIP)
+    on_call(world, operation, twice=True)
+    go_to_the_end(world)
+    assert list(read_ends(world).values()) == [("deployed", None)]
+
+
+@pytest.mark.parametrize("operation", CREATES)
+def test_a_strangers_thing_that_comes_first_is_not_taken_over(operation: str) -> None:
+    """It appears between the look and the call: the run fails and names it, and the stranger's stays as it is."""
+    world = World()
+    world.upload("dogs.zip", ZIP)
+    run_id = str(look_at_dataset("dogs", World.services(world))) if operation != CREATES[0] else ""
+    title = operation.removeprefix("create_").title().replace("_", "")
+    endpoint = world.read(f"runs/{run_id}/run.json")["endpoint"] if run_id else ""
+
+    def come_first() -> None:
+        run = run_id or world.list_keys("active/")[0].removeprefix("active/")
+        name = {"TrainingJob": f"{run}-train", "Endpoint": endpoint}.get(title, run)
+        if name not in world.sagemaker.kept[title]:
+            request = {"Tags": [{"Key": "whose", "Value": "theirs"}], "EndpointConfigName": "theirs"}
+            world.sagemaker._create(title, request | {f"{title}Name": name})
+
+    on_call(world, operation, before=come_first)
+    go_to_the_end(world)
+    [(status, reason)] = read_ends(world).values()
+    assert status == "failed"
+    assert "not of " in str(reason)
+    assert [each["Tags"][0]["Value"] for each in world.sagemaker.kept[title].values()] == ["theirs"]
+
+
+def on_call(world: World, operation: str, *, twice: bool = False, before: Callable[[], None] = lambda: None) -> None:
+    """Let something happen before each call of an operation, or let the SDK make it twice."""
+    around = world.trouble.around
+
+    def meddle(called: str, work: Callable[[], Any]) -> Any:
+        if called != operation:
+            return around(called, work)
+        before()
+        if twice:
+            around(called, work)
+        return around(called, work)
+
+    world.trouble.around = meddle  # type: ignore[method-assign]
+
+
+def test_a_claim_whose_answer_was_lost_is_held() -> None:
+    """S3 wrote it, the SDK repeated the call, and S3 refused the second: the claim is the caller's, not another's."""
+    world = World()
+    bucket, clock = world.services().bucket, world.clock
+    world.trouble.plan = {0: "repeat"}
+    first = take_claim(bucket, "lease", "ann", clock.now())
+    assert first is not None
+    assert take_claim(bucket, "lease", "bob", clock.now()) is None
+    release_claim(bucket, first, clock.now())
+    world.trouble.plan = dict.fromkeys(range(len(world.trouble.calls), 99), "repeat")
+    second = take_claim(bucket, "lease", "bob", clock.now())
+    assert second is not None
+    assert take_claim(bucket, "lease", "ann", clock.now()) is None
+
+
+@pytest.mark.parametrize("stage", ["tuning", "training"])
+def test_a_stop_that_meets_the_end_of_the_job_is_a_stop(stage: str) -> None:
+    """SageMaker refuses it, since the job "is in status Completed": the run looks again, and ends `stopped`."""
+    world = World()
+    world.upload("dogs.zip", ZIP)
+    run_id = str(look_at_dataset("dogs", world.services()))
+    if stage == "training":
+        world.end_everything()
+        sweep(world.services())
+    operation = {"tuning": "stop_hyper_parameter_tuning_job", "training": "stop_training_job"}[stage]
+    on_call(world, operation, before=lambda: world.end_everything() and None)
+    assert stop_run(run_id, "ann", world.services()) == "stopped"
+    assert read_ends(world)[run_id] == ("stopped", f"Stopped by ann while {stage}.")
+
+
+def test_a_stop_that_is_refused_is_not_asked_for_without_end() -> None:
+    """While SageMaker describes the job as running, and refuses its stop, one look asks once."""
+    world = World()
+    world.upload("dogs.zip", ZIP)
+    run_id = str(look_at_dataset("dogs", world.services()))
+    around = world.trouble.around
+
+    def refuse(called: str, work: object) -> object:
+        if called == "stop_hyper_parameter_tuning_job":
+            job = world.sagemaker.kept["HyperParameterTuningJob"][run_id]
+            job["HyperParameterTuningJobStatus"] = "Completed"
+            try:
+                return around(called, work)  # type: ignore[arg-type]
+            finally:
+                job["HyperParameterTuningJobStatus"] = "InProgress"
+        return around(called, work)  # type: ignore[arg-type]
+
+    world.trouble.around = refuse  # type: ignore[method-assign,assignment]
+    assert stop_run(run_id, "ann", world.services()) == "tuning"
+    assert world.sagemaker.count("StopHyperParameterTuningJob") == 1
+    world.trouble.around = around  # type: ignore[method-assign]
+    go_to_the_end(world)
+    assert read_ends(world)[run_id][0] == "stopped"
