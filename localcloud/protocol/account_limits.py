@@ -21,6 +21,8 @@ SERVERLESS = {
     "Maximum number of serverless endpoints": 50,
     "Maximum total concurrency that can be allocated across all serverless endpoints": 200,
 }
+PARALLEL_QUOTA = "Maximum number of parallel training jobs per hyperparameter tuning job"
+MOST_PARALLEL = 10  # AWS's default, "Resource Limits for Automatic Model Tuning"
 INSTANCES, PAGE = 4, 100
 CONCURRENCY = "Concurrent executions"
 SETTINGS = "/2016-08-19/account-settings"
@@ -66,7 +68,9 @@ class AccountLimits:
 def list_defaults() -> Mapping[str, float]:
     """Return a quota of each kind for each instance type that SageMaker knows."""
     types: list[str] = load_service("sagemaker").shape_for("TrainingInstanceType").enum
-    return {f"{each} {kind}": INSTANCES for each in types for kind in KINDS} | SERVERLESS
+    return (
+        {f"{each} {kind}": INSTANCES for each in types for kind in KINDS} | SERVERLESS | {PARALLEL_QUOTA: MOST_PARALLEL}
+    )
 
 
 def describe_quota(name: str, value: float) -> dict[str, Any]:

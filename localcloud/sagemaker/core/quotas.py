@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from localcloud.common.store import Record
+from localcloud.protocol.account_limits import MOST_PARALLEL, PARALLEL_QUOTA
 from localcloud.protocol.errors import ResourceLimitExceeded
 from localcloud.sagemaker.core.cloud import Cloud
 from localcloud.sagemaker.core.tuning_resources import list_resources
@@ -28,6 +29,16 @@ def check_training_quota(cloud: Cloud, definition: Record, parallel: int = 1) ->
             return
         refusals.append(refusal)
     raise ResourceLimitExceeded(refusals[0])
+
+
+def check_parallel_quota(cloud: Cloud, parallel: int) -> None:
+    """Raise ResourceLimitExceeded if a tuning job would run more training jobs at once than the account may."""
+    limit = cloud.faults().quotas.get(PARALLEL_QUOTA, MOST_PARALLEL)
+    if parallel > limit:
+        raise ResourceLimitExceeded(
+            f"The account-level service limit '{PARALLEL_QUOTA}' is {limit}, with current utilization of 0 and a "
+            f"request delta of {parallel}. {ADVICE}"
+        )
 
 
 def check_endpoint_quota(cloud: Cloud, instances: Mapping[str, int]) -> None:

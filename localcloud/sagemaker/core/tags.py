@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from localcloud.protocol.errors import ValidationException
@@ -15,6 +16,7 @@ MOST_TAGS = 50
 def add_tags(cloud: Cloud, request: Request) -> Response:
     """Add tags to a resource, replacing those with the same keys. Returns all of its tags."""
     arn = _require_resource(cloud, request["ResourceArn"])
+    _refuse_reserved(tag["Key"] for tag in request["Tags"])
     with cloud.lock:
         tags = read_tags(cloud, arn) | {tag["Key"]: tag["Value"] for tag in request["Tags"]}
         _write_tags(cloud, arn, tags)
@@ -31,16 +33,18 @@ def list_tags(cloud: Cloud, request: Request) -> Response:
 def delete_tags(cloud: Cloud, request: Request) -> Response:
     """Remove tags from a resource by their keys. Unknown keys are ignored."""
     arn = _require_resource(cloud, request["ResourceArn"])
+    _refuse_reserved(request["TagKeys"])
     with cloud.lock:
         _write_tags(cloud, arn, {k: v for k, v in read_tags(cloud, arn).items() if k not in request["TagKeys"]})
     return {}
 
 
 def put_tags(cloud: Cloud, arn: str, tags: list[dict[str, str]] | None) -> None:
-    """Set the tags of a Create request. Raises ValidationException on duplicate keys."""
+    """Set the tags of a Create request. Raises ValidationException on duplicate and reserved keys."""
     keys = [tag["Key"] for tag in tags or []]
     if len(set(keys)) < len(keys):
         raise ValidationException("Duplicate tag keys found. Please remove the duplicates.")
+    _refuse_reserved(keys)
     _write_tags(cloud, arn, {tag["Key"]: tag["Value"] for tag in tags or []})
 
 
@@ -58,6 +62,12 @@ def list_tagged(cloud: Cloud) -> list[tuple[str, dict[str, str]]]:
 def drop_tags(cloud: Cloud, arn: str) -> None:
     """Delete the tags of a deleted resource."""
     cloud.store.delete("tags", arn)
+
+
+def _refuse_reserved(keys: Iterable[str]) -> None:
+    for key in keys:
+        if key.lower().startswith("aws:"):
+            raise ValidationException(f"System prefix 'aws:' reserved for AWS usage in tag key: {key}")
 
 
 def _write_tags(cloud: Cloud, arn: str, tags: dict[str, str]) -> None:

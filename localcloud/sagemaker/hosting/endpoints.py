@@ -29,6 +29,7 @@ from localcloud.sagemaker.hosting import endpoint_configs, models
 from localcloud.sagemaker.hosting.deployments import DEFAULT_STARTUP_S, Deployment, Variant
 
 KIND = "endpoint"
+DELETING_SECONDS = 2.0  # on AWS about a minute, in which the name is taken
 SERVING = ("InService", "Updating", "RollingBack")
 NO_CAPACITY = (
     "Unable to provision requested ML compute capacity due to InsufficientInstanceCapacity error. Please retry using a "
@@ -135,6 +136,7 @@ def update_endpoint(cloud: Cloud, request: Request) -> Response:
         endpoint = require_resting(cloud, request["EndpointName"])
         if endpoint["EndpointStatus"] == "Failed":
             raise ValidationException(f'Cannot update failed endpoint "{endpoint["EndpointArn"]}". Delete it.')
+        require_record(cloud, endpoint_configs.KIND, endpoint["EndpointConfigName"])  # AWS looks up the old one too
         pending = plan_deployment(cloud, request["EndpointConfigName"], endpoint["_number"] + 1)
         if pending["serverless"] and not endpoint["_serverless"]:
             raise ValidationException("Updating an instance-based endpoint to a serverless endpoint is not supported.")
@@ -174,11 +176,11 @@ def list_endpoints(cloud: Cloud, request: Request) -> Response:
 
 @operation
 def delete_endpoint(cloud: Cloud, request: Request) -> Response:
-    """Begin to delete an endpoint. It takes no more requests, and is gone a moment later."""
+    """Begin to delete an endpoint. It takes no more requests, and is gone some seconds later."""
     with cloud.lock:
         endpoint = require_resting(cloud, request["EndpointName"])
         move(cloud, endpoint, "Deleting")
-        cloud.clock.call_later(0, finish_deletion, cloud, endpoint["EndpointName"])
+        cloud.clock.call_later(DELETING_SECONDS, finish_deletion, cloud, endpoint["EndpointName"])
     return {}
 
 

@@ -9,6 +9,7 @@ import botocore.exceptions
 from localcloud.common.store import Record
 from localcloud.protocol.errors import Unsupported, ValidationException
 from localcloud.sagemaker.core.cloud import Cloud, Request, Response, operation
+from localcloud.sagemaker.core.images import check_model_image
 from localcloud.sagemaker.core.listing import list_page
 from localcloud.sagemaker.core.network import check_network
 from localcloud.sagemaker.core.records import refuse_taken, require_record, show_record
@@ -42,6 +43,7 @@ def create_model(cloud: Cloud, request: Request) -> Response:
     request = _name_primary(request)
     refuse_unsupported(request, RULES)
     check_network(request)
+    check_model_image(cloud.region, request["PrimaryContainer"].get("Image", ""))
     name = request["ModelName"]
     refuse_taken(cloud, KIND, name)
     _require_archive(cloud, find_archive(request))

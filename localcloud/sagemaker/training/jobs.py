@@ -22,6 +22,7 @@ from localcloud.sagemaker.core.events import TRAINING_JOB, emit_change
 from localcloud.sagemaker.core.listing import list_page
 from localcloud.sagemaker.core.quotas import check_training_quota
 from localcloud.sagemaker.core.tags import drop_tags, put_tags
+from localcloud.sagemaker.training.channels import check_channels
 from localcloud.sagemaker.training.requests import (
     DEFAULT_MAX_RUNTIME,
     check_definition,
@@ -84,7 +85,8 @@ def create_training_job(cloud: Cloud, request: Request) -> Response:
     """Begin a training job. Raises ResourceInUse if the name is taken."""
     unsupported.refuse_unsupported(request, unsupported.TRAINING_JOB)
     check_resources(request)
-    check_definition(request, request.get("HyperParameters", {}))
+    check_definition(cloud.region, request, request.get("HyperParameters", {}))
+    check_channels(cloud, request)
     check_training_quota(cloud, request)
     return {"TrainingJobArn": begin_training_job(cloud, request)["TrainingJobArn"]}
 

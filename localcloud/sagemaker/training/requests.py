@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from localcloud.common.store import Record
 from localcloud.protocol.errors import Unsupported, ValidationException
+from localcloud.sagemaker.core.images import check_training_image
 from localcloud.sagemaker.core.metrics import compile_metrics
 from localcloud.sagemaker.core.network import check_network
 
@@ -24,10 +25,11 @@ def check_resources(definition: Record) -> None:
         raise ValidationException("ResourceConfig must have an InstanceType, an InstanceCount and a VolumeSizeInGB.")
 
 
-def check_definition(definition: Record, hyperparameters: dict[str, str]) -> None:
+def check_definition(region: str, definition: Record, hyperparameters: dict[str, str]) -> None:
     """Check a training job's definition beyond the service model. Raises ValidationException or Unsupported."""
     if not definition["AlgorithmSpecification"].get("TrainingImage"):
         raise ValidationException("You must specify either TrainingImage or AlgorithmName in AlgorithmSpecification.")
+    check_training_image(region, definition["AlgorithmSpecification"]["TrainingImage"])
     channels = [channel["ChannelName"] for channel in definition.get("InputDataConfig", [])]
     if len(set(channels)) < len(channels):
         raise ValidationException(f"Channel names must be unique; found {channels}.")

@@ -7,7 +7,7 @@ from localcloud.protocol.errors import ResourceInUse, ResourceNotFound, Validati
 from localcloud.protocol.service_model import find_operation
 from localcloud.sagemaker.core.cloud import Cloud, Request, Response, operation
 from localcloud.sagemaker.core.listing import list_page
-from localcloud.sagemaker.core.quotas import check_training_quota
+from localcloud.sagemaker.core.quotas import check_parallel_quota, check_training_quota
 from localcloud.sagemaker.core.tags import drop_tags, put_tags
 from localcloud.sagemaker.training import jobs as training_jobs
 from localcloud.sagemaker.training.jobs import OBJECTIVE_PARAMETER, pick, show
@@ -29,10 +29,11 @@ from localcloud.sagemaker.tuning.requests import check_tuning_request, read_obje
 @operation
 def create_hyper_parameter_tuning_job(cloud: Cloud, request: Request) -> Response:
     """Begin a tuning job. Raises ResourceInUse if the name is taken; names are compared without case."""
-    check_tuning_request(request)
+    check_tuning_request(cloud.region, request)
     name = request["HyperParameterTuningJobName"]
     arn = cloud.arn(KIND, name)
     parallel = request["HyperParameterTuningJobConfig"]["ResourceLimits"]["MaxParallelTrainingJobs"]
+    check_parallel_quota(cloud, parallel)
     check_training_quota(cloud, request["TrainingJobDefinition"], parallel)
     with cloud.lock:
         if find_tuning_job(cloud, name) is not None:

@@ -15,7 +15,7 @@ from localcloud.sagemaker.core.cloud import Request
 from localcloud.sagemaker.core.tuning_resources import check_tuning_resources, choose_resources
 from localcloud.sagemaker.training.jobs import OBJECTIVE_PARAMETER
 from localcloud.sagemaker.training.requests import check_definition
-from localcloud.sagemaker.tuning.search import Range, Search, count_grid, make_seed
+from localcloud.sagemaker.tuning.search import Range, Search, count_grid, count_points, make_seed
 
 # Where Hyperband without MaxResource looks for the number of epochs, in AWS's order.
 EPOCH_PARAMETERS = ("epochs", "numepochs", "n-epochs", "n_epochs", "num_epochs")
@@ -29,7 +29,7 @@ NOT_FOR_CHILDREN = (
 )
 
 
-def check_tuning_request(request: Request) -> None:
+def check_tuning_request(region: str, request: Request) -> None:
     """Check what the service model cannot say of a CreateHyperParameterTuningJob.
 
     Raises ValidationException, or Unsupported for what AWS can do and the local cloud cannot.
@@ -39,12 +39,13 @@ def check_tuning_request(request: Request) -> None:
     if definition is None:
         raise ValidationException("Either TrainingJobDefinition or TrainingJobDefinitions must be specified.")
     check_tuning_resources(definition)
-    check_definition(definition, definition.get("StaticHyperParameters", {}))
+    check_definition(region, definition, definition.get("StaticHyperParameters", {}))
     _check_objective(request)
     ranges = read_ranges(request)
     _check_ranges(ranges, definition.get("StaticHyperParameters", {}))
     _check_strategy(config, ranges, definition)
     _check_limits(config, ranges)
+    _check_number_of_jobs(config, ranges)
 
 
 def read_ranges(request: Record) -> tuple[Range, ...]:
@@ -214,6 +215,23 @@ def _check_limits(config: Record, ranges: tuple[Range, ...]) -> None:
             )
     elif limit is None and not criteria and "MaxRuntimeInSeconds" not in config["ResourceLimits"]:
         raise ValidationException("MaxNumberOfTrainingJobs must be specified, or a completion criterion.")
+
+
+def _check_number_of_jobs(config: Record, ranges: tuple[Range, ...]) -> None:
+    limits = config["ResourceLimits"]
+    most, parallel = limits.get("MaxNumberOfTrainingJobs"), limits["MaxParallelTrainingJobs"]
+    if most is None or config["Strategy"] == "Grid":
+        return
+    if parallel > most:
+        raise ValidationException(
+            f"MaxParallelTrainingJobs [{parallel}] must be less than or equal to MaxNumberOfTrainingJobs [{most}]."
+        )
+    if (points := count_points(ranges)) < most:
+        raise ValidationException(
+            "You don't have enough combinations of hyperparameter ranges. The total number of hyperparameter "
+            f"combinations for the provided ranges [{float(points)}] must be equal or greater than the value of "
+            f"MaxNumberOfJobs, [{most}]. Provide additional ranges."
+        )
 
 
 def _read_number_range(item: dict[str, str], kind: Any) -> Range:

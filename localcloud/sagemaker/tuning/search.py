@@ -60,6 +60,12 @@ class Range:
         number = min(max(1 - value if self.is_reversed else value, self.low), self.high)
         return str(int(number)) if self.kind == "int" else repr(float(number))
 
+    def count_points(self) -> float:
+        """Return how many values there are; infinitely many in a continuous range."""
+        if self.kind == "categorical":
+            return float(len(self.choices))
+        return self.high - self.low + 1 if self.kind == "int" else math.inf
+
     def contains(self, text: str) -> bool:
         if self.kind == "categorical":
             return text in self.choices
@@ -110,6 +116,11 @@ def suggest(search: Search, history: Sequence[Trial], parents: Sequence[Trial] =
 def count_grid(ranges: Sequence[Range]) -> int:
     """Return the number of all combinations of categorical ranges."""
     return math.prod(len(item.choices) for item in ranges)
+
+
+def count_points(ranges: Sequence[Range]) -> float:
+    """Return the number of all combinations of any ranges; infinite with a continuous one."""
+    return math.prod(item.count_points() for item in ranges)
 
 
 def judge_hyperband(

@@ -10,6 +10,7 @@ import psutil
 import pytest
 from botocore.exceptions import ClientError, WaiterError
 
+from localcloud.sagemaker.training.jobs import begin_training_job
 from tests.localcloud.sagemaker_support import LocalSageMaker, name_job, pack, wait_until
 
 PRINT_SCORES = """
@@ -148,9 +149,25 @@ def test_a_failing_program_gives_the_failure_reason(local: LocalSageMaker, progr
     assert (job["TrainingJobStatus"], job["FailureReason"]) == ("Failed", reason)
 
 
+@pytest.mark.parametrize("bucket", ["training", "no-such-bucket"])
+def test_a_job_on_an_empty_prefix_is_refused_at_once(local: LocalSageMaker, bucket: str) -> None:
+    """CreateTrainingJob looks into every channel; the words are AWS's, and no job is left behind."""
+    request = local.request(PRINT_SCORES)
+    source = {"S3DataSource": {"S3DataType": "S3Prefix", "S3Uri": f"s3://{bucket}/nowhere/"}}
+    request["InputDataConfig"] = [{"ChannelName": "train", "DataSource": source}]
+    code, text = refuse(local.sagemaker.create_training_job, **request)
+    assert code == "ValidationException"
+    assert text == (
+        f'No S3 objects found under S3 URL "s3://{bucket}/nowhere/" given in input data source. Please ensure that the '
+        "bucket exists in the selected region (us-east-1), that objects exist under that S3 prefix, and that the role "
+        f'"{request["RoleArn"]}" has "s3:ListBucket" permissions on bucket "{bucket}".'
+    )
+    assert local.sagemaker.list_training_jobs(NameContains=request["TrainingJobName"])["TrainingJobSummaries"] == []
+
+
 @pytest.mark.parametrize("missing", ["channel", "code"])
 def test_data_that_is_not_there_fails_the_job(local: LocalSageMaker, missing: str) -> None:
-    """An empty channel or a missing source archive is a ClientError that names the URI."""
+    """A channel that was emptied since the request, or a missing source archive, is a ClientError with the URI."""
     request = local.request(PRINT_SCORES)
     uri = f"s3://{local.bucket}/nowhere/{request['TrainingJobName']}"
     if missing == "code":
@@ -158,7 +175,7 @@ def test_data_that_is_not_there_fails_the_job(local: LocalSageMaker, missing: st
     else:
         source = {"S3DataSource": {"S3DataType": "S3Prefix", "S3Uri": uri}}
         request["InputDataConfig"] = [{"ChannelName": "train", "DataSource": source}]
-    local.sagemaker.create_training_job(**request)
+    begin_training_job(local.cloud, request)
     job = wait_until(lambda: ended(local, request["TrainingJobName"]))
     assert job["TrainingJobStatus"] == "Failed"
     assert job["FailureReason"].startswith("ClientError: ")

@@ -171,7 +171,7 @@ def build_tuning_request(
     `config` (further members of the configuration), `request` (of the request)."""
     job = build_training_request("unused", code, output)
     jobs = changes.get("jobs", 6)
-    limits = {"MaxParallelTrainingJobs": changes.get("parallel", 2)} | changes.get("limits", {})
+    limits = {"MaxParallelTrainingJobs": changes.get("parallel", min(2, jobs or 2))} | changes.get("limits", {})
     return {
         "HyperParameterTuningJobName": name,
         "HyperParameterTuningJobConfig": {

@@ -318,7 +318,8 @@ def test_no_history_loses_a_trial(tmp_path_factory: pytest.TempPathFactory, data
     """Whatever fails, stops or is killed, and whenever: the tuning job ends, with as many trials as it may launch, each
     once, never more at once than it may, and its counters add up."""
     seed = data.draw(st.integers(0, 2**16))
-    jobs, parallel = data.draw(st.integers(1, 8)), data.draw(st.integers(1, 4))
+    jobs = data.draw(st.integers(1, 8))
+    parallel = data.draw(st.integers(1, min(4, jobs)))
     strategy = data.draw(st.sampled_from(["Bayesian", "Random", "Hyperband"]))
     fates = data.draw(st.lists(st.sampled_from(["learn", "fail", "silent", "stopped"]), min_size=1, max_size=4))
 
