@@ -154,23 +154,30 @@ class Template:
 
     def signal_child(self, request: dict[str, Any]) -> None:
         for pid, launch in self.children.items():
-            if launch != request["id"]:
-                continue
-            if not request["first"]:
-                kill_group(pid, request["signal"])
-            if not request["first"] or has_handler(pid, request["signal"]):
-                with contextlib.suppress(ProcessLookupError, PermissionError):
-                    os.kill(pid, request["signal"])  # it was just forked, and may not lead its group yet
+            if launch == request["id"]:
+                signal_process(pid, request["signal"], first=request["first"])
 
     def end_children(self) -> None:
         for pid in self.children:
             kill_group(pid, signal.SIGKILL)
 
 
-def kill_group(pid: int, number: int) -> None:
-    """Signal the process group that a child leads. Nothing happens if no process of it is left."""
-    with contextlib.suppress(ProcessLookupError, PermissionError):
+def signal_process(pid: int, number: int, *, first: bool) -> None:
+    """Signal a child's whole group, once, or the child alone if it handles the signal."""
+    if not first and kill_group(pid, number):
+        return
+    if not first or has_handler(pid, number):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, number)  # it was just forked, and may not lead its group yet
+
+
+def kill_group(pid: int, number: int) -> bool:
+    """Signal the process group that a child leads. Returns False if no process of it is left."""
+    try:
         os.killpg(pid, number)
+    except (ProcessLookupError, PermissionError):
+        return False
+    return True
 
 
 def has_handler(pid: int, number: int) -> bool:
