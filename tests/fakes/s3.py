@@ -137,15 +137,14 @@ class FakeS3(Client):
         ContinuationToken: str = "",
         MaxKeys: int = 1000,
     ) -> Any:
-        keys = sorted(
-            key for key in self.versions if key.startswith(Prefix) and key > (ContinuationToken or StartAfter)
-        )
-        folders = {cut_folder(key, Prefix) for key in keys} if Delimiter else {""}
-        files = [key for key in keys if not (Delimiter and cut_folder(key, Prefix))]
+        after = ContinuationToken or StartAfter
+        keys = sorted([key for key in self.versions if key.startswith(Prefix) and key > after])
+        in_folders = {key: folder for key in keys if (folder := cut_folder(key, Prefix))} if Delimiter else {}
+        files = [key for key in keys if key not in in_folders]
         page = files[: min(self.world.page, MaxKeys)]
         more = {"IsTruncated": True, "NextContinuationToken": page[-1]} if len(files) > len(page) else {}
         contents = [self.describe(key) for key in page]
-        prefixes = [{"Prefix": folder} for folder in sorted(folders - {""})]
+        prefixes = [{"Prefix": folder} for folder in sorted(set(in_folders.values()))]
         return {"Contents": contents, "CommonPrefixes": prefixes if not ContinuationToken else [], **more}
 
     def describe(self, key: str) -> dict[str, Any]:

@@ -152,5 +152,12 @@ class World:
                 changed.append(("Endpoint", name))
         return changed
 
+    def is_at_rest(self) -> bool:
+        """Return whether no run is active and nothing that SageMaker keeps is on its way."""
+        under_way = ("InProgress", "Stopping", "Creating", "Updating")
+        kinds = ("HyperParameterTuningJob", "TrainingJob", "Endpoint")
+        statuses = {each[f"{kind}Status"] for kind in kinds for each in self.sagemaker.kept[kind].values()}
+        return not self.list_keys("active/") and statuses.isdisjoint(under_way)
+
     def _end_train(self, job: str, status: str) -> None:
         self.end_training(job.removesuffix("-train"), status)

@@ -103,11 +103,14 @@ class Judge:
 
     def __init__(self, recipe: Recipe, dice: random.Random) -> None:
         self._recipe, self._dice = recipe, dice
+        self._ends_trials = recipe.strategy == "Hyperband" or recipe.early_stopping == "Auto" or recipe.patience > 0
         self._finished: list[list[float]] = []
         self._rungs: dict[int, list[float]] = defaultdict(list)
 
     def count_epochs(self) -> int:
         """The epochs of one more trial."""
+        if not self._ends_trials:  # then no curve has to be drawn, which is most of the simulation's time
+            return self._recipe.epochs
         curve = self._draw_curve()
         for epoch in range(1, len(curve) + 1):
             if self._is_hopeless(curve[:epoch]):
@@ -117,7 +120,7 @@ class Judge:
 
     def count_last_epochs(self) -> int:
         """Those of the last training: nobody ends it but itself."""
-        return len(self._draw_curve())
+        return len(self._draw_curve()) if self._recipe.patience else self._recipe.epochs
 
     def _draw_curve(self) -> list[float]:
         """Scores that rise to a height of their own, with noise; cut where patience is over."""

@@ -64,12 +64,19 @@ def deliver(world: World, event: str) -> None:
 
 
 def settle(world: World) -> None:
-    """Without further trouble, let everything end and the schedule sweep until nothing is left to do."""
+    """Without further trouble, let everything end and the schedule sweep until nothing is left to do.
+
+    Nothing is left once the world has been at rest for two sweeps: by the second one, claims of the killed have expired.
+    """
     world.trouble.plan = {}
+    at_rest = 0
     for _ in range(12):
         deliver(world, "sweep")
         world.end_everything()
-        world.clock.sleep(400)  # claims of the killed expire
+        world.clock.sleep(400)
+        at_rest = at_rest + 1 if world.is_at_rest() else 0
+        if at_rest == 2:
+            return
     deliver(world, "sweep")
 
 
