@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import re
 from collections.abc import Iterator
@@ -29,6 +30,13 @@ TOGETHER = (
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=rank_item)  # a stable sort: within a folder the order stays
+
+
+def pytest_collection_finish() -> None:
+    """Collect garbage less often, and never look at what stays (modules, tests): that took a tenth of the time."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
 
 
 def rank_item(item: pytest.Item) -> int:

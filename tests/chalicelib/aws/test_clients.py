@@ -60,6 +60,7 @@ def test_links_are_signed_for_the_host_of_the_region(
     assert find_origin(bucket) == f"https://whippet-dev-123456789012.{host}"
 
 
+@cache
 def find_called_methods() -> set[str]:
     """The names of the client methods that are written out; SageMaker's come from its table of kinds too."""
     trees = [ast.parse(path.read_text(encoding="utf-8")) for path in (SOURCES / "aws").glob("*.py")]
@@ -153,17 +154,25 @@ def bucket(world: World) -> Bucket:
     return Bucket(world.s3, BUCKET)
 
 
-@pytest.fixture(params=["fake", "moto"])
-def any_bucket(request: pytest.FixtureRequest, bucket: Bucket) -> Iterator[Bucket]:
-    """The fake bucket and moto's: what holds for one must hold for the other."""
-    if request.param == "fake":
-        yield bucket
-        return
+@pytest.fixture(scope="module")
+def moto() -> Iterator[Bucket]:
+    """Moto's bucket: one for all tests, each of which names objects of its own or empties it by `any_bucket`."""
     with mock_aws():
         client = boto3.client("s3", "us-east-1", aws_access_key_id="none", aws_secret_access_key="none")
         client.create_bucket(Bucket=BUCKET)
         client.put_bucket_versioning(Bucket=BUCKET, VersioningConfiguration={"Status": "Enabled"})
         yield Bucket(client, BUCKET)
+
+
+@pytest.fixture(params=["fake", "moto"])
+def any_bucket(request: pytest.FixtureRequest, bucket: Bucket) -> Bucket:
+    """The fake bucket and moto's, both empty: what holds for one must hold for the other."""
+    if request.param == "fake":
+        return bucket
+    moto: Bucket = request.getfixturevalue("moto")
+    if versions := list(moto.list_versions("")):
+        moto.delete_versions(versions)
+    return moto
 
 
 def test_what_is_created_once_is_not_created_again(any_bucket: Bucket) -> None:

@@ -50,6 +50,7 @@ class Machines:
     def __init__(self, dice: random.Random, error: float) -> None:
         self._dice, self._error = dice, error
         self._off: dict[str, float] = {}
+        self._ways: dict[tuple[str, int, str], float] = {}
 
     def time_start(self) -> float:
         return START * self._be_off("start")
@@ -86,7 +87,13 @@ class Machines:
         return passes * self._pass(plan.recipe, instance_type) + batches * BATCH_SECONDS + EPOCH_SECONDS
 
     def _pass(self, recipe: Recipe, instance_type: str) -> float:
-        """One image's way forward."""
+        """One image's way forward: worked out once for each network and machine."""
+        place = (recipe.architecture, recipe.image_size, instance_type)
+        if place not in self._ways:
+            self._ways[place] = self._find_way(recipe, instance_type)
+        return self._ways[place]
+
+    def _find_way(self, recipe: Recipe, instance_type: str) -> float:
         known, family = read_throughput(), instance_type.split(".")[1]
         multiplications, size, _ = known["architectures"][recipe.architecture]
         kind = "gpu" if family in known["devices"] else "cpu"

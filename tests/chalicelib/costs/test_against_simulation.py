@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import replace
+from functools import cache
 from statistics import fmean
 from typing import Any
 
@@ -34,6 +35,7 @@ TYPES = ("ml.m5.xlarge", "ml.c5.4xlarge", "ml.g4dn.xlarge", "ml.g5.xlarge", "ml.
 ARCHITECTURES = sorted(read_throughput()["architectures"])
 
 
+@cache
 def get_prices() -> Prices:
     prices = find_prices(REGION)
     assert prices
@@ -72,9 +74,10 @@ def draw_plan(draw: st.DrawFn) -> Plan:
     )
 
 
-def open_world(plan: Plan, weather: Weather, seed: int) -> World:
-    cost = estimate(plan, get_prices(), REGION)
-    return World(plan, Limits(**cost["limits"]), get_prices(), weather, seed)
+def open_world(plan: Plan, weather: Weather, seed: int, cost: dict[str, Any] | None = None) -> World:
+    """A region on one day; `cost` is the plan's estimate, where it is known already."""
+    limits = (cost or estimate(plan, get_prices(), REGION))["limits"]
+    return World(plan, Limits(**limits), get_prices(), weather, seed)
 
 
 @settings(max_examples=400, deadline=None)
@@ -82,7 +85,7 @@ def open_world(plan: Plan, weather: Weather, seed: int) -> World:
 def test_no_bill_exceeds_the_worst_case(plan: Plan, seed: int, starts_count: bool) -> None:
     """Whatever the weather; and a run that is not refused stays within its budget."""
     cost = estimate(plan, get_prices(), REGION)
-    bill = open_world(plan, replace(FOUL, is_limit_of_starts=starts_count), seed).bill_run()
+    bill = open_world(plan, replace(FOUL, is_limit_of_starts=starts_count), seed, cost).bill_run()
     assert bill <= cost["worst_usd"]
     assert cost["problem"] or bill <= plan.recipe.budget_usd
     assert cost["problem"] or cost["worst_usd"] <= plan.recipe.budget_usd
@@ -123,8 +126,9 @@ def draw_usual_plans(count: int, **recipe: Any) -> list[Plan]:
 
 def compare(plans: list[Plan], weather: Weather) -> list[float]:
     """Of each run, how many times its bill was expected."""
-    worlds = [open_world(plan, weather, seed) for seed, plan in enumerate(plans)]
-    return [estimate(each.plan, get_prices(), REGION)["expected_usd"] / each.bill_run() for each in worlds]
+    costs = [estimate(plan, get_prices(), REGION) for plan in plans]
+    worlds = [open_world(plan, weather, seed, costs[seed]) for seed, plan in enumerate(plans)]
+    return [cost["expected_usd"] / world.bill_run() for cost, world in zip(costs, worlds, strict=True)]
 
 
 def count_near(shares: list[float]) -> float:
@@ -182,8 +186,9 @@ def test_the_expected_cost_is_near_in_fair_weather() -> None:
 def test_the_expected_cost_is_near_the_mean_bill() -> None:
     """Where depths differ, a run may be dearer or cheaper by how deep its best trial goes: the mean is met."""
     for plan in draw_wide_plans(25, depths=3):
-        bills = [open_world(plan, FAIR, seed).bill_run() for seed in range(40)]
-        assert abs(estimate(plan, get_prices(), REGION)["expected_usd"] - fmean(bills)) <= NEAR * fmean(bills), plan
+        cost = estimate(plan, get_prices(), REGION)
+        bills = [open_world(plan, FAIR, seed, cost).bill_run() for seed in range(40)]
+        assert abs(cost["expected_usd"] - fmean(bills)) <= NEAR * fmean(bills), plan
 
 
 def refine_half(plan: Plan, seed: int) -> float:

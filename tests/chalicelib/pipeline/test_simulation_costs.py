@@ -72,7 +72,7 @@ def deliver_and_end(world: World) -> None:
 def settle(world: World) -> None:
     """Without further trouble, let everything end and the schedule sweep until nothing is left to do.
 
-    Nothing is left once the world has been at rest for two sweeps: by the second one, claims of the killed have expired.
+    Nothing is left once the world has been at rest for two sweeps: by the second, claims of the killed have expired.
     """
     world.trouble.plan = {}
     at_rest = 0
