@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
 from inspection import Inspection
-from job.artifact import write_artifact, write_json
-from job.metrics import MetricsFile, describe, describe_epoch, log
+from job.deadline import Deadline, Ending
+from job.metrics import MetricsFile, ObjectiveLines, describe_epoch, describe_splits, log
 from job.settings import Hyperparameters, Job
 from learning.checkpoints import Checkpoint, fingerprint
-from learning.engine import Hook, Progress, Stopped, fit, restore_best
-from learning.evaluate import describe_test, fit_temperature, measure, standard_error
+from learning.engine import Hook, Progress, Stopped, close_epoch, fit, restore_best
 from learning.features import fit_head
-from learning.predictions import describe_predictions
-from learning.preparation import Course, Setup, extract_split, inputs_of, make_course, prepare
-from learning.records import describe_evaluation, describe_model, describe_start, pick
+from learning.preparation import Course, Setup, extract_split, make_course, prepare
+from learning.records import count_images, describe_start
+from learning.shipping import Shipper
 from torch import nn
 
 
@@ -29,31 +28,54 @@ class Stop(Protocol):
     def defer(self) -> None: ...
 
 
+@dataclass(frozen=True)
+class Session:
+    """The parts of one training that take turns while it runs. begun: in Unix seconds, earlier lives taken off."""
+
+    setup: Setup
+    course: Course
+    progress: Progress
+    checkpoint: Checkpoint
+    metrics: MetricsFile
+    lines: ObjectiveLines
+    shipper: Shipper
+    ending: Ending
+    begun: float
+
+
 def run(job: Job, chosen: Hyperparameters, stop: Stop, *, begun: float, hooks: Sequence[Hook] = ()) -> None:
     """Train, evaluate and ship. begun: when the program started, in Unix seconds.
 
     Raises TrainingError for what a user can correct. A training stopped within its first epoch ships nothing.
     """
     setup = prepare(job, chosen)
-    course = make_course(setup)
-    checkpoint = Checkpoint(job.places.checkpoints, identify(setup))
-    progress = checkpoint.resume(course.learner, log)
-    metrics = MetricsFile(job.places.checkpoints / "metrics.jsonl")
-    begin(setup, progress, metrics)
+    session = open_session(setup, stop, begun)
+    begin(session)
     stop.defer()
-    inspection = Inspection(setup, course, begun=begun, stop_asked=stop) if chosen.profile else None
+    inspection = Inspection(setup, session.course, begun=begun, stop_asked=session.ending) if chosen.profile else None
     lookers = [*hooks, *(inspection.open() if inspection else [])]
-    finished = train(setup, course, progress, checkpoint, metrics, stop, lookers)
-    if not progress.best_epoch:
+    finished = train(session, lookers)
+    if not session.progress.best_epoch:
         log("stopped before the first epoch ended: there is no model yet")
         return
-    restore_best(course.learner.network, progress)
-    report_best(progress, metrics)
-    ship(setup, course, begun, finished=finished)
-    if inspection and not stop():
+    close(session, finished=finished)
+    if inspection and not session.ending():
         inspection.close()
     if finished:
-        checkpoint.remove()
+        session.checkpoint.remove()
+
+
+def open_session(setup: Setup, stop: Stop, begun: float) -> Session:
+    """Plan the training, and bring it to where an earlier life of this job was."""
+    course, places = make_course(setup), setup.job.places
+    checkpoint = Checkpoint(places.checkpoints, identify(setup))
+    progress = checkpoint.resume(course.learner, log)
+    metrics = MetricsFile(places.checkpoints / "metrics.jsonl")
+    shipper = Shipper(setup, course, begun)
+    begun -= progress.spent
+    deadline = Deadline(setup.chosen.max_runtime, begun, shipper.size)
+    ending = Ending(stop, deadline, lambda: shipper.estimate_closing(progress))
+    return Session(setup, course, progress, checkpoint, metrics, ObjectiveLines(), shipper, ending, begun)
 
 
 def identify(setup: Setup) -> str:
@@ -63,10 +85,11 @@ def identify(setup: Setup) -> str:
     return fingerprint({**parts, "pretrained": setup.pretrained})
 
 
-def begin(setup: Setup, progress: Progress, metrics: MetricsFile) -> None:
+def begin(session: Session) -> None:
     """Report what will be trained, and fit the head first if the backbone is pretrained."""
+    setup, progress = session.setup, session.progress
     start = describe_start(setup)
-    metrics.begin(start, progress.epoch)
+    session.metrics.begin(start, progress.epoch)
     log(" ".join(["start", *(f"{name}={value}" for name, value in start.items() if not isinstance(value, dict))]))
     if progress.epoch or progress.step:
         log(f"resuming after epoch {progress.epoch}, step {progress.step}")
@@ -75,72 +98,69 @@ def begin(setup: Setup, progress: Progress, metrics: MetricsFile) -> None:
         log(f"the head was fitted on the features of the frozen backbone, to a loss of {loss:.4f}")
 
 
-def train(
-    setup: Setup,
-    course: Course,
-    progress: Progress,
-    checkpoint: Checkpoint,
-    metrics: MetricsFile,
-    stop: Stop,
-    hooks: Sequence[Hook],
-) -> bool:
+def train(session: Session, hooks: Sequence[Hook]) -> bool:
     """Run the epochs. Return True if they finished, False if they were stopped and the state was saved.
 
     A training that a hook ends with a reason counts as finished, as it does when patience runs out.
     """
-
-    def report(record: dict[str, Any]) -> None:
-        log(describe_epoch(record))
-        metrics.add(record)
-
-    chosen = setup.chosen
+    setup, chosen, progress = session.setup, session.setup.chosen, session.progress
     try:
         fit(
-            course.learner,
-            course.batches,
-            course.validate,
+            session.course.learner,
+            session.course.batches,
+            session.course.validate,
             epochs=chosen.epochs,
             patience=chosen.patience,
             objective=chosen.objective,
             seed=chosen.seed,
             progress=progress,
-            save=lambda known: checkpoint.save(course.learner, known),
-            report=report,
+            save=lambda _: save(session),
+            report=lambda record: report(session, record),
+            keep=session.shipper.offer,
             hooks=hooks,
-            stop_asked=stop,
+            stop_asked=session.ending,
         )
     except Stopped as stopped:
         if str(stopped):
             log(f"ended early: {stopped}")
             setup.warnings.append(f"the training was ended early: {stopped}")
             return True
-        log(f"stopped in epoch {progress.epoch + 1} of {chosen.epochs}; the state was saved")
-        setup.warnings.append(f"the training was stopped after {progress.epoch} of {chosen.epochs} epochs")
+        end_early(session)
         return False
     return True
 
 
-def ship(setup: Setup, course: Course, begun: float, *, finished: bool) -> None:
-    """Evaluate the best weights on valid and test, and write the artifact and evaluation.json."""
-    learner, data, places = course.learner, setup.dataset, setup.job.places
-    learner.network = setup.network
-    valid_logits, test_logits = (learner.judge(inputs_of(setup, split)) for split in (data.valid, data.test))
-    valid = measure(valid_logits, data.valid.labels)
-    error = standard_error(valid_logits, data.valid.labels, setup.chosen.objective)
-    temperature = fit_temperature(valid_logits, data.valid.labels)
-    test = describe_test(test_logits, data.test.labels, data.classes, temperature)
-    write_artifact(places.model, setup.network, describe_model(setup, valid, test), places.code)
-    seconds = time.time() - begun
-    evaluation = describe_evaluation(setup, valid, error, test, finished=finished, seconds=seconds)
-    write_json(places.checkpoints / "evaluation.json", evaluation)
-    if setup.chosen.profile:
-        shown = describe_predictions(data, {"valid": valid_logits, "test": test_logits}, temperature)
-        write_json(places.checkpoints / "predictions.json", shown)
-    told = pick(test, ("accuracy", "macro_precision", "macro_recall", "macro_f1"))
-    log(" ".join(describe("test", told)))
+def save(session: Session) -> None:
+    """Write the checkpoint, with the time that the job has taken."""
+    session.progress.spent = time.time() - session.begun
+    session.checkpoint.save(session.course.learner, session.progress)
 
 
-def report_best(progress: Progress, metrics: MetricsFile) -> None:
-    """Report the best epoch's metrics once more: a tuning job reads the last value of a metric."""
-    metrics.add({"best": {"epoch": progress.best_epoch, "valid": progress.best}})
-    log(" ".join([f"best epoch={progress.best_epoch}", *describe("valid", progress.best)]))
+def report(session: Session, record: dict[str, Any]) -> None:
+    """Report an epoch: in metrics.jsonl, and in the log if its last line is not too recent."""
+    session.lines.add(describe_epoch(record, count_images(session.setup)))
+    session.metrics.add(record)
+
+
+def end_early(session: Session) -> None:
+    """Report that the epochs were stopped. Out of time within the first, validate what there is: it is the model."""
+    setup, progress = session.setup, session.progress
+    epochs, limit = setup.chosen.epochs, setup.chosen.max_runtime
+    reason = f", because the time limit of {limit} s is near" if session.ending.is_out_of_time() else ""
+    log(f"stopped in epoch {progress.epoch + 1} of {epochs}{reason}; the state was saved")
+    if reason and not progress.best_epoch:
+        steps = f"{progress.step} of {session.course.batches.steps}"
+        setup.warnings.append(f"the training was stopped after {steps} steps of its first epoch{reason}")
+        report(session, close_epoch(session.course.validate, setup.chosen.objective, progress, ()))
+        return
+    setup.warnings.append(f"the training was stopped after {progress.epoch} of {epochs} epochs{reason}")
+
+
+def close(session: Session, *, finished: bool) -> None:
+    """Ship the best epoch, and report its metrics once more: a tuning job reads the last value of a metric."""
+    progress, best = session.progress, session.progress.best
+    restore_best(session.course.learner.network, progress)
+    session.metrics.add({"best": {"epoch": progress.best_epoch, "valid": best}})
+    session.shipper.finish(progress, finished=finished)
+    told = describe_splits({"valid": best}, count_images(session.setup))
+    session.lines.add_final(" ".join([f"best epoch={progress.best_epoch}", *told]))

@@ -7,10 +7,16 @@ miss them.
 from __future__ import annotations
 
 import json
+import math
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+
+# A second, and what a line may take on its way to the service.
+GAP_SECONDS = 1.1
+Counts = Mapping[str, Mapping[str, int]]
 
 
 def log(text: str) -> None:
@@ -19,16 +25,55 @@ def log(text: str) -> None:
     sys.stdout.flush()
 
 
-def describe_epoch(record: Mapping[str, Any]) -> str:
-    """Format an epoch's record as the line that metric definitions match."""
-    parts = [f"epoch={record['epoch']}", *describe("train", record["train"]), *describe("valid", record["valid"])]
+def describe_epoch(record: Mapping[str, Any], counts: Counts) -> str:
+    """Format an epoch's record and the counts of its splits as the line that metric definitions match."""
+    parts = [f"epoch={record['epoch']}", *describe_splits({name: record[name] for name in ("train", "valid")}, counts)]
     parts += [f"seconds={record['seconds']:.2f}", f"images_per_second={record['images_per_second']:.1f}"]
     return " ".join(parts)
 
 
+def describe_splits(values: Mapping[str, Mapping[str, float]], counts: Counts) -> list[str]:
+    """Format the metrics of several splits, with what is counted of them."""
+    names = dict.fromkeys([*values, *counts])
+    return [part for name in names for part in describe(name, {**values.get(name, {}), **counts.get(name, {})})]
+
+
 def describe(split: str, values: Mapping[str, float]) -> list[str]:
     """Format metrics as SPLIT:NAME=VALUE, in digits that the metric regexes match."""
-    return [f"{split}:{name}={value:.6f}" for name, value in values.items()]
+    return [f"{split}:{name}={value if isinstance(value, int) else f'{value:.6f}'}" for name, value in values.items()]
+
+
+class ObjectiveLines:
+    """Lines of the log that hold the objective, kept at least GAP_SECONDS apart.
+
+    SageMaker's metrics have times in whole seconds: of two values of the same second it may take either, or their mean.
+    """
+
+    def __init__(
+        self, *, clock: Callable[[], float] = time.monotonic, sleep: Callable[[float], None] = time.sleep
+    ) -> None:
+        self.clock, self.sleep = clock, sleep
+        self.last = -math.inf
+
+    def add(self, line: str) -> None:
+        """Log a line, unless the last one is too recent."""
+        if self.find_missing() <= 0:
+            self.write(line)
+
+    def add_final(self, line: str) -> None:
+        """Log a line that must not be missing; first wait for the rest of the gap."""
+        missing = self.find_missing()
+        if missing > 0:
+            self.sleep(missing)
+        self.write(line)
+
+    def find_missing(self) -> float:
+        """Return the seconds that are left of the gap."""
+        return self.last + GAP_SECONDS - self.clock()
+
+    def write(self, line: str) -> None:
+        log(line)
+        self.last = self.clock()
 
 
 class MetricsFile:

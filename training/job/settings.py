@@ -41,7 +41,10 @@ class TrainingError(Exception):
 
 @dataclass(frozen=True)
 class Hyperparameters:
-    """Everything that may be chosen for a training, under the names that the tuning job's ranges use."""
+    """Everything that may be chosen for a training, under the names that the tuning job's ranges use.
+
+    max_runtime: the job's time limit in seconds; 0 means that there is none.
+    """
 
     run_id: str = ""
     architecture: str = "resnet18"
@@ -50,6 +53,7 @@ class Hyperparameters:
     seed: int = 0
     objective: str = "score"
     patience: int = 0
+    max_runtime: int = 0
     pretrained: str = "auto"
     profile: bool = False
     stop_on_rules: tuple[str, ...] = ()
@@ -151,7 +155,15 @@ def check(chosen: Hyperparameters) -> None:
         raise TrainingError(
             f"hyperparameter stop_on_rules names {name!r}, which is no rule; the rules: {', '.join(RULES)}"
         )
-    least = {"image_size": 8, "epochs": 1, "batch_size": 1, "patience": 0, "seed": 0, "weight_decay": 0.0}
+    least = {
+        "image_size": 8,
+        "epochs": 1,
+        "batch_size": 1,
+        "patience": 0,
+        "max_runtime": 0,
+        "seed": 0,
+        "weight_decay": 0.0,
+    }
     for name, lowest in least.items():
         if not getattr(chosen, name) >= lowest:
             raise TrainingError(f"hyperparameter {name} is {getattr(chosen, name)}; it must be at least {lowest}")

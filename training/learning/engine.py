@@ -46,7 +46,7 @@ class Hook:
         """Called after each step. Epochs count from 1, steps within an epoch from 0."""
 
     def on_phase(self, phase: str) -> None:
-        """Called before a phase begins: train or valid."""
+        """Called before a phase begins: train, valid, or keep (the best model may be judged and written)."""
 
     def on_epoch(self, record: dict[str, Any]) -> None:
         """Called after each epoch, with its record as written to metrics.jsonl."""
@@ -79,7 +79,8 @@ class Totals:
 class Progress:
     """How far a training has come: `epoch` epochs are done, and `step` steps of the next one.
 
-    best_weights is None while the newest weights are the best, so that they are not stored twice.
+    best_weights is None while the newest weights are the best, so that they are not stored twice. `spent` is the time
+    in seconds that the job has taken, in earlier lives too.
     """
 
     epoch: int = 0
@@ -88,6 +89,7 @@ class Progress:
     best_epoch: int = 0
     best: Metrics = field(default_factory=dict)
     best_weights: dict[str, torch.Tensor] | None = None
+    spent: float = 0.0
 
 
 class Learner:
@@ -185,13 +187,15 @@ def fit(
     progress: Progress,
     save: Callable[[Progress], None],
     report: Callable[[dict[str, Any]], None],
+    keep: Callable[[Progress], None] = lambda _: None,
     hooks: Sequence[Hook] = (),
     stop_asked: Callable[[], bool] = lambda: False,
 ) -> Progress:
     """Train for `epochs`, or until the objective has not improved for `patience` epochs (0: never give up).
 
-    save is called after every epoch, and when a stop is requested, which raises Stopped. The network ends with the
-    weights of its last epoch. Those of the best epoch are `best_weights`, or the same ones if that is None.
+    save is called after every epoch, and when a stop is requested, which raises Stopped. keep is called at the end of
+    every epoch, and may judge the network, but must leave its weights as they are. The network ends with the weights of
+    its last epoch. Those of the best epoch are `best_weights`, or the same ones if that is None.
     """
     for hook in hooks:
         hook.on_start(learner)
@@ -203,6 +207,8 @@ def fit(
             save(progress)
             for hook in hooks:
                 hook.on_epoch(record)
+            announce(hooks, "keep")
+            keep(progress)
     finally:
         for hook in hooks:
             hook.on_end()

@@ -73,6 +73,11 @@ def list_stages(network: nn.Module) -> list[nn.Module]:
     return stages
 
 
+def measure_size(module: nn.Module) -> int:
+    """Return the bytes of a module's weights and statistics."""
+    return sum(value.numel() * value.element_size() for value in module.state_dict().values())
+
+
 def count_weights(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -13,11 +14,11 @@ from images.augment import augment, choose_flip
 from images.data import MEMORY_LIMIT, Batches, Dataset, Split, find_archive, read_dataset
 from images.pixels import choose_resize, crop_centre, normalise
 from job.metrics import log
-from job.settings import Hyperparameters, Job
+from job.settings import Hyperparameters, Job, TrainingError
 from torch import nn
 
 from learning.engine import Learner, Metrics
-from learning.evaluate import measure
+from learning.evaluate import measure, standard_error
 from learning.features import extract
 from learning.model import build_network, check_input, choose_rate, find_head, freeze, load_weights
 from learning.weights import find_weights
@@ -44,13 +45,40 @@ class Setup:
     warnings: list[str]
 
 
+class Judge:
+    """Judge splits with a network's present weights, and remember the last validation: its logits and its seconds.
+
+    answer: gives the logits of a split, by its name.
+    """
+
+    def __init__(
+        self, setup: Setup, answer: Callable[[str], torch.Tensor], clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.labels, self.objective = setup.dataset.valid.labels, setup.chosen.objective
+        self.answer, self.clock = answer, clock
+        self.logits: torch.Tensor | None = None
+        self.seconds = 0.0
+
+    def validate(self) -> Metrics:
+        """Measure the validation split, with the standard error of the objective."""
+        begun = self.clock()
+        self.logits = self.answer("valid")
+        measured = measure(self.logits, self.labels)
+        measured["standard_error"] = standard_error(self.logits, self.labels, self.objective)
+        self.seconds = self.clock() - begun
+        return measured
+
+
 @dataclass(frozen=True)
 class Course:
-    """What is trained, on which batches, and how it is validated."""
+    """What is trained, on which batches, and what judges it."""
 
     learner: Learner
     batches: Batches
-    validate: Callable[[], Metrics]
+    judge: Judge
+
+    def validate(self) -> Metrics:
+        return self.judge.validate()
 
 
 def prepare(job: Job, chosen: Hyperparameters) -> Setup:
@@ -91,10 +119,30 @@ def tune_allocator() -> None:
         mallopt(m_top_pad, 64 * 2**20)
 
 
-def choose_device(job: Job) -> torch.device:
-    """Choose the GPU that was granted, and make its results repeatable."""
-    if job.gpus == 0 or not torch.cuda.is_available():
+def try_gpu() -> None:
+    """Compute something on the GPU: a driver too old or a card too new shows itself only there."""
+    if not torch.cuda.is_available():
+        raise RuntimeError(f"torch.cuda is not available; this PyTorch was built for CUDA {torch.version.cuda}")
+    values = torch.ones(8, 8, device="cuda")
+    if float((values @ values).sum()) != 512.0:
+        raise RuntimeError("the product of two matrices is wrong")
+
+
+def choose_device(job: Job, probe: Callable[[], None] = try_gpu) -> torch.device:
+    """Choose the GPU that was granted, and make its results repeatable.
+
+    Raises TrainingError for one that cannot be used: on the CPU the job would be slow, at the price of a GPU.
+    """
+    if job.gpus == 0:
         return torch.device("cpu")
+    try:
+        probe()
+    except Exception as error:
+        raise TrainingError(
+            f"the job was granted {job.gpus} GPU(s), and PyTorch {torch.__version__} cannot use them "
+            f"({type(error).__name__}: {error}); choose a training image whose CUDA fits the instance type's driver, "
+            "or an instance type without a GPU"
+        ) from error
     torch.backends.cudnn.deterministic = True
     return torch.device("cuda")
 
@@ -127,16 +175,15 @@ def make_course(setup: Setup) -> Course:
     flip = choose_flip(chosen.horizontal_flip, data.photographs)
     batches = make_batches(setup, data.train.images, partial(augment, size=chosen.image_size, flip=flip))
     learner = make_learner(setup, setup.network, batches, frozen)
-    return Course(learner, batches, lambda: measure(learner.judge(inputs_of(setup, data.valid)), data.valid.labels))
+    return Course(learner, batches, Judge(setup, lambda name: learner.judge(inputs_of(setup, getattr(data, name)))))
 
 
 def make_head_course(setup: Setup) -> Course:
-    """Run the frozen backbone once over train and valid, and plan to train the head on its features."""
-    train, valid = (extract_split(setup, split) for split in (setup.dataset.train, setup.dataset.valid))
-    batches = make_batches(setup, train.__getitem__, lambda inputs, _generator: inputs)
+    """Run the frozen backbone once over every split, and plan to train and judge the head on its features."""
+    features = {name: extract_split(setup, getattr(setup.dataset, name)) for name in ("train", "valid", "test")}
+    batches = make_batches(setup, features["train"].__getitem__, lambda inputs, _generator: inputs)
     learner = make_learner(setup, setup.head, batches, [])
-    labels = setup.dataset.valid.labels
-    return Course(learner, batches, lambda: measure(learner.judge([valid.to(setup.device)]), labels))
+    return Course(learner, batches, Judge(setup, lambda name: learner.judge([features[name].to(setup.device)])))
 
 
 def make_batches(setup: Setup, fetch: Callable[[torch.Tensor], torch.Tensor], prepare_inputs: Any) -> Batches:

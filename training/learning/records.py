@@ -30,6 +30,12 @@ def describe_start(setup: Setup) -> dict[str, Any]:
     }
 
 
+def count_images(setup: Setup) -> dict[str, dict[str, int]]:
+    """Count what a metric line says of the splits: the control plane reads it of every trial."""
+    data = setup.dataset
+    return {"train": {"images": len(data.train), "classes": len(data.classes)}, "valid": {"images": len(data.valid)}}
+
+
 def describe_evaluation(
     setup: Setup, valid: dict[str, Any], error: float, test: dict[str, Any], *, finished: bool, seconds: float
 ) -> dict[str, Any]:

@@ -11,7 +11,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from job.metrics import MetricsFile, describe_epoch
 from job.settings import Hyperparameters, TrainingError, read_given, read_hyperparameters, read_job, unwrap
 from learning.checkpoints import Checkpoint, fingerprint
 from learning.engine import Hook, Learner, Progress, Stopped, Totals, fit, restore_best
@@ -130,7 +129,7 @@ def test_hooks_see_the_training_in_order() -> None:
     recorder = Recorder()
     train(learner(), [0.5], hooks=[recorder, Hook()])
     steps = [f"{what} 1.{step}" for step in range(3) for what in ("batch", "step")]
-    assert recorder.seen == ["start CrossEntropyLoss", "train", *steps, "valid", "epoch 1", "end"]
+    assert recorder.seen == ["start CrossEntropyLoss", "train", *steps, "valid", "epoch 1", "keep", "end"]
 
 
 def test_a_hook_may_end_the_training() -> None:
@@ -236,22 +235,3 @@ def test_places_are_below_the_base_folder() -> None:
     assert str(job.places.dataset) == "/b/input/data/dataset"
     with pytest.raises(TrainingError, match="no JSON"):
         read_given({"SM_HPS": "{"})
-
-
-def test_the_metrics_file_keeps_what_is_resumed(tmp_path: Path) -> None:
-    """A resumed job keeps the epochs it resumes after, and drops later ones and a line that was cut off."""
-    file = MetricsFile(tmp_path / "metrics.jsonl")
-    file.begin({"threads": 1}, 0)
-    for epoch in (1, 2, 3):
-        file.add({"epoch": epoch})
-    with file.path.open("a") as opened:
-        opened.write('{"epoch": 4, "va')
-    file.begin({"threads": 2}, 2)
-    assert file.read() == [{"start": {"threads": 2}}, {"epoch": 1}, {"epoch": 2}]
-
-
-def test_numbers_of_the_log_are_plain() -> None:
-    """Numbers have no exponent and no separator that a metric's regex would miss."""
-    values = {"loss": 1e-9, "accuracy": 1.0}
-    line = describe_epoch({"epoch": 1, "train": values, "valid": values, "seconds": 1, "images_per_second": 2})
-    assert "valid:loss=0.000000 valid:accuracy=1.000000 seconds=1.00 images_per_second=2.0" in line
