@@ -34,8 +34,14 @@ def split_ranges(recipe: Recipe) -> tuple[dict[str, str], Request]:
     return fixed, {kind: found for kind, found in ranges.items() if found}
 
 
-def build_hyperparameters(run: Run, recipe: Recipe, settings: Settings, *, profile: bool) -> dict[str, str]:
-    """Build a job's fixed hyperparameters. SageMaker's own are JSON, as script mode expects."""
+def build_hyperparameters(
+    run: Run, recipe: Recipe, settings: Settings, *, profile: bool, max_runtime: int
+) -> dict[str, str]:
+    """Build a job's fixed hyperparameters. SageMaker's own are JSON, as script mode expects.
+
+    max_runtime: MaxRuntimeInSeconds of the same request. The program ends itself before it, since SageMaker's SIGTERM
+    reaches only the container's process 1, a shell that forwards no signal.
+    """
     ours = {
         "run_id": run.run_id,
         "architecture": recipe.architecture,
@@ -46,6 +52,7 @@ def build_hyperparameters(run: Run, recipe: Recipe, settings: Settings, *, profi
         "patience": str(recipe.patience),
         "pretrained": recipe.pretrained,
         "profile": "true" if profile else "false",
+        "max_runtime": str(max_runtime),
     }
     if profile and recipe.stop_on_rules:
         ours["stop_on_rules"] = json.dumps(recipe.stop_on_rules)

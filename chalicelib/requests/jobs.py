@@ -20,9 +20,11 @@ from chalicelib.runs.identity import Run
 from chalicelib.runs.tags import build_tags
 from chalicelib.settings import Settings
 
+# SageMaker takes at most 40 definitions. Standard error and counts are what the control plane needs of a trial: it may
+# be stopped before it could leave a file, and AWS documents nowhere where a trial's checkpoints go.
 SPLIT_METRICS = {
-    "train": ("loss", "accuracy"),
-    "valid": ("loss", "accuracy", "macro_f1", "score"),
+    "train": ("loss", "accuracy", "images", "classes"),
+    "valid": ("loss", "accuracy", "macro_f1", "score", "standard_error", "images"),
     "test": ("accuracy", "macro_precision", "macro_recall", "macro_f1"),
 }
 NUMBER = "([-+0-9.eE]+)"
@@ -56,7 +58,8 @@ def build_tuning_request(run: Run, recipe: Recipe, settings: Settings, *, at_onc
         **_describe_job(run, settings, types[0]),
         **_build_trial_machines(settings, types),
         **_build_limits(recipe, settings, allowed.trial, allowed.wait),
-        "StaticHyperParameters": build_hyperparameters(run, recipe, settings, profile=False) | fixed,
+        "StaticHyperParameters": build_hyperparameters(run, recipe, settings, profile=False, max_runtime=allowed.trial)
+        | fixed,
         "RetryStrategy": {"MaximumRetryAttempts": RETRIES},
     }
     return {
@@ -99,7 +102,9 @@ def build_training_request(
         **_build_limits(recipe, settings, allowed.training, allowed.wait),
         "ResourceConfig": _build_machine(settings, instance_type) | _build_volume_key(settings, (instance_type,)),
         "TrainingJobName": run.name_training(number),
-        "HyperParameters": build_hyperparameters(run, recipe, settings, profile=True) | fixed | tuned,
+        "HyperParameters": build_hyperparameters(run, recipe, settings, profile=True, max_runtime=allowed.training)
+        | fixed
+        | tuned,
         "RetryStrategy": {"MaximumRetryAttempts": RETRIES},
         "Tags": build_tags(run, settings),
     }

@@ -122,6 +122,9 @@ def check_job(job: dict[str, Any], stage: Settings) -> None:
     assert bool(job.get("VpcConfig")) == stage.in_vpc
     rules = (job.get("DebugRuleConfigurations", []), job.get("ProfilerRuleConfigurations", []))
     assert all(len(each) <= 20 for each in rules)
+    given = job.get("StaticHyperParameters") or job["HyperParameters"]
+    assert given["max_runtime"] == str(stopping["MaxRuntimeInSeconds"])
+    assert len(job["AlgorithmSpecification"]["MetricDefinitions"]) <= 40
     if "HyperParameterTuningResourceConfig" in job:
         assert "ResourceConfig" not in job
 

@@ -6,6 +6,7 @@ running program differs.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -13,15 +14,22 @@ import re
 import shutil
 import subprocess
 import tarfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import torch
+from torchvision import models
 
+from chalicelib.recipes.resolving import resolve_recipe
+from chalicelib.requests.jobs import build_training_request
+from tests.chalicelib.requests.test_jobs import make_run
 from tests.contracts.toolkits.environments import build_environment
+from tests.fakes.world import SETTINGS
 from tests.localcloud.sagemaker_support import LocalSageMaker, local_sagemaker
 from tests.training.tiny import shapes_zip
 
@@ -146,10 +154,9 @@ def write_base(base: Path, request: dict[str, Any], dataset: bytes) -> None:
     (base / "input/data/dataset/dataset.zip").write_bytes(dataset)
 
 
-def run_toolkit(base: Path, url: str) -> subprocess.CompletedProcess[str]:
-    """Run AWS's own `train` program on a prepared tree, as its image does."""
-    programs = build_environment("training")
-    environment = {
+def build_variables(programs: Path, base: Path, url: str) -> dict[str, str]:
+    """Return the environment that a container gives to AWS's `train` program."""
+    return {
         "PATH": f"{programs}:{os.environ['PATH']}",
         "HOME": str(base),
         "SAGEMAKER_BASE_DIR": str(base),
@@ -163,6 +170,12 @@ def run_toolkit(base: Path, url: str) -> subprocess.CompletedProcess[str]:
         "PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION": "python",
         "OMP_NUM_THREADS": str(THREADS),
     }
+
+
+def run_toolkit(base: Path, url: str) -> subprocess.CompletedProcess[str]:
+    """Run AWS's own `train` program on a prepared tree, as its image does."""
+    programs = build_environment("training")
+    environment = build_variables(programs, base, url)
     command = [str(programs / "train")]
     return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=110, check=False)
 
@@ -218,3 +231,82 @@ def test_a_failure_is_a_readable_sentence(local: LocalSageMaker, base: Path, the
     ended = run_toolkit(broken, local.url)
     assert ended.returncode == 1
     assert "dataset.zip" in (broken / "output" / "failure").read_text()
+
+
+def test_every_metric_that_the_control_plane_asks_for_is_in_the_log(there: Result) -> None:
+    """Each definition's regex finds a value in what AWS's toolkit prints; the last one is of the best epoch."""
+    definitions = build_training_request(make_run(), resolve_recipe({}), SETTINGS, {})["AlgorithmSpecification"]
+    found = {each["Name"]: re.findall(each["Regex"], there.log) for each in definitions["MetricDefinitions"]}
+    assert all(found.values())
+    assert [found[name][-1] for name in ("train:images", "train:classes", "valid:images")] == ["36", "3", "18"]
+    [evaluation] = there.read("evaluation.json")
+    for name in ("value", "standard_error"):
+        metric = "valid:score" if name == "value" else f"valid:{name}"
+        assert float(found[metric][-1]) == pytest.approx(evaluation["objective"][name], abs=1e-6)
+
+
+# What AWS's images start: a shell with job control, that waits for its child and forwards nothing. As process 1 of a
+# container it also outlives a SIGTERM, which the trap stands for here.
+PROCESS_1 = "trap : TERM; train & wait; wait"
+
+
+@pytest.fixture
+def container(local: LocalSageMaker, base: Path, tmp_path: Path) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
+    """Start a training that would take very long, under AWS's toolkit, whose parent is a shell; kill what is left."""
+    folder = tmp_path / "ml"
+    request = json.loads((base / "input/config/hyperparameters.json").read_text())
+    long = {"architecture": "squeezenet1_1", "image_size": "32", "epochs": "100000"}
+    write_base(folder, {"HyperParameters": request | long}, (base / "input/data/dataset/dataset.zip").read_bytes())
+    programs = build_environment("training")
+    with (tmp_path / "log").open("wb") as log:
+        shell = subprocess.Popen(
+            ["bash", "-m", "-c", PROCESS_1],
+            env=build_variables(programs, folder, local.url),
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+    yield shell, folder
+    kill_all(shell)
+
+
+def kill_all(shell: subprocess.Popen[bytes]) -> list[psutil.Process]:
+    """Kill a shell and all its descendants at once, as the end of a container does. Return the descendants."""
+    found = psutil.Process(shell.pid).children(recursive=True) if shell.poll() is None else []
+    for process in [*found, shell]:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(found, 10)
+    shell.wait(10)
+    return found
+
+
+def count_epochs(records: Path) -> int:
+    path = records / "metrics.jsonl"
+    return path.read_text().count('"epoch": ') if path.exists() else 0
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 100) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def test_a_stop_that_reaches_only_the_shell_loses_nothing(container: tuple[subprocess.Popen[bytes], Path]) -> None:
+    """The program trains on after process 1 got SIGTERM; after SIGKILL its model, manifest and evaluation are there."""
+    shell, folder = container
+    records = folder / "checkpoints" / JOB
+    wait_until((records / "evaluation.json").exists)
+    shell.terminate()
+    epochs = count_epochs(records)
+    wait_until(lambda: count_epochs(records) > epochs + 2)
+    assert shell.poll() is None
+    assert len(kill_all(shell)) >= 2
+    result = Result("", folder / "model", records)
+    [manifest], [evaluation] = result.read("manifest.json"), result.read("evaluation.json")
+    network = models.get_model(manifest["architecture"], num_classes=len(manifest["classes"]))
+    network.load_state_dict(torch.load(result.model / "model.pth", weights_only=True))
+    assert {path.name for path in (result.model / "code").glob("*.py")}
+    assert manifest["classes"] == evaluation["classes"]
+    assert not evaluation["finished"]
+    assert manifest["metrics"]["valid"]["score"] == evaluation["objective"]["value"]
