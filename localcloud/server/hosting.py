@@ -44,6 +44,7 @@ from localcloud.jobs.runner import ProcessJobRunner, choose_inherited
 from localcloud.s3.keeper import S3Keeper
 from localcloud.sagemaker.app import create_app
 from localcloud.sagemaker.core.cloud import Cloud
+from localcloud.sagemaker.core.meters import Meter
 from localcloud.sagemaker.core.tags import list_tagged
 from localcloud.sagemaker.hosting.endpoints import resume_endpoints
 from localcloud.sagemaker.training.jobs import resume_training_jobs
@@ -161,6 +162,7 @@ class Hosting:
             serving=self._endpoints,
             region=REGION,
             faults=faults,
+            meter=Meter(clock, self._clients("cloudwatch")),
         )
 
     def _connect(self, service: str) -> Any:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.local_cloud import LocalCloud
+from tests.support.local_cloud import LocalCloud, wait_until
 from tests.support.pictures import COLOURS, draw_test_picture
 
 
@@ -77,3 +77,18 @@ def test_a_rejected_dataset_costs_nothing(cloud: LocalCloud) -> None:
         cloud.sagemaker.list_hyper_parameter_tuning_jobs(NameContains=run["run_id"])["HyperParameterTuningJobSummaries"]
         == []
     )
+
+
+def test_predictions_leave_the_metrics_that_the_alarms_watch(cloud: LocalCloud, deployed_run: dict[str, Any]) -> None:
+    """SageMaker's metrics of the endpoint are in CloudWatch, under the variant's name by which the alarms find them."""
+    cloud.api.post("/models/colours/predict", content=draw_test_picture("red"), headers={"Content-Type": "image/png"})
+    cloudwatch = cloud.client("cloudwatch")
+    variant = {"Name": "VariantName", "Value": "whippet-local"}
+
+    def look() -> set[str] | None:
+        found = cloudwatch.list_metrics(Namespace="AWS/SageMaker")["Metrics"]
+        names = {metric["MetricName"] for metric in found if variant in metric["Dimensions"]}
+        return names or None
+
+    names = wait_until(look, within=20, what=f"metrics of {deployed_run['run_id']} are in CloudWatch")
+    assert {"Invocations", "Invocation5XXErrors", "ModelLatency"} <= names

@@ -20,6 +20,7 @@ from typing import Any, Protocol
 from localcloud.common.clock import Clock
 from localcloud.common.faults import Faults, ReadFaults
 from localcloud.common.store import Record, Store
+from localcloud.sagemaker.core.meters import Meter
 
 Request = dict[str, Any]
 Response = dict[str, Any]
@@ -65,7 +66,8 @@ class Cloud:
 
     `emit` takes a whole EventBridge event as AWS sends it. It is called with the lock held, so it must not block.
     `s3` is a boto3 client. `serving` runs the endpoints' servers. `warmth` maps each serverless endpoint to the time of
-    its last use and the time at which it was, or will be, ready. `faults` reads the faults on purpose.
+    its last use and the time at which it was, or will be, ready. `faults` reads the faults on purpose. `meter` counts
+    the invocations for CloudWatch.
     """
 
     clock: Clock
@@ -77,6 +79,7 @@ class Cloud:
     region: str = "us-east-1"
     account: str = "123456789012"
     faults: ReadFaults = Faults
+    meter: Meter | None = None
     warmth: dict[str, tuple[datetime, datetime]] = field(default_factory=dict, repr=False)
     lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from datetime import datetime
 
 from localcloud.protocol.errors import ServiceError
 from localcloud.sagemaker.core.cloud import Cloud, Request, Response, runtime_operation
@@ -60,17 +61,35 @@ async def invoke_endpoint(cloud: Cloud, request: Request) -> Response:
     Raises ValidationError (unknown or not yet serving, or too large), ModelError (an answer other than 2xx, or none
     within a minute), ModelNotReady (a simulated cold start) and ServiceUnavailable (no server).
     """
+    began = cloud.clock.now()
     endpoint = _require_serving(cloud, request["EndpointName"])
     _refuse_unsupported(request)
     refuse_cold(cloud, endpoint)
     _refuse_oversize(request.get("Body", b""), LARGEST_SERVERLESS_BODY if endpoint["_serverless"] else LARGEST_BODY)
     headers = {header: request[name] for name, header in REQUEST_HEADERS.items() if name in request}
     invocation = Invocation(request.get("Body", b""), headers, request.get("TargetVariant"))
-    answer = await _send(cloud, endpoint["EndpointName"], invocation)
+    answer = await _send_counted(cloud, endpoint, invocation, began)
     if not 200 <= answer.status < 300:
         text = answer.body.decode("utf-8", errors="replace")
         raise describe_model_error(cloud, endpoint["EndpointName"], answer.status, text)
     return _render(answer)
+
+
+async def _send_counted(cloud: Cloud, endpoint: Request, invocation: Invocation, began: datetime) -> Answer:
+    """Send the request, and count it with the model's time and the whole time. A model may give no answer."""
+    sent = cloud.clock.now()
+    status, variant = 0, invocation.variant or endpoint["ProductionVariants"][0]["VariantName"]
+    try:
+        answer = await _send(cloud, endpoint["EndpointName"], invocation)
+        status, variant = answer.status, answer.variant
+        return answer
+    except ValidationError:
+        variant = ""  # there is no such variant, so nothing was invoked
+        raise
+    finally:
+        if cloud.meter is not None and variant:
+            seconds = [(cloud.clock.now() - since).total_seconds() for since in (sent, began)]
+            cloud.meter.count(endpoint["EndpointName"], variant, status, *seconds)
 
 
 async def _send(cloud: Cloud, endpoint: str, invocation: Invocation) -> Answer:
