@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+from copy import deepcopy
 from dataclasses import replace
 from functools import cache
 from itertools import pairwise
@@ -174,14 +175,20 @@ def stop_dogs(world: World) -> None:
 def test_a_function_killed_at_the_ledger_leaves_it_right(kind: str) -> None:
     """The kill comes before each call of a look that reserves, one after another, and after the last one.
 
-    A kill after any other call leaves what a kill before the next one leaves.
+    A kill after any other call leaves what a kill before the next one leaves; and so does a kill before a call that
+    only reads. What has been left before is not settled again.
     """
     clean = make_world({})
     deliver(clean, "dogs")
     last = len(clean.trouble.calls) - 1
+    left: list[Any] = []
     for trouble in [*({number: kind} for number in range(last + 1)), {last: "after"}]:
         world = make_world(trouble)
         deliver(world, "dogs")
+        state = (world.s3.versions, world.s3.hidden, world.sagemaker.kept)
+        if state in left:
+            continue
+        left.append(deepcopy(state))
         settle(world)
         check_ledgers(world)
         assert list_statuses(world) == {"deployed"}
