@@ -6,12 +6,16 @@ antialiased), the centre `image_size` square cut out; values to [0, 1], then nor
 
 Scaling and cropping are one call: Pillow's `box` scales only the part that is kept. The pixels are the same, and an
 image of 1 by 40,000 is never scaled to 256 by ten million in between.
+
+A pixel costs four bytes in Pillow, so nothing is copied that need not be: an endpoint's memory is reckoned with the
+costliest image that is let in (chalicelib/recipes/serving_memory.py). Colours are converted tile by tile. The decoder
+of WebP holds two canvases and its result beside the image, so fewer pixels of it are let in.
 """
 
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -19,7 +23,9 @@ from PIL import Image, ImageOps
 from refusals import refuse_image
 
 FORMATS = ("JPEG", "PNG", "WEBP")
-MAX_PIXELS = 50_000_000
+MAX_PIXELS, MAX_WEBP_PIXELS = 50_000_000, 25_000_000
+TILE = 1 << 20  # pixels that are converted at a time
+ORIENTATION = 0x0112  # the tag of EXIF
 _WHITE = (255, 255, 255, 255)
 
 
@@ -27,11 +33,11 @@ def decode_image(data: bytes) -> Image.Image:
     """Read a JPEG, PNG or WebP (the first frame of an animation) as upright 8-bit RGB.
 
     Raises Refusal (422) if the bytes are none of these or are broken, or if their header announces more than 50
-    megapixels; the header is checked before anything is decoded.
+    megapixels (25 of a WebP); the header is checked before anything is decoded.
     """
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
-        _refuse_huge(*image.size)
+        _refuse_huge(image)
         image.load()
     except Image.DecompressionBombError as error:
         raise refuse_image(f"The image has too many pixels: {error} Send a smaller one.") from error
@@ -40,24 +46,46 @@ def decode_image(data: bytes) -> Image.Image:
     # Pillow's decoders raise almost any exception on hostile bytes: OSError, SyntaxError, ValueError, struct.error, …
     except (OSError, SyntaxError, ValueError, ArithmeticError, LookupError, TypeError, EOFError) as error:
         raise refuse_image(f"The image is damaged or cut off ({error}). Send the whole file.") from error
-    return convert_to_rgb(_turn_upright(image))
+    image = _turn_upright(image)  # the name is used again, so that what was decoded is freed
+    return convert_to_rgb(image)
 
 
-def _refuse_huge(width: int, height: int) -> None:
-    if width * height > MAX_PIXELS:
-        limit = MAX_PIXELS // 1_000_000
+def _refuse_huge(image: Image.Image) -> None:
+    width, height = image.size
+    most = MAX_WEBP_PIXELS if image.format == "WEBP" else MAX_PIXELS
+    if width * height > most:
+        limit = most // 1_000_000
         raise refuse_image(f"The image is {width} x {height} pixels; at most {limit} megapixels are read. Shrink it.")
 
 
 def _turn_upright(image: Image.Image) -> Image.Image:
     try:
-        return ImageOps.exif_transpose(image)
+        upright = image.getexif().get(ORIENTATION, 1) == 1
+        return image if upright else ImageOps.exif_transpose(image)
     except Exception:  # noqa: BLE001 - broken EXIF says nothing about the pixels, which are fine
         return image
 
 
 def convert_to_rgb(image: Image.Image) -> Image.Image:
     """Convert any mode that Pillow decodes to 8-bit RGB, with transparent parts on white."""
+    if image.mode == "RGB" and "transparency" not in image.info:
+        return image
+    converted = Image.new("RGB", image.size)
+    for left, top, right, bottom in _list_tiles(*image.size):
+        converted.paste(_convert_tile(image.crop((left, top, right, bottom))), (left, top))
+    return converted
+
+
+def _list_tiles(width: int, height: int) -> Iterator[tuple[int, int, int, int]]:
+    """Yield (left, top, right, bottom) of tiles that cover an image, as wide as can be."""
+    step = min(width, TILE)
+    rows = max(1, TILE // step)
+    for top in range(0, height, rows):
+        for left in range(0, width, step):
+            yield left, top, min(left + step, width), min(top + rows, height)
+
+
+def _convert_tile(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I"):
         image = _reduce_to_8_bits(image)
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:

@@ -1,10 +1,16 @@
-"""Hold a recipe against the account's limits that the deployment found, before anything of a run costs money. Pure."""
+"""Hold a recipe against the account's limits and its machines' memory, before anything of a run costs money. Pure.
+
+The account's limits are those that the deployment found.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from chalicelib.aws.quotas import CONSOLE
+from chalicelib.recipes.instances import read_memory
 from chalicelib.recipes.resolving import Recipe
-from chalicelib.recipes.serving_memory import choose_memory, estimate_memory
+from chalicelib.recipes.serving_memory import choose_memory, estimate_memory, spare_system
 from chalicelib.settings import Settings
 
 
@@ -21,6 +27,23 @@ def explain_fewer(asked: int, at_once: int) -> str | None:
         f"The recipe asks for {asked} trials at a time (parallel_trials), and the account allows {at_once}: "
         f"{at_once} {'runs' if at_once == 1 else 'run'} at a time, so the tuning takes longer. To change that, ask for "
         f"{asked} in Service Quotas, under Amazon SageMaker ({CONSOLE})."
+    )
+
+
+def explain_endpoint(recipe: Recipe, types: Sequence[str], settings: Settings) -> str | None:
+    """Explain why the recipe's endpoint could not serve; None if it can."""
+    return explain_memory(recipe, settings) or explain_machines(recipe, types)
+
+
+def explain_machines(recipe: Recipe, types: Sequence[str]) -> str | None:
+    """Explain which of an endpoint's machines has too little memory for its network; None if all have enough."""
+    needed = estimate_memory(recipe.architecture, recipe.image_size)
+    small = [each for each in types if recipe.endpoint.kind == "instance" and spare_system(read_memory(each)) < needed]
+    if not small:
+        return None
+    return (
+        f"{recipe.architecture} at {recipe.image_size} pixels needs about {needed} MB to answer, and {small[0]} has "
+        f"{read_memory(small[0])}, of which its system keeps some: name larger machines in instance_types.endpoint."
     )
 
 

@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from chalicelib.costs.allowances import explain_memory
+from chalicelib.costs.allowances import explain_endpoint
 from chalicelib.costs.estimates import estimate, price_job, refine
 from chalicelib.costs.plans import Plan, make_plan, read_limits
 from chalicelib.costs.prices import find_prices
-from chalicelib.recipes.resolving import resolve_recipe
+from chalicelib.recipes.resolving import read_pinned
 from chalicelib.runs.identity import Run
 from chalicelib.runs.observation import Training
 from chalicelib.services import Services
@@ -21,14 +21,14 @@ TOLD = ("expected_usd", "worst_usd", "budget_usd", "prices_date", "region", "spo
 
 
 def plan_run(run: Run, dataset: Mapping[str, Any], services: Services) -> Plan:
-    return make_plan(resolve_recipe(run.recipe), services.settings, run.size, dataset)
+    return make_plan(read_pinned(run.recipe), services.settings, run.size, dataset)
 
 
 def estimate_run(run: Run, dataset: Mapping[str, Any], services: Services) -> dict[str, Any]:
     """Estimate what the run will cost and can cost at most: the member `cost` of its run.json."""
     settings, plan = services.settings, plan_run(run, dataset, services)
     told = estimate(plan, find_prices(settings.aws_region), settings.aws_region, settings.monthly_cap_usd)
-    return told | {"problem": told["problem"] or explain_memory(plan.recipe, settings)}
+    return told | {"problem": told["problem"] or explain_endpoint(plan.recipe, plan.endpoint_types, settings)}
 
 
 def tell_training(training: Training) -> dict[str, Any]:

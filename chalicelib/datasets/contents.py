@@ -21,13 +21,14 @@ SPLITS = ("train", "valid", "test")
 
 @dataclass(frozen=True)
 class DatasetLimits:
-    """The limits of a dataset. Bytes are counted unpacked; `max_pixels` is the endpoint's limit too."""
+    """The limits of a dataset. Bytes are counted unpacked; the pixels' two limits are the endpoint's too."""
 
     max_images: int = 500_000
     max_bytes: int = 20_000_000_000
     max_classes: int = 1_000
     max_image_bytes: int = 50_000_000
     max_pixels: int = 50_000_000
+    max_webp_pixels: int = 25_000_000
     max_imbalance: int = 10
     small_class: int = 10
     samples_per_class: int = 3

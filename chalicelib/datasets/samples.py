@@ -45,7 +45,10 @@ def _describe(code: str, names: list[str], looked: int, limits: DatasetLimits) -
     advice = {
         "not_an_image_inside": CONVERT,
         "damaged_image": "Replace them, or take them out.",
-        "absurd_dimensions": f"Scale them to at most {limits.max_pixels:,} pixels, or take them out.",
+        "absurd_dimensions": (
+            f"Scale them to at most {limits.max_pixels:,} pixels ({limits.max_webp_pixels:,} of a WebP), "
+            "or take them out."
+        ),
     }
     found = f"{len(names):,} of {count_of(looked, 'image|images')} looked into cannot be used: {list_some(names)}"
     return Finding(code, f"{found}. {advice[code]}", names[0].rpartition(" (")[0], len(names))
@@ -81,7 +84,8 @@ def _judge_picture(archive: Archive, entry: Entry, limits: DatasetLimits) -> tup
     if header is None:
         return "not_an_image_inside", f"it is {guess_format(head)}"
     width, height = header.width, header.height
-    if width is not None and height is not None and not 0 < width * height <= limits.max_pixels:
+    most = limits.max_webp_pixels if header.format == "WebP" else limits.max_pixels
+    if width is not None and height is not None and not 0 < width * height <= most:
         return "absurd_dimensions", f"{width:,} x {height:,} pixels"
     if entry.file_size <= len(head) and is_cut_short(head, header):
         return "damaged_image", f"the {header.format} ends too early"

@@ -8,7 +8,7 @@ from typing import Any
 from chalicelib import errors
 from chalicelib.aws.quotas import ask_one_by_one
 from chalicelib.aws.sagemaker import Kind
-from chalicelib.recipes.resolving import Recipe, resolve_recipe
+from chalicelib.recipes.resolving import Recipe, read_pinned
 from chalicelib.requests.jobs import Request
 from chalicelib.requests.serving import (
     build_config_request,
@@ -184,7 +184,7 @@ def scale_as_served(endpoint: str, config: str | None, services: Services) -> di
     If it cannot scale, the model still answers from the machines that it has, and the document says why.
     """
     served = services.runs.find(config) if config else None
-    plan = resolve_recipe(served.recipe).endpoint if served else None
+    plan = read_pinned(served.recipe).endpoint if served else None
     document: dict[str, Any] = {"format": 1, "endpoint": endpoint, "config": config}
     if plan and plan.kind == "instance" and plan.min_instances < plan.max_instances:
         document |= {"min_instances": plan.min_instances, "max_instances": plan.max_instances}

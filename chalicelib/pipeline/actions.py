@@ -25,7 +25,7 @@ from chalicelib.models.deployments import (
 from chalicelib.pipeline.decisions import describe_trial, find_reached, find_wait_begin
 from chalicelib.pipeline.observing import read_evaluation, see_trainings, see_trials
 from chalicelib.pipeline.verdicts import Story, fill_report
-from chalicelib.recipes.resolving import Recipe, resolve_recipe
+from chalicelib.recipes.resolving import Recipe, read_pinned
 from chalicelib.requests.jobs import build_training_request, build_tuning_request
 from chalicelib.runs.observation import Observation, Training
 from chalicelib.runs.steps import (
@@ -156,7 +156,7 @@ def start_training(step: StartTraining, seen: Observation, services: Services) -
 
 def read_recipe(seen: Observation) -> Recipe:
     """Return the recipe that the run pinned."""
-    return resolve_recipe(seen.run.recipe)
+    return read_pinned(seen.run.recipe)
 
 
 def pin_input(seen: Observation, services: Services) -> None:

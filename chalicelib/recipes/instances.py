@@ -10,6 +10,12 @@ TYPE = re.compile(r"ml\.([a-z0-9-]+)\.[a-z0-9]+")
 GPU = re.compile(r"(g|gr|p)\d")
 ARM = re.compile(r"[a-z]+\d+g[a-z]*|.*-gb\d+")
 OWN_DISK = re.compile(r"[a-z]+\d+[a-z]*d[a-z]*|(g|gr|i)\d.*|p[4-9].*")  # the last two groups always have one
+# GiB for each virtual processor, by the first letters of a family; of the burstable sizes, by the whole type.
+# https://aws.amazon.com/ec2/instance-types/
+GIB_PER_PROCESSOR = {"c": 2.0, "m": 4.0, "r": 8.0, "g": 4.0, "gr": 8.0, "g6e": 8.0, "p": 7.5, "t": 4.0}
+SMALLEST_GIB = 2.0  # for each virtual processor of a type that is not in the table
+PROCESSORS = {"medium": 1, "large": 2, "xlarge": 4, "metal": 96}
+BURSTABLE = {"medium": 4.0, "large": 8.0}  # GiB of t2 and t3, which have two processors
 NEURON = ("inf", "trn")
 UNKNOWN_GPUS = {  # too old or too new for the images' CUDA, by the instance's use
     "trial": ("p2", "p3", "p3dn"),
@@ -26,6 +32,25 @@ def find_family(instance_type: str) -> str:
 
 def has_gpu(instance_type: str) -> bool:
     return bool(GPU.match(find_family(instance_type)))
+
+
+def count_processors(instance_type: str) -> int:
+    """Return an instance type's number of virtual processors, by its size; 1 if the size is unknown."""
+    size = instance_type.rpartition(".")[2]
+    if find_family(instance_type).startswith("t") and size in BURSTABLE:
+        return 2
+    times = re.fullmatch(r"(\d+)xlarge", size)
+    return 4 * int(times[1]) if times else PROCESSORS.get(size, 1)
+
+
+def read_memory(instance_type: str) -> int:
+    """Return an instance type's memory in megabytes, or less if the family is unknown."""
+    family, size = find_family(instance_type), instance_type.rpartition(".")[2]
+    if family.startswith("t") and size in BURSTABLE:
+        return int(BURSTABLE[size] * 1024)
+    letters = re.match(r"[a-z]+", family)
+    known = GIB_PER_PROCESSOR.get(family) or GIB_PER_PROCESSOR.get(letters[0] if letters else "", SMALLEST_GIB)
+    return int(known * count_processors(instance_type) * 1024)
 
 
 def has_own_disk(instance_type: str) -> bool:

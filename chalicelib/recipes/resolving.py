@@ -99,6 +99,11 @@ def _build(document: Mapping[str, Any], in_vpc: bool) -> Recipe:
     )
 
 
+def read_pinned(document: Mapping[str, Any] | None) -> Recipe:
+    """Return the recipe that a run pinned: it was checked then, and later rules do not change it."""
+    return _build(document or {}, False)
+
+
 def _build_ranges(given: Mapping[str, Any], strategy: str, pretrained: str) -> Ranges:
     defaults: dict[str, LogRange | Choices] = {}
     if strategy == "Grid":

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from chalicelib.recipes.instances import has_gpu, has_own_disk
+from chalicelib.recipes.instances import count_processors, has_gpu, has_own_disk, read_memory
 from chalicelib.recipes.resolving import Recipe
+from chalicelib.recipes.serving_memory import count_workers
 from chalicelib.runs.identity import Run
 from chalicelib.runs.tags import build_tags
 from chalicelib.settings import Settings
@@ -17,6 +18,8 @@ SERVER = {
     "TS_MAX_REQUEST_SIZE": "25000000",  # InvokeEndpoint's limit; TorchServe's own default is 6.5 MB
 }
 
+WORKERS = "SAGEMAKER_MODEL_SERVER_WORKERS"
+
 Request = dict[str, Any]
 
 
@@ -24,13 +27,30 @@ def build_model_request(run: Run, recipe: Recipe, settings: Settings, model_data
     """Build CreateModel for the archive at `model_data`, an S3 URI."""
     on_gpu = recipe.endpoint.kind == "instance" and has_gpu(choose_instance_type(recipe, settings))
     image = settings.inference_image_gpu if on_gpu else settings.inference_image_cpu
+    environment = SERVER | build_workers(run, recipe, settings)
     return {
         "ModelName": run.run_id,
-        "PrimaryContainer": {"Image": image, "ModelDataUrl": model_data, "Environment": dict(SERVER)},
+        "PrimaryContainer": {"Image": image, "ModelDataUrl": model_data, "Environment": environment},
         "ExecutionRoleArn": settings.execution_role_arn,
         "Tags": build_tags(run, settings),
         **build_network(settings),
     }
+
+
+def build_workers(run: Run, recipe: Recipe, settings: Settings) -> dict[str, str]:
+    """Return the variable that says how many workers the server runs: one, or as many as each machine holds.
+
+    A model serves on whichever of its machines AWS has, so the smallest decides. On a GPU there is no variable:
+    TorchServe itself runs one worker for each GPU.
+    """
+    if recipe.endpoint.kind == "serverless":
+        return {WORKERS: "1"}
+    types = run.list_pinned_types("endpoint") or (choose_instance_type(recipe, settings),)
+    if any(has_gpu(each) for each in types):
+        return {}
+    size = (recipe.architecture, recipe.image_size)
+    counts = [count_workers(*size, count_processors(each), read_memory(each)) for each in types]
+    return {WORKERS: str(min(counts))}
 
 
 def choose_instance_type(recipe: Recipe, settings: Settings) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import struct
 import zlib
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -41,3 +42,26 @@ def announce_png(width: int, height: int) -> bytes:
     header = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     chunk = struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
     return b"\x89PNG\r\n\x1a\n" + chunk + b"\x00\x00\x00\x00IEND\xaeB`\x82"
+
+
+TURNED = Image.Exif()
+TURNED[0x0112] = 6
+WIDE, WIDE_WEBP = (8_192, 6_100), (8_192, 3_050)
+# Of each kind that costs a decoder much, files of a few hundred kilobytes with nearly all the pixels that are let in.
+COSTLY: dict[str, Callable[[], bytes]] = {
+    "alpha png": lambda: encode(paint(WIDE, "RGBA"), compress_level=1),
+    "turned alpha png": lambda: encode(paint(WIDE, "RGBA"), compress_level=1, exif=TURNED),
+    "16-bit png": lambda: encode(Image.fromarray(np.full(WIDE[::-1], 3_000, np.uint16)), compress_level=1),
+    "png of one row": lambda: encode(paint((49_000_000, 1), "LA"), compress_level=1),
+    "turned progressive jpeg": lambda: encode(
+        paint(WIDE), "JPEG", progressive=True, subsampling=0, exif=TURNED.tobytes()
+    ),
+    "progressive cmyk jpeg": lambda: encode(paint(WIDE, "CMYK"), "JPEG", progressive=True, subsampling=0),
+    "alpha webp": lambda: encode(paint(WIDE_WEBP, "RGBA"), "WEBP", quality=1, method=0),
+}
+
+
+def paint(size: tuple[int, int], mode: str = "RGB") -> Image.Image:
+    """One colour: a file of a few hundred kilobytes holds as many pixels as are let in."""
+    colours = {"RGB": (10, 20, 30), "RGBA": (10, 20, 30, 90), "LA": (10, 90), "CMYK": (10, 20, 30, 40)}
+    return Image.new(mode, size, colours[mode])

@@ -15,7 +15,7 @@ from torchvision.transforms.functional import center_crop
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
 FORMATS = ("JPEG", "PNG", "WEBP")
-MAX_PIXELS = 50_000_000
+MAX_PIXELS, MAX_WEBP_PIXELS = 50_000_000, 25_000_000
 
 
 class UnreadableImage(Exception):
@@ -38,8 +38,9 @@ def open_rgb(data: bytes, glance: int | None = None) -> Image.Image:
     """
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
-        if image.width * image.height > MAX_PIXELS:
-            raise UnreadableImage(f"{image.width} x {image.height} pixels are more than {MAX_PIXELS}")
+        most = MAX_WEBP_PIXELS if image.format == "WEBP" else MAX_PIXELS
+        if image.width * image.height > most:
+            raise UnreadableImage(f"{image.width} x {image.height} pixels are more than {most}")
         if glance:
             image.draft(None, (glance, glance))
         image.load()

@@ -188,7 +188,7 @@ def test_defaults_that_depend_on_other_members(document: dict[str, Any], member:
             "$.endpoint.max_instances",
             "fewer than",
         ),
-        ({"architecture": "vit_l_16", "endpoint": {"memory_mb": 3072}}, "$.endpoint.memory_mb", "needs about 4356 MB"),
+        ({"architecture": "vit_l_16", "endpoint": {"memory_mb": 3072}}, "$.endpoint.memory_mb", "needs about 4372 MB"),
         ({"architecture": "vit_h_14", "endpoint": {"kind": "serverless"}}, "$.endpoint.kind", "take 'instance'"),
         ({"instance_types": {"trial": ["ml.g5.xlarge", "ml.m5.xlarge"]}}, "$.instance_types.trial", "one kind"),
         ({"instance_types": {"training": ["ml.p3.2xlarge"]}}, "$.instance_types.training", "CUDA does not know"),

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from chalicelib.recipes.resolving import resolve_recipe
+from chalicelib.recipes.serving_memory import estimate_memory
 from chalicelib.requests.serving import build_model_request
 from tests.chalicelib.requests.test_jobs import make_run
 from tests.contracts.toolkits.environments import build_environment
@@ -25,6 +26,7 @@ from tests.contracts.toolkits.test_training_toolkit import JOB, make_request, pa
 from tests.contracts.toolkits.torchserve import TorchServe
 from tests.fakes.world import SETTINGS
 from tests.localcloud.sagemaker_support import local_sagemaker
+from tests.support.image_kinds import COSTLY
 from tests.support.model_servers import end_server, post, start_server
 from tests.training.tiny import shapes_zip
 
@@ -54,16 +56,21 @@ def programs() -> Path:
 
 
 @pytest.fixture(scope="module")
-def there(programs: Path, model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """TorchServe with the environment that our CreateModel request gives to the container."""
+def torchserve(programs: Path, model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TorchServe]:
+    """TorchServe with the environment that our CreateModel request gives to a serverless endpoint's container."""
     request = build_model_request(make_run(), resolve_recipe(None), SETTINGS, "s3://pictures/model.tar.gz")
     environment = request["PrimaryContainer"]["Environment"]
     server = TorchServe(programs, model_dir, tmp_path_factory.mktemp("torchserve") / "ts", environment)
     try:
         server.wait()
-        yield server.url
+        yield server
     finally:
         server.end()
+
+
+@pytest.fixture(scope="module")
+def there(torchserve: TorchServe) -> str:
+    return torchserve.url
 
 
 @pytest.fixture(scope="module")
@@ -98,6 +105,15 @@ def test_a_picture_as_large_as_an_endpoint_takes_is_served(there: str, here: str
     ours, theirs = (post(url, body, content_type="image/jpeg", accept=JSON) for url in (here, there))
     assert (ours.status_code, theirs.status_code) == (200, 200), theirs.text
     assert read_probabilities(theirs.json()) == pytest.approx(read_probabilities(ours.json()), abs=TOLERANCE)
+
+
+def test_the_costliest_pictures_stay_within_the_memory_that_is_asked_for(torchserve: TorchServe) -> None:
+    """One worker beside Java, and every kind of picture that costs most, of as many pixels as are let in."""
+    for kind in ("progressive cmyk jpeg", "alpha png", "alpha webp"):
+        answer = post(torchserve.url, COSTLY[kind](), content_type="application/octet-stream", accept=JSON)
+        assert answer.status_code == 200, answer.text
+    assert torchserve.count_workers() == 1
+    assert torchserve.measure_peak() <= estimate_memory("resnet18", 224)
 
 
 FOUR_FUNCTIONS = """

@@ -12,7 +12,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import httpx
@@ -28,7 +28,6 @@ disable_token_authorization=true
 enable_model_api=true
 default_service_handler=sagemaker_pytorch_serving_container.handler_service:handle
 default_response_timeout=60
-default_workers_per_model=1
 disable_system_metrics=true
 inference_address=http://127.0.0.1:{inference}
 management_address=http://127.0.0.1:{management}
@@ -46,7 +45,7 @@ class TorchServe:
         ports = _find_ports("inference", "management", "metrics", "grpc_inference", "grpc_management")
         for name in ("store", "temp", "logs"):
             (folder / name).mkdir(parents=True)
-        (folder / "config.properties").write_text(PROPERTIES.format(**ports))
+        (folder / "config.properties").write_text(PROPERTIES.format(**ports) + _name_workers(environment))
         self.url = f"http://127.0.0.1:{ports['inference']}"
         self.log = folder / "log.txt"
         command = [programs / "torchserve", "--start", "--foreground", "--ncs", "--model-store", folder / "store"]
@@ -69,6 +68,14 @@ class TorchServe:
             assert time.monotonic() < deadline, f"TorchServe did not serve within {START_SECONDS} s"
             time.sleep(0.1)
         assert httpx.get(f"{self.url}/ping", timeout=30).status_code == 200
+
+    def count_workers(self) -> int:
+        """How many workers hold the model."""
+        return self.log.read_bytes().count(b"WORKER_MODEL_LOADED")
+
+    def measure_peak(self) -> int:
+        """The megabytes that the server's processes held at most, each at its own worst moment."""
+        return sum(_read_peak(each) for each in _list_group(self._process.pid)) // 1024
 
     def end(self) -> None:
         """SIGTERM to Java and the worker, SIGKILL to what is left after ten seconds."""
@@ -95,6 +102,28 @@ def _make_environment(programs: Path, model_dir: Path, folder: Path) -> dict[str
         "OMP_NUM_THREADS": "1",
         **dict.fromkeys(("TMPDIR", "TEMP"), str(folder / "temp")),
     }
+
+
+def _name_workers(environment: Mapping[str, str]) -> str:
+    """The line that the toolkit adds for this variable; without it TorchServe starts one worker a processor."""
+    workers = environment.get("SAGEMAKER_MODEL_SERVER_WORKERS")
+    return f"default_workers_per_model={workers}\n" if workers else ""
+
+
+def _list_group(leader: int) -> list[int]:
+    """The processes of a group."""
+    found = []
+    for each in Path("/proc").glob("[0-9]*"):
+        with suppress(ProcessLookupError):
+            if os.getpgid(int(each.name)) == leader:
+                found.append(int(each.name))
+    return found
+
+
+def _read_peak(process: int) -> int:
+    """The kilobytes of memory of its own that a process held at most: a file that it maps is not the container's."""
+    told = dict(line.split(":", 1) for line in Path(f"/proc/{process}/status").read_text().splitlines())
+    return int(told["VmHWM"].split()[0]) - int(told["RssFile"].split()[0])
 
 
 def _find_ports(*names: str) -> dict[str, int]:
