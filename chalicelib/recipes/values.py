@@ -32,7 +32,7 @@ class Ranges:
     learning_rate: LogRange | Choices = LogRange(0.1, 10.0)
     batch_size: Choices = Choices((16, 32, 64))
     weight_decay: LogRange | Choices = LogRange(1e-5, 0.1)
-    fine_tune: Choices = Choices(("last_block", "all"))
+    fine_tune: Choices = Choices(("head", "last_block", "all"))
 
     def by_name(self) -> dict[str, LogRange | Choices]:
         return {each.name: getattr(self, each.name) for each in fields(self)}
@@ -88,6 +88,7 @@ class Recipe:
     architecture: str = "resnet18"
     image_size: int = 224
     pretrained: Literal["auto", "imagenet", "none"] = "auto"
+    batch_norm: Literal["auto", "keep", "learn"] = "auto"
     epochs: int = 8
     patience: int = 0
     stop_on_rules: tuple[str, ...] = ()

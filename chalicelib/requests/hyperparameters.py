@@ -51,6 +51,7 @@ def build_hyperparameters(
         "objective": recipe.objective,
         "patience": str(recipe.patience),
         "pretrained": recipe.pretrained,
+        "batch_norm": recipe.batch_norm,
         "profile": "true" if profile else "false",
         "max_runtime": str(max_runtime),
     }

@@ -16,6 +16,7 @@ from typing import Any
 OBJECTIVES = ("score", "accuracy", "macro_f1")
 PRETRAINED = ("auto", "imagenet", "none")
 DEPTHS = ("head", "last_block", "all")
+NORMALISATIONS = ("auto", "keep", "learn")
 SWITCHES = ("auto", "true", "false")
 RULES = (
     "VanishingGradient",
@@ -62,6 +63,7 @@ class Hyperparameters:
     batch_size: int = 32
     weight_decay: float = 0.01
     fine_tune: str = "all"
+    batch_norm: str = "auto"
     horizontal_flip: str = "auto"
 
 
@@ -144,6 +146,7 @@ def check(chosen: Hyperparameters) -> None:
         "pretrained": PRETRAINED,
         "cache": CACHES,
         "fine_tune": DEPTHS,
+        "batch_norm": NORMALISATIONS,
         "horizontal_flip": SWITCHES,
     }
     for name, values in allowed.items():

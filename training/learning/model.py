@@ -100,6 +100,11 @@ def freeze(network: nn.Module, head: nn.Module, depth: str) -> list[nn.Module]:
     return frozen
 
 
+def find_normalisation(network: nn.Module) -> list[nn.Module]:
+    """List the layers that keep running statistics of what they normalise."""
+    return [module for module in network.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+
+
 def find_tail(network: nn.Module, head: nn.Module) -> list[nn.Module]:
     """Find the shortest tail of stages that holds TAIL_SHARE of the weights below the head."""
     needed = TAIL_SHARE * (count_weights(network) - count_weights(head))

@@ -20,13 +20,15 @@ from torch import nn
 from learning.engine import Learner, Metrics
 from learning.evaluate import measure, standard_error
 from learning.features import extract
-from learning.model import build_network, check_input, choose_rate, find_head, freeze, load_weights
+from learning.model import build_network, check_input, choose_rate, find_head, find_normalisation, freeze, load_weights
 from learning.weights import find_weights
 
 FROM_SCRATCH = (
     "no ImageNet weights could be had, so the network was trained FROM SCRATCH: expect a much lower accuracy on "
     "photographs; give the job a channel `weights` with torchvision's file"
 )
+# With fewer images for training batch normalisation keeps ImageNet's statistics: benchmarks/training/batch_norm.py.
+FEW_IMAGES = 1000
 # A pass without learning keeps no activations, so it can use larger batches.
 JUDGED_PIXELS = 64 * 224 * 224
 
@@ -97,7 +99,8 @@ def prepare(job: Job, chosen: Hyperparameters) -> Setup:
         log(f"WARNING: {warning}")
     network = network.to(device, memory_format=torch.channels_last)
     head = find_head(network, len(dataset.classes))
-    return Setup(job, choose_depth(chosen, pretrained), dataset, network, head, pretrained, device, warnings)
+    chosen = choose_normalisation(choose_depth(chosen, pretrained), pretrained, len(dataset.train))
+    return Setup(job, chosen, dataset, network, head, pretrained, device, warnings)
 
 
 def choose_stream(chosen: Hyperparameters, needed: int) -> bool:
@@ -166,12 +169,23 @@ def choose_depth(chosen: Hyperparameters, pretrained: str) -> Hyperparameters:
     return replace(chosen, fine_tune="all")
 
 
+def choose_normalisation(chosen: Hyperparameters, pretrained: str, images: int) -> Hyperparameters:
+    """Let batch normalisation keep pretrained statistics where too few images would replace them by worse ones."""
+    if pretrained == "none":
+        if chosen.batch_norm == "keep":
+            log("batch_norm=keep needs pretrained weights, and there are none: the statistics are learnt")
+        return replace(chosen, batch_norm="learn")
+    wish = {"auto": "keep" if images < FEW_IMAGES else "learn"}
+    return replace(chosen, batch_norm=wish.get(chosen.batch_norm, chosen.batch_norm))
+
+
 def make_course(setup: Setup) -> Course:
     """Plan the training: a head alone is trained on features, anything deeper on images."""
     if setup.chosen.fine_tune == "head" and isinstance(setup.head, nn.Linear):
         return make_head_course(setup)
     chosen, data = setup.chosen, setup.dataset
     frozen = freeze(setup.network, setup.head, chosen.fine_tune)
+    frozen += find_normalisation(setup.network) if chosen.batch_norm == "keep" else []
     flip = choose_flip(chosen.horizontal_flip, data.photographs)
     batches = make_batches(setup, data.train.images, partial(augment, size=chosen.image_size, flip=flip))
     learner = make_learner(setup, setup.network, batches, frozen)

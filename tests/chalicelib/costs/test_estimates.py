@@ -97,7 +97,7 @@ def test_a_budget_that_is_large_changes_nothing() -> None:
 
 def test_limits_are_never_tightened_below_what_a_job_is_expected_to_take() -> None:
     """Rather the run is refused: it would be paid for, and end nowhere."""
-    plan = make({"budget_usd": 1.2})
+    plan = make({"budget_usd": 1.1})
     limits, problem = fit_limits(plan, get_prices())
     assert limits.trial >= model_trial(plan, "ml.g4dn.xlarge").seconds
     assert "Raise budget_usd" in (problem or "")

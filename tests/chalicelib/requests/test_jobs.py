@@ -120,6 +120,7 @@ RECIPES = st.fixed_dictionaries(
         "objective": st.sampled_from(["score", "accuracy", "macro_f1"]),
         "strategy": st.sampled_from(["Bayesian", "Random", "Grid", "Hyperband"]),
         "pretrained": st.sampled_from(["auto", "imagenet", "none"]),
+        "batch_norm": st.sampled_from(["auto", "keep", "learn"]),
         "early_stopping": st.sampled_from(["Off", "Auto"]),
         "trials": st.integers(1, 750),
         "parallel_trials": st.integers(1, 100),
@@ -175,6 +176,7 @@ def test_the_defaults_tune_four_hyperparameters() -> None:
     assert set(ranges) == {"learning_rate", "weight_decay", "batch_size", "fine_tune"}
     assert (ranges["weight_decay"]["MinValue"], ranges["weight_decay"]["ScalingType"]) == ("0.00001", "Logarithmic")
     assert ranges["batch_size"]["Values"] == ["16", "32", "64"]
+    assert ranges["fine_tune"]["Values"] == ["head", "last_block", "all"]
 
 
 def test_without_pretrained_weights_the_whole_network_is_trained() -> None:

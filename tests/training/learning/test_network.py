@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from job.settings import TrainingError
+from job.settings import Hyperparameters, TrainingError
 from learning.features import extract, fit_head
 from learning.model import build_network, choose_rate, count_weights, find_head, freeze, list_stages, load_weights
+from learning.preparation import choose_normalisation
 from learning.weights import download, find_weights, read_state
 from torch import nn
 
@@ -148,6 +149,36 @@ def test_frozen_layers_come_out_as_they_went_in(runner: Runner, channel: Path, d
     given, after = find_weights("resnet18", "auto", channel, print), torch.load(runner.model / "model.pth")
     changed = {name.split(".")[0] for name, value in given.items() if not same(value, after[name])}
     assert changed == ({"fc"} if depth == "head" else {"fc", "layer4"})
+
+
+@pytest.mark.parametrize(
+    ("wish", "pretrained", "images", "taken"),
+    [
+        ("auto", "imagenet", 140, "keep"),
+        ("auto", "imagenet", 6680, "learn"),
+        ("learn", "imagenet", 140, "learn"),
+        ("keep", "imagenet", 6680, "keep"),
+        ("auto", "none", 140, "learn"),
+        ("keep", "none", 140, "learn"),
+    ],
+)
+def test_batch_normalisation_keeps_good_statistics_where_there_are_few_images(
+    wish: str, pretrained: str, images: int, taken: str
+) -> None:
+    """By the number of images or as the recipe says; a network without pretrained weights has none to keep."""
+    assert choose_normalisation(Hyperparameters(batch_norm=wish), pretrained, images).batch_norm == taken
+
+
+@pytest.mark.parametrize(("wish", "kept"), [("auto", True), ("learn", False)])
+def test_kept_statistics_are_those_of_the_channel(runner: Runner, channel: Path, wish: str, kept: bool) -> None:
+    """Of a small dataset every layer is trained, its factors of normalisation too, and the statistics stay."""
+    code, log = runner.run({"pretrained": "auto", "batch_norm": wish, "epochs": "2"}, SM_CHANNEL_WEIGHTS=str(channel))
+    assert code == 0, log
+    assert runner.read("model/manifest.json")["hyperparameters"]["batch_norm"] == ("keep" if kept else "learn")
+    given, after = find_weights("resnet18", "auto", channel, print), torch.load(runner.model / "model.pth")
+    statistics = [name for name in given if name.endswith(("running_mean", "running_var"))]
+    assert {same(given[name], after[name]) for name in statistics} == {kept}
+    assert not same(given["layer1.0.bn1.weight"], after["layer1.0.bn1.weight"])
 
 
 def same(one: torch.Tensor, other: torch.Tensor) -> bool:
