@@ -27,7 +27,7 @@ def list_curves(run_id: str, services: Services) -> dict[str, Any]:
     """List the epochs of every job of a run so far: {jobs: [{name, start, epochs, best}]}. Raises RunNotFound."""
     folder = f"{services.runs.get(run_id).folder}jobs/"
     names = [name.rstrip("/") for name in services.bucket.list_names(folder) if name.endswith("/")]
-    curves = ((name, services.bucket.read(f"{folder}{name}/metrics.jsonl")) for name in sorted(names))
+    curves = ((name, services.runs.read_job_file(run_id, name, "metrics.jsonl")) for name in sorted(names))
     return {"jobs": [{"name": name, **read_metrics(stored.body)} for name, stored in curves if stored]}
 
 
@@ -57,7 +57,8 @@ def describe_jobs(run_id: str, services: Services) -> dict[str, Any]:
     evaluated = decision.get("training_job_name") or training
 
     def read(job: str, name: str) -> dict[str, Any] | None:
-        return services.runs.read_file(run_id, f"jobs/{job}/{name}")
+        stored = services.runs.read_job_file(run_id, job, name)
+        return stored.as_json() if stored else None
 
     return {
         "job": evaluated,

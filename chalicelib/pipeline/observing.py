@@ -133,7 +133,8 @@ def _read_training(run: Run, job: dict[str, Any], number: int) -> Training:
 
 def read_evaluation(run: Run, job: str, services: Services) -> dict[str, Any] | None:
     """Read what a job measured of its best checkpoint, or None if it left nothing."""
-    return services.runs.read_file(run.run_id, f"jobs/{job}/evaluation.json")
+    stored = services.runs.read_job_file(run.run_id, job, "evaluation.json")
+    return stored.as_json() if stored else None
 
 
 def see_endpoint(name: str, services: Services) -> Endpoint | None:

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote, unquote
 
-from chalicelib.aws.buckets import Bucket, Entry, to_json
+from chalicelib.aws.buckets import Bucket, Entry, Stored, to_json
 from chalicelib.errors import RunNotFound
 from chalicelib.runs.identity import Run, make_run_id
 from chalicelib.settings import Settings
@@ -71,6 +71,15 @@ class Runs:
     def read_file(self, run_id: str, name: str) -> dict[str, Any] | None:
         stored = self.bucket.read(f"runs/{run_id}/{name}")
         return stored.as_json() if stored else None
+
+    def read_job_file(self, run_id: str, job: str, name: str) -> Stored | None:
+        """Read what a job wrote into its checkpoint folder, or None.
+
+        AWS documents nowhere whether tuning appends a trial's name to the prefix of its checkpoints. The program writes
+        below its own name either way, so the file has one of two places.
+        """
+        folder = f"runs/{run_id}/jobs/{job}/"
+        return self.bucket.read(f"{folder}{name}") or self.bucket.read(f"{folder}{job}/{name}")
 
     def write_file(self, run_id: str, name: str, document: dict[str, Any]) -> bool:
         """Write one of the run's files. Returns False if it was written before: the first one stands."""

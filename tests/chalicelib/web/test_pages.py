@@ -10,6 +10,7 @@ import pytest
 from chalice.test import Client
 
 from chalicelib.pipeline.job_files import read_metrics
+from chalicelib.pipeline.observing import read_evaluation
 from chalicelib.pipeline.progress import count_billable_seconds
 from chalicelib.web.pages import FOLDER
 from tests.chalicelib.app_client import ask, deploy, read_error
@@ -60,6 +61,20 @@ def test_curves_of_jobs_that_write(world: World, client: Client) -> None:
     told = json.loads(ask(client, "GET", f"/runs/{run_id}/curves").body)
     expected = {"name": f"{run_id}-train", "start": {"epochs": 2}, "epochs": [lines[1]], "best": None}
     assert told == {"jobs": [expected]}
+
+
+def test_a_trial_whose_name_was_appended_to_its_prefix_is_read_all_the_same(world: World, client: Client) -> None:
+    """AWS documents nowhere whether tuning appends it: the curve and the evaluation are found in either place."""
+    run_id = deploy(world, client)
+    trial = f"{run_id}-099-89abcdef"
+    folder = f"runs/{run_id}/jobs/{trial}/{trial}/"
+    world.s3.store(f"{folder}metrics.jsonl", b'{"epoch": 1}')
+    world.s3.store(f"{folder}evaluation.json", b'{"test": {"images": 24}}')
+    told = json.loads(ask(client, "GET", f"/runs/{run_id}/curves").body)
+    assert {"name": trial, "start": None, "epochs": [{"epoch": 1}], "best": None} in told["jobs"]
+    services = world.services()
+    evaluation = read_evaluation(services.runs.get(run_id), trial, services)
+    assert evaluation == {"test": {"images": 24}}
 
 
 def test_what_jobs_found_out(world: World, client: Client) -> None:
