@@ -64,6 +64,7 @@ class Choice:
     training_types: tuple[str, ...]
     use_spot: bool
     reserved_concurrency: int
+    api_concurrency: int = 0
     max_parallel_trials: int = 0
     max_serverless_memory_mb: int = 0
     told: tuple[str, ...] = ()
@@ -124,12 +125,14 @@ def choose(
     endpoint_types: Sequence[str],
     use_spot: bool,
     reserved: int,
-    reserved_before: int = 0,
     functions: int,
+    api: int = 0,
+    reserved_before: int = 0,
 ) -> Choice:
     """Fit the order into the limits.
 
-    `functions` is how many functions would each reserve `reserved` calls; each reserves `reserved_before` now.
+    `functions` is how many functions would each reserve `reserved` calls, and the API's would reserve `api`. All
+    together reserve `reserved_before` now.
     """
     told, hopeless = list(limits.unreadable), []
     every = list(dict.fromkeys([*trial_types, *training_types]))
@@ -149,12 +152,14 @@ def choose(
             hopeless.append(_explain_none(limits, use, types, kind, wanted))
     told += _tell_few(limits, [each for each in trial_types if each in kept], kind) + _tell_memory(limits)
     told += _tell_endpoints(limits, endpoint_types) + _tell_concurrency(limits)
-    reserved, reservation = _fit_reservation(limits, reserved, reserved_before, functions)
+    reservation = _check_reservation(limits, reserved * functions + api, reserved_before)
+    reserved, api = (0, 0) if reservation else (reserved, api)
     return Choice(
         tuple(each for each in trial_types if each in kept) or tuple(trial_types),
         tuple(each for each in training_types if each in kept) or tuple(training_types),
         spot,
         reserved,
+        api,
         limits.read_most(PARALLEL_TRIALS),
         limits.read_most(SERVERLESS_MEMORY),
         (*told, *reservation),
@@ -239,11 +244,12 @@ def _tell_concurrency(limits: Limits) -> list[str]:
     ]
 
 
-def _fit_reservation(limits: Limits, reserved: int, before: int, functions: int) -> tuple[int, list[str]]:
-    free = None if limits.unreserved is None else limits.unreserved + before * functions
-    if not reserved or free is None or free - reserved * functions >= UNRESERVED:
-        return reserved, []
-    return 0, [
-        f"Nothing is reserved for the functions: {functions} times {reserved} of the {free} free calls "
-        f"would leave fewer than the {UNRESERVED} that Lambda keeps for all (ReservedConcurrency=0)."
+def _check_reservation(limits: Limits, wanted: int, before: int) -> list[str]:
+    """Explain why nothing is reserved; empty if what is wanted can be."""
+    free = None if limits.unreserved is None else limits.unreserved + before
+    if not wanted or free is None or free - wanted >= UNRESERVED:
+        return []
+    return [
+        f"Nothing is reserved for the functions: {wanted} of the {free} free calls "
+        f"would leave fewer than the {UNRESERVED} that Lambda keeps for all (ReservedConcurrency=0, ApiConcurrency=0)."
     ]

@@ -61,12 +61,13 @@ def settle(work: Deployment, template: dict[str, Any], ordered: Parameters) -> d
     """Choose the parameters within the account's limits, the region's images and its API Gateway settings."""
     before = work.stacks.read_parameters(work.stage.stack)
     wanted = settle_parameters(template, work.order, ordered, {})
-    choice = fit_limits(work, template, wanted, reserved_before=int(before.get("ReservedConcurrency", "0")))
+    choice = fit_limits(work, template, wanted, before=before)
     found = {
         "TrialInstanceTypes": ",".join(choice.trial_types),
         "TrainingInstanceTypes": ",".join(choice.training_types),
         "UseSpot": str(choice.use_spot).lower(),
         "ReservedConcurrency": str(choice.reserved_concurrency),
+        "ApiConcurrency": str(choice.api_concurrency),
         "MaxParallelTrials": str(choice.max_parallel_trials),
         "MaxServerlessMemoryMb": str(choice.max_serverless_memory_mb),
     }
@@ -80,7 +81,7 @@ def settle(work: Deployment, template: dict[str, Any], ordered: Parameters) -> d
     return settle_parameters(template, work.order, ordered, {**images, **others}) | found
 
 
-def fit_limits(work: Deployment, template: Mapping[str, Any], wanted: Parameters, *, reserved_before: int) -> Choice:
+def fit_limits(work: Deployment, template: Mapping[str, Any], wanted: Parameters, *, before: Parameters) -> Choice:
     """Fit the order into the account's limits, and report how. Raises CannotDeploy if nothing could ever run."""
     trials, training, endpoints = read_types(wanted)
     work.tell("Looking at the account's quotas ...")
@@ -94,8 +95,9 @@ def fit_limits(work: Deployment, template: Mapping[str, Any], wanted: Parameters
         endpoint_types=endpoints,
         use_spot=wanted["UseSpot"] == "true",
         reserved=int(wanted["ReservedConcurrency"] or 0),
-        reserved_before=reserved_before,
         functions=count_reserving(template),
+        api=int(wanted["ApiConcurrency"] or 0),
+        reserved_before=count_reserved(template, before),
     )
     for line in choice.told:
         work.tell(f"! {line}")
@@ -109,9 +111,15 @@ def fit_limits(work: Deployment, template: Mapping[str, Any], wanted: Parameters
 
 
 def count_reserving(template: Mapping[str, Any]) -> int:
-    """Count the functions that would reserve concurrency."""
+    """Count the functions of events, which all reserve the same concurrency: the API's has its own."""
     functions = [each["Properties"] for each in template["Resources"].values() if each["Type"] == FUNCTION]
-    return sum("ReservedConcurrentExecutions" in each for each in functions)
+    return sum("ReservedConcurrentExecutions" in each and bool(each.get("Events")) for each in functions)
+
+
+def count_reserved(template: Mapping[str, Any], before: Parameters) -> int:
+    """Return how many calls the stage's functions reserve now, all together."""
+    each, api = (int(before.get(name, "0")) for name in ("ReservedConcurrency", "ApiConcurrency"))
+    return each * count_reserving(template) + api
 
 
 def need_api_logs_role(work: Deployment) -> str:

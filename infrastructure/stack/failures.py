@@ -17,7 +17,7 @@ ADVICE = (
     ),
     (
         r"UnreservedConcurrentExecution|ReservedConcurrentExecutions",
-        'The account cannot reserve so many calls. Deploy with PARAMETERS="ReservedConcurrency=0".',
+        'The account cannot reserve so many calls. Deploy with PARAMETERS="ReservedConcurrency=0 ApiConcurrency=0".',
     ),
     (
         r"CloudWatch Logs role ARN must be set",

@@ -50,13 +50,14 @@ def decide(limits: Limits, **told: Any) -> Choice:
 
 def test_enough_of_everything_changes_and_says_nothing() -> None:
     """The choice is the order, with the limits that runs are held against."""
-    assert decide(limit()) == Choice((G4, G5), (G5,), True, 0, 10, 3072)
+    assert decide(limit()) == Choice((G4, G5), (G5,), True, 0, 0, 10, 3072)
 
 
 def test_what_is_not_known_is_not_zero() -> None:
     """Where nothing can be read, nothing is taken away; that it could not be read is said."""
     choice = decide(Limits({}, unreadable=("nothing could be read",)), reserved=3)
     assert choice == Choice((G4, G5), (G5,), True, 3, told=("nothing could be read",))
+    assert decide(Limits({}), api=7).api_concurrency == 7
 
 
 def test_no_spot_at_all_means_on_demand() -> None:
@@ -168,8 +169,16 @@ def test_concurrency_is_reserved_where_a_hundred_calls_stay_free(concurrency: in
 
 def test_what_the_stage_reserves_already_is_its_own() -> None:
     """The same order again is met again: what is free is told without it."""
-    assert decide(limit(100), reserved=2, reserved_before=2).reserved_concurrency == 2
-    assert decide(limit(100), reserved=2, reserved_before=1).reserved_concurrency == 0
+    assert decide(limit(100), reserved=2, reserved_before=10).reserved_concurrency == 2
+    assert decide(limit(100), reserved=2, reserved_before=5).reserved_concurrency == 0
+
+
+@pytest.mark.parametrize(("concurrency", "kept"), [(129, (0, 0)), (130, (2, 20))])
+def test_the_routes_function_and_those_of_events_are_counted_together(concurrency: int, kept: tuple[int, int]) -> None:
+    """Lambda refuses the sum; half of it would leave one kind to starve the other."""
+    choice = decide(limit(concurrency), reserved=2, api=20)
+    assert (choice.reserved_concurrency, choice.api_concurrency) == kept
+    assert ("ApiConcurrency=0" in " ".join(choice.told)) == (kept == (0, 0))
 
 
 def test_no_serverless_endpoint_is_told() -> None:

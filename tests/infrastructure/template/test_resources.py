@@ -41,6 +41,7 @@ GIVEN = {
     "PermissionsBoundaryArn": "arn:aws:iam::123456789012:policy/boundary",
     "AlarmEmail": "a@example.org",
     "ReservedConcurrency": "2",
+    "ApiConcurrency": "20",
 }
 
 
@@ -253,10 +254,25 @@ def test_a_boundary_bounds_every_role(full: Template) -> None:
     assert {role.get("PermissionsBoundary") for role in roles.values()} == {GIVEN["PermissionsBoundaryArn"]}
 
 
-def test_concurrency_is_reserved_for_the_functions_of_events_alone(full: Template) -> None:
-    """The API's calls are limited at its door."""
+def test_concurrency_is_reserved_as_it_is_ordered(full: Template) -> None:
+    """Each function of events has as much as the others, the routes' its own: predictions starve no run."""
     functions = of_type(full, "AWS::Lambda::Function")
-    assert sorted(name for name, one in functions.items() if "ReservedConcurrentExecutions" in one) == EVENT_FUNCTIONS
+    reserved = {name: one["ReservedConcurrentExecutions"] for name, one in functions.items()}
+    assert reserved == dict.fromkeys(EVENT_FUNCTIONS, "2") | {"APIHandler": "20"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "status", "retry"), [("INTEGRATION_FAILURE", 503, 5), ("DEFAULT_5XX", 503, 5), ("THROTTLED", 429, 1)]
+)
+def test_what_api_gateway_answers_by_itself_has_our_form(plain: Template, kind: str, status: int, retry: int) -> None:
+    """A function that is busy would be 500 "Internal server error" otherwise: callers could not tell to try again."""
+    (api,) = of_type(plain, "AWS::ApiGateway::RestApi").values()
+    response = api["Body"]["x-amazon-apigateway-gateway-responses"][kind]
+    assert response["statusCode"] in (status, str(status))
+    assert response["responseParameters"] == {"gatewayresponse.header.Retry-After": f"'{retry}'"}
+    error = json.loads(response["responseTemplates"]["application/json"])["error"]
+    assert set(error) == {"code", "message"}
+    assert "Retry-After" in error["message"]
 
 
 def test_topics_take_nothing_unencrypted(full: Template) -> None:
