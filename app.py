@@ -20,18 +20,19 @@ from typing import Any, cast
 from urllib.parse import unquote
 
 from aws_lambda_powertools import Logger
-from chalice import Chalice, Rate, Response
+from chalice import Rate, Response
 from chalice.app import CloudWatchEvent, ConvertToMiddleware, MultiDict, Request
 
 from chalicelib import errors
-from chalicelib.models import catalog, predictions
+from chalicelib.models import catalog, predictions, uploads
 from chalicelib.pipeline import intake, job_files, progress
 from chalicelib.pipeline.advance import advance
 from chalicelib.pipeline.removal import Unfinished, delete_dataset
 from chalicelib.runs.identity import find_run_of_training, parse_dataset_key
 from chalicelib.services import ServiceProvider, Services, connect_services
 from chalicelib.settings import Settings
-from chalicelib.web import pages
+from chalicelib.web import pages, routing
+from chalicelib.web.answers import JSON, App, Headers, render_error
 
 # The event rules are built when the app is packaged. At that time these are placeholders that CloudFormation fills in.
 APP_NAME = os.environ.get("APP_NAME", Settings.app_name)
@@ -39,8 +40,6 @@ STAGE = os.environ.get("STAGE", Settings.stage)
 BUCKET = os.environ.get("BUCKET", APP_NAME)
 PREFIX = f"{APP_NAME}-{STAGE}-"
 VERSION = "0.1.0"
-JSON: dict[str, str | list[str]] = {"Content-Type": "application/json"}
-RETRY_SECONDS = 5
 REMOVAL_SECONDS = 30  # a caller waits this long before asking again for a removal that is not finished
 View = Callable[..., dict[str, Any]]
 
@@ -48,22 +47,7 @@ logger = Logger(service=APP_NAME)
 services = ServiceProvider(partial(connect_services, logger))
 
 
-class App(Chalice):
-    """A Chalice app that answers its own refusals (unknown route, wrong method) in the form of ours."""
-
-    def __call__(self, event: dict[str, Any], context: Any) -> dict[str, Any]:
-        path = event.get("requestContext", {}).get("resourcePath")
-        if path is not None and path not in self.routes:
-            return render_error(errors.NotFound(f"There is no route {path!r}. See openapi.json.")).to_dict()
-        answer: dict[str, Any] = super().__call__(event, context)
-        if answer["statusCode"] >= 400 and '"Code"' in str(answer["body"]):
-            refusal = json.loads(answer["body"])
-            answer["body"] = json.dumps({"error": {"code": refusal["Code"], "message": refusal["Message"]}})
-        return answer
-
-
 app = App(app_name="whippet")
-app.api.binary_types += ["image/webp", "application/x-image"]
 
 
 @cache
@@ -105,14 +89,6 @@ def count(name: str, value: float = 1, unit: str = "Count") -> None:
     get_metrics().add_metric(name=name, unit=unit, value=value)
 
 
-def render_error(error: errors.WhippetError) -> Response:
-    """Render an error in the form that every route uses: {"error": {"code", "message"}}."""
-    headers: dict[str, str | list[str]] = dict(JSON)
-    if error.retry_after or error.status == 503:
-        headers["Retry-After"] = str(error.retry_after or RETRY_SECONDS)
-    return Response({"error": {"code": error.code, "message": error.message}}, headers, error.status)
-
-
 def answer(view: View, params: dict[str, str], *, is_open: bool, status: int) -> Response:
     """Render what a view returns, or its error, as JSON. No other detail of a failure leaves the function."""
     try:
@@ -123,7 +99,7 @@ def answer(view: View, params: dict[str, str], *, is_open: bool, status: int) ->
         with logger.append_context_keys(token=who, **{key: value for key, value in named.items() if key == "run_id"}):
             told = view(services.current, **named)
             if isinstance(told, Unfinished):
-                headers: dict[str, str | list[str]] = {**JSON, "Retry-After": str(REMOVAL_SECONDS)}
+                headers: Headers = {**JSON, "Retry-After": str(REMOVAL_SECONDS)}
                 return Response(json.dumps(told, default=str), headers, 202)
             return Response(json.dumps(told, default=str), dict(JSON), status)
     except errors.InvalidSettings:
@@ -186,7 +162,7 @@ def show_page() -> Response:
     path = get_request().context.get("path", "/")
     if not path.endswith("/"):  # without the slash the page's links would leave the stage
         return Response("", {"Location": f"{path}/"}, 302)
-    return serve(pages.INDEX, lambda: [pages.find_origin(services.current.bucket)])
+    return serve(pages.INDEX, lambda: [services.current.bucket.find_origin()])
 
 
 @app.route("/web/{name}", name="show_file")
@@ -199,6 +175,20 @@ def show_file(name: str) -> Response:
 def health() -> dict[str, Any]:
     """Say that the app answers. This makes no call to AWS."""
     return {"status": "ok", "version": VERSION}
+
+
+@app.route("/openapi.json", name="show_openapi")
+def show_openapi() -> Response:
+    """Return this API's description (OpenAPI 3.1). It needs no token."""
+    from chalicelib.web.openapi import describe_app, write_document
+
+    return Response(write_document(describe_app(app, VERSION)), dict(JSON), 200)
+
+
+@app.route(routing.CATCH_ALL, name="find_nothing")
+def find_nothing(proxy: str) -> Response:
+    """Answer a path that no route has: API Gateway passes it on because of this one."""
+    return render_error(errors.NotFound(f"There is no route /{proxy[:200]}. GET /openapi.json lists them."))
 
 
 @route("/models")
@@ -221,11 +211,12 @@ def delete_model(services: Services, name: str) -> dict[str, Any]:
 
 @route("/models/{name}/predict", "POST")
 def predict(services: Services, name: str) -> dict[str, Any]:
-    """Classify an image (JPEG, PNG or WebP as the body). Returns the classes, best first."""
+    """Classify images: one as the body's bytes, several as a form or as JSON. Returns the classes, best first."""
     request = get_request()
     body, content_type = cast(bytes, request.raw_body), request.headers.get("content-type", "")
-    result = predictions.predict(name, body, content_type, get_query("top"), services)
-    count("Predictions")
+    question = predictions.Question(body, content_type, get_query("top"), get_query("threshold"))
+    result = predictions.predict(name, question, services)
+    count("Predictions", len(result["results"]))
     count("PredictionTime", result["milliseconds"], "Milliseconds")
     return result
 
@@ -264,6 +255,18 @@ def stop_run(services: Services, run_id: str) -> dict[str, Any]:
 def retry_run(services: Services, run_id: str) -> dict[str, Any]:
     """Begin the next attempt on the same input, with the recipe as it is now."""
     return {"run_id": intake.retry_run(run_id, services)}
+
+
+@route("/uploads", "POST", status=201)
+def begin_upload(services: Services) -> dict[str, Any]:
+    """Return where to PUT a large image or a dataset's zip: one address, or one for each part from 100 MB on."""
+    return uploads.begin_upload(cast(bytes, get_request().raw_body), intake.check_name, services)
+
+
+@route("/uploads/{id}/complete", "POST")
+def complete_upload(services: Services, id: str) -> dict[str, Any]:
+    """Put the parts of an upload together. A dataset's run begins then."""
+    return uploads.complete_upload(id, cast(bytes, get_request().raw_body), services)
 
 
 @route("/datasets/{name}", "POST", status=201)

@@ -8,6 +8,7 @@
     │   ├── RunNotFound                  404
     │   ├── ModelNotFound                404
     │   └── DatasetNotFound              404
+    ├── MethodNotAllowed                 405
     ├── Conflict                         409
     │   └── EndpointFailed               409
     ├── PayloadTooLarge                  413
@@ -86,6 +87,16 @@ class ModelNotFound(NotFound):
 
 class DatasetNotFound(NotFound):
     """No dataset has this name."""
+
+
+class MethodNotAllowed(WhippetError):
+    """The path is served, but not with this method. `allowed` names those that are."""
+
+    status = 405
+
+    def __init__(self, message: str, *, allowed: Iterable[str]) -> None:
+        super().__init__(message)
+        self.allowed = tuple(allowed)
 
 
 class Conflict(WhippetError):

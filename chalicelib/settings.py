@@ -15,6 +15,7 @@ DEBUGGER_MODES = ("off", "monitoring", "full")
 MAX_PREFIX = 32 - len("-x-12345678")  # a tuning job's name has at most 32 characters, and a slug at least one
 MAX_COST_TAGS = 40
 TAG = re.compile(r"[\w .:/=+\-@]*")
+ORIGIN = re.compile(r"https?://[a-z0-9.-]+(:\d{1,5})?")
 NAME_PART = re.compile(r"[a-z0-9]+")  # a hyphen would let one stage's names begin like another's
 
 
@@ -62,6 +63,7 @@ class Settings:
     dataset_max_classes: int = 1_000
     image_max_bytes: int = 4_000_000
     upload_seconds: int = 3_600
+    cors_origins: tuple[str, ...] = ()
 
     @property
     def prefix(self) -> str:
@@ -93,10 +95,20 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         except ValueError as error:
             problems.append(f"{variable} is {text!r}, and must be {error}")
     problems += _check_names(environ) + _check_debugger(environ) + _check_machines(values)
-    problems += _check_network(values) + _check_tags(values)
+    problems += _check_network(values) + _check_tags(values) + _check_origins(values)
     if problems:
         raise InvalidSettings(f"The function's environment cannot be used: {'; '.join(problems)}.")
     return Settings(**values)
+
+
+def read_origins(environ: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the origins of other sites whose pages may call the API: CORS_ORIGINS, without malformed ones."""
+    return tuple(each for each in _read_list(environ.get("CORS_ORIGINS", "")) if ORIGIN.fullmatch(each))
+
+
+def _check_origins(values: Mapping[str, Any]) -> list[str]:
+    wrong = [each for each in values.get("cors_origins", ()) if not ORIGIN.fullmatch(each)]
+    return [f"CORS_ORIGINS has {each!r}, and must list origins such as https://example.com" for each in wrong]
 
 
 def _read_whole(text: str) -> int:

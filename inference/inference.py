@@ -3,19 +3,21 @@
 Shipped as `code/` in the model archive, beside `model.pth` (a state dictionary) and `manifest.json`. Needs only torch,
 torchvision, numpy and Pillow, which AWS's image holds.
 
-Request: the bytes of a JPEG, PNG or WebP. Answer:
+Request: the bytes of a JPEG, PNG or WebP, or JSON `{"url": …}` with a signed URL of the app's bucket. Answer:
 `{"results": [{"predictions": [{"class": "7", "probability": 0.99}, …]}], "run_id": "…"}`, all classes, best first.
 """
 
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 import torchvision
+from fetching import fetch_image
 from PIL import Image
 from preprocessing import decode_image, make_tensor
 from refusals import refuse_accept, refuse_request, refuse_size, refuse_type
@@ -70,6 +72,8 @@ def read_manifest(path: Path) -> dict[str, Any]:
 def input_fn(request_body: bytes | str, content_type: str | None) -> Image.Image:
     """Decode the image. Raises Refusal: 400 no body, 413 too large, 415 wrong content type, 422 not an image."""
     kind = (content_type or "application/octet-stream").split(";")[0].strip().lower()
+    if kind == JSON_TYPE:
+        return decode_image(fetch_image(request_body, os.environ.get("UPLOADS_ORIGIN", ""), MAX_BYTES))
     if kind not in CONTENT_TYPES or isinstance(request_body, str):
         raise refuse_type(f"Content type {content_type!r} is not served. Send one of {', '.join(CONTENT_TYPES)}.")
     if not request_body:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from typing import Any, BinaryIO, cast
+from urllib.parse import urlsplit
 
 from chalicelib import errors
 from chalicelib.aws.clients import translated
@@ -251,17 +252,39 @@ class Bucket:
             answer = self._client.get_object(Bucket=self.name, Key=key, Range=f"bytes={start}-{end - 1}")
             return cast(bytes, answer["Body"].read())
 
-    def sign_upload(self, key: str, seconds: int) -> str:
-        """Return a URL that lets its holder PUT this one object for this many seconds."""
-        return self._sign("put_object", key, seconds)
+    def sign_upload(self, key: str, seconds: int, size: int | None = None) -> str:
+        """Return a URL that lets its holder PUT this one object, of this many bytes if given, for this many seconds."""
+        return self._sign("put_object", key, seconds, **({} if size is None else {"ContentLength": size}))
 
     def sign_download(self, key: str, seconds: int) -> str:
         """Return a URL that lets its holder GET this one object for this many seconds."""
         return self._sign("get_object", key, seconds)
 
-    def _sign(self, operation: str, key: str, seconds: int) -> str:
+    def begin_parts(self, key: str) -> str:
+        """Begin an upload in parts. Returns its id."""
+        with translated(f"Beginning s3://{self.name}/{key} in parts"):
+            return str(self._client.create_multipart_upload(Bucket=self.name, Key=key)["UploadId"])
+
+    def sign_part(self, key: str, upload: str, number: int, size: int, seconds: int) -> str:
+        """Return a URL that lets its holder PUT one part, of this many bytes, for this many seconds."""
+        return self._sign("upload_part", key, seconds, UploadId=upload, PartNumber=number, ContentLength=size)
+
+    def complete_parts(self, key: str, upload: str, etags: Sequence[str]) -> None:
+        """Put an upload's parts together, in the order of their numbers. Raises InvalidRequest for parts not sent."""
+        parts = [{"PartNumber": number, "ETag": etag} for number, etag in enumerate(etags, 1)]
+        with translated(f"Completing s3://{self.name}/{key}"):
+            self._client.complete_multipart_upload(
+                Bucket=self.name, Key=key, UploadId=upload, MultipartUpload={"Parts": parts}
+            )
+
+    def find_origin(self) -> str:
+        """Return the origin of the signed URLs, as a browser names it: https://BUCKET.s3.REGION.amazonaws.com."""
+        parts = urlsplit(self.sign_download("uploads/", 1))
+        return f"{parts.scheme}://{parts.netloc}"
+
+    def _sign(self, operation: str, key: str, seconds: int, **more: Any) -> str:
         with translated(f"Signing {operation} of s3://{self.name}/{key}"):
-            parameters = {"Bucket": self.name, "Key": key}
+            parameters = {"Bucket": self.name, "Key": key, **more}
             return str(self._client.generate_presigned_url(operation, Params=parameters, ExpiresIn=seconds))
 
 

@@ -1,45 +1,83 @@
-"""Classify an image: check the request, call the endpoint, and put its errors into our words."""
+"""Classify images: check the request, call the endpoint, and put its errors into our words."""
 
 from __future__ import annotations
 
 import json
+import re
 import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from chalicelib import errors
 from chalicelib.aws.sagemaker import Kind
+from chalicelib.models.bodies import JSON_TYPE, Asked, Image, read_images
+from chalicelib.models.uploads import sign_image
 from chalicelib.runs.identity import make_endpoint_name
 from chalicelib.services import Services
 
-# For the last two, the endpoint reads the format from the bytes.
-CONTENT_TYPES = ("image/jpeg", "image/png", "image/webp", "application/octet-stream", "application/x-image")
 RETRY_SECONDS = 10
 WAKING_SECONDS = 25.0  # API Gateway gives the function 29 in all
 LEAST_SECONDS = 1.0  # the least time that another try needs
 PAUSES = (0.5, 1.0, 2.0)  # seconds between tries; the last one repeats
+BYTES_TYPE = "application/octet-stream"  # the endpoint tells the format by the bytes
+AT_ONCE = 4  # images of one request that the endpoint is asked about at a time
+# What concerns one image alone; any other error concerns the model, and so the whole request.
+BY_IMAGE = (
+    errors.BadRequest,
+    errors.NotFound,
+    errors.PayloadTooLarge,
+    errors.UnsupportedMediaType,
+    errors.Unprocessable,
+)
 BY_STATUS: dict[int, type[errors.WhippetError]] = {
     400: errors.BadRequest,
+    404: errors.NotFound,
     413: errors.PayloadTooLarge,
     415: errors.UnsupportedMediaType,
     422: errors.UnreadableImage,
 }
 
 
-def predict(model: str, body: bytes, content_type: str, top: str | None, services: Services) -> dict[str, Any]:
-    """Return the classes of an image, best first: {results, run_id, milliseconds}; only the first `top` if it is given.
+@dataclass(frozen=True)
+class Question:
+    """A request to classify images, as it came: its body, its content type, and the query's `top` and `threshold`."""
 
-    Raises the errors that the route answers: 400, 404, 409, 413, 415, 422, 502 or 503.
+    body: bytes
+    content_type: str = ""
+    top: str | None = None
+    threshold: str | None = None
+
+
+def predict(model: str, question: Question, services: Services) -> dict[str, Any]:
+    """Return {results, run_id, milliseconds}: for each image its classes, best first.
+
+    Where a request holds several images, one that cannot be classified has {error} for its result, and the others are
+    answered. Raises the errors that the route answers: 400, 404, 409, 413, 415, 422, 502 or 503.
     """
     started = time.perf_counter()
-    count = parse_top(top)
-    kind = check_content_type(content_type)
-    check_size(body, services.settings.image_max_bytes)
-    endpoint = make_endpoint_name(services.settings, model)
-    answer = invoke(model, endpoint, body, kind, services)
-    for result in answer.get("results", []):
-        result["predictions"] = result["predictions"][:count]
+    wanted = Wanted(parse_top(question.top), parse_threshold(question.threshold))
+    asked = read_images(question.body, question.content_type, services.settings.image_max_bytes)
+    answer = ask_all(model, asked, services)
+    answer["results"] = [wanted.apply(result) for result in answer["results"]]
     return answer | {"milliseconds": round((time.perf_counter() - started) * 1000, 1)}
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What of an answer the caller wants: how many classes, and from which probability on an answer is sure."""
+
+    top: int | None
+    threshold: float | None
+
+    def apply(self, result: dict[str, Any]) -> dict[str, Any]:
+        if "error" in result:
+            return result
+        ranked = result["predictions"]
+        sure = {} if self.threshold is None else {"sure": bool(ranked) and ranked[0]["probability"] >= self.threshold}
+        return result | {"predictions": ranked[: self.top]} | sure
 
 
 def parse_top(text: str | None) -> int | None:
@@ -51,22 +89,54 @@ def parse_top(text: str | None) -> int | None:
     return int(text)
 
 
-def check_content_type(header: str) -> str:
-    """Return the content type without its parameters. Raises UnsupportedMediaType."""
-    kind = header.partition(";")[0].strip().lower()
-    if kind not in CONTENT_TYPES:
-        served = ", ".join(CONTENT_TYPES)
-        raise errors.UnsupportedMediaType(f"The content type is {header[:80]!r}. Send the picture's bytes as {served}.")
-    return kind
+def parse_threshold(text: str | None) -> float | None:
+    """Return the probability below which an answer is not sure; None where no threshold is given. Raises BadRequest."""
+    if text is None:
+        return None
+    if not re.fullmatch(r"(0(\.\d{1,6})?|1(\.0{1,6})?|\.\d{1,6})", text, re.ASCII):
+        raise errors.BadRequest(f"threshold is {text[:40]!r}, and must be from 0 to 1, as in ?threshold=0.8.")
+    return float(text)
 
 
-def check_size(body: bytes, limit: int) -> None:
-    """Check the size in bytes. Raises UnreadableImage for an empty body, and PayloadTooLarge for one over the limit."""
-    if not body:
-        raise errors.UnreadableImage("The body is empty. Send the bytes of one picture.")
-    if len(body) > limit:
-        message = f"The picture has {len(body):,} bytes, and {limit:,} are the most. Send it smaller."
-        raise errors.PayloadTooLarge(message)
+def ask_all(model: str, asked: Asked, services: Services) -> dict[str, Any]:
+    """Ask the endpoint about every image, several at a time, and return {results, run_id} in the images' order.
+
+    An error of the endpoint itself, and that of a request with one image, is raised.
+    """
+    endpoint = make_endpoint_name(services.settings, model)
+    ask = partial(ask_one, model, endpoint, services=services)
+    if not asked.several:
+        found = [ask(asked.images[0])]
+    else:
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            found = list(pool.map(ask, asked.images))
+    failed = [each for each in found if isinstance(each, errors.WhippetError)]
+    if failed and (not asked.several or not isinstance(failed[0], BY_IMAGE)):
+        raise failed[0]
+    answered = (each for each in found if not isinstance(each, errors.WhippetError))
+    results = [describe_result(image, each) for image, each in zip(asked.images, found, strict=True)]
+    return {"results": results, "run_id": next((each.get("run_id") for each in answered), None)}
+
+
+def ask_one(model: str, endpoint: str, image: Image, *, services: Services) -> dict[str, Any] | errors.WhippetError:
+    """Return the endpoint's answer to one image, or the error that it met."""
+    if image.error:
+        return image.error
+    try:
+        body, kind = image.data, BYTES_TYPE
+        if image.upload is not None:
+            body, kind = json.dumps({"url": sign_image(image.upload, services)}).encode(), JSON_TYPE
+        return invoke(model, endpoint, body, kind, services)
+    except errors.WhippetError as error:
+        return error
+
+
+def describe_result(image: Image, found: dict[str, Any] | errors.WhippetError) -> dict[str, Any]:
+    """Return an image's result, or its error, beside its file's name."""
+    named = {"name": image.name} if image.name else {}
+    if isinstance(found, errors.WhippetError):
+        return named | {"error": {"code": found.code, "message": found.message}}
+    return named | dict(found["results"][0])
 
 
 def invoke(model: str, endpoint: str, body: bytes, content_type: str, services: Services) -> dict[str, Any]:

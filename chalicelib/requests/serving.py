@@ -23,11 +23,14 @@ WORKERS = "SAGEMAKER_MODEL_SERVER_WORKERS"
 Request = dict[str, Any]
 
 
-def build_model_request(run: Run, recipe: Recipe, settings: Settings, model_data: str) -> Request:
-    """Build CreateModel for the archive at `model_data`, an S3 URI."""
+def build_model_request(run: Run, recipe: Recipe, settings: Settings, model_data: str, uploads: str) -> Request:
+    """Build CreateModel for the archive at `model_data`, an S3 URI.
+
+    `uploads` is the origin of the bucket's signed URLs: the container fetches uploaded images from no other.
+    """
     on_gpu = recipe.endpoint.kind == "instance" and has_gpu(choose_instance_type(recipe, settings))
     image = settings.inference_image_gpu if on_gpu else settings.inference_image_cpu
-    environment = SERVER | build_workers(run, recipe, settings)
+    environment = SERVER | build_workers(run, recipe, settings) | {"UPLOADS_ORIGIN": uploads}
     return {
         "ModelName": run.run_id,
         "PrimaryContainer": {"Image": image, "ModelDataUrl": model_data, "Environment": environment},

@@ -16,201 +16,99 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from chalicelib.models.predictions import CONTENT_TYPES
-from chalicelib.pipeline.job_files import DOCUMENTS
-from chalicelib.runs.folder import ENDED, ON_ITS_WAY
+from chalicelib.web.schemas import NAMED, Schema, reference
 
-Schema = dict[str, Any]
-OPEN = ("health", "show_page", "show_file")
-
-
-def _object(required: str = "", **properties: Schema) -> Schema:
-    """Return an object's schema; readers ignore members that it does not name."""
-    found: Schema = {"type": "object", "properties": properties}
-    return found | ({"required": required.split()} if required else {})
-
-
-def _list(item: Schema) -> Schema:
-    return {"type": "array", "items": item}
-
-
-def _or_null(schema: Schema) -> Schema:
-    return schema | {"type": [schema["type"], "null"]}
-
-
+OPEN = ("health", "show_page", "show_file", "show_openapi")
+TAGS = {
+    "models": "Deployed models and their predictions.",
+    "uploads": "Sending datasets and large images.",
+    "runs": "What became of each dataset.",
+    "app": "The page, its files, and this document.",
+}
+PREDICT_ERRORS = (400, 404, 409, 413, 415, 422, 503)
+# For each view: its tag, the schema of its answer, and its error statuses besides 401, 500 and 502.
+ANSWERS: Mapping[str, tuple[str, str | None, tuple[int, ...]]] = {
+    "health": ("app", "Health", ()),
+    "show_page": ("app", None, (500,)),
+    "show_file": ("app", None, (404,)),
+    "show_openapi": ("app", None, ()),
+    "list_models": ("models", "Models", (503,)),
+    "describe_model": ("models", "ModelDetails", (404, 503)),
+    "delete_model": ("models", "DeletedModel", (404, 409, 503)),
+    "predict": ("models", "Prediction", PREDICT_ERRORS),
+    "begin_upload": ("uploads", "Upload", (400, 413, 503)),
+    "complete_upload": ("uploads", "CompletedUpload", (400, 404, 503)),
+    "upload_dataset": ("uploads", "DatasetUpload", (400, 503)),
+    "remove_dataset": ("uploads", "RemovedDataset", (400, 404, 503)),
+    "list_runs": ("runs", "Runs", (400, 503)),
+    "describe_run": ("runs", "Run", (404, 503)),
+    "list_curves": ("runs", "Curves", (404, 503)),
+    "describe_jobs": ("runs", "JobDocuments", (404, 503)),
+    "stop_run": ("runs", "RunStatus", (404, 409, 503)),
+    "retry_run": ("runs", "RunId", (404, 409, 503)),
+}
 TEXT: Schema = {"type": "string"}
-NUMBER: Schema = {"type": "number"}
 WHOLE: Schema = {"type": "integer"}
-TIME: Schema = {"type": "string", "format": "date-time"}
-ANY_OBJECT: Schema = {"type": "object"}
-STATUS: Schema = {"type": "string", "enum": [*ON_ITS_WAY, *ENDED]}
-REASON = _or_null(TEXT) | {
-    "description": "Why the run is not on its way, or what it waits for; null while it goes on, and once deployed."
+BYTES: Schema = {
+    "type": "string",
+    "format": "binary",
+    "description": "The bytes of an image file; any image type is read.",
 }
-PREDICTION = _object("class probability", **{"class": TEXT, "probability": NUMBER})
-TRIAL = _object(
-    "name status hyperparameters objective",
-    name=TEXT,
-    status=TEXT,
-    hyperparameters={"type": "object", "additionalProperties": TEXT},
-    objective=_or_null(NUMBER),
-    reason=_or_null(TEXT),
-    started_at=_or_null(TIME),
-    ended_at=_or_null(TIME),
-    billable_seconds=_or_null(NUMBER),
-    instance_type=_or_null(TEXT),
-)
-COST = _object(
-    "expected_usd worst_usd spent_usd",
-    expected_usd=_or_null(NUMBER) | {"description": "Before the run began; null where a price is missing."},
-    worst_usd=_or_null(NUMBER) | {"description": "What its time limits let it cost at most."},
-    spent_usd=_or_null(NUMBER) | {"description": "So far, by the billable seconds of its jobs."},
-    refined_usd=_or_null(NUMBER) | {"description": "What it is expected to cost by the trials that have ended."},
-    budget_usd=_or_null(NUMBER),
-    prices_date=_or_null(TEXT),
-    region=TEXT,
-    spot={"type": "boolean"},
-    unknown=_or_null(TEXT) | {"description": "Why nothing is known of its cost."},
-    jobs=ANY_OBJECT,
-    limits=ANY_OBJECT,
-    endpoint=ANY_OBJECT | {"description": "What the endpoint costs, as a rate: it is in none of the sums."},
-)
-LISTED_RUN = _object(
-    "run_id dataset status reason created_at",
-    run_id=TEXT,
-    dataset=TEXT,
-    status=STATUS,
-    reason=REASON,
-    created_at=TIME,
-)
-MODEL = _object(
-    "name status endpoint",
-    name=TEXT,
-    status={"type": "string", "enum": ["ready", "updating", "creating", "deleting", "failed"]},
-    endpoint=TEXT,
-    created_at=TIME,
-    updated_at=TIME,
-)
-
-# For each view: the schema of its answer, and its error statuses besides 401, 500 and 502.
-ANSWERS: Mapping[str, tuple[Schema, tuple[int, ...]]] = {
-    "health": (_object("status version", status=TEXT, version=TEXT), ()),
-    "show_page": (TEXT, (500,)),
-    "show_file": (TEXT, (404,)),
-    "list_models": (_object("models", models=_list(MODEL)), (503,)),
-    "describe_model": (
-        _object(
-            "name status run_id",
-            **MODEL["properties"],
-            run_id=_or_null(TEXT),
-            reason=_or_null(TEXT),
-            metrics=_or_null(ANY_OBJECT),
-            hyperparameters=_or_null(ANY_OBJECT),
-        ),
-        (404, 503),
-    ),
-    "delete_model": (_object("name status deleted", name=TEXT, status=TEXT, deleted=_list(TEXT)), (404, 409, 503)),
-    "predict": (
-        _object(
-            "results run_id milliseconds",
-            results=_list(_object("predictions", predictions=_list(PREDICTION))),
-            run_id=TEXT,
-            milliseconds=NUMBER,
-        ),
-        (400, 404, 409, 413, 415, 422, 503),
-    ),
-    "list_runs": (_object("runs next", runs=_list(LISTED_RUN), next=_or_null(TEXT)), (400, 503)),
-    "describe_run": (
-        _object(
-            "run_id dataset status reason attempt created_at trials best links",
-            **LISTED_RUN["properties"],
-            attempt=WHOLE,
-            ended_at=_or_null(TIME),
-            seconds=NUMBER,
-            billable_seconds=NUMBER,
-            notes={"type": "array", "items": TEXT, "description": "What is not as the recipe asks for, and why."},
-            cost=_or_null(COST),
-            recipe=ANY_OBJECT,
-            dataset_report=_or_null(ANY_OBJECT),
-            trials=_list(TRIAL),
-            best=_or_null(ANY_OBJECT),
-            training=_or_null(ANY_OBJECT),
-            decision=_or_null(ANY_OBJECT),
-            metrics=_or_null(ANY_OBJECT),
-            endpoint=_object("name status", name=TEXT, status=_or_null(TEXT)),
-            links=_object("folder model report", folder=TEXT, model=TEXT, report=_or_null(TEXT)),
-        ),
-        (404, 503),
-    ),
-    "list_curves": (
-        _object(
-            "jobs",
-            jobs=_list(
-                _object(
-                    "name start epochs best",
-                    name=TEXT,
-                    start=_or_null(ANY_OBJECT),
-                    epochs=_list(ANY_OBJECT),
-                    best=_or_null(ANY_OBJECT),
-                )
-            ),
-        ),
-        (404, 503),
-    ),
-    "describe_jobs": (
-        _object(
-            "job evaluation profiler_rules",
-            job=TEXT,
-            evaluation=_or_null(ANY_OBJECT),
-            **{name: _or_null(ANY_OBJECT) for name in DOCUMENTS},
-            profiler_rules=ANY_OBJECT,
-        ),
-        (404, 503),
-    ),
-    "stop_run": (_object("run_id status", run_id=TEXT, status=STATUS), (404, 409, 503)),
-    "retry_run": (_object("run_id", run_id=TEXT), (404, 409, 503)),
-    "upload_dataset": (
-        _object("method url key expires_in", method=TEXT, url=TEXT, key=TEXT, expires_in=WHOLE),
-        (400, 503),
-    ),
-    "remove_dataset": (
-        _object(
-            "name status runs models left",
-            name=TEXT,
-            status={"type": "string", "enum": ["deleted", "deleting"]},
-            runs=_list(TEXT),
-            models=_list(TEXT),
-            left=_list(TEXT) | {"description": "What has to end first; empty where all is gone."},
-        ),
-        (400, 404, 503),
-    ),
+FORM: Schema = {
+    "type": "object",
+    "properties": {"file": {"type": "array", "items": BYTES, "maxItems": 16, "description": "The image files."}},
 }
-PICTURE: Schema = {"type": "string", "format": "binary"}
-BODIES = {"predict": {"required": True, "content": {kind: {"schema": PICTURE} for kind in CONTENT_TYPES}}}
-QUERIES: Mapping[str, Mapping[str, Schema]] = {
-    "predict": {"top": {"type": "integer", "minimum": 1}},
-    "list_runs": {"limit": {"type": "integer", "minimum": 1, "maximum": 200}, "after": TEXT},
+BODIES: Mapping[str, Mapping[str, Schema]] = {
+    "predict": {
+        "application/octet-stream": BYTES,
+        "multipart/form-data": FORM,
+        "application/json": reference("PredictionRequest"),
+    },
+    "begin_upload": {"application/json": reference("UploadRequest")},
+    "complete_upload": {"application/json": reference("SentParts")},
 }
-MEDIA = {"show_page": "text/html", "show_file": "text/*"}
+PATHS = {
+    "name": ("The dataset's name, which is its model's too.", "dogs"),
+    "run_id": ("The run's id.", "whippet-dev-dogs-1f2e3d4c"),
+    "id": ("The upload's id.", "0123456789abcdef0123456789abcdef"),
+}
+QUERIES: Mapping[str, Mapping[str, tuple[Schema, str, Any]]] = {
+    "predict": {
+        "top": ({"type": "integer", "minimum": 1}, "How many classes to return.", 5),
+        "threshold": ({"type": "number", "minimum": 0, "maximum": 1}, "Say whether the best class reaches this.", 0.8),
+    },
+    "list_runs": {
+        "limit": ({"type": "integer", "minimum": 1, "maximum": 200}, "How many runs to return.", 20),
+        "after": (TEXT, "The `next` of the page before.", "8236472900000/whippet-dev-dogs-1f2e3d4c"),
+    },
+}
+MEDIA = {"show_page": "text/html", "show_file": "text/*"}  # every other answer is JSON
 UNFINISHED = ("remove_dataset",)  # these may also answer 202
-STATUSES = {"stop_run": 202, "retry_run": 202, "upload_dataset": 201}
+STATUSES = {"stop_run": 202, "retry_run": 202, "upload_dataset": 201, "begin_upload": 201}
 ERRORS = {
     400: "The request cannot be understood.",
     401: "The token is missing, unknown or withdrawn.",
     404: "There is no such thing.",
     409: "The thing's state does not allow this.",
-    413: "The picture is too large.",
-    415: "The content type is none that is served.",
-    422: "The picture cannot be read.",
+    413: "The image or upload is too large.",
+    415: "The body is neither an image nor a form or JSON that holds one.",
+    422: "The image cannot be read.",
     500: "Something failed on our side.",
     502: "A call to AWS, or the model, failed.",
     503: "Not yet: try again after the seconds that Retry-After says.",
 }
-ERROR = _object("error", error=_object("code message", code=TEXT, message=TEXT))
+SERVERS = [
+    {"url": "http://127.0.0.1:8000/api", "description": "The local cloud, as `make up` starts it."},
+    {
+        "url": "https://{api}.execute-api.{region}.amazonaws.com/api",
+        "description": "AWS: the URL that `make deploy` prints.",
+        "variables": {"api": {"default": "API_ID"}, "region": {"default": "us-east-1"}},
+    },
+]
 
 
 def describe_app(app: Any, version: str) -> dict[str, Any]:
-    """Return the OpenAPI document of a Chalice app."""
+    """Return the OpenAPI document of a Chalice app. A route whose view is not declared here is not described."""
     paths = {
         path: {method.lower(): _describe_route(path, entry) for method, entry in sorted(methods.items())}
         for path, methods in sorted(app.routes.items())
@@ -220,40 +118,55 @@ def describe_app(app: Any, version: str) -> dict[str, Any]:
         "info": {
             "title": "Whippet",
             "version": version,
-            "description": "Drop a zip of labelled pictures into a bucket; get back a classifier that answers here.",
+            "description": "Drop a zip of labelled images into a bucket; get back a classifier that answers here.",
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
-        "paths": paths,
+        "servers": SERVERS,
+        "tags": [{"name": name, "description": text} for name, text in TAGS.items()],
+        "paths": {path: described for path, methods in paths.items() if (described := _leave_out(methods))},
         "components": {
             "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
-            "schemas": {"Error": ERROR},
+            "schemas": dict(sorted(NAMED.items())),
         },
     }
+
+
+def _leave_out(methods: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    return {method: described for method, described in methods.items() if described}
 
 
 def _describe_route(path: str, entry: Any) -> dict[str, Any]:
     name = entry.view_name
-    schema, errors = ANSWERS[name]
+    if name not in ANSWERS:
+        return {}
+    tag, schema, errors = ANSWERS[name]
     own = () if name in OPEN else (401, 500, 502)
-    done = {
-        "description": "It is done.",
-        "content": {MEDIA.get(name, "application/json"): {"schema": schema}},
-    }
+    shape: Schema = reference(schema) if schema else {"type": "object" if name == "show_openapi" else "string"}
+    done = {"description": "It is done.", "content": {MEDIA.get(name, "application/json"): {"schema": shape}}}
     later = done | {"description": "Not all is done yet: ask again.", "headers": {"Retry-After": {"schema": WHOLE}}}
     described: dict[str, Any] = {
         "operationId": name,
+        "tags": [tag],
         "summary": (entry.view_function.__doc__ or "").strip(),
-        "parameters": [_describe_parameter(each, "path", TEXT) for each in re.findall(r"\{(\w+)\}", path)]
-        + [_describe_parameter(each, "query", kind) for each, kind in QUERIES.get(name, {}).items()],
+        "parameters": [
+            *(_describe_parameter(each, "path", TEXT, *PATHS[each]) for each in re.findall(r"\{(\w+)\}", path)),
+            *(_describe_parameter(each, "query", *given) for each, given in QUERIES.get(name, {}).items()),
+        ],
         "responses": {str(STATUSES.get(name, 200)): done}
         | ({"202": later} if name in UNFINISHED else {})
         | {str(status): _describe_error(status) for status in sorted({*own, *errors})},
         "security": [] if name in OPEN else [{"token": []}],
     }
-    return described | ({"requestBody": BODIES[name]} if name in BODIES else {})
+    return described | ({"requestBody": _describe_body(BODIES[name])} if name in BODIES else {})
 
 
-def _describe_parameter(name: str, place: str, schema: Schema) -> dict[str, Any]:
-    return {"name": name, "in": place, "required": place == "path", "schema": schema}
+def _describe_body(kinds: Mapping[str, Schema]) -> dict[str, Any]:
+    return {"required": True, "content": {kind: {"schema": schema} for kind, schema in kinds.items()}}
+
+
+def _describe_parameter(name: str, place: str, schema: Schema, description: str, example: Any) -> dict[str, Any]:
+    told = {"name": name, "in": place, "required": place == "path", "description": description}
+    return told | {"schema": schema, "example": example}
 
 
 def _describe_error(status: int) -> dict[str, Any]:

@@ -7,9 +7,7 @@ two origins: its own, and the bucket's, to which datasets are uploaded.
 from __future__ import annotations
 
 from pathlib import Path
-from urllib.parse import urlsplit
 
-from chalicelib.aws.buckets import Bucket
 from chalicelib.errors import NotFound
 
 FOLDER = Path(__file__).with_name("site")
@@ -51,9 +49,3 @@ def describe_file(name: str, *origins: str) -> dict[str, str | list[str]]:
         "Referrer-Policy": "no-referrer",
         "X-Content-Type-Options": "nosniff",
     }
-
-
-def find_origin(bucket: Bucket) -> str:
-    """Return the origin of the upload URLs, as a browser names it: https://BUCKET.s3.REGION.amazonaws.com."""
-    parts = urlsplit(bucket.sign_upload("datasets/", 1))
-    return f"{parts.scheme}://{parts.netloc}"

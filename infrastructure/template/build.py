@@ -36,9 +36,22 @@ def build_template(project: Path, stage: str, resources: Path = RESOURCES) -> Te
     os.environ |= PLACEHOLDERS
     generated = _generate(project, stage)
     finish_functions(generated)
+    pass_every_method(generated)
     template = _merge([read_resources(resources), generated])
     _serialise_dashboards(template)
     return template
+
+
+def pass_every_method(template: Template) -> None:
+    """Let the API pass every method of every path on to the app, which tells a wrong path from a wrong method.
+
+    API Gateway answers both alike, with 403 "Missing Authentication Token".
+    """
+    api = template["Resources"].get("RestAPI", {}).get("Properties", {})
+    for methods in api.get("DefinitionBody", {}).get("paths", {}).values():
+        first = next(iter(methods.values()))
+        known = ("produces", "responses", "x-amazon-apigateway-integration", "parameters")
+        methods["x-amazon-apigateway-any-method"] = {name: first[name] for name in known if name in first}
 
 
 def list_resources(folder: Path) -> list[Path]:

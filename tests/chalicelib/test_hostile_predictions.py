@@ -127,9 +127,9 @@ def test_who_has_no_token_moves_nothing(name: str) -> None:
 
 
 def test_the_bytes_reach_the_endpoint_as_they_are() -> None:
-    """The container gets what the client sent, with the content type without its parameters."""
+    """The container gets the bytes that the client sent, whose format it reads from themselves."""
     world = make_world()
     ask(world, Prediction(200, content_type="Image/PNG; charset=binary"))
     (asked,) = world.runtime.asked
     assert asked["Body"] == draw()
-    assert asked["ContentType"] == "image/png"
+    assert asked["ContentType"] == "application/octet-stream"

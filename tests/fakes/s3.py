@@ -56,6 +56,9 @@ class FakeS3(Client):
             raise fail("PreconditionFailed", "At least one of the pre-conditions did not hold", "PutObject")
         return self.store(Key, Body)
 
+    def do_create_multipart_upload(self, Bucket: str, Key: str) -> Any:
+        return {"UploadId": f"parts-of-{Key}"}
+
     def store(self, key: str, body: bytes) -> dict[str, str]:
         earlier = self.versions.setdefault(key, [])
         etag = f'"{hashlib.md5(body).hexdigest()}"'

@@ -114,13 +114,14 @@ CASES: dict[str, Prediction] = {
     "5 MB": Prediction(413, build=lambda: pad(5_000_000), content_type="image/jpeg"),
     # what it is called
     "animated GIF": Prediction(
-        415, "UnsupportedMediaType", build=lambda: draw_animation("GIF"), content_type="image/gif"
+        422, "UnreadableImage", build=lambda: draw_animation("GIF"), content_type="image/gif", by_container=True
     ),
-    "JSON": Prediction(415, "UnsupportedMediaType", build=lambda: b"{}", content_type="application/json"),
+    "JSON": Prediction(400, "BadRequest", build=lambda: b"{}", content_type="application/json"),
     "a form": Prediction(
-        415, "UnsupportedMediaType", build=lambda: b"--x\r\n\r\n--x--", content_type="multipart/form-data; boundary=x"
+        400, "BadRequest", build=lambda: b"--x\r\n\r\n--x--", content_type="multipart/form-data; boundary=x"
     ),
-    "no such type": Prediction(415, "UnsupportedMediaType", content_type="image"),
+    "no such type": Prediction(415, "UnsupportedMediaType", build=lambda: b"hello", content_type="image"),
+    "an image of no such type": Prediction(200, content_type="image"),
     # how many classes
     "top of nothing": Prediction(400, "BadRequest", query="top="),
     "top of zero": Prediction(400, "BadRequest", query="top=0"),

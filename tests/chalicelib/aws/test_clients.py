@@ -24,7 +24,6 @@ from chalicelib.aws.buckets import Bucket
 from chalicelib.aws.errors import ERRORS, translate
 from chalicelib.aws.sagemaker import Kind
 from chalicelib.errors import ServiceError
-from chalicelib.web.pages import find_origin
 from tests.fakes.clients import fail
 from tests.fakes.world import BUCKET, World
 
@@ -57,7 +56,7 @@ def test_links_are_signed_for_the_host_of_the_region(
     url = urlsplit(sign(bucket, "datasets/dogs.zip", 60))
     assert (url.scheme, url.netloc) == ("https", f"whippet-dev-123456789012.{host}")
     assert f"/{region}/s3/" in parse_qs(url.query)["X-Amz-Credential"][0]
-    assert find_origin(bucket) == f"https://whippet-dev-123456789012.{host}"
+    assert bucket.find_origin() == f"https://whippet-dev-123456789012.{host}"
 
 
 @cache

@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from chalicelib.errors import ModelNotReady
-from chalicelib.models.predictions import predict
+from chalicelib.models.predictions import Question, predict
 from chalicelib.runs.identity import make_endpoint_name
 from tests.fakes.clients import fail
 from tests.fakes.world import SETTINGS, World
@@ -25,7 +25,7 @@ def sleeping(world: World) -> World:
 def ask(world: World) -> float:
     """Ask for a prediction. Returns how many seconds it took."""
     begun = world.clock.time
-    predict("dogs", b"picture", "image/png", None, world.services())
+    predict("dogs", Question(b"picture", "image/png"), world.services())
     return (world.clock.time - begun).total_seconds()
 
 

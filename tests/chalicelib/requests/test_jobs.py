@@ -77,7 +77,9 @@ def build_all(run: Run, recipe: Recipe, settings: Settings = SETTINGS) -> dict[s
     return {
         "CreateHyperParameterTuningJob": build_tuning_request(run, recipe, settings),
         "CreateTrainingJob": build_training_request(run, recipe, settings, best),
-        "CreateModel": build_model_request(run, recipe, settings, f"{run.uri}output/x/output/model.tar.gz"),
+        "CreateModel": build_model_request(
+            run, recipe, settings, f"{run.uri}output/x/output/model.tar.gz", "https://b.s3.amazonaws.com"
+        ),
         "CreateEndpointConfig": build_config_request(run, recipe, settings),
         "CreateEndpoint": build_endpoint_request(run, settings),
     }

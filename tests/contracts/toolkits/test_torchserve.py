@@ -58,7 +58,8 @@ def programs() -> Path:
 @pytest.fixture(scope="module")
 def torchserve(programs: Path, model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TorchServe]:
     """TorchServe with the environment that our CreateModel request gives to a serverless endpoint's container."""
-    request = build_model_request(make_run(), resolve_recipe(None), SETTINGS, "s3://pictures/model.tar.gz")
+    archive, bucket = "s3://pictures/model.tar.gz", "https://b.s3.amazonaws.com"
+    request = build_model_request(make_run(), resolve_recipe(None), SETTINGS, archive, bucket)
     environment = request["PrimaryContainer"]["Environment"]
     server = TorchServe(programs, model_dir, tmp_path_factory.mktemp("torchserve") / "ts", environment)
     try:
