@@ -15,7 +15,7 @@ from chalicelib.runs.identity import make_endpoint_name
 from tests.events.contract import complaints
 from tests.fakes.clients import fail
 from tests.fakes.world import SETTINGS, World
-from tests.support.hostile_images import CASES, Prediction, draw
+from tests.support.hostile.images import CASES, Prediction, draw
 
 HEADERS = {
     "good": {"Authorization": "Bearer ann-token"},

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chalicelib.datasets.preflight import inspect_dataset
-from tests.support.hostile_zips import ZIPS
+from tests.support.hostile.zips import ZIPS
 from tests.support.layouts import LAYOUTS, Counts, pack, picture
 
 TRAINING = Path(__file__).parents[2] / "training"

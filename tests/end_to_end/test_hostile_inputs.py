@@ -15,8 +15,8 @@ from chalicelib.datasets.contents import DatasetLimits
 from chalicelib.runs.identity import make_endpoint_name
 from tests.end_to_end.conftest import ENDED
 from tests.fakes.world import SETTINGS
-from tests.support.hostile_images import CASES, Prediction
-from tests.support.hostile_zips import ZIPS
+from tests.support.hostile.images import CASES, Prediction
+from tests.support.hostile.zips import ZIPS
 from tests.support.local_cloud import LocalCloud, wait_until
 
 SERVABLE_ZIPS = {name: case for name, case in ZIPS.items() if case.limits == DatasetLimits()}

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from chalicelib.datasets.directory import Entry, read_entries, read_head
 from chalicelib.errors import BrokenZip
-from tests.support.hostile_zips import ZIPS
+from tests.support.hostile.zips import ZIPS
 from tests.support.layouts import LAYOUTS, list_pictures, pack
 
 STATED = ("filename", "orig_filename", "create_system", "flag_bits", "compress_type", "CRC", "compress_size")

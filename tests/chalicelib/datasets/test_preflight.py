@@ -14,7 +14,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from chalicelib.datasets.preflight import DatasetLimits, DatasetReport, inspect_dataset
-from tests.support.hostile_zips import ZIPS
+from tests.support.hostile.zips import ZIPS
 from tests.support.layouts import LAYOUTS, count_all, list_flat_pictures, list_pictures, pack, picture
 
 

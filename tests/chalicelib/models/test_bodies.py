@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from chalicelib import errors
 from chalicelib.models.bodies import MOST_IMAGES, Asked, read_images
-from tests.support.hostile_images import draw
+from tests.support.hostile.images import draw
 
 PNG, JPEG = draw(), draw("JPEG")
 LIMIT = 100_000

@@ -20,7 +20,9 @@ WORKERS = "SAGEMAKER_MODEL_SERVER_WORKERS"
 
 def read_environment(document: dict[str, Any], *types: str) -> dict[str, str]:
     run = replace(make_run(), cost={"instance_types": {"endpoint": list(types)}} if types else None)
-    request = build_model_request(run, resolve_recipe(document), SETTINGS, "s3://b/model.tar.gz")
+    request = build_model_request(
+        run, resolve_recipe(document), SETTINGS, "s3://b/model.tar.gz", "https://b.s3.amazonaws.com"
+    )
     environment: dict[str, str] = request["PrimaryContainer"]["Environment"]
     return environment
 
