@@ -11,6 +11,7 @@ NAMES = (
     "local.trial_start",
     "local.serving",
     "training.debugger",
+    "training.batch_norm",
     "training.profiler",
     "training.report",
     "control.page",

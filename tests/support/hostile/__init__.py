@@ -1,0 +1,1 @@
+"""Images and zips that were made to break whatever reads them."""
