@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from infrastructure.account.context import Account, Stage, explained
+from infrastructure.account.cost_tags import activate_tags
 from infrastructure.account.quotas import Choice, choose, list_wanted, read_limits
 from infrastructure.account.spot_prices import describe_hours
 from infrastructure.deploying.environment import check_environment
@@ -52,7 +53,7 @@ def deploy(work: Deployment) -> dict[str, str]:
     keep_orders(work.stage, ordered)
     outputs = work.stacks.read_outputs(request.name)
     send_source(work, outputs["BucketName"])
-    for line in describe(work, template, parameters, outputs):
+    for line in guard_budget(work, parameters) + describe(work, template, parameters, outputs):
         work.tell(line)
     return outputs
 
@@ -163,6 +164,11 @@ def send_source(work: Deployment, bucket: str) -> None:
     source = work.package.source
     if upload(work.client("s3"), bucket, f"code/{source.name}", source):
         work.tell(f"Sent {source.name}.")
+
+
+def guard_budget(work: Deployment, parameters: Parameters) -> list[str]:
+    """Let the stage's budget see what it costs, and return what to tell of that; a stage without a cap has none."""
+    return activate_tags(work.client("ce")) if float(parameters["MonthlyCapUsd"] or 0) else []
 
 
 def describe(

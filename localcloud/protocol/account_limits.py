@@ -1,7 +1,7 @@
-"""Answer what the account's limits are: Service Quotas' quotas of SageMaker by their names, Lambda's account settings.
+"""Answer what is known of the account: Service Quotas' quotas of SageMaker, Lambda's settings, cost-allocation tags.
 
-moto knows neither. `quotas` in faults.json overrides them (a new account has 0 for spot), as it does for SageMaker's
-own refusals. `Concurrent executions` is Lambda's quota.
+moto knows none of them. `quotas` in faults.json overrides the quotas (a new account has 0 for spot), as it does for
+SageMaker's own refusals. `Concurrent executions` is Lambda's quota.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ class AccountLimits:
 
     def __init__(self, moto: WsgiApp, faults: ReadFaults) -> None:
         self._moto, self._faults = moto, faults
+        self._tags: dict[str, str] = {}
 
     def __call__(self, environ: Environ, start_response: Any) -> Iterable[bytes]:
         operation = environ.get("HTTP_X_AMZ_TARGET", "").rpartition(".")[2]
@@ -40,10 +41,27 @@ class AccountLimits:
             return answer_json(start_response, {"AccountLimit": self._describe_concurrency(), "AccountUsage": {}})
         if operation == "RequestServiceQuotaIncrease":
             return refuse_json(start_response, "Nobody raises quotas here: write the number into faults.json.")
+        if operation in ("ListCostAllocationTags", "UpdateCostAllocationTagsStatus"):
+            return answer_json(start_response, self._handle_tags(json.loads(environ["wsgi.input"].read() or b"{}")))
         if operation not in ("ListServiceQuotas", "ListAWSDefaultServiceQuotas"):
             return self._moto(environ, start_response)
         told = json.loads(environ["wsgi.input"].read() or b"{}")
         return answer_json(start_response, self._list_quotas(told))
+
+    def _handle_tags(self, told: dict[str, Any]) -> dict[str, Any]:
+        """List or update cost-allocation tags. A tag is listed only from the second time on that it is asked for."""
+        if "CostAllocationTagsStatus" in told:
+            known = {each["TagKey"]: each["Status"] for each in told["CostAllocationTagsStatus"]}
+            unknown = [key for key in known if key not in self._tags]
+            self._tags |= {key: status for key, status in known.items() if key in self._tags}
+            reason = {"Code": "TagKeysNotFoundException", "Message": "Tag keys not found"}
+            return {"Errors": [{"TagKey": key, **reason} for key in unknown]}
+        keys = told.get("TagKeys", list(self._tags))
+        listed = [
+            {"TagKey": key, "Type": "UserDefined", "Status": self._tags[key]} for key in keys if key in self._tags
+        ]
+        self._tags |= {key: "Inactive" for key in keys if key not in self._tags}
+        return {"CostAllocationTags": listed}
 
     def _describe_concurrency(self) -> dict[str, int]:
         allowed = self._faults().quotas.get(CONCURRENCY, 1_000)

@@ -17,6 +17,7 @@ def make_fronts(moto: WsgiApp, clients: Clients, faults: ReadFaults, list_tagged
     """Build a WSGI application for each service that needs one; `clients` gives clients of this cloud's own API."""
     limits = AccountLimits(moto, faults)
     return {
+        "ce": limits,
         "cloudformation": Stacks(moto, clients),
         "servicequotas": limits,
         "lambda": limits,

@@ -13,6 +13,7 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
+from infrastructure.account.cost_tags import activate_tags
 from localcloud.common.faults import FaultFile
 from localcloud.s3.keeper import S3Keeper
 from localcloud.server.fronts import make_fronts
@@ -112,6 +113,18 @@ def test_lambdas_limit_is_told_and_its_other_calls_go_through(account: Account) 
     functions = account.client("lambda")
     assert functions.get_account_settings()["AccountLimit"]["ConcurrentExecutions"] == 10
     assert functions.list_functions()["Functions"] == []
+
+
+def test_cost_allocation_tags_are_listed_late_as_on_aws(account: Account) -> None:
+    """A first deployment cannot activate them, a second one does, and a third has nothing to do."""
+    billing = account.client("ce")
+    refused = billing.update_cost_allocation_tags_status(
+        CostAllocationTagsStatus=[{"TagKey": "whippet:app", "Status": "Active"}]
+    )
+    assert [each["TagKey"] for each in refused["Errors"]] == ["whippet:app"]
+    assert "deploy again tomorrow" in activate_tags(billing)[0]
+    assert activate_tags(billing)[0].startswith("Activated the cost-allocation tags whippet:app, whippet:stage")
+    assert activate_tags(billing) == []
 
 
 @pytest.mark.parametrize(
