@@ -1,15 +1,18 @@
-"""Guard the AWS API: find whose key signed a request, record the call, and refuse what no policy allows.
+"""Guard the AWS API: require a good signature, record a role's call, and refuse what no policy allows.
 
-The administrator's requests pass unread. A role's request is read as far as its permissions need, and passed on
-unchanged. A refusal has AWS's words, in the form of the service's protocol.
+Only a browser's preflight is unsigned; whose it is, the door has asked already. The administrator's requests pass
+without a look at policies. A role's request is read as far as its permissions need, and passed on unchanged. A refusal
+has AWS's words, in the form of the service's protocol.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Protocol
 from xml.sax.saxutils import escape
 
@@ -20,9 +23,34 @@ from localcloud.iam.call_log import Recorded
 from localcloud.iam.identity import Identities, Principal
 from localcloud.iam.permissions import list_needs
 from localcloud.iam.policies import Need, find_refusal
+from localcloud.iam.signatures import Sent, SignatureRefused, find_digest, read_signature, verify
 from localcloud.protocol.calls import Call, find_key_id, needs_body, read_call
 
 QUERY_CODES = {"sns": "AuthorizationError"}  # the code of query-protocol services that do not say AccessDenied
+KEYS_ARE = "The local cloud's keys are in the file env of its folder: . .localcloud/env"
+NOT_IN_RECORDS = "The AWS Access Key Id you provided does not exist in our records."
+TOKEN_INVALID = "The security token included in the request is invalid."  # noqa: S105  # a message
+MISMATCH = "The request signature we calculated does not match the signature you provided."
+# The codes by a signature's fault: S3's, those of the query protocol, those of the JSON protocols; and AWS's words.
+FAULTS = {
+    "missing": ("AccessDenied", "MissingAuthenticationToken", "MissingAuthenticationTokenException"),
+    "incomplete": ("AuthorizationHeaderMalformed", "IncompleteSignature", "IncompleteSignatureException"),
+    "key": ("InvalidAccessKeyId", "InvalidClientTokenId", "UnrecognizedClientException"),
+    "token": ("InvalidToken", "InvalidClientTokenId", "UnrecognizedClientException"),
+    "mismatch": ("SignatureDoesNotMatch", "SignatureDoesNotMatch", "InvalidSignatureException"),
+    "expired": ("AccessDenied", "RequestExpired", "InvalidSignatureException"),
+    "skewed": ("RequestTimeTooSkewed", "SignatureDoesNotMatch", "InvalidSignatureException"),
+}
+WORDS = {
+    "missing": "Request is missing Authentication Token",
+    "incomplete": "The authorization of the request is malformed",
+    "key": TOKEN_INVALID,
+    "token": TOKEN_INVALID,
+    "mismatch": f"{MISMATCH} Check your AWS Secret Access Key and signing method.",
+    "expired": "Request has expired",
+    "skewed": "The difference between the request time and the current time is too large.",
+}
+FORM = "application/x-www-form-urlencoded"
 
 
 class Records(Protocol):
@@ -43,23 +71,47 @@ class Passed:
 
 
 class Guard:
-    """Checks every request of a role against its policies."""
+    """Checks every request's signature, and a role's request against its policies. `now` gives the time in UTC."""
 
-    def __init__(self, identities: Identities, records: Records, region: str) -> None:
-        self._identities, self._records, self._region = identities, records, region
+    def __init__(
+        self,
+        identities: Identities,
+        records: Records,
+        region: str,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._identities, self._records, self._region, self._now = identities, records, region, now
 
     async def check(self, scope: Scope, receive: Receive, service: str, headers: Mapping[str, str]) -> Passed:
         """Check a request before it is served."""
-        query = scope["query_string"].decode("latin1")
-        principal = self._identities.find(find_key_id(query, headers))
-        if principal is None or scope["method"] == "OPTIONS":  # a browser's preflight before its PUT is not a call
+        query, method, path = scope["query_string"].decode("latin1"), scope["method"], read_path(scope)
+        if is_preflight(method, headers):  # a browser's question before its PUT is not a call
             return Passed(receive)
-        method, path = scope["method"], read_path(scope)
+        try:
+            receive = await self._verify(Sent(method, path, query, headers), receive)
+        except SignatureRefused as refused:
+            return Passed(receive, refuse_signature(service, method, headers, refused))
+        principal = self._identities.find(find_key_id(query, headers))
+        if principal is None:
+            return Passed(receive)
         body = b""
         if needs_body(service, method, path, query):
             body = await read_body(receive)
             receive = replay(body, receive)
         return self._judge(principal, read_call(service, method, path, query, headers, body), receive)
+
+    async def _verify(self, sent: Sent, receive: Receive) -> Receive:
+        """Check the signature, and return how to receive the request from here on. Raises SignatureRefused."""
+        signature = read_signature(sent)
+        held = self._identities.find_credentials(signature.key_id)
+        if held is None:
+            raise SignatureRefused("key")
+        digest = find_digest(sent, signature)
+        if digest is None:
+            body = await read_body(receive)
+            receive, digest = replay(body, receive), hashlib.sha256(body).hexdigest()
+        verify(sent, signature, held, digest, self._now())
+        return receive
 
     def _judge(self, principal: Principal, call: Call, receive: Receive) -> Passed:
         policies = self._identities.list_policies(principal.role)
@@ -86,26 +138,52 @@ def describe_refusal(principal: Principal, need: Need, reason: str) -> str:
 
 def refuse(call: Call, message: str) -> Response:
     """Build the refusal in the form of the service's errors."""
-    request_id = str(uuid.uuid4())
     if call.service == "s3":
-        return _refuse_s3(call, message, request_id)
+        return render_s3("AccessDenied", message, has_body=not call.operation.startswith("Head"))
     if call.service in ("sns", "sts", "iam", "monitoring"):
-        code = QUERY_CODES.get(call.service, "AccessDenied")
-        error = f"<Error><Type>Sender</Type><Code>{code}</Code><Message>{escape(message)}</Message></Error>"
-        text = f"<ErrorResponse>{error}<RequestId>{request_id}</RequestId></ErrorResponse>"
-        return Response(text, 403, media_type="text/xml")
-    is_runtime = call.operation.startswith("InvokeEndpoint")
-    headers = {"x-amzn-RequestId": request_id, "x-amzn-ErrorType": "AccessDeniedException"}
-    body = {"__type": "AccessDeniedException", "Message": message}
-    return Response(json.dumps(body), 403 if is_runtime else 400, headers, "application/x-amz-json-1.1")
+        return render_query(QUERY_CODES.get(call.service, "AccessDenied"), message)
+    return render_json("AccessDeniedException", message, 403 if call.operation.startswith("InvokeEndpoint") else 400)
 
 
-def _refuse_s3(call: Call, message: str, request_id: str) -> Response:
-    """Build S3's refusal; its answer to HEAD has no body."""
-    if call.operation.startswith("Head"):
-        return Response(b"", 403, {"x-amz-request-id": request_id})
-    error = f"<Error><Code>AccessDenied</Code><Message>{escape(message)}</Message><RequestId>{request_id}</RequestId>"
-    return Response(f'<?xml version="1.0" encoding="UTF-8"?>\n{error}</Error>', 403, media_type="application/xml")
+def is_preflight(method: str, headers: Mapping[str, str]) -> bool:
+    """Return whether this is a browser's question whether a page may send a request."""
+    return method == "OPTIONS" and "origin" in headers and "access-control-request-method" in headers
+
+
+def refuse_signature(service: str, method: str, headers: Mapping[str, str], refused: SignatureRefused) -> Response:
+    """Build AWS's refusal of a request whose signature is not good, and say where the good keys are."""
+    s3_code, query_code, json_code = FAULTS[refused.fault]
+    words = NOT_IN_RECORDS if service == "s3" and refused.fault == "key" else WORDS[refused.fault]
+    detail = f": {refused}." if str(refused) else ""
+    message = f"{words}{detail} {KEYS_ARE}"
+    if service == "s3":
+        status = 400 if refused.fault in ("incomplete", "token") else 403
+        return render_s3(s3_code, message, status, has_body=method != "HEAD")
+    if headers.get("content-type", "").startswith(FORM):
+        return render_query(query_code, message)
+    return render_json(json_code, message, 400 if "x-amz-target" in headers else 403)
+
+
+def render_s3(code: str, message: str, status: int = 403, *, has_body: bool = True) -> Response:
+    """Build an error in S3's form; the answer to HEAD has no body."""
+    request_id = str(uuid.uuid4())
+    if not has_body:
+        return Response(b"", status, {"x-amz-request-id": request_id})
+    error = f"<Error><Code>{code}</Code><Message>{escape(message)}</Message><RequestId>{request_id}</RequestId>"
+    return Response(f'<?xml version="1.0" encoding="UTF-8"?>\n{error}</Error>', status, media_type="application/xml")
+
+
+def render_query(code: str, message: str) -> Response:
+    """Build an error in the query protocol's form."""
+    error = f"<Error><Type>Sender</Type><Code>{code}</Code><Message>{escape(message)}</Message></Error>"
+    text = f"<ErrorResponse>{error}<RequestId>{uuid.uuid4()}</RequestId></ErrorResponse>"
+    return Response(text, 403, media_type="text/xml")
+
+
+def render_json(code: str, message: str, status: int) -> Response:
+    """Build an error in the JSON protocols' form."""
+    headers = {"x-amzn-RequestId": str(uuid.uuid4()), "x-amzn-ErrorType": code}
+    return Response(json.dumps({"__type": code, "Message": message}), status, headers, "application/x-amz-json-1.1")
 
 
 def read_path(scope: Scope) -> str:

@@ -1,7 +1,8 @@
-"""Identify callers by sessions of roles in moto's STS, so that GetCallerIdentity knows them too.
+"""Identify callers by their access keys: the administrator's, and those of roles' sessions and IAM users.
 
-A function's session has the function's name; a job's and an endpoint's are called SageMaker, as on AWS. A key of no
-session is the administrator's, which may do everything: the one in the file `env`.
+Sessions are moto's, so that GetCallerIdentity knows them too. A function's session has the function's name; a job's and
+an endpoint's are called SageMaker, as on AWS. The administrator's key is the one in the file `env`. It may do
+everything, and so may the keys of IAM users. There are no other keys.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from functools import lru_cache
 from moto.iam.models import iam_backends
 from moto.sts.models import sts_backends
 
+from localcloud.common.keys import Credentials
 from localcloud.iam.policies import Document
 
 ACCOUNT, PARTITION = "123456789012", "aws"
@@ -34,10 +36,10 @@ class Principal:
 
 
 class Identities:
-    """The sessions and the roles of the account. Thread-safe."""
+    """The keys, the sessions and the roles of the account. Thread-safe."""
 
-    def __init__(self, region: str) -> None:
-        self._region = region
+    def __init__(self, region: str, administrator: Credentials) -> None:
+        self._region, self._administrator = region, administrator
         self._sessions: dict[str, Principal] = {}
         self._credentials: dict[tuple[str, str], Mapping[str, str]] = {}
         self._lock = threading.Lock()
@@ -63,8 +65,20 @@ class Identities:
                 }
             return self._credentials[role_arn, session]
 
+    def find_credentials(self, key_id: str) -> Credentials | None:
+        """Return the access key of this id, with its secret; None where there is no such key, or it is switched off."""
+        if key_id == self._administrator.access_key_id:
+            return self._administrator
+        session = sts_backends[ACCOUNT][PARTITION].get_assumed_role_from_access_key(key_id)
+        if session is not None:
+            return Credentials(session.access_key_id, session.secret_access_key, session.session_token)
+        users = list(iam_backends[ACCOUNT][PARTITION].users.values())
+        keys = (key for user in users for key in user.access_keys)
+        found = next((key for key in keys if key.access_key_id == key_id and key.status == "Active"), None)
+        return Credentials(found.access_key_id, found.secret_access_key) if found else None
+
     def find(self, key_id: str) -> Principal | None:
-        """Return the session whose key this is, or None where it is the administrator's."""
+        """Return the session whose key this is, or None where it is the administrator's or a user's."""
         if key_id not in self._sessions and key_id.startswith("ASIA"):
             made = sts_backends[ACCOUNT][PARTITION].get_assumed_role_from_access_key(key_id)
             if made is not None:

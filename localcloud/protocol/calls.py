@@ -51,7 +51,8 @@ def find_key_id(query: str, headers: Mapping[str, str]) -> str:
     """Return the id of the access key that signed a request, from its header or URL; empty where it is unsigned."""
     if match := KEY_ID.search(headers.get("authorization", "")):
         return match["key"]
-    return parse_qs(query).get("X-Amz-Credential", [""])[0].partition("/")[0]
+    told = parse_qs(query)
+    return told.get("X-Amz-Credential", told.get("AWSAccessKeyId", [""]))[0].partition("/")[0]
 
 
 def needs_body(service: str, method: str, path: str, query: str) -> bool:

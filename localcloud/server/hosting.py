@@ -26,7 +26,7 @@ from botocore.config import Config
 from localcloud.common.addresses import REGION, Place
 from localcloud.common.clock import SystemClock
 from localcloud.common.faults import FaultFile
-from localcloud.common.keys import keep_tokens
+from localcloud.common.keys import keep_credentials, keep_tokens
 from localcloud.common.store import Store
 from localcloud.functions.environments import FunctionHost
 from localcloud.functions.event_bus import EventBus
@@ -49,6 +49,7 @@ from localcloud.sagemaker.core.tags import list_tagged
 from localcloud.sagemaker.hosting.endpoints import resume_endpoints
 from localcloud.sagemaker.training.jobs import resume_training_jobs
 from localcloud.sagemaker.tuning.jobs import resume_tuning_jobs
+from localcloud.server.door import Door
 from localcloud.server.fronts import make_fronts
 from localcloud.server.origin import Origin, Router, make_moto
 from localcloud.serving.fleets import ProcessEndpointRunner
@@ -74,7 +75,7 @@ class Hosting:
         moto = make_moto()
         self._bus = EventBus(REGION, self._wake)
         self._keeper = S3Keeper(moto, self._home / "s3", self._bus.emit, REGION)
-        self._identities = Identities(REGION)
+        self._identities = Identities(REGION, keep_credentials(self._home))
         self._processes = ForkServer()
         self.cloud = self._build_cloud()
         guard = Guard(self._identities, CallLog(self._home / "calls.jsonl"), REGION)
@@ -95,7 +96,8 @@ class Hosting:
         """Serve the AWS API on the first socket, build the template's resources, and serve the app on the second.
 
         `source` is the training program's tarball. It is uploaded to where the template's CodeUri points."""
-        self._serve(self._origin, sockets[0])
+        place = self._place
+        self._serve(Door(self._origin, place.aws_port, {place.port}), sockets[0])
         stack = self._provision(json.loads(template.read_text()), source)
         self._log = FunctionLog(self._home / "functions.log", self._clients("logs"))
         self._functions = Functions(
@@ -109,7 +111,7 @@ class Hosting:
             invoke=self._functions.invoke,
             pool=self._pool,
         )
-        self._serve(gateway, sockets[1])
+        self._serve(Door(gateway, place.port, ()), sockets[1])
         self._functions.warm(stack.api_function)
         self._api_function = stack.api_function
         resume_endpoints(self.cloud)

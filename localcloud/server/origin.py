@@ -18,7 +18,7 @@ from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_ba
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from localcloud.iam.guard import Guard, Passed
+from localcloud.iam.guard import Guard
 from localcloud.protocol.wsgi import Environ, WsgiApp, WsgiBridge, refuse_json
 from localcloud.s3.keeper import S3Keeper
 
@@ -93,10 +93,9 @@ def _refuse_unknown(service: str, error: NotImplementedError, start_response: An
 
 
 class Origin:
-    """The ASGI application behind AWS_PORT. `sagemaker` answers SageMaker and SageMaker Runtime. Without a guard,
-    everybody may do everything."""
+    """The ASGI application behind AWS_PORT. `sagemaker` answers SageMaker and SageMaker Runtime."""
 
-    def __init__(self, router: WsgiApp, sagemaker: ASGIApp, guard: Guard | None = None) -> None:
+    def __init__(self, router: WsgiApp, sagemaker: ASGIApp, guard: Guard) -> None:
         self._router, self._sagemaker, self._guard = router, sagemaker, guard
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="aws")
 
@@ -108,7 +107,7 @@ class Origin:
             return
         headers = {name.decode("latin1"): value.decode("latin1") for name, value in scope["headers"]}
         service = find_service(scope["path"], scope["query_string"].decode("latin1"), headers)
-        passed = await self._guard.check(scope, receive, service, headers) if self._guard else Passed(receive)
+        passed = await self._guard.check(scope, receive, service, headers)
         if passed.refusal:
             await passed.refusal(scope, passed.receive, send)
         elif service == "sagemaker":

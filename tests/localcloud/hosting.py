@@ -13,9 +13,15 @@ import boto3
 import uvicorn
 from botocore.config import Config
 
+from localcloud.common.keys import generate_credentials
+from localcloud.iam.call_log import CallLog
+from localcloud.iam.guard import Guard
+from localcloud.iam.identity import Identities
 from localcloud.s3.keeper import S3Keeper
 from localcloud.server.origin import Origin, Router, make_moto
 
+KEYS = generate_credentials()
+REGION = "us-east-1"
 Event = tuple[str, str, dict[str, Any], list[str]]
 
 
@@ -43,10 +49,15 @@ def client(service: str, url: str) -> Any:
         service,
         endpoint_url=url,
         region_name="us-east-1",
-        aws_access_key_id="local",
-        aws_secret_access_key="local",
+        aws_access_key_id=KEYS.access_key_id,
+        aws_secret_access_key=KEYS.secret_access_key,
         config=Config(retries={"max_attempts": 0}),
     )
+
+
+def make_guard(home: Path, identities: Identities | None = None) -> Guard:
+    """Build the guard of an account whose administrator has these tests' keys."""
+    return Guard(identities or Identities(REGION, KEYS), CallLog(home / "calls.jsonl"), REGION)
 
 
 @contextmanager
@@ -54,7 +65,7 @@ def aws(home: Path, events: list[Event]) -> Iterator[str]:
     """Serve the AWS origin with S3 kept in `home`; S3's events are appended to `events`."""
     moto = make_moto()
     keeper = S3Keeper(moto, home, lambda *event: events.append(event))
-    origin = Origin(Router(moto, keeper), no_sagemaker)
+    origin = Origin(Router(moto, keeper), no_sagemaker, make_guard(home))
     with serve(origin) as url:
         yield url
     origin.close()

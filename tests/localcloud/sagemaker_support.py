@@ -25,7 +25,7 @@ from localcloud.s3.keeper import S3Keeper
 from localcloud.sagemaker.app import create_app
 from localcloud.sagemaker.core.cloud import Cloud
 from localcloud.server.origin import Origin, Router, make_moto
-from tests.localcloud.hosting import client, serve
+from tests.localcloud.hosting import client, make_guard, serve
 
 ROLE = "arn:aws:iam::123456789012:role/whippet-training"
 IMAGE = "763104351884.dkr.ecr.us-east-1.amazonaws.com/pytorch-training:2.10.0-cpu-py313"
@@ -157,7 +157,7 @@ def local_sagemaker(
 ) -> Iterator[LocalSageMaker]:
     """The whole local SageMaker with its state in `home`; its template process imports nothing but `preload`."""
     moto, late, events = make_moto(), Late(), []
-    origin = Origin(Router(moto, S3Keeper(moto, home, lambda *_: None)), late)
+    origin = Origin(Router(moto, S3Keeper(moto, home, lambda *_: None)), late, make_guard(home))
     processes = ForkServer(preload=preload)
     with serve(origin) as url:
         environment, faults = {"PATH": os.environ["PATH"]}, FaultFile(home / "faults.json")

@@ -12,12 +12,11 @@ import boto3
 import pytest
 from botocore.config import Config
 
-from localcloud.iam.call_log import CallLog, Recorded, read_calls
-from localcloud.iam.guard import Guard
+from localcloud.iam.call_log import Recorded, read_calls
 from localcloud.iam.identity import Identities
 from localcloud.s3.keeper import S3Keeper
 from localcloud.server.origin import Origin, Router, make_moto
-from tests.localcloud.hosting import client, forget_buckets, no_sagemaker, serve
+from tests.localcloud.hosting import KEYS, client, forget_buckets, make_guard, no_sagemaker, serve
 
 REGION = "us-east-1"
 TRUST = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Principal": "*", "Action": "sts:AssumeRole"}]}
@@ -60,10 +59,10 @@ class Account:
 
 @pytest.fixture
 def account(tmp_path: Path) -> Iterator[Account]:
-    moto, identities = make_moto(), Identities(REGION)
+    moto, identities = make_moto(), Identities(REGION, KEYS)
     keeper = S3Keeper(moto, tmp_path / "s3", lambda *event: None)
     log = tmp_path / "calls.jsonl"
-    origin = Origin(Router(moto, keeper), no_sagemaker, Guard(identities, CallLog(log), REGION))
+    origin = Origin(Router(moto, keeper), no_sagemaker, make_guard(tmp_path, identities))
     with serve(origin) as url:
         made = Account(url, identities, log)
         iam = made.admin("iam")

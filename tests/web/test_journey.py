@@ -65,7 +65,7 @@ def test_the_bucket_lets_the_page_in_by_its_own_rule(cloud: LocalCloud) -> None:
     (rule,) = cloud.s3.get_bucket_cors(Bucket=cloud.bucket)["CORSRules"]
     assert (rule["AllowedMethods"], rule["AllowedOrigins"]) == (["PUT"], ["*"])
     place = cloud.api.post("/datasets/anything").json()
-    asked = {"Origin": "http://127.0.0.1:8000", "Access-Control-Request-Method": "PUT"}
+    asked = {"Origin": f"http://127.0.0.1:{cloud.port}", "Access-Control-Request-Method": "PUT"}
     answer = httpx.options(place["url"], headers=asked)
     assert answer.status_code == 200
     assert answer.headers["access-control-allow-origin"] in ("*", asked["Origin"])

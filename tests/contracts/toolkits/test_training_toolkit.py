@@ -30,6 +30,7 @@ from chalicelib.requests.jobs import build_training_request
 from tests.chalicelib.requests.test_jobs import make_run
 from tests.contracts.toolkits.environments import build_environment
 from tests.fakes.world import SETTINGS
+from tests.localcloud.hosting import KEYS
 from tests.localcloud.sagemaker_support import LocalSageMaker, local_sagemaker
 from tests.training.tiny import shapes_zip
 
@@ -163,8 +164,8 @@ def build_variables(programs: Path, base: Path, url: str) -> dict[str, str]:
         "TRAINING_JOB_NAME": JOB,
         "AWS_REGION": "us-east-1",
         "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_ACCESS_KEY_ID": "local",
-        "AWS_SECRET_ACCESS_KEY": "local",
+        "AWS_ACCESS_KEY_ID": KEYS.access_key_id,
+        "AWS_SECRET_ACCESS_KEY": KEYS.secret_access_key,
         "AWS_ENDPOINT_URL": url,
         "SM_STUDIO_LOCAL_MODE": "true",  # else it looks for the host algo-1 in DNS, for up to 15 minutes
         "PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION": "python",

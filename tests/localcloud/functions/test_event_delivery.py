@@ -23,7 +23,7 @@ from localcloud.functions.invoking import FunctionError, Functions
 from localcloud.s3.keeper import S3Keeper
 from localcloud.server.origin import Origin, Router, make_moto
 from localcloud.stacks.provisioning import Function, Stack, TemplateError, provision
-from tests.localcloud.hosting import client, forget_buckets, no_sagemaker, serve
+from tests.localcloud.hosting import client, forget_buckets, make_guard, no_sagemaker, serve
 from tests.localcloud.tiny_app import write_tiny_app
 
 PROJECT = Path(__file__).resolve().parents[3]
@@ -85,7 +85,7 @@ def small(tmp_path: Path, template: Any) -> Iterator[Small]:
 
     bus = EventBus("us-east-1", wake)
     keeper = S3Keeper(moto, tmp_path / "s3", bus.emit)
-    origin = Origin(Router(moto, keeper, sent=wake), no_sagemaker)
+    origin = Origin(Router(moto, keeper, sent=wake), no_sagemaker, make_guard(tmp_path))
     with serve(origin) as url:
         clients = cache(lambda service: client(service, url))
         stack = provision(template, {"StageName": "local"}, clients)
@@ -199,7 +199,8 @@ def test_the_whole_way_with_real_functions(tmp_path: Path, template: Any) -> Non
     moto = make_moto()
     delivery = Delivery([function], functions.invoke, region="us-east-1", lost=lambda *_: None)
     bus = EventBus("us-east-1", delivery.wake)
-    with serve(Origin(Router(moto, S3Keeper(moto, tmp_path / "s3", bus.emit)), no_sagemaker)) as url:
+    router = Router(moto, S3Keeper(moto, tmp_path / "s3", bus.emit))
+    with serve(Origin(router, no_sagemaker, make_guard(tmp_path))) as url:
         subscribe([function], lambda service: client(service, url))
         delivery.start()
         bus.emit("aws.s3", "Object Created", {"object": {"key": "datasets/a.zip"}}, [])

@@ -18,7 +18,7 @@ from localcloud.common.faults import FaultFile
 from localcloud.s3.keeper import S3Keeper
 from localcloud.server.fronts import make_fronts
 from localcloud.server.origin import Origin, Router, make_moto
-from tests.localcloud.hosting import client, forget_buckets, no_sagemaker, serve
+from tests.localcloud.hosting import KEYS, client, forget_buckets, make_guard, no_sagemaker, serve
 
 Body = dict[str, Any]
 JOB = "arn:aws:sagemaker:us-east-1:123456789012:training-job/dogs"
@@ -77,7 +77,7 @@ def account(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Account]:
     moto = make_moto()
     keeper = S3Keeper(moto, held.home / "s3", lambda *_event: None)
     fronts = make_fronts(moto, held.client, FaultFile(held.home / "faults.json"), lambda: held.tagged)
-    origin = Origin(Router(moto, keeper, fronts=fronts), no_sagemaker)
+    origin = Origin(Router(moto, keeper, fronts=fronts), no_sagemaker, make_guard(held.home))
     with serve(origin) as held.url:
         yield held
     origin.close()
@@ -204,8 +204,8 @@ def test_a_stack_elsewhere_is_refused(account: Account) -> None:
         "cloudformation",
         endpoint_url=account.url,
         region_name="eu-west-1",
-        aws_access_key_id="local",
-        aws_secret_access_key="local",
+        aws_access_key_id=KEYS.access_key_id,
+        aws_secret_access_key=KEYS.secret_access_key,
         config=Config(retries={"max_attempts": 0}),
     )
     with pytest.raises(ClientError, match="The local cloud has one region, us-east-1"):

@@ -9,6 +9,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from tests.localcloud.hosting import KEYS
 from tests.localcloud.sagemaker_support import LocalSageMaker
 
 TRAIN = "print('epoch=1 valid:score=0.5')\nopen(__import__('os').environ['SM_MODEL_DIR'] + '/model.pth', 'w').close()"
@@ -21,8 +22,8 @@ def environment(local: LocalSageMaker, home: Path) -> dict[str, str]:
         "AWS_ENDPOINT_URL": local.url,
         "AWS_DEFAULT_REGION": "us-east-1",
         "AWS_REGION": "us-east-1",
-        "AWS_ACCESS_KEY_ID": "local",
-        "AWS_SECRET_ACCESS_KEY": "local",
+        "AWS_ACCESS_KEY_ID": KEYS.access_key_id,
+        "AWS_SECRET_ACCESS_KEY": KEYS.secret_access_key,
         "AWS_PAGER": "",
         "HOME": str(home),
     }

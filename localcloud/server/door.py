@@ -1,0 +1,50 @@
+"""Let in only requests that this machine's own programs and the app's own page send.
+
+A web page that is open in the user's browser is a stranger: its requests reach a loopback port like anybody's. They
+carry its Origin, and where it has its own name resolved to 127.0.0.1 (DNS rebinding), its Host. Both are looked at
+before anything else, and the answer names no origin, so that the browser hides it, and sends nothing after a preflight.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+OWN_NAMES = ("127.0.0.1", "localhost")
+
+
+class Door:
+    """An ASGI application in front of another. Pages of the ports in `pages` may send requests to it."""
+
+    def __init__(self, app: ASGIApp, port: int, pages: Collection[int]) -> None:
+        self._app, self._port = app, port
+        self._origins = {f"http://{name}:{page}" for name in OWN_NAMES for page in {port, *pages}}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and (reason := self._find_fault(scope)):
+            await JSONResponse({"message": reason}, 403)(scope, receive, send)
+            return
+        await self._app(scope, receive, send)
+
+    def _find_fault(self, scope: Scope) -> str | None:
+        """Return why a request may not come in, or None."""
+        own = f"http://{OWN_NAMES[0]}:{self._port}"
+        hosts, origins = list_values(scope, b"host"), list_values(scope, b"origin")
+        if len(hosts) != 1 or strip_port(hosts[0]) not in OWN_NAMES:
+            return f"The Host {', '.join(hosts)[:80]!r} is not this machine's own. Use {own}."
+        if strangers := [each for each in origins if each not in self._origins and each != f"http://{hosts[0]}"]:
+            return f"Pages of {strangers[0][:80]!r} may send nothing here. The local cloud's own page is all that may."
+        return None
+
+
+def list_values(scope: Scope, name: bytes) -> list[str]:
+    """Return the values of a header, in lower case."""
+    return [value.decode("latin1").strip().lower() for key, value in scope["headers"] if key == name]
+
+
+def strip_port(host: str) -> str:
+    """Return a Host without its port."""
+    name, colon, port = host.rpartition(":")
+    return name if colon and port.isdecimal() else host

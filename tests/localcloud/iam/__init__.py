@@ -1,0 +1,1 @@
+"""Test who may call the local cloud's AWS API."""
