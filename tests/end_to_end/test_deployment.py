@@ -149,8 +149,9 @@ def test_without_a_region_it_asks_for_one(operator: Operator, monkeypatch: pytes
 
 def test_a_profile_is_used_and_told_on(operator: Operator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its credentials and its region; the command for the token names it too."""
-    keys = "aws_access_key_id = local\naws_secret_access_key = local\nregion = us-east-1\n"
-    (tmp_path / "config").write_text(f"[profile ops]\n{keys}")
+    told = operator.cloud.variables
+    keys = [f"{name.lower()} = {told[name]}" for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")]
+    (tmp_path / "config").write_text("\n".join(["[profile ops]", *keys, "region = us-east-1", ""]))
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION", "AWS_DEFAULT_REGION"):
         monkeypatch.delenv(name)
