@@ -12,7 +12,7 @@ from localcloud.common.addresses import Place, read_env, write_env
 from localcloud.common.durable import make_private_folder, read_json, write_whole
 from localcloud.common.keys import keep_credentials, keep_tokens
 from localcloud.common.store import Store
-from tests.support.full_disk import fill_disk
+from tests.localcloud.common.full_disk import fill_disk
 
 BROKEN = (b"", b'{"name": "a", "rec', b"\0\0\0\0", b"[]", b'"text"', b"\xff\xfe")
 RECORD = {"Time": datetime(2026, 1, 2, tzinfo=UTC)}
