@@ -40,7 +40,7 @@ BANNER = """
     Page      {api_url}/   (for a browser; it asks for $API_TOKEN once)
     State     {home}
 
-  In another terminal:
+  In another terminal, with this folder's own keys, which only you can read:
 
     . {env}
     aws s3 cp dogs.zip s3://$BUCKET/datasets/
