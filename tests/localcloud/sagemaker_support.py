@@ -39,7 +39,7 @@ def name_job(kind: str = "job") -> str:
 
 
 def pack(files: dict[str, str]) -> bytes:
-    """A .tar.gz of text files."""
+    """Return a .tar.gz of text files."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
         for name, text in files.items():
@@ -83,7 +83,7 @@ class LocalSageMaker:
         return body
 
     def unpack(self, uri: str) -> dict[str, bytes]:
-        """The files of a .tar.gz in S3."""
+        """Return the files of a .tar.gz in S3."""
         with tarfile.open(fileobj=io.BytesIO(self.read(uri))) as archive:
             return {item.name: archive.extractfile(item).read() for item in archive if item.isfile()}  # type: ignore[union-attr]
 
@@ -94,7 +94,7 @@ class LocalSageMaker:
         return build_training_request(name, code, f"s3://{self.bucket}/out") | changes
 
     def train(self, program: str, name: str | None = None, **changes: Any) -> str:
-        """Create that job; returns its name."""
+        """Create that job, and return its name."""
         request = self.request(program, name, **changes)
         self.sagemaker.create_training_job(**request)
         return str(request["TrainingJobName"])
@@ -110,7 +110,7 @@ class LocalSageMaker:
         return self.describe(name)
 
     def break_it(self, faults: Mapping[str, Any]) -> None:
-        """From now on these faults happen, and no others."""
+        """Let these faults happen from now on, and no others."""
         partial = self.home / "faults.partial"
         partial.write_text(json.dumps(faults))
         partial.replace(self.home / "faults.json")
@@ -120,7 +120,7 @@ class LocalSageMaker:
 
 
 def build_training_request(name: str, code: str, output: str) -> dict[str, Any]:
-    """The smallest CreateTrainingJob request in script mode."""
+    """Return the smallest CreateTrainingJob request in script mode."""
     return {
         "TrainingJobName": name,
         "HyperParameters": {"sagemaker_program": '"train.py"', "sagemaker_submit_directory": f'"{code}"'},
@@ -133,7 +133,7 @@ def build_training_request(name: str, code: str, output: str) -> dict[str, Any]:
 
 
 def wait_until(condition: Callable[[], Any], seconds: float = 20) -> Any:
-    """The condition's first true value; fails the test after so many seconds."""
+    """Return the condition's first true value. The test fails after so many seconds."""
     limit = time.monotonic() + seconds
     while not (value := condition()):
         assert time.monotonic() < limit, f"{condition} did not come true within {seconds} s"

@@ -1,4 +1,4 @@
-"""Jobs that bring an entry point of their own instead of script mode."""
+"""Jobs whose request brings its own entry point instead of script mode."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def build_request(local: LocalSageMaker, **algorithm: Any) -> dict[str, Any]:
 
 
 def test_an_entry_point_is_run_in_place_of_script_mode(local: LocalSageMaker) -> None:
-    """As it is, with its arguments, where /opt/ml would be; without the toolkit there is no SM_ variable."""
+    """It runs unchanged, with its arguments, in place of /opt/ml. Without the toolkit there are no SM_ variables."""
     request = build_request(local, **SHELL) | {"Environment": {"COLOUR": "blue"}}
     name = request["TrainingJobName"]
     local.sagemaker.create_training_job(**request)
@@ -66,7 +66,7 @@ def test_a_stop_reaches_the_entry_point_alone(local: LocalSageMaker, script: str
 
 
 def test_arguments_for_the_image_s_own_entry_point_are_refused(local: LocalSageMaker) -> None:
-    """There is no image here that would take them."""
+    """No image here could take them."""
     request = build_request(local, ContainerArguments=["--verbose"])
     with pytest.raises(ClientError, match="ContainerArguments need a ContainerEntrypoint"):
         local.sagemaker.create_training_job(**request)

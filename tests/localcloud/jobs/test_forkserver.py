@@ -48,7 +48,7 @@ def test_a_program_runs_as_in_an_interpreter_of_its_own(server: ForkServer, tmp_
 
 
 def test_the_template_reports_what_it_has_imported(server: ForkServer) -> None:
-    """Its process id, the time it took, what was missing; and its memory can be asked for."""
+    """The report has its process id, the time that it took and what was missing. Its memory can be measured."""
     server.warm()
     report = server.wait_ready(20)
     assert report is not None
@@ -69,12 +69,12 @@ def test_the_template_reports_what_it_has_imported(server: ForkServer) -> None:
     ],
 )
 def test_exit_statuses_come_back(server: ForkServer, tmp_path: Path, text: str, status: int) -> None:
-    """As subprocess reports them: minus the signal's number for a killed process."""
+    """They are as subprocess reports them: minus the signal's number for a killed process."""
     assert launch(server, tmp_path, text).wait(10) == status
 
 
 def test_a_program_ends_as_in_an_interpreter(server: ForkServer, tmp_path: Path) -> None:
-    """Its threads are waited for, its exit functions called, its output flushed."""
+    """Its threads are joined, its exit functions are called, and its output is flushed."""
     text = (
         "import atexit, sys, threading, time\n"
         "atexit.register(lambda: print('at exit'))\n"
@@ -86,7 +86,7 @@ def test_a_program_ends_as_in_an_interpreter(server: ForkServer, tmp_path: Path)
 
 
 def test_a_traceback_begins_in_the_program(server: ForkServer, tmp_path: Path) -> None:
-    """The template's own frames are no help to whoever reads the log."""
+    """The template's own frames would not help a reader of the log."""
     launch(server, tmp_path, "def f():\n    raise ValueError('wrong')\nf()").wait(10)
     lines = read(tmp_path).splitlines()
     assert lines[1] == f'  File "{tmp_path}/program.py", line 3, in <module>'
@@ -94,7 +94,7 @@ def test_a_traceback_begins_in_the_program(server: ForkServer, tmp_path: Path) -
 
 
 def test_functions_and_other_programs_can_be_entries(server: ForkServer, tmp_path: Path) -> None:
-    """A module's function, found by `paths`, and any program on PATH."""
+    """An entry may be a module's function, found by `paths`, or any program on PATH."""
     (tmp_path / "served.py").write_text("import sys\ndef main():\n    print('served', sys.argv[1:])\n")
     env = {"PATH": os.environ["PATH"]}
     entry = Function("served:main")
@@ -106,7 +106,7 @@ def test_functions_and_other_programs_can_be_entries(server: ForkServer, tmp_pat
 
 
 def test_children_draw_different_random_numbers(server: ForkServer, tmp_path: Path) -> None:
-    """The template's generator is not inherited."""
+    """Children do not inherit the template's generator."""
     for _ in range(2):
         launch(server, tmp_path, "import random; print(random.random())").wait(10)
     first, second = read(tmp_path).split()
@@ -114,7 +114,7 @@ def test_children_draw_different_random_numbers(server: ForkServer, tmp_path: Pa
 
 
 def test_signals_reach_the_whole_process_group(server: ForkServer, tmp_path: Path) -> None:
-    """terminate and kill end a program and what it started; a forked program's handlers are its own."""
+    """terminate and kill end a program and what it started. A forked program has its own handlers."""
     text = (
         "import signal, subprocess, sys, time\n"
         "signal.signal(signal.SIGTERM, lambda *_: (print('saved', flush=True), sys.exit(5)))\n"
@@ -130,7 +130,7 @@ def test_signals_reach_the_whole_process_group(server: ForkServer, tmp_path: Pat
 
 
 def test_what_a_program_leaves_behind_ends_with_it(server: ForkServer, tmp_path: Path) -> None:
-    """As in a container: when the first process ends, the others do."""
+    """As in a container, the others end when the first process does."""
     text = "import subprocess; print(subprocess.Popen(['sleep', '60']).pid)"
     assert launch(server, tmp_path, text).wait(10) == 0
     wait_until(lambda: not is_running(int(read(tmp_path))))
@@ -175,7 +175,7 @@ def test_nothing_outlives_a_killed_cloud(tmp_path: Path) -> None:
 
 
 def test_a_closed_server_launches_nothing(tmp_path: Path) -> None:
-    """close ends what runs, and a later launch is an error."""
+    """close ends what runs. A later launch is an error."""
     server = ForkServer(preload=())
     process = launch(server, tmp_path, "import time; time.sleep(60)")
     server.close()

@@ -1,4 +1,4 @@
-"""The parts that a job is made of: channels and archives, the checkpoint mirror, metrics, the log, the environment."""
+"""The parts of a job: channels and archives, the checkpoint mirror, metrics, the log, the environment."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class DyingClient:
 
 
 def test_the_mirror_follows_changes_and_deletions(local: LocalSageMaker, prefix: str, tmp_path: Path) -> None:
-    """New, changed and deleted files are mirrored; what S3 has besides stays."""
+    """New, changed and deleted files are mirrored. Everything else in S3 stays."""
     local.put(split_uri(prefix)[1] + "other/job.jsonl", b"theirs")
     clock, folder = SimulatedClock(), tmp_path / "checkpoints"
     mirror = CheckpointMirror(local.s3, prefix, folder, clock)
@@ -70,7 +70,7 @@ def test_the_mirror_follows_changes_and_deletions(local: LocalSageMaker, prefix:
 
 
 def test_large_files_wait_for_their_interval(local: LocalSageMaker, prefix: str, tmp_path: Path) -> None:
-    """A large file's changes go up at once first, then at most once an interval, and always at the end."""
+    """A large file is uploaded at once, then at most once per interval, and always at the end."""
     clock, file = SimulatedClock(), tmp_path / "checkpoints" / "large.pt"
     mirror = CheckpointMirror(local.s3, prefix, file.parent, clock)
     mirror.fill()
@@ -156,7 +156,7 @@ def test_a_cloud_that_is_killed_while_it_fills_the_folder_fills_it_again(
 
 
 def test_an_archive_survives_the_way_there_and_back(local: LocalSageMaker, prefix: str, tmp_path: Path) -> None:
-    """Packed, uploaded, downloaded, unpacked: the same files."""
+    """After packing, upload, download and unpacking, the files are the same."""
     (tmp_path / "model" / "code").mkdir(parents=True)
     (tmp_path / "model" / "model.pth").write_bytes(bytes(range(256)))
     (tmp_path / "model" / "code" / "inference.py").write_text("pass")
@@ -168,7 +168,7 @@ def test_an_archive_survives_the_way_there_and_back(local: LocalSageMaker, prefi
 
 @pytest.mark.parametrize("body", [b"no archive", pack({"../outside": "x"})])
 def test_bad_archives_are_refused(local: LocalSageMaker, prefix: str, tmp_path: Path, body: bytes) -> None:
-    """What is no .tar.gz, or would write outside of its folder, is an error with the URI in it."""
+    """An archive that is not a .tar.gz, or would write outside its folder, is an error that names the URI."""
     uri = local.put(split_uri(prefix)[1] + "bad.tar.gz", body)
     with pytest.raises(TransferError, match=r"bad\.tar\.gz is no archive that can be unpacked"):
         download_archive(local.s3, uri, tmp_path / "code")
@@ -176,7 +176,7 @@ def test_bad_archives_are_refused(local: LocalSageMaker, prefix: str, tmp_path: 
 
 
 def test_a_key_cannot_leave_its_channel(local: LocalSageMaker, prefix: str, tmp_path: Path) -> None:
-    """A key with dots is legal in S3."""
+    """A key with dots is legal in S3, so the download refuses it."""
     local.put(split_uri(prefix)[1] + "../../x", b"x")
     with pytest.raises(TransferError, match="would leave the folder"):
         download_prefix(local.s3, prefix, tmp_path / "channel")
@@ -184,14 +184,14 @@ def test_a_key_cannot_leave_its_channel(local: LocalSageMaker, prefix: str, tmp_
 
 @pytest.mark.parametrize("uri", ["http://bucket/key", "bucket/key", "s3://", "s3:///key"])
 def test_only_s3_uris_are_read(uri: str) -> None:
-    """Anything else is refused with its text."""
+    """Anything else is refused, and the error quotes it."""
     with pytest.raises(TransferError, match="is no S3 URI"):
         split_uri(uri)
 
 
 @given(key=st.text(st.characters(codec="utf-8", exclude_characters="\n\r"), min_size=1, max_size=30))
 def test_any_key_is_read_from_its_uri(key: str) -> None:
-    """`?`, `#` and `%` are letters of a key like others."""
+    """`?`, `#` and `%` are ordinary characters of a key."""
     assert split_uri(f"s3://bucket/{key}") == ("bucket", key)
 
 
@@ -206,7 +206,7 @@ def test_any_key_is_read_from_its_uri(key: str) -> None:
     ],
 )
 def test_metrics_are_found_by_their_expressions(line: str, values: list[tuple[str, float]]) -> None:
-    """The first group as a number; what is no finite number is passed over."""
+    """The first group counts if it is a finite number. Anything else is ignored."""
     definitions = [
         {"Name": "train:loss", "Regex": "train:loss=([-+0-9.eE]+)"},
         {"Name": "valid:score", "Regex": "valid:score=([-+0-9.eEna]+)"},
@@ -216,14 +216,14 @@ def test_metrics_are_found_by_their_expressions(line: str, values: list[tuple[st
 
 
 def test_an_unreadable_expression_is_named() -> None:
-    """With the metric's name and what is wrong with it."""
+    """The error has the metric's name and what is wrong with the expression."""
     with pytest.raises(ValueError, match="metric 'x' cannot be read: missing"):
         compile_metrics([{"Name": "x", "Regex": "("}])
 
 
 @given(pieces=st.lists(st.binary(max_size=12).map(lambda piece: piece.replace(b"\r", b"")), max_size=8))
 def test_the_log_is_read_in_whole_lines(tmp_path_factory: pytest.TempPathFactory, pieces: list[bytes]) -> None:
-    """However the writer's pieces fall, every line is read once, whole; only the last look takes an unfinished one."""
+    """However the output is split, every line is read once and whole. Only the last reading takes a cut line."""
     path = tmp_path_factory.mktemp("log") / "log"
     path.touch()
     reader, lines = LogReader(path), []
@@ -237,7 +237,7 @@ def test_the_log_is_read_in_whole_lines(tmp_path_factory: pytest.TempPathFactory
 
 
 def test_hyperparameters_are_read_as_json_where_they_are_json() -> None:
-    """Numbers, JSON strings and plain strings, as SageMaker's toolkit reads them; its own are no arguments."""
+    """Numbers, JSON strings and plain strings are read as by SageMaker's toolkit. Its own are not arguments."""
     job = {
         "HyperParameters": {
             "epochs": "3",
@@ -256,13 +256,13 @@ def test_hyperparameters_are_read_as_json_where_they_are_json() -> None:
 
 
 def test_programs_inherit_the_way_to_aws_and_not_the_shell() -> None:
-    """PATH and AWS_* go on; a prompt, a virtual environment or a secret of another tool do not."""
+    """PATH and AWS_* are inherited. A prompt, a virtual environment or another tool's secret are not."""
     shell = {"PATH": "/bin", "AWS_ENDPOINT_URL": "http://x", "PS1": "$", "VIRTUAL_ENV": "/v", "OTHER_TOKEN": "t"}
     assert choose_inherited(shell) == {"PATH": "/bin", "AWS_ENDPOINT_URL": "http://x"}
 
 
 def test_a_broken_log_service_is_told_once_and_stops_nothing(caplog: pytest.LogCaptureFixture) -> None:
-    """Lines that do not arrive cost a job nothing."""
+    """Lines that do not arrive do not affect the job."""
     stream = LogStream(client("logs", "http://127.0.0.1:9"), "group", "job/algo-1-1")
     with caplog.at_level(logging.WARNING):
         for _ in range(3):

@@ -1,4 +1,4 @@
-"""DescribeTrainingJob tells of the rules that a request asks for, by what the job's program wrote of them."""
+"""DescribeTrainingJob shows the rules of a request, with the verdicts that the job's program wrote."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def tell(statuses: list[dict[str, Any]]) -> dict[str, str]:
 
 
 def test_every_rule_of_the_request_has_its_status(local: LocalSageMaker) -> None:
-    """By its configuration's name; ProfilerReport sums the profiler's rules up."""
+    """Each status is listed by its configuration's name. ProfilerReport summarises the profiler's rules."""
     job = local.finish(
         begin(
             local,
@@ -70,13 +70,13 @@ def test_every_rule_of_the_request_has_its_status(local: LocalSageMaker) -> None
 
 
 def test_a_request_without_rules_is_told_of_none(local: LocalSageMaker) -> None:
-    """As SageMaker does, whatever the program wrote."""
+    """SageMaker shows none either, whatever the program wrote."""
     job = local.finish(begin(local, JUDGE))
     assert not {"DebugRuleEvaluationStatuses", "ProfilerRuleEvaluationStatuses"} & set(job)
 
 
 def test_a_rule_is_in_progress_until_it_finds_something(local: LocalSageMaker) -> None:
-    """An issue is told while the job runs; that there is none is known only at the end. Then all of it is kept."""
+    """An issue shows while the job runs. That there is none is known only at the end. Then all statuses are kept."""
     rules = ask("DeadRelu", "Overfit")
     name = begin(local, JUDGE + WAIT, DebugRuleConfigurations=rules)
     assert set(tell(local.describe(name)["DebugRuleEvaluationStatuses"]).values()) == {"InProgress"}
@@ -92,7 +92,7 @@ def test_a_rule_is_in_progress_until_it_finds_something(local: LocalSageMaker) -
 
 @pytest.mark.parametrize("checkpoints", [True, False])
 def test_a_rule_without_a_verdict_is_an_error(local: LocalSageMaker, checkpoints: bool) -> None:
-    """The program may know no such rule, or may have died first, or keeps no checkpoints."""
+    """The program may not know the rule, may have died first, or may keep no checkpoints."""
     rules = {"DebugRuleConfigurations": ask("TensorVariance"), "ProfilerRuleConfigurations": ask("ProfilerReport")}
     program = "print('valid:score=1')"
     name = begin(local, program, **rules) if checkpoints else local.train(program, **rules)

@@ -53,7 +53,7 @@ def checkpoints(local: LocalSageMaker, name: str) -> dict[str, Any]:
 
 
 def await_line(local: LocalSageMaker, name: str, text: str) -> None:
-    """Wait until the job's log, which begins with its first life, holds a text."""
+    """Wait until the job's log, which includes its earlier lives, contains a text."""
     path = local.home / "jobs" / name / "log.txt"
     wait_until(lambda: path.exists() and text in path.read_text(), 60)
 
@@ -88,7 +88,7 @@ def test_a_job_on_demand_is_never_interrupted(local: LocalSageMaker) -> None:
 
 
 def test_a_spot_job_waits_for_capacity_and_another_fails_without(local: LocalSageMaker) -> None:
-    """The one is Starting until there is an instance, the other Failed with AWS's CapacityError."""
+    """The spot job is Starting until there is an instance. The other job is Failed with AWS's CapacityError."""
     local.break_it({"no_capacity": ["ml.m5.xlarge"]})
     other = local.train("print('here')")
     failed = wait_until(lambda: (job := local.describe(other))["TrainingJobStatus"] == "Failed" and job)
@@ -101,7 +101,7 @@ def test_a_spot_job_waits_for_capacity_and_another_fails_without(local: LocalSag
 
 
 def test_a_spot_job_waits_no_longer_than_it_may(local: LocalSageMaker) -> None:
-    """Then it is Stopped: MaxWaitTimeExceeded; it never ran, so nothing is billed."""
+    """After that it is Stopped with MaxWaitTimeExceeded. It never ran, so nothing is billed."""
     local.break_it({"no_spot_capacity": ["ml.m5.xlarge"]})
     limits = {"MaxRuntimeInSeconds": 1, "MaxWaitTimeInSeconds": 1}
     job = local.finish(local.train("print('here')", **SPOT | {"StoppingCondition": limits}))
@@ -132,7 +132,7 @@ def train_ours(local: LocalSageMaker, name: str, **hyperparameters: str) -> None
 
 
 def read_outcome(local: LocalSageMaker, name: str) -> tuple[list[Any], Any, bytes]:
-    """What the training led to, without its times: its epochs, its evaluation and its weights."""
+    """Return what the training produced, without times: its epochs, its evaluation and its weights."""
     folder = f"s3://{local.bucket}/checkpoints/{name}/{name}"
     records = [json.loads(line) for line in local.read(f"{folder}/metrics.jsonl").splitlines()]
     epochs = [(record["epoch"], record["train"], record["valid"]) for record in records if "epoch" in record]
@@ -146,7 +146,7 @@ def read_outcome(local: LocalSageMaker, name: str) -> tuple[list[Any], Any, byte
 
 
 def test_our_training_interrupted_half_way_ends_as_if_it_never_was(local: LocalSageMaker) -> None:
-    """Twice interrupted, in the middle of an epoch: the same epochs, each once, the same metrics, the same weights."""
+    """After two interruptions within epochs, the epochs, metrics and weights are the same, each epoch once."""
     whole, broken = name_job("whole"), name_job("broken")
     train_ours(local, whole)
     assert local.finish(whole, 120)["TrainingJobStatus"] == "Completed", local.log(whole)

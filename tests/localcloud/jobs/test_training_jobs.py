@@ -30,7 +30,7 @@ json.dump(seen, open(os.environ["SM_MODEL_DIR"] + "/seen", "w"))
 
 
 def test_a_job_ends_completed_and_is_described_in_full(local: LocalSageMaker) -> None:
-    """A program that ends well leaves statuses, transitions, metrics' last values, times and its model in S3."""
+    """A successful program leaves statuses, transitions, metrics' last values, times and its model in S3."""
     program = PRINT_SCORES + 'import os; open(os.environ["SM_MODEL_DIR"] + "/model.pth", "w").write("weights")'
     job = local.finish(local.train(program))
     assert (job["TrainingJobStatus"], job["SecondaryStatus"]) == ("Completed", "Completed")
@@ -50,7 +50,7 @@ def test_a_job_ends_completed_and_is_described_in_full(local: LocalSageMaker) ->
 
 
 def test_every_change_of_state_is_an_event_in_aws_s_shape(local: LocalSageMaker) -> None:
-    """Each secondary status sends one event: epoch milliseconds, explicit nulls, tags as a map."""
+    """Each secondary status sends one event, with epoch milliseconds, explicit nulls, and tags as a map."""
     name = local.train(PRINT_SCORES, Tags=[{"Key": "whippet:run", "Value": "r1"}])
     local.finish(name)
     events = [event for event in local.events if event["detail"].get("TrainingJobName") == name]
@@ -96,7 +96,7 @@ def test_the_program_sees_sagemaker_s_script_mode(local: LocalSageMaker) -> None
 
 
 def test_channels_are_downloaded_by_prefix(local: LocalSageMaker) -> None:
-    """Every object under the prefix is there: a folder's under their names in it, a single object under its own."""
+    """Every object under the prefix is there: under its name in the folder, or a single object under its own name."""
     root = f"channels/{name_job()}"
     for key in ("set/a.txt", "set/deep/b.txt", "set-two/c.txt"):
         local.put(f"{root}/{key}", key.encode())
@@ -151,7 +151,7 @@ def test_a_failing_program_gives_the_failure_reason(local: LocalSageMaker, progr
 
 @pytest.mark.parametrize("bucket", ["training", "no-such-bucket"])
 def test_a_job_on_an_empty_prefix_is_refused_at_once(local: LocalSageMaker, bucket: str) -> None:
-    """CreateTrainingJob looks into every channel; the words are AWS's, and no job is left behind."""
+    """CreateTrainingJob looks into every channel. The text is AWS's, and no job is created."""
     request = local.request(PRINT_SCORES)
     source = {"S3DataSource": {"S3DataType": "S3Prefix", "S3Uri": f"s3://{bucket}/nowhere/"}}
     request["InputDataConfig"] = [{"ChannelName": "train", "DataSource": source}]
@@ -227,7 +227,7 @@ def test_the_time_limit_stops_a_job(local: LocalSageMaker) -> None:
 
 
 def test_output_data_and_logs_leave_the_machine(local: LocalSageMaker) -> None:
-    """output/data becomes output.tar.gz; every line is in CloudWatch Logs under the job's stream."""
+    """output/data becomes output.tar.gz. Every line is in CloudWatch Logs, in the job's stream."""
     program = (
         'import os; open(os.environ["SM_OUTPUT_DATA_DIR"] + "/table.csv", "w").write("1,2"); print("one\\n\\ntwo")'
     )
@@ -244,7 +244,7 @@ def test_output_data_and_logs_leave_the_machine(local: LocalSageMaker) -> None:
 
 
 def test_checkpoints_follow_to_s3_and_come_back(local: LocalSageMaker) -> None:
-    """The folder is filled from S3, and S3 follows it while the job runs: changes, and deletions too."""
+    """The folder is filled from S3. While the job runs, S3 follows its changes and deletions."""
     prefix = f"checkpoints/{name_job()}"
     local.put(f"{prefix}/old.pt", b"old")
     local.put(f"{prefix}/kept.pt", b"kept")
@@ -279,7 +279,7 @@ def test_programs_need_not_be_python(local: LocalSageMaker) -> None:
 
 
 def test_names_are_taken_once_whatever_their_case(local: LocalSageMaker) -> None:
-    """A second job of a name is ResourceInUse with AWS's text; a deleted ended one frees the name."""
+    """A second job with a name is ResourceInUse with AWS's text. Deleting the ended job frees the name."""
     request = local.request(PRINT_SCORES)
     name = request["TrainingJobName"]
     local.sagemaker.create_training_job(**request)
@@ -297,7 +297,7 @@ def test_names_are_taken_once_whatever_their_case(local: LocalSageMaker) -> None
 
 
 def test_an_ended_job_cannot_be_stopped(local: LocalSageMaker) -> None:
-    """StopTrainingJob names the status that it met; a running job cannot be deleted."""
+    """StopTrainingJob names the job's status. A running job cannot be deleted."""
     name = local.train(SLEEP)
     assert refuse(local.sagemaker.delete_training_job, TrainingJobName=name)[0] == "ResourceInUse"
     local.sagemaker.stop_training_job(TrainingJobName=name)
@@ -308,7 +308,7 @@ def test_an_ended_job_cannot_be_stopped(local: LocalSageMaker) -> None:
 
 
 def test_lists_are_filtered_sorted_and_paged(local: LocalSageMaker) -> None:
-    """ListTrainingJobs through boto3's paginator: every job once, by name and status."""
+    """boto3's paginator yields every job once, filtered by name and status."""
     word = name_job("paged")
     names = [local.train(PRINT_SCORES, f"{word}-{number}") for number in range(5)]
     for name in names:
@@ -322,7 +322,7 @@ def test_lists_are_filtered_sorted_and_paged(local: LocalSageMaker) -> None:
 
 
 def test_tags_are_added_listed_and_taken_away(local: LocalSageMaker) -> None:
-    """Tags of a job by its ARN; a later value of a key replaces the earlier one."""
+    """A job's tags are found by its ARN. A later value of a key replaces the earlier one."""
     name = local.train(PRINT_SCORES, Tags=[{"Key": "a", "Value": "1"}])
     arn = local.describe(name)["TrainingJobArn"]
     local.sagemaker.add_tags(ResourceArn=arn, Tags=[{"Key": "a", "Value": "2"}, {"Key": "b", "Value": ""}])
@@ -333,7 +333,7 @@ def test_tags_are_added_listed_and_taken_away(local: LocalSageMaker) -> None:
 
 
 def test_two_hundred_concurrent_describes_lose_none(local: LocalSageMaker) -> None:
-    """Every one of 200 describes at once is answered, and all answer the same."""
+    """All 200 simultaneous describes are answered, with the same answer."""
     name = local.train(PRINT_SCORES)
     local.finish(name)
     with ThreadPoolExecutor(50) as pool:
@@ -342,7 +342,7 @@ def test_two_hundred_concurrent_describes_lose_none(local: LocalSageMaker) -> No
 
 
 def test_jobs_wait_for_their_cores(local: LocalSageMaker) -> None:
-    """A job that must wait stays Starting and says why; stopping it there ends it."""
+    """A waiting job stays Starting and says why. A stop ends it there."""
     first = local.train(SLEEP)
     second = local.train(PRINT_SCORES)
     message = wait_until(lambda: waiting_message(local.describe(second)))
@@ -369,7 +369,7 @@ def list_keys(local: LocalSageMaker, prefix: str) -> list[str]:
 
 
 def is_alive(pid: int) -> bool:
-    """Whether the process runs; one that ended and waits for its parent does not."""
+    """Return whether the process runs. A zombie does not."""
     try:
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
@@ -377,7 +377,7 @@ def is_alive(pid: int) -> bool:
 
 
 def refuse(call: Any, **request: Any) -> tuple[str, str]:
-    """The code and the text that the call is refused with."""
+    """Return the code and the text with which the call is refused."""
     with pytest.raises(ClientError) as caught:
         call(**request)
     error = caught.value.response["Error"]

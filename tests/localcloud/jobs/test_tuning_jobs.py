@@ -18,7 +18,7 @@ SLEEP = "import time\nprint('valid:score=0.5')\ntime.sleep(60)"
 
 
 def create(local: LocalSageMaker, program: str, **changes: Any) -> str:
-    """Create a tuning job over the program; returns its name."""
+    """Create a tuning job of the program, and return its name."""
     name = name_job("tune")
     code = local.put(f"code/{name}.tar.gz", pack({"train.py": program}))
     request = build_tuning_request(name, code, f"s3://{local.bucket}/out", **changes)
@@ -41,7 +41,7 @@ def finish(local: LocalSageMaker, name: str) -> dict[str, Any]:
 
 
 def test_real_trials_are_tuned(local: LocalSageMaker) -> None:
-    """Four trials as processes, two at a time with half of the cores each; the best one's model is in S3."""
+    """Four trials run as processes, two at a time with half of the cores each. The best trial's model is in S3."""
     program = TRIAL + 'open(os.environ["SM_MODEL_DIR"] + "/model.pth", "w").write(str(rate))'
     tuning = finish(local, create(local, program, jobs=4))
     best = tuning["BestTrainingJob"]
@@ -55,7 +55,7 @@ def test_real_trials_are_tuned(local: LocalSageMaker) -> None:
 
 
 def test_lists_of_tuning_jobs_and_their_children(local: LocalSageMaker) -> None:
-    """Through boto3's paginators, with the summaries' members."""
+    """boto3's paginators list them, with the summaries' members."""
     name = create(local, TRIAL, jobs=3)
     finish(local, name)
     (summary,) = local.sagemaker.list_hyper_parameter_tuning_jobs(NameContains=name)["HyperParameterTuningJobSummaries"]
@@ -69,7 +69,7 @@ def test_lists_of_tuning_jobs_and_their_children(local: LocalSageMaker) -> None:
 
 
 def test_stop_ends_real_children(local: LocalSageMaker) -> None:
-    """Stopping goes to the children's processes; the tuning job is Stopped when they have ended."""
+    """The stop ends the children's processes. The tuning job is Stopped when they have ended."""
     name = create(local, SLEEP, jobs=8)
     wait_until(lambda: describe(local, name)["TrainingJobStatusCounters"]["InProgress"] == 2)
     wait_until(lambda: len([e for e in local.events if is_training(e, name)]) == 2)

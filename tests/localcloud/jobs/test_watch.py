@@ -1,4 +1,4 @@
-"""What SageMaker's Debugger and Profiler take out of a running job: tensors and system metrics, in S3 while it trains.
+"""What SageMaker's Debugger and Profiler collect from a running job: tensors and system metrics, in S3 as it trains.
 
 smdebug itself writes the tensors, in the job, and reads all of it back from what S3 holds.
 """
@@ -66,7 +66,7 @@ def list_names(local: LocalSageMaker, uri: str) -> list[str]:
 
 @pytest.mark.parametrize("folder", [{}, {"LocalPath": "/opt/ml/output/elsewhere"}])
 def test_tensors_are_in_s3_while_the_job_trains(local: LocalSageMaker, folder: dict[str, str], tmp_path: Path) -> None:
-    """Below S3OutputPath/JOB/debug-output/, whole files only: create_trial reads a copy of them, and the rest later."""
+    """They are whole files below S3OutputPath/JOB/debug-output/. create_trial reads a copy, and the rest later."""
     name = local.train(TRAINING, **(asked := ask_for_tensors(local, **folder)))
     uri = f"{asked['DebugHookConfig']['S3OutputPath']}/{name}/debug-output/"
     wait_until(lambda: len(list_names(local, uri)) == ALL_OF_THE_FIRST_STEPS, 60)
@@ -87,7 +87,7 @@ def test_tensors_are_in_s3_while_the_job_trains(local: LocalSageMaker, folder: d
 
 
 def test_system_metrics_are_sampled_from_outside(local: LocalSageMaker, tmp_path: Path) -> None:
-    """Below S3OutputPath/JOB/profiler-output/, at the interval asked for: smdebug's reader finds cores and rates."""
+    """They are below S3OutputPath/JOB/profiler-output/, at the requested interval, and smdebug reads them."""
     name = local.train(SLEEP, **(asked := ask_for_profile(local)))
     local.finish(name)
     uri = f"{asked['ProfilerConfig']['S3OutputPath']}{name}/profiler-output/"
@@ -104,7 +104,7 @@ def test_system_metrics_are_sampled_from_outside(local: LocalSageMaker, tmp_path
 
 
 def test_nothing_is_taken_unless_it_is_asked_for(local: LocalSageMaker) -> None:
-    """A disabled profiler samples nothing; a job without these members leaves nothing but its own."""
+    """A disabled profiler samples nothing. A job without these members leaves only its own files."""
     disabled = local.train(SLEEP, ProfilerConfig={"DisableProfiler": True})
     plain = local.train(SLEEP)
     for name in (disabled, plain):
@@ -113,7 +113,7 @@ def test_nothing_is_taken_unless_it_is_asked_for(local: LocalSageMaker) -> None:
 
 
 def test_a_minute_is_written_when_it_is_over(tmp_path: Path) -> None:
-    """Files are whole: the one of the minute that runs is written with the last sample."""
+    """Files are whole: the current minute's file is written with the last sample."""
     sampler = SystemSampler(tmp_path, 100, SystemClock())
     sampler.start()
     time.sleep(0.35)

@@ -1,4 +1,4 @@
-"""What the local cloud takes as AWS does: spot, several instance types, a VPC, keys, the debugger's blocks."""
+"""What the local cloud accepts as AWS does: spot, several instance types, a VPC, keys, the debugger's blocks."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def describe(world: World) -> Record:
 
 
 def test_a_spot_job_in_a_vpc_with_keys_is_described_as_it_was_asked_for(tmp_path: Path) -> None:
-    """None of them changes what the program does here; all of them are told again."""
+    """They do not change what the program does here. Describe shows all of them."""
     resources = {"InstanceType": "ml.m5.xlarge", "InstanceCount": 1, "VolumeSizeInGB": 9, "VolumeKmsKeyId": "key"}
     output = {"S3OutputPath": "s3://b/out", "KmsKeyId": "key"}
     request = build_job(VpcConfig=VPC, ResourceConfig=resources, OutputDataConfig=output, **SPOT)
@@ -61,13 +61,13 @@ def test_a_spot_job_in_a_vpc_with_keys_is_described_as_it_was_asked_for(tmp_path
     ],
 )
 def test_what_cannot_be_meant_is_refused(tmp_path: Path, changes: dict[str, Any], text: str) -> None:
-    """Subnets that are none, a folder out of reach, an interval that AWS has not, a wait shorter than the run."""
+    """Invalid subnets, a folder out of reach, an unknown interval, and a wait shorter than the run are refused."""
     with pytest.raises(ServiceError, match=text):
         World(tmp_path).call("CreateTrainingJob", **build_job(**changes))
 
 
 def test_the_hook_and_the_profiler_find_their_configuration_where_sagemaker_writes_it(tmp_path: Path) -> None:
-    """Below input/config, the hook's folder within the job's own tree; Describe tells AWS's defaults."""
+    """They are below input/config, and the hook's folder is in the job's own tree. Describe shows AWS's defaults."""
     world = World(tmp_path)
     profiler = {"S3OutputPath": "s3://b/profiler"}
     world.call("CreateTrainingJob", **build_job(DebugHookConfig=HOOK, ProfilerConfig=profiler))
@@ -88,7 +88,7 @@ def build_tuning(**definition: Any) -> dict[str, Any]:
 
 
 def test_a_tuning_job_takes_its_instances_in_order_of_preference(tmp_path: Path) -> None:
-    """The trainings of spot instances in a VPC get the first of InstanceConfigs, and the shared key of the volumes."""
+    """Its training jobs get the first of InstanceConfigs and the shared key of the volumes."""
     request = build_tuning(VpcConfig=VPC, **SPOT)
     del request["TrainingJobDefinition"]["ResourceConfig"]
     resources = {"InstanceConfigs": CHOICES, "AllocationStrategy": "Prioritized", "VolumeKmsKeyId": "key"}
@@ -116,7 +116,7 @@ def test_a_tuning_job_takes_its_instances_in_order_of_preference(tmp_path: Path)
 def test_a_tuning_job_says_once_which_instances_it_wants(
     tmp_path: Path, resources: dict[str, Any] | None, keep: bool, text: str
 ) -> None:
-    """One of the two members, one type or a list of different ones."""
+    """It has one of the two members, with one type or a list of different ones."""
     request = build_tuning(**({"HyperParameterTuningResourceConfig": resources} if resources else {}))
     if not keep:
         del request["TrainingJobDefinition"]["ResourceConfig"]

@@ -1,4 +1,4 @@
-"""The core's small parts: store, clock, pages, the door, and what is refused by name."""
+"""The core's small parts: store, clock, pages, protocol, and what is refused by name."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ MOMENT = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
 
 
 def test_a_store_is_found_again_on_disk(tmp_path: Path) -> None:
-    """Another store over the same folder has the same records, datetimes to the microsecond."""
+    """Another store on the same folder has the same records, with datetimes to the microsecond."""
     record = {"Name": "Ä/b", "Time": MOMENT, "List": [{"Time": MOMENT, "None": None}], "Number": 1.5}
     store = Store(tmp_path)
     store.put("model", "Ä/b", record)
@@ -43,7 +43,7 @@ def test_a_store_is_found_again_on_disk(tmp_path: Path) -> None:
 
 
 def test_records_are_copies(tmp_path: Path) -> None:
-    """Whoever changes what he got, or what he put, changes nothing in the store."""
+    """Changing a record that was read or written does not change the store."""
     store, record = Store(tmp_path), {"List": [1]}
     store.put("model", "m", record)
     record["List"].append(2)
@@ -54,7 +54,7 @@ def test_records_are_copies(tmp_path: Path) -> None:
 
 
 def test_updates_do_not_lose_each_other(tmp_path: Path) -> None:
-    """Two hundred increments from eight threads are two hundred."""
+    """Two hundred increments from eight threads add up to two hundred."""
     store = Store(tmp_path)
     store.put("counter", "c", {"n": 0})
 
@@ -73,13 +73,13 @@ def test_updates_do_not_lose_each_other(tmp_path: Path) -> None:
 
 
 def test_a_record_holds_only_what_can_be_kept(tmp_path: Path) -> None:
-    """A set would not come back; the error names it."""
+    """A set could not be read back, and the error names it."""
     with pytest.raises(TypeError, match="holds a set"):
         Store(tmp_path).put("model", "m", {"Set": {1}})
 
 
 def test_later_calls_come_in_the_order_of_their_time_and_survive_a_fault() -> None:
-    """The earliest first, one after the other; one that raises does not keep the others."""
+    """Calls run one after another, the earliest first. One that raises does not prevent the others."""
     clock, called = SystemClock(), list[str]()
     clock.call_later(0.1, called.append, "second")
     clock.call_later(0, int, "no number")
@@ -96,7 +96,7 @@ def test_later_calls_come_in_the_order_of_their_time_and_survive_a_fault() -> No
     descending=st.booleans(),
 )
 def test_pages_hold_every_record_once(values: list[tuple[int, int]], size: int, descending: bool) -> None:
-    """Whatever the size of a page, the pages together are the sorted whole."""
+    """Whatever the page size, the pages together are the sorted whole."""
     records = [{"key": list(value)} for value in values]
     found: list[dict[str, Any]] = []
     token: str | None = None
@@ -120,7 +120,7 @@ def test_pages_hold_every_record_once(values: list[tuple[int, int]], size: int, 
     ],
 )
 def test_what_would_change_a_job_and_is_not_supported_is_refused(path: str, value: Any) -> None:
-    """By its path and value, never passed over."""
+    """The refusal names its path and value. It is never ignored."""
     request = build_training_request("job", "s3://b/c", "s3://b/out")
     *parents, last = path.split(".")
     place = request
@@ -132,7 +132,7 @@ def test_what_would_change_a_job_and_is_not_supported_is_refused(path: str, valu
 
 
 def test_defaults_that_are_spelt_out_are_served() -> None:
-    """Clients that send what is the default anyway are not refused."""
+    """Clients that spell out a default are not refused."""
     request = build_training_request("job", "s3://b/c", "s3://b/out")
     request |= {"EnableNetworkIsolation": False, "ProfilerConfig": {"DisableProfiler": True}, "ExperimentConfig": {}}
     refuse_unsupported(request, TRAINING_JOB)
@@ -162,7 +162,7 @@ def test_defaults_that_are_spelt_out_are_served() -> None:
     ],
 )
 def test_definitions_that_make_no_sense_are_refused(tmp_path: Path, changes: dict[str, Any], text: str) -> None:
-    """What the service model cannot say; no job is left behind."""
+    """The service model cannot express these rules. No job is created."""
     world = World(tmp_path)
     with pytest.raises(ServiceError, match=text):
         world.call("CreateTrainingJob", **build_training_request("job", "s3://b/c", "s3://b/out") | changes)
@@ -170,7 +170,7 @@ def test_definitions_that_make_no_sense_are_refused(tmp_path: Path, changes: dic
 
 
 def test_the_door_refuses_by_name_what_the_cloud_does_not_have(local: LocalSageMaker) -> None:
-    """An operation that AWS has: it says so, and what there is. One that nobody has: unknown."""
+    """For an operation of AWS's the refusal lists what there is. Any other operation is unknown."""
     answer = post(local, "CreateLabelingJob", {"LabelingJobName": "x"})
     assert (answer.status_code, answer.json()["__type"]) == (400, "ValidationException")
     assert "does not support SageMaker's operation CreateLabelingJob" in answer.json()["message"]
@@ -188,7 +188,7 @@ def test_the_door_answers_broken_bodies_as_aws_does(local: LocalSageMaker) -> No
 
 
 def test_a_program_that_had_ended_when_the_cloud_was_killed_is_not_run_again(local: LocalSageMaker) -> None:
-    """Its exit status stands in the job's folder: only the upload is made up for."""
+    """Its exit status is in the job's folder, so only the upload is made up for."""
     name = name_job("killed")
     request = build_training_request(name, "s3://nowhere/code", f"s3://{local.bucket}/out")
     job = build_record(request, local.cloud.arn("training-job", name), MOMENT) | {"TrainingStartTime": MOMENT}
@@ -205,7 +205,7 @@ def test_a_program_that_had_ended_when_the_cloud_was_killed_is_not_run_again(loc
 
 
 def test_lists_are_filtered_by_time(tmp_path: Path) -> None:
-    """After and before are exclusive; without an order given, the oldest job comes first."""
+    """After and before are exclusive. Without a given order, the oldest job comes first."""
     world, times = World(tmp_path), []
     for number in range(4):
         world.call("CreateTrainingJob", **build_training_request(f"job-{number}", "s3://b/c", "s3://b/out"))
@@ -227,7 +227,7 @@ def test_waiting_longer_than_a_job_takes_costs_as_long_as_it_took(tmp_path: Path
 
 
 class Recorded:
-    """A report that is kept."""
+    """A report that keeps what it is told."""
 
     def __init__(self) -> None:
         self.stages: list[str] = []

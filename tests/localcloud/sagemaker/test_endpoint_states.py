@@ -1,4 +1,4 @@
-"""The states of an endpoint without HTTP and without servers: what each report and each restart makes of them."""
+"""The states of an endpoint after each report and each restart, without HTTP and without servers."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from tests.localcloud.serving.endpoint_support import IMAGE, INSTANCE, ToldRunne
 
 
 class FullBucket:
-    """An S3 in which every object is there."""
+    """An S3 in which every object exists."""
 
     def head_object(self, **_: str) -> dict[str, Any]:
         return {}
 
 
 class ManualClock(SystemClock):
-    """Keeps later calls until a test makes them, and stands still until a test moves it."""
+    """A clock that a test moves, and whose later calls a test makes."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -67,7 +67,7 @@ class World:
         self.call("CreateEndpoint", EndpointName="dogs", EndpointConfigName="old")
 
     def restart(self) -> None:
-        """Another cloud and runner on the same store, as after a kill."""
+        """Create another cloud and runner on the same store, as after a kill."""
         self.runner, self.clock = ToldRunner(), ManualClock()
         store = Store(self.folder)
         self.cloud = Cloud(
@@ -85,7 +85,7 @@ class World:
         return answer
 
     def look(self) -> tuple[str, str]:
-        """The status, and the configuration that serves."""
+        """Return the status, and the configuration that serves."""
         described = self.call("DescribeEndpoint", EndpointName="dogs")
         return described["EndpointStatus"], described["EndpointConfigName"]
 
@@ -96,7 +96,7 @@ class World:
         return [event["detail"]["EndpointStatus"] for event in self.events]
 
     def archives(self) -> list[str]:
-        """What the runner was given to serve, in order."""
+        """Return what the runner was given to serve, in order."""
         return [deployment.variants[0].archive for deployment, _ in self.runner.deployments]
 
 
@@ -113,7 +113,7 @@ def serving(world: World) -> World:
 
 
 def test_every_event_is_as_aws_sends_it(serving: World) -> None:
-    """Creation, update, roll-back and deletion: each event keeps to the schema of AWS's event."""
+    """The events of creation, update, rollback and deletion follow the schema of AWS's event."""
     serving.update()
     serving.runner.last[1].fail("no")
     serving.call("DeleteEndpoint", EndpointName="dogs")
@@ -123,7 +123,7 @@ def test_every_event_is_as_aws_sends_it(serving: World) -> None:
 
 
 def test_the_record_has_only_what_aws_describes(serving: World) -> None:
-    """Nothing private shows in Describe."""
+    """Describe shows no private members."""
     assert not [name for name in serving.call("DescribeEndpoint", EndpointName="dogs") if name.startswith("_")]
 
 
@@ -143,7 +143,7 @@ def test_an_updating_endpoint_is_left_alone(serving: World) -> None:
 
 
 def test_a_successful_update_forgets_an_earlier_failure(serving: World) -> None:
-    """The reason of a roll-back is gone with the next success."""
+    """The reason of a rollback is gone with the next success."""
     serving.update()
     serving.runner.last[1].fail("no such file")
     assert serving.call("DescribeEndpoint", EndpointName="dogs")["FailureReason"] == "no such file"
@@ -154,7 +154,7 @@ def test_a_successful_update_forgets_an_earlier_failure(serving: World) -> None:
 
 
 def test_a_report_that_comes_late_changes_nothing(serving: World) -> None:
-    """Only the deployment that is under way can settle it."""
+    """Only the deployment under way can settle it."""
     first = serving.runner.deployments[0][1]
     serving.update()
     first.fail("too late")
@@ -162,7 +162,7 @@ def test_a_report_that_comes_late_changes_nothing(serving: World) -> None:
 
 
 def test_a_later_deployment_has_a_higher_number(serving: World) -> None:
-    """After a roll-back too, so that the runner can tell which one wins."""
+    """This holds after a rollback too, so that the runner knows which one wins."""
     serving.update()
     serving.runner.last[1].fail("no")
     serving.update()
@@ -170,7 +170,7 @@ def test_a_later_deployment_has_a_higher_number(serving: World) -> None:
 
 
 def test_deleting_stops_the_servers_and_forgets(serving: World) -> None:
-    """Deleting first; the servers are taken away in a later step, then the record is gone."""
+    """It is Deleting first. Later its servers are removed, and then its record."""
     serving.call("DeleteEndpoint", EndpointName="dogs")
     assert serving.look()[0] == "Deleting"
     function, *arguments = serving.clock.later[0]
@@ -182,7 +182,7 @@ def test_deleting_stops_the_servers_and_forgets(serving: World) -> None:
 
 
 def test_after_a_restart_what_served_is_served_again(serving: World) -> None:
-    """The same archive, even if its configuration and model are gone; the state and the events stay as they were."""
+    """It serves the same archive, even if its configuration and model are gone. Its state and events do not change."""
     serving.call("DeleteEndpointConfig", EndpointConfigName="old")
     serving.call("DeleteModel", ModelName="old")
     before = serving.told()
@@ -194,7 +194,7 @@ def test_after_a_restart_what_served_is_served_again(serving: World) -> None:
 
 
 def test_after_a_restart_what_cannot_be_served_again_has_failed(serving: World) -> None:
-    """An archive that has been deleted since is told of, not passed over in silence."""
+    """An archive that has been deleted since is reported, not ignored."""
     serving.restart()
     resume_endpoints(serving.cloud)
     serving.runner.last[1].fail("the archive is gone")
@@ -211,7 +211,7 @@ def test_after_a_restart_a_creation_goes_on(world: World) -> None:
 
 
 def test_after_a_restart_an_update_goes_on_while_the_old_serves(serving: World) -> None:
-    """Both are started; the old one has the traffic until the new one serves."""
+    """Both are started. The old one has the traffic until the new one serves."""
     serving.update()
     serving.restart()
     resume_endpoints(serving.cloud)
@@ -233,7 +233,7 @@ def test_after_a_restart_a_deletion_is_finished(serving: World) -> None:
 
 
 def test_one_container_may_be_given_as_a_list(world: World) -> None:
-    """Containers with a single member is the same as PrimaryContainer; with two it is refused by name."""
+    """Containers with a single member equals PrimaryContainer. With two it is refused by name."""
     container = {"Image": IMAGE, "ModelDataUrl": "s3://bucket/x.tar.gz"}
     world.call("CreateModel", ModelName="listed", Containers=[container])
     assert world.call("DescribeModel", ModelName="listed")["PrimaryContainer"] == container
@@ -244,7 +244,7 @@ def test_one_container_may_be_given_as_a_list(world: World) -> None:
 
 
 def test_an_endpoint_beyond_its_quota_is_refused(serving: World) -> None:
-    """An update too: the old instances go on until the new ones serve."""
+    """So is an update: the old instances continue until the new ones serve."""
     serving.faults = Faults(quotas={"ml.m5.large for endpoint usage": 1})
     with pytest.raises(ServiceError, match=r"'ml\.m5\.large for endpoint usage' is 1 Instances"):
         serving.update()
@@ -254,7 +254,7 @@ def test_an_endpoint_beyond_its_quota_is_refused(serving: World) -> None:
 
 
 def test_an_endpoint_without_capacity_fails_and_an_updated_one_stays_as_it_was(serving: World) -> None:
-    """A first deployment leaves a Failed endpoint that says why; a later one rolls back."""
+    """A first deployment leaves a Failed endpoint that says why. A later one rolls back."""
     serving.faults = Faults(no_capacity=frozenset({"ml.m5.large"}))
     serving.update()
     serving.clock.run()
@@ -267,7 +267,7 @@ def test_an_endpoint_without_capacity_fails_and_an_updated_one_stays_as_it_was(s
 
 
 def test_a_serverless_endpoint_starts_cold_where_that_is_asked_for(world: World) -> None:
-    """Not ready when new, and again after it was idle; never otherwise, and never on instances."""
+    """It is not ready when new and after it was idle, never otherwise, and never on instances."""
     serverless = {"EndpointName": "dogs", "_serverless": True, "_number": 1}
     refuse_cold(world.cloud, serverless)
     world.faults = Faults(cold_start=ColdStart(idle_seconds=60, seconds=8))

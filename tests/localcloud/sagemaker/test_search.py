@@ -1,4 +1,4 @@
-"""The tuner as a function: of ranges, seed and history, and of nothing else."""
+"""The tuner as a function of ranges, seed and history, and of nothing else."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ categories = choices.map(lambda values: Range("x", "categorical", choices=tuple(
     strategy=st.sampled_from(["Bayesian", "Random"]),
 )
 def test_what_is_suggested_lies_in_its_range(tuned: Range, seed: int, strategy: str) -> None:
-    """For every kind and scaling, at random and by the sampler, from the first trial to the sixth."""
+    """This holds for every kind and scaling, at random and by the sampler, from the first trial to the sixth."""
     search, history = make_search(tuned, strategy=strategy, seed=seed), list[Trial]()
     for number in range(6):
         drawn = suggest(search, history)
@@ -69,7 +69,7 @@ def test_what_is_suggested_lies_in_its_range(tuned: Range, seed: int, strategy: 
 
 @given(tuned=float_ranges | int_ranges, part=st.floats(0, 1))
 def test_encoding_and_decoding_give_the_value_back(tuned: Range, part: float) -> None:
-    """A string that was suggested is the same string again after the sampler has seen it."""
+    """A suggested string is the same after the sampler has encoded and decoded it."""
     value = tuned.low + part * (tuned.high - tuned.low)
     text = tuned.decode(tuned.encode(repr(value) if tuned.kind == "float" else str(int(value))))
     assert math.isclose(float(text), value if tuned.kind == "float" else int(value), abs_tol=1e-12)
@@ -86,12 +86,12 @@ def test_encoding_and_decoding_give_the_value_back(tuned: Range, part: float) ->
     ],
 )
 def test_auto_scaling_is_logarithmic_over_two_orders_of_magnitude(tuned: Range, logarithmic: bool) -> None:
-    """And linear for narrower ranges, and for those that begin at zero."""
+    """It is linear for narrower ranges, and for those that begin at zero."""
     assert tuned.is_logarithmic == logarithmic
 
 
 def test_the_answer_depends_on_the_arguments_alone() -> None:
-    """Asked twice, the same; with another seed or another history, something else."""
+    """The same question has the same answer. Another seed or history has another."""
     history = [finished(0.1 * number, rate=str(number + 1.0), size="16") for number in range(4)]
     search = make_search(RATE, SIZE)
     assert suggest(search, history) == suggest(search, history)
@@ -100,7 +100,7 @@ def test_the_answer_depends_on_the_arguments_alone() -> None:
 
 
 def test_parallel_trials_are_not_the_same() -> None:
-    """Those that run count too: four at once are four different ones."""
+    """Running trials count too, so four at once are four different ones."""
     search, history = make_search(RATE, SIZE), list[Trial]()
     for _ in range(4):
         drawn = suggest(search, history)
@@ -110,7 +110,7 @@ def test_parallel_trials_are_not_the_same() -> None:
 
 
 def test_a_small_space_is_not_tried_twice_while_there_is_something_new() -> None:
-    """Three categories are three trials, mostly without a repetition, and a fourth trial repeats one."""
+    """Three categories give three trials, mostly without repetition. A fourth trial repeats one."""
     search, history = make_search(SIZE), list[Trial]()
     for number in range(4):
         drawn = suggest(search, history)
@@ -120,7 +120,7 @@ def test_a_small_space_is_not_tried_twice_while_there_is_something_new() -> None
 
 
 def test_a_grid_ends() -> None:
-    """Every combination in turn, and then None."""
+    """It yields every combination in turn, and then None."""
     search = make_search(SIZE, Range("tune", "categorical", choices=("all", "head")), strategy="Grid")
     history: list[Trial] = []
     while (point := suggest(search, history)) is not None:
@@ -130,7 +130,7 @@ def test_a_grid_ends() -> None:
 
 
 def test_parents_that_do_not_fit_the_ranges_are_passed_over() -> None:
-    """A warm start over other ranges, or over failed trials, is no start at all."""
+    """A warm start from other ranges, or from failed trials, has no effect."""
     search = make_search(RATE, SIZE)
     strangers = [
         finished(1.0, rate="100.0", size="16"),
@@ -145,13 +145,13 @@ def test_parents_that_do_not_fit_the_ranges_are_passed_over() -> None:
 
 @pytest.mark.parametrize("state", ["failed", "stopped", "running", "finished"])
 def test_every_state_of_a_trial_can_be_learnt_from(state: Any) -> None:
-    """With values and without, whatever became of it."""
+    """This holds with values and without, however the trial ended."""
     history = [Trial({"rate": "1.0", "size": "16"}, state, values) for values in ([], [0.5], [0.5, 0.6])] * 2
     assert suggest(make_search(RATE, SIZE), history) is not None
 
 
 def test_the_median_rule_waits_for_three_trials_of_that_length() -> None:
-    """The newest value against the median of running averages up to the same epoch, either way round."""
+    """The newest value is compared with the median of running averages up to the same epoch, in either direction."""
     previous = [[0.2, 0.4], [0.4, 0.6], [0.6, 0.8]]
     assert judge_median(True, [0.9, 0.49], previous)
     assert not judge_median(True, [0.1, 0.51], previous)
@@ -162,7 +162,7 @@ def test_the_median_rule_waits_for_three_trials_of_that_length() -> None:
 
 
 def test_hyperband_lets_the_first_go_on_and_stops_a_worse_one() -> None:
-    """In one bracket, the worst of several at a rung is given up; what the pruner notes makes that possible."""
+    """In one bracket, the worst of several at a rung is stopped, by means of the pruner's notes."""
     search = make_search(RATE, strategy="Hyperband", resources=(1, 3))
     history: list[Trial] = []
     verdicts = []
@@ -181,5 +181,5 @@ def test_hyperband_lets_the_first_go_on_and_stops_a_worse_one() -> None:
     [(True, [None, 0.5, 0.7, 0.7], 2), (False, [0.5, None, 0.0], 2), (True, [None], None), (True, [], None)],
 )
 def test_the_best_is_the_first_of_equals(maximize: bool, values: list[float | None], best: int | None) -> None:
-    """And there is none where no trial has a value."""
+    """There is no best trial if none has a value."""
     assert find_best(maximize, values) == best

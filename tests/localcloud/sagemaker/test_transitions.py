@@ -1,4 +1,4 @@
-"""A training job's record under any sequence of reports: pure functions, tried with hypothesis."""
+"""A training job's record under any sequence of reports: pure functions, tested with hypothesis."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def apply(job: Record, kind: str, what: Any, now: datetime) -> Record | None:
 
 @given(steps=st.lists(reports, max_size=12))
 def test_no_sequence_of_reports_makes_an_impossible_job(steps: list[tuple[str, Any]]) -> None:
-    """What has ended stays as it ended; stages join without gaps; the record is always an answer of AWS's shape."""
+    """An ended job stays as it ended, stages follow without gaps, and the record always has AWS's shape."""
     job, now = make_job(), START
     ended: Record | None = None
     for kind, what in steps:
@@ -94,7 +94,7 @@ def test_metrics_keep_their_last_value_and_the_objective_its_history(points: lis
 
 
 def test_a_job_that_is_being_stopped_cannot_complete() -> None:
-    """A program that ends well after SIGTERM is Stopped; one that fails then is Failed."""
+    """A program that ends well after a stop is Stopped. One that fails then is Failed."""
     for outcome, status in ((Outcome("Completed"), "Stopped"), (Outcome("Failed", reason="r"), "Failed")):
         job = finish(begin_stop(make_job(), START), outcome, START)
         assert job is not None

@@ -26,13 +26,13 @@ EPOCHS = 9
 
 
 def learn(job: Record) -> Course:
-    """Objective values that rise towards a peak at learning_rate 2, in nine epochs of ten seconds."""
+    """Return objective values that rise towards a peak at learning_rate 2, in nine epochs of ten seconds."""
     distance = math.log10(float(job["HyperParameters"]["learning_rate"])) - math.log10(2)
     return Course([1 - distance**2 - 1 / (epoch + 1) for epoch in range(EPOCHS)])
 
 
 def shift(job: Record) -> Course:
-    """Values around zero, zero itself among them."""
+    """Return values around zero, including zero itself."""
     return Course([int(job["TrainingJobName"].split("-")[1]) - 3.0])
 
 
@@ -41,7 +41,7 @@ def fail(_: Record) -> Course:
 
 
 def test_a_tuning_job_runs_its_trials_and_names_the_best(tmp_path: Path) -> None:
-    """Six trials, two at a time; counters, best training job, names and hyperparameters as SageMaker has them."""
+    """Six trials run, two at a time. Counters, best training job, names and hyperparameters are as SageMaker's."""
     world = World(tmp_path, learn)
     tuning = world.tune(static={"epochs": "9"})
     children = world.children()
@@ -63,7 +63,7 @@ def test_a_tuning_job_runs_its_trials_and_names_the_best(tmp_path: Path) -> None
 
 
 def test_events_tell_of_the_tuning_job_and_of_its_children(tmp_path: Path) -> None:
-    """One event for the beginning, one for the end; the children's carry TuningJobArn and the tuning job's tags."""
+    """It sends one event at its start and one at its end. Its children's carry TuningJobArn and its tags."""
     world = World(tmp_path, learn)
     tuning = world.tune(request={"Tags": [{"Key": "whippet:run", "Value": "r"}]})
     own = [
@@ -78,7 +78,7 @@ def test_events_tell_of_the_tuning_job_and_of_its_children(tmp_path: Path) -> No
 
 
 def test_a_broken_event_bus_stops_no_job(tmp_path: Path) -> None:
-    """Events are lost, as AWS's may be; the tuning job goes its way."""
+    """Events are lost, as AWS's may be. The tuning job continues."""
     world = World(tmp_path, learn)
 
     def break_off(_: dict[str, Any]) -> None:
@@ -90,7 +90,7 @@ def test_a_broken_event_bus_stops_no_job(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("strategy", ["Bayesian", "Random"])
 def test_trials_are_the_same_for_the_same_seed(tmp_path: Path, strategy: str) -> None:
-    """RandomSeed decides what is tried; another seed tries something else."""
+    """RandomSeed decides what is tried. Another seed tries something else."""
     tried = []
     for number, seed in enumerate((7, 7, 8)):
         world = World(tmp_path / str(number), learn)
@@ -100,7 +100,7 @@ def test_trials_are_the_same_for_the_same_seed(tmp_path: Path, strategy: str) ->
 
 
 def test_bayesian_search_comes_closer_than_chance(tmp_path: Path) -> None:
-    """With twenty trials TPE's last ten are better on average than random search's."""
+    """Of twenty trials, TPE's last ten are better on average than random search's."""
     means = {}
     for strategy in ("Bayesian", "Random"):
         world = World(tmp_path / strategy, learn)
@@ -111,7 +111,7 @@ def test_bayesian_search_comes_closer_than_chance(tmp_path: Path) -> None:
 
 
 def test_grid_tries_every_combination_once(tmp_path: Path) -> None:
-    """Six combinations of two categorical ranges; MaxNumberOfTrainingJobs may be left out."""
+    """It tries six combinations of two categorical ranges. MaxNumberOfTrainingJobs may be left out."""
     world = World(tmp_path)
     world.tune(strategy="Grid", ranges=GRID, jobs=None)
     tried = {tuple(child["TunedHyperParameters"].values()) for child in world.children()}
@@ -119,7 +119,7 @@ def test_grid_tries_every_combination_once(tmp_path: Path) -> None:
 
 
 def test_hyperband_stops_what_is_not_promising(tmp_path: Path) -> None:
-    """Some of twelve trials end early, Stopped with their objective counted; the best one runs to its end."""
+    """Some of twelve trials end early as Stopped, and their objective counts. The best one runs to its end."""
     world = World(tmp_path, learn)
     tuning = world.tune(strategy="Hyperband", jobs=12, static={"epochs": str(EPOCHS)})
     assert tuning["TrainingJobStatusCounters"]["Stopped"] > 0
@@ -166,7 +166,7 @@ def test_completion_criteria_end_a_tuning_job_early(tmp_path: Path, criteria: Re
 
 
 def test_the_time_limit_stops_the_running_trials(tmp_path: Path) -> None:
-    """MaxRuntimeInSeconds ends in Stopped; what was found is kept."""
+    """MaxRuntimeInSeconds ends it as Stopped, and its results are kept."""
     world = World(tmp_path, learn)
     tuning = world.tune(jobs=50, limits={"MaxRuntimeInSeconds": 150})
     assert tuning["HyperParameterTuningJobStatus"] == "Stopped"
@@ -175,7 +175,7 @@ def test_the_time_limit_stops_the_running_trials(tmp_path: Path) -> None:
 
 
 def test_stop_stops_the_children_first(tmp_path: Path) -> None:
-    """Stopping while they end, then Stopped; no further trial begins, and a second stop is refused."""
+    """It is Stopping while they end, then Stopped. No further trial begins, and a second stop is refused."""
     world = World(tmp_path, learn)
     world.call("CreateHyperParameterTuningJob", **build_tuning_request("tuning"))
     world.clock.run(12)
@@ -199,7 +199,7 @@ def test_a_tuning_job_without_a_success_fails(tmp_path: Path) -> None:
 
 @pytest.mark.filterwarnings("ignore:overflow encountered")
 def test_a_search_that_breaks_fails_its_tuning_job(tmp_path: Path) -> None:
-    """A range too wide for floating point is no reason to wait for ever: Failed, and the reason says why."""
+    """A range too wide for floating point does not make it wait for ever: it is Failed, with the reason."""
     wide = {"ContinuousParameterRanges": [{"Name": "x", "MinValue": "-1.7e308", "MaxValue": "1.7e308"}]}
     tuning = World(tmp_path).tune(ranges=wide)
     assert tuning["HyperParameterTuningJobStatus"] == "Failed"
@@ -213,7 +213,7 @@ def test_a_trial_without_a_value_counts_as_failed_objective(tmp_path: Path) -> N
 
 
 def test_minimising_prefers_the_smallest(tmp_path: Path) -> None:
-    """The objective's Type turns every comparison round."""
+    """The objective's Type reverses every comparison."""
     world = World(tmp_path, learn)
     tuning = world.tune(objective="Minimize")
     values = [child["FinalHyperParameterTuningJobObjectiveMetric"]["Value"] for child in world.children()]
@@ -221,7 +221,7 @@ def test_minimising_prefers_the_smallest(tmp_path: Path) -> None:
 
 
 def test_warm_start_learns_from_its_parents(tmp_path: Path) -> None:
-    """A child begins where the parent's trials point to, and tells the best of all, the parents' included."""
+    """A child begins where the parent's trials point to, and names the best of all, including the parents'."""
     world = World(tmp_path, learn)
     world.tune("parent", jobs=20)
     warm = {
@@ -303,7 +303,7 @@ REFUSALS: list[tuple[str, dict[str, Any], str]] = [
 
 @pytest.mark.parametrize(("changes", "text"), [item[1:] for item in REFUSALS], ids=[item[0] for item in REFUSALS])
 def test_what_makes_no_sense_or_is_not_supported_is_refused(tmp_path: Path, changes: Record, text: str) -> None:
-    """Each with a text that says what to change; nothing is launched."""
+    """Each refusal says what to change, and nothing is launched."""
     world = World(tmp_path)
     world.tune("taken", jobs=1)
     with pytest.raises(ServiceError, match=text) as caught:
@@ -354,7 +354,7 @@ def test_no_history_loses_a_trial(tmp_path_factory: pytest.TempPathFactory, data
 
 
 def test_a_killed_cloud_goes_on_with_the_same_trials(tmp_path: Path) -> None:
-    """Killed in the middle, the same hyperparameters are tried as without the kill."""
+    """After a kill in the middle, the same hyperparameters are tried as without it."""
     tried = []
     for calls in (None, 25):
         world = World(tmp_path / str(calls), learn)
@@ -370,7 +370,7 @@ def test_a_killed_cloud_goes_on_with_the_same_trials(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("layout", "ends"), [("shared", "jobs/"), ("appended", "jobs/{}")])
 def test_children_share_the_checkpoint_prefix_or_get_their_own(tmp_path: Path, layout: Any, ends: str) -> None:
-    """AWS documents neither, so a setting chooses; DescribeTrainingJob tells what a child really uses."""
+    """AWS documents neither, so a setting chooses. DescribeTrainingJob shows what a child really uses."""
     world = World(tmp_path)
     world.faults = Faults(tuning_checkpoints=layout)
     request = build_tuning_request("tuning")

@@ -1,4 +1,4 @@
-"""A local SageMaker that serves endpoints, tiny models for it, and a runner that does as it is told."""
+"""A local SageMaker that serves endpoints, tiny models for it, and a runner that a test controls."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def name_thing(kind: str) -> str:
 
 @dataclass
 class Hosting:
-    """Short ways to models, configurations and endpoints of a running local SageMaker."""
+    """Shortcuts to models, configurations and endpoints of a running local SageMaker."""
 
     local: LocalSageMaker
 
@@ -111,7 +111,7 @@ class Hosting:
         return answer
 
     def events(self, endpoint: str) -> list[str]:
-        """The statuses that were told of, in their order."""
+        """Return the statuses of its events, in order."""
         details = [event["detail"] for event in self.local.events if "endpoint" in event["resources"][0]]
         return [detail["EndpointStatus"] for detail in details if detail["EndpointName"] == endpoint]
 

@@ -50,7 +50,7 @@ def code_of(caught: pytest.ExceptionInfo[ClientError]) -> tuple[str, int]:
 
 
 def test_an_endpoint_goes_from_creating_to_in_service(hosting: Hosting) -> None:
-    """It is Creating at once, InService when its model answers, and each change is told of in AWS's spelling."""
+    """It is Creating at once, InService when its model answers, and each change sends an event in AWS's spelling."""
     model = hosting.create_model()
     config = hosting.create_config(model)
     name = hosting.create_endpoint(config, wait=False)
@@ -72,7 +72,7 @@ def test_invoking_sends_bytes_and_brings_the_answer(hosting: Hosting, endpoint: 
 
 
 def test_an_error_of_the_model_is_a_model_error(hosting: Hosting, endpoint: str) -> None:
-    """424 ModelError, with the model's own status and words, the first line of which is its JSON."""
+    """It is 424 ModelError, with the model's own status and message. The message's first line is its JSON."""
     with pytest.raises(ClientError, match=r"Received client error \(422\) from primary") as caught:
         hosting.invoke(endpoint, b"refuse")
     assert code_of(caught) == ("ModelError", 424)
@@ -82,7 +82,7 @@ def test_an_error_of_the_model_is_a_model_error(hosting: Hosting, endpoint: str)
 
 
 def test_an_unknown_endpoint_cannot_be_invoked(hosting: Hosting) -> None:
-    """400 ValidationError, in the runtime's own words."""
+    """It is 400 ValidationError, with the runtime's own text."""
     with pytest.raises(ClientError, match="Endpoint nobody of account 123456789012 not found") as caught:
         hosting.invoke("nobody")
     assert code_of(caught) == ("ValidationError", 400)
@@ -96,7 +96,7 @@ def test_a_name_that_cannot_be_is_the_runtimes_validation_error(hosting: Hosting
 
 
 def test_bodies_up_to_25_megabytes_are_taken(hosting: Hosting, endpoint: str) -> None:
-    """AWS raised the limit from 6 to 25 MB; one byte more is refused in its words."""
+    """AWS raised the limit from 6 to 25 MB. One byte more is refused with its text."""
     assert read(hosting.invoke(endpoint, bytes(7_000_000)))["bytes"] == 7_000_000
     with pytest.raises(ClientError, match="has oversize body") as caught:
         hosting.invoke(endpoint, bytes(25 * 1024 * 1024 + 1))
@@ -104,7 +104,7 @@ def test_bodies_up_to_25_megabytes_are_taken(hosting: Hosting, endpoint: str) ->
 
 
 def test_eight_clients_at_once_are_served(hosting: Hosting, endpoint: str) -> None:
-    """Eight connections, none of them dropped, none of them waiting for another's slow answer."""
+    """None of eight connections is dropped, and none waits for another's slow answer."""
     with ThreadPoolExecutor(8) as pool:
         bodies = [b"slow" if number % 8 == 0 else b"hello" for number in range(64)]
         answers = list(pool.map(lambda body: read(hosting.invoke(endpoint, body)), bodies))
@@ -112,7 +112,7 @@ def test_eight_clients_at_once_are_served(hosting: Hosting, endpoint: str) -> No
 
 
 def test_a_server_that_dies_is_started_again(hosting: Hosting) -> None:
-    """The request that killed it and those in the meantime get 503; then the endpoint serves as before."""
+    """The request that killed it and those in the meantime get 503. Then the endpoint serves as before."""
     name = hosting.create_endpoint(hosting.create_config(hosting.create_model()))
     with pytest.raises(ClientError) as caught:
         hosting.invoke(name, b"die")
@@ -159,7 +159,7 @@ def test_an_update_shifts_the_traffic_without_a_gap(hosting: Hosting) -> None:
 
 
 def test_an_update_that_fails_leaves_the_old_configuration(hosting: Hosting) -> None:
-    """InService again, on the OLD configuration, with the reason; the old model goes on answering."""
+    """It is InService again, on the OLD configuration, with the reason. The old model continues to answer."""
     model = hosting.create_model()
     config = hosting.create_config(model)
     name = hosting.create_endpoint(config)
@@ -173,7 +173,7 @@ def test_an_update_that_fails_leaves_the_old_configuration(hosting: Hosting) -> 
 
 
 def test_a_model_that_cannot_be_loaded_fails_its_endpoint(hosting: Hosting) -> None:
-    """Failed, saying why down to the log's last line; then nothing but DeleteEndpoint is allowed."""
+    """It is Failed, with a reason that ends with the log's last line. Then only DeleteEndpoint is allowed."""
     name = hosting.create_endpoint(hosting.create_config(hosting.create_model(BROKEN_MODEL)), wait=False)
     with pytest.raises(botocore.exceptions.WaiterError):
         hosting.wait(name)
@@ -199,7 +199,7 @@ def test_an_archive_that_cannot_be_unpacked_fails_its_endpoint(hosting: Hosting,
 
 
 def test_a_deleted_endpoint_is_gone_and_its_server_too(hosting: Hosting) -> None:
-    """Deleting, then unknown; its name can be used again, and no folder of it is left."""
+    """It is Deleting, then unknown. Its name can be used again, and its folder is gone."""
     config = hosting.create_config(hosting.create_model())
     name = hosting.create_endpoint(config)
     hosting.sagemaker.delete_endpoint(EndpointName=name)
@@ -214,7 +214,7 @@ def test_a_deleted_endpoint_is_gone_and_its_server_too(hosting: Hosting) -> None
 
 
 def test_an_endpoint_outlives_its_configuration_and_model(hosting: Hosting) -> None:
-    """Deleting what it was made from does not touch what serves."""
+    """Deleting what it was made from does not affect what serves."""
     model = hosting.create_model()
     config = hosting.create_config(model)
     name = hosting.create_endpoint(config)
@@ -224,7 +224,7 @@ def test_an_endpoint_outlives_its_configuration_and_model(hosting: Hosting) -> N
 
 
 def test_variants_share_the_traffic_and_can_be_chosen(hosting: Hosting) -> None:
-    """Two variants of equal weight both answer; TargetVariant picks one; an unknown one is refused."""
+    """Two variants of equal weight both answer. TargetVariant picks one, and an unknown one is refused."""
     first, second = hosting.create_model(), hosting.create_model()
     name = hosting.create_endpoint(hosting.create_config(first, second))
     assert {read(hosting.invoke(name))["model"] for _ in range(40)} == {first, second}
@@ -244,14 +244,14 @@ def test_a_serverless_endpoint_serves_up_to_4_megabytes(hosting: Hosting) -> Non
 
 
 def test_instances_cannot_be_updated_to_serverless(hosting: Hosting, endpoint: str) -> None:
-    """As on AWS: delete the endpoint and create another."""
+    """As on AWS, the endpoint must be deleted and created again."""
     config = hosting.create_config(hosting.create_model(), **SERVERLESS)
     with pytest.raises(ClientError, match="instance-based endpoint to a serverless endpoint is not supported"):
         hosting.sagemaker.update_endpoint(EndpointName=endpoint, EndpointConfigName=config)
 
 
 def test_the_servers_output_is_in_cloudwatch_logs(hosting: Hosting, endpoint: str) -> None:
-    """Under the group and stream where AWS puts it."""
+    """It is in the group and stream where AWS puts it."""
     logs, group = hosting.local.client("logs"), f"/aws/sagemaker/Endpoints/{endpoint}"
 
     def find_lines() -> list[str]:
@@ -263,7 +263,7 @@ def test_the_servers_output_is_in_cloudwatch_logs(hosting: Hosting, endpoint: st
 
 
 def test_our_own_archive_answers_pictures(hosting: Hosting, tmp_path: Path) -> None:
-    """What training ships, from the archive in S3 to the answer of InvokeEndpoint."""
+    """What training ships works, from the archive in S3 to the answer of InvokeEndpoint."""
     archive = pack_model(write_model(tmp_path / "model"), tmp_path / "model.tar.gz").read_bytes()
     name = hosting.create_endpoint(hosting.create_config(hosting.create_model(archive=archive)))
     answer = read(hosting.invoke(name, encode(draw(90, 60), "JPEG"), ContentType="image/jpeg"))
@@ -274,7 +274,7 @@ def test_our_own_archive_answers_pictures(hosting: Hosting, tmp_path: Path) -> N
 
 
 def test_names_are_taken_once(hosting: Hosting, endpoint: str) -> None:
-    """ValidationException (ResourceInUse is for jobs) with the ARN, for all three kinds, whatever the case."""
+    """It is ValidationException (ResourceInUse is for jobs) with the ARN, for all three kinds, whatever the case."""
     model = hosting.create_model()
     config = hosting.create_config(model)
     url = hosting.sagemaker.describe_model(ModelName=model)["PrimaryContainer"]["ModelDataUrl"]
@@ -321,7 +321,7 @@ def test_names_are_taken_once(hosting: Hosting, endpoint: str) -> None:
 def test_what_is_not_there_cannot_be_found(
     hosting: Hosting, operation: str, kind: str, member: str, words: str
 ) -> None:
-    """ValidationException with AWS's text and the ARN."""
+    """It is ValidationException with AWS's text and the ARN."""
     with pytest.raises(ClientError) as caught:
         getattr(hosting.sagemaker, f"{operation}_{kind}")(**{member: "nobody"})
     assert words in str(caught.value)
@@ -329,7 +329,7 @@ def test_what_is_not_there_cannot_be_found(
 
 
 def test_models_need_their_archive_and_configurations_their_models(hosting: Hosting) -> None:
-    """Each refuses what it is built upon if that is not there."""
+    """Each is refused if what it is built on is missing."""
     container = {"Image": "i", "ModelDataUrl": "s3://training/not/there.tar.gz"}
     with pytest.raises(ClientError, match=r"Could not find model data at s3://training/not/there.tar.gz"):
         hosting.sagemaker.create_model(ModelName=name_thing("model"), PrimaryContainer=container)
@@ -350,7 +350,7 @@ def test_models_need_their_archive_and_configurations_their_models(hosting: Host
     ],
 )
 def test_a_configuration_that_makes_no_sense_is_refused(hosting: Hosting, variant: dict, words: str) -> None:
-    """By its own rules, and by name where the local cloud cannot do it."""
+    """It is refused by AWS's rules, and by name where the local cloud cannot do it."""
     with pytest.raises(ClientError, match=words):
         hosting.create_config(hosting.create_model(), **variant)
 
@@ -369,7 +369,7 @@ def test_lists_are_newest_first_and_paged(hosting: Hosting) -> None:
 
 
 def test_tags_come_and_go_with_the_thing(hosting: Hosting) -> None:
-    """Tags given at creation are listed by ARN and told in the endpoint's events."""
+    """Tags given at creation are listed by ARN and are in the endpoint's events."""
     name = name_thing("endpoint")
     config = hosting.create_config(hosting.create_model())
     tags = [{"Key": "whippet:run", "Value": "r1"}]

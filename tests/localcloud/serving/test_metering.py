@@ -87,7 +87,7 @@ def test_every_invocation_is_counted_with_its_errors_and_times(hosting: Hosting,
 
 
 def test_the_alarm_for_failing_endpoints_fires(hosting: Hosting, clock: SimulatedClock) -> None:
-    """The template's own alarm, on what SageMaker sent: two failures in five minutes are borne, the third is told."""
+    """The template's own alarm tolerates two failures in five minutes, and fires at the third."""
     app = name_thing("app")
     alarm, cloudwatch = read_alarm("EndpointServerErrors", app, "dev"), hosting.local.client("cloudwatch")
     endpoint, other = serve(hosting, f"{app}-dev"), serve(hosting, "somebody-else")

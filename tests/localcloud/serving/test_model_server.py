@@ -1,4 +1,4 @@
-"""The endpoint's process: a real one, spoken to over HTTP."""
+"""The endpoint's process: a real one, called over HTTP."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def test_sigterm_answers_what_is_under_way(tmp_path: Path) -> None:
 
 
 def test_a_flood_is_turned_away_at_the_door(tmp_path: Path) -> None:
-    """With one worker and a hundred waiting, the next ones get 503 at once; those inside are answered."""
+    """With one worker and a hundred waiting, further requests get 503 at once. Those inside are answered."""
     code = tmp_path / "model" / "code"
     code.mkdir(parents=True)
     (code / "inference.py").write_text(SLOW_MODEL.replace("0.5", "0.02"))
@@ -151,6 +151,6 @@ def test_missing_functions_are_named(tmp_path: Path) -> None:
 
 
 def test_an_error_without_a_status_is_a_500() -> None:
-    """Whatever else the model's code raises is its own fault: 500, with the error's text first."""
+    """Any other error of the model's code is a 500, with the error's text first."""
     answer = describe_error(KeyError("no such class"))
     assert (answer.status_code, bytes(answer.body).split(b"\n")[0]) == (500, b"'no such class'")

@@ -1,4 +1,4 @@
-"""A cloud that was closed, and is opened again over the same folder."""
+"""A cloud that was closed, and is started again on the same folder."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.localcloud.serving.endpoint_support import NAMED_MODEL, serve_endpoin
 
 
 def test_a_closed_cloud_goes_on_when_it_is_opened_again(tmp_path: Path) -> None:
-    """Its running trial is ended, stays InProgress, and is launched again with its checkpoint; the tuning job ends."""
+    """Its running trial is killed, stays InProgress, and is launched again with its checkpoint. The tuning job ends."""
     program = """
 import os, sys, time
 mark = os.environ["SAGEMAKER_BASE_DIR"] + "/checkpoints/seen"
@@ -46,7 +46,7 @@ time.sleep(60)
 
 
 def test_a_cloud_that_is_closed_while_an_endpoint_starts_has_not_failed_it(tmp_path: Path) -> None:
-    """Its server is ended, it stays Creating, and the cloud that is opened next brings it into service."""
+    """Its server is ended, it stays Creating, and the next cloud brings it into service."""
     slow = f"import os, time\ntime.sleep(0 if os.path.exists({str(tmp_path / 'quick')!r}) else 20)\n{NAMED_MODEL}"
     with local_sagemaker(tmp_path) as local, serve_endpoints(local) as hosting:
         endpoint = hosting.create_endpoint(hosting.create_config(hosting.create_model(slow)), wait=False)
