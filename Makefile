@@ -10,7 +10,7 @@ export JAVA ?= /usr/bin/java
 export PYTHONDONTWRITEBYTECODE := # every process that compiled torch or boto3 anew would lose seconds
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo up package deploy destroy lock test test-contracts check format lint types openapi bench clean prices
+.PHONY: chaos-kills help install demo up package deploy destroy lock test test-contracts check format lint types openapi bench clean prices
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -62,6 +62,9 @@ $(JAVA): # the model is served by AWS's own server, TorchServe, which runs on Ja
 
 test-contracts: $(INSTALLED) $(JAVA) ## run training/ and inference/ under AWS's own toolkits, and AWS's SDK here
 	@$(BIN)/python -m pytest tests/contracts
+
+chaos-kills: $(INSTALLED) ## kill -9 the local cloud, jobs and endpoints a hundred times (KILLS=100, SEED=1)
+	@$(BIN)/python -m tests.end_to_end.kills --kills "$(or $(KILLS),100)" --seed "$(or $(SEED),1)"
 
 check: $(INSTALLED) lint types test ## format, lint, types and every test: what CI runs
 

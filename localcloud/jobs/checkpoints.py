@@ -17,8 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from localcloud.common.clock import Clock
+from localcloud.common.durable import write_whole
 from localcloud.common.mirrors import Mirror, State
 from localcloud.common.transfers import FAULTS, download_prefix
+from localcloud.jobs.directory import MEMORY
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +32,7 @@ class CheckpointMirror(Mirror):
 
     def __init__(self, s3: Any, uri: str, folder: Path, clock: Clock) -> None:
         super().__init__(s3, uri, folder, clock)
-        self._memory = folder.with_name(f"{folder.name}.mirror.json")
+        self._memory = folder.with_name(f"{folder.name}{MEMORY}")
         self._kept: dict[str, State] = {}
 
     def fill(self) -> None:
@@ -66,9 +68,7 @@ class CheckpointMirror(Mirror):
     def _remember(self) -> None:
         if self._known == self._kept:
             return
-        partial = self._memory.with_suffix(".tmp")
-        partial.write_text(json.dumps(self._known), encoding="utf-8")
-        partial.replace(self._memory)
+        write_whole(self._memory, json.dumps(self._known))
         self._kept = dict(self._known)
 
     def _recall(self) -> dict[str, State]:

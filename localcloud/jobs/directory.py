@@ -22,6 +22,7 @@ from localcloud.common.store import Record
 HOST = "algo-1"
 GROUP = "homogeneousCluster"
 DEFAULT_CHECKPOINTS = "/opt/ml/checkpoints"
+MEMORY = ".mirror.json"  # ends the name of the file beside a mirrored folder that says what S3 has of it
 # Hyperparameters that only the toolkit reads. Any other that begins with `sagemaker_` belongs to the framework.
 OWN_PARAMETERS = (
     "sagemaker_program",
@@ -108,6 +109,8 @@ class JobDirectory:
         """Delete what an ended job has uploaded to S3 or downloaded from it. Log, configuration and failure stay."""
         for path in (self.data, self.model, self.checkpoints, self.code, self.base / "tmp"):
             shutil.rmtree(path, ignore_errors=True)
+        for path in self.base.glob(f"*{MEMORY}"):
+            path.unlink()
 
 
 def describe_channels(job: Record) -> dict[str, dict[str, str]]:
