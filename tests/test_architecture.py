@@ -122,6 +122,14 @@ def test_every_arrow_of_the_table_goes_down(room: Room) -> None:
     assert any(find_room(path) == room for path in list_files(room.unit) if path in IN_ROOMS)
 
 
+def test_the_command_needs_no_more_of_the_control_plane_than_its_checks() -> None:
+    """`pip install .` brings of chalicelib only what checks a dataset and a recipe, and the errors that these raise."""
+    modules = {module for path in list_files("client") for module in find_modules(path)}
+    ours = {module for module in modules if module.startswith("chalicelib.")}
+    allowed = ("chalicelib.datasets.", "chalicelib.recipes.", "chalicelib.errors")
+    assert {module for module in ours if not f"{module}.".startswith(allowed)} == set()
+
+
 def find_circle(graph: Mapping[Path, set[Path]]) -> list[Path]:
     """Return files that import one another in a circle, or nothing."""
     done: set[Path] = set()
@@ -157,7 +165,7 @@ def list_folders(root: Path) -> list[Path]:
     return [root, *(each for path in names if path.is_dir() for each in list_folders(path))]
 
 
-@pytest.mark.parametrize("root", [*ROOMED, "inference", "benchmarks", "tests"])
+@pytest.mark.parametrize("root", [*ROOMED, "client", "inference", "benchmarks", "tests"])
 def test_a_folder_shows_few_names(root: str) -> None:
     """At most 12 names in a folder that is shipped or of the benchmarks, 15 in one of the tests; results are free."""
     limit = MAX_TEST_NAMES if root == "tests" else MAX_NAMES

@@ -1,0 +1,1 @@
+"""The `whippet` command: upload, watch, predict and manage, on the public API alone."""

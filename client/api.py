@@ -1,0 +1,90 @@
+"""The public API over HTTP: one method for each route that the command uses, and its errors as exceptions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+
+from client.config import Login
+
+SECONDS = 60
+UPLOAD_SECONDS = 600
+
+
+class ApiError(Exception):
+    """The API refused, or did not answer. `status` is 0 where there was no answer."""
+
+    def __init__(self, status: int, code: str, message: str) -> None:
+        super().__init__(message)
+        self.status, self.code, self.message = status, code, message
+
+
+class Api:
+    """The routes of one app."""
+
+    def __init__(self, login: Login, transport: httpx.BaseTransport | None = None) -> None:
+        headers = {"Authorization": f"Bearer {login.token}", "User-Agent": "whippet"}
+        self.url = login.url
+        self._client = httpx.Client(base_url=login.url, headers=headers, timeout=SECONDS, transport=transport)
+        self._plain = httpx.Client(timeout=UPLOAD_SECONDS, transport=transport)  # signed URLs take no token
+
+    def ask(self, method: str, path: str, **request: Any) -> dict[str, Any]:
+        """Return a route's answer. Raises ApiError."""
+        try:
+            response = self._client.request(method, path, **request)
+        except httpx.HTTPError as error:
+            raise ApiError(0, "NoAnswer", f"{self.url} does not answer ({error}). Is the address right?") from error
+        return read_answer(response)
+
+    def list_runs(self, limit: int) -> list[dict[str, Any]]:
+        return list(self.ask("GET", "runs", params={"limit": limit})["runs"])
+
+    def describe_run(self, run: str) -> dict[str, Any]:
+        return self.ask("GET", f"runs/{quote(run, safe='')}")
+
+    def act(self, run: str, verb: str) -> dict[str, Any]:
+        """POST runs/RUN/VERB: stop, retry."""
+        return self.ask("POST", f"runs/{quote(run, safe='')}/{verb}")
+
+    def list_models(self) -> list[dict[str, Any]]:
+        return list(self.ask("GET", "models")["models"])
+
+    def predict(self, model: str, files: list[Path], top: int, threshold: float | None) -> dict[str, Any]:
+        """Classify files, several in one request."""
+        query = {"top": top} | ({"threshold": threshold} if threshold is not None else {})
+        sent = [("file", (path.name, path.read_bytes())) for path in files]
+        return self.ask("POST", f"models/{quote(model, safe='')}/predict", params=query, files=sent)
+
+    def begin_upload(self, kind: str, name: str, size: int) -> dict[str, Any]:
+        return self.ask("POST", "uploads", json={"kind": kind, "name": name, "size": size})
+
+    def put(self, url: str, content: Iterator[bytes], size: int) -> str:
+        """PUT bytes to a signed URL. Returns the object's ETag. Raises ApiError."""
+        try:
+            response = self._plain.put(url, content=content, headers={"Content-Length": str(size)})
+        except httpx.HTTPError as error:
+            raise ApiError(0, "NoAnswer", f"The bucket does not answer ({error}). Try again.") from error
+        if response.status_code != 200:
+            raise ApiError(response.status_code, "UploadRefused", f"The bucket refused it: {response.text[:300]}")
+        return response.headers["ETag"]
+
+    def complete_upload(self, route: str, etags: list[str]) -> dict[str, Any]:
+        parts = [{"number": number, "etag": etag} for number, etag in enumerate(etags, 1)]
+        return self.ask("POST", route, json={"parts": parts})
+
+
+def read_answer(response: httpx.Response) -> dict[str, Any]:
+    """Return an answer's JSON. Raises ApiError with the API's own words, where it has any."""
+    try:
+        document: dict[str, Any] = response.json()
+    except ValueError:
+        document = {}
+    if response.is_success:
+        return document
+    error = document.get("error") or {}
+    message = error.get("message") or f"The API answered {response.status_code}: {response.text[:200]}"
+    raise ApiError(response.status_code, error.get("code") or "Unknown", message)

@@ -1,0 +1,208 @@
+"""The `whippet` command: what a person types, each command one call and one rendering.
+
+Answers go to stdout, as tables or with --json as the API's own JSON; progress and errors go to stderr. Exit codes: 0
+done, 1 refused or failed, 2 wrong usage, 3 not logged in or token refused, 4 no answer from the API.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+import webbrowser
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+from client import local, rendering, uploads, watching
+from client.api import Api, ApiError
+from client.config import DEFAULT_URL, Login, NotLoggedIn, clean_token, read_login, write_login
+
+app = typer.Typer(no_args_is_help=True, help="Drop a zip of labelled images; get back a classifier behind a URL.")
+recipes = typer.Typer(no_args_is_help=True, help="Recipes: what a dataset's runs are to be like.")
+datasets = typer.Typer(no_args_is_help=True, help="Datasets, before they are uploaded.")
+app.add_typer(recipes, name="recipe")
+app.add_typer(datasets, name="datasets")
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print the API's JSON.")]
+Follow = Annotated[bool, typer.Option("--watch", help="Follow the run until it ends.")]
+Run = Annotated[str, typer.Argument(help="The run's id, as 'whippet runs' lists it.")]
+FAILED = ("failed", "rejected", "declined", "stopped")
+out, err = Console(), Console(stderr=True)
+
+
+def connect() -> Api:
+    return Api(read_login(os.environ))
+
+
+def show(document: Any, as_json: bool, parts: Iterable[Any]) -> None:
+    """Print an answer: as JSON, or rendered."""
+    if as_json:
+        sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+        return
+    for part in parts:
+        out.print(part)
+
+
+@app.command()
+def login(url: str = DEFAULT_URL, token: Annotated[str, typer.Option(prompt=True, hide_input=True)] = "") -> None:
+    """Keep an API's address and a token. Example: whippet login --url https://ID.execute-api.REGION.amazonaws.com/api"""
+    kept = Login(url.rstrip("/"), clean_token(token))
+    Api(kept).list_models()
+    err.print(f"Logged in to {kept.url}. Kept in {write_login(kept, os.environ)}.")
+
+
+@app.command()
+def upload(
+    path: Path, name: str = "", follow: Annotated[bool, typer.Option("--watch")] = False, as_json: AsJson = False
+) -> None:
+    """Upload a zip or a folder as a dataset. Example: whippet upload dogs.zip --watch"""
+    if not path.exists():
+        raise typer.BadParameter(f"There is no {path}.")
+    api, dataset = connect(), name or path.resolve().name.removesuffix(".zip")
+    known = {run["run_id"] for run in api.list_runs(50)} if follow else set()
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, console=err) as progress:
+        task = progress.add_task(f"Uploading {dataset}", total=measure(path))
+        told = uploads.upload_dataset(api, path, dataset, lambda sent: progress.advance(task, sent))
+    if not follow:
+        show(told, as_json, [f"Uploaded as {told['key']}. 'whippet runs' shows its run."])
+        return
+    follow_run(api, watching.find_run(api, dataset, known, time.sleep), as_json)
+
+
+def measure(path: Path) -> int:
+    return path.stat().st_size if path.is_file() else sum(each.stat().st_size for each in uploads.list_files(path))
+
+
+def follow_run(api: Api, run: str, as_json: bool) -> None:
+    """Print each change of a run until it ends; exit with 1 where it ends without a model."""
+    described: dict[str, Any] = {}
+    for described in watching.watch(api, run, time.sleep):
+        err.print(watching.summarise(described), highlight=False)
+    show(described, as_json, rendering.show_run(described))
+    if described["status"] in FAILED:
+        raise typer.Exit(1)
+
+
+@app.command()
+def runs(limit: int = 20, as_json: AsJson = False) -> None:
+    """List the runs, newest first."""
+    found = connect().list_runs(limit)
+    show(found, as_json, [rendering.list_runs(found)])
+
+
+@app.command()
+def run(run: Run, follow: Follow = False, as_json: AsJson = False) -> None:
+    """Show a run, or follow it until it ends with --watch."""
+    api = connect()
+    if follow:
+        follow_run(api, run, as_json)
+        return
+    described = api.describe_run(run)
+    show(described, as_json, rendering.show_run(described))
+
+
+@app.command()
+def stop(run: Run, as_json: AsJson = False) -> None:
+    """Stop a run: its jobs end, and nothing is deployed."""
+    told = connect().act(run, "stop")
+    show(told, as_json, [f"{told['run_id']} is stopping. Jobs end within minutes, and are billed until then."])
+
+
+@app.command()
+def retry(run: Run, as_json: AsJson = False) -> None:
+    """Begin the next attempt on the same dataset, with the recipe as it is now."""
+    told = connect().act(run, "retry")
+    show(told, as_json, [f"{told['run_id']} has begun. Follow it: whippet run {told['run_id']} --watch"])
+
+
+@app.command()
+def models(as_json: AsJson = False) -> None:
+    """List the models that answer."""
+    found = connect().list_models()
+    show(found, as_json, [rendering.list_models(found)])
+
+
+@app.command()
+def predict(
+    model: str, files: list[Path], top: int = 3, threshold: float | None = None, as_json: AsJson = False
+) -> None:
+    """Classify images. Example: whippet predict dogs a.jpg b.jpg --threshold 0.8"""
+    if missing := [str(path) for path in files if not path.is_file()]:
+        raise typer.BadParameter(f"There is no {', '.join(missing)}.")
+    api, results = connect(), []
+    for start in range(0, len(files), 16):  # as many as one request may hold
+        results += api.predict(model, files[start : start + 16], top, threshold)["results"]
+    show(results, as_json, [rendering.list_results((path.name for path in files), results)])
+    if any("error" in result for result in results):
+        raise typer.Exit(1)
+
+
+@app.command()
+def report(run: Run, open_it: Annotated[bool, typer.Option("--open", help="Open it in a browser.")] = False) -> None:
+    """Print the address of a run's report, which is valid for minutes."""
+    address = connect().describe_run(run)["links"].get("report")
+    if not address:
+        raise ApiError(404, "NoReport", f"{run} has no report yet. It is written by the last training.")
+    sys.stdout.write(f"{address}\n")
+    if open_it:
+        webbrowser.open(address)
+
+
+@recipes.command("new")
+def new_recipe(path: Path) -> None:
+    """Write a recipe to begin with. Example: whippet recipe new dogs.json"""
+    try:
+        local.write_recipe(path)
+    except FileExistsError as error:
+        raise typer.BadParameter(f"{path} exists already.") from error
+    err.print(f"Wrote {path}. Change it, check it with 'whippet recipe check {path}', and upload it beside the zip.")
+
+
+@recipes.command("check")
+def check_recipe(path: Path) -> None:
+    """Check a recipe without a server."""
+    problems = local.check_recipe(path)
+    for problem in problems:
+        err.print(problem, style="red", highlight=False)
+    if problems:
+        raise typer.Exit(1)
+    err.print(f"{path} is sound.", style="green")
+
+
+@datasets.command("check")
+def check_dataset(path: Path, as_json: AsJson = False) -> None:
+    """Check a zip or a folder as pre-flight does, without a server."""
+    if not path.exists():
+        raise typer.BadParameter(f"There is no {path}.")
+    found = local.check_dataset(path)
+    show(found, as_json, rendering.show_report(found))
+    if not found["ok"]:
+        raise typer.Exit(1)
+
+
+def main() -> None:
+    """Run the command. An error is a sentence on stderr and an exit code, never a traceback."""
+    try:
+        app()
+    except NotLoggedIn as error:
+        quit_with(str(error), 3)
+    except ApiError as error:
+        quit_with(error.message, 3 if error.status == 401 else 4 if error.status == 0 else 1)
+    except (OSError, ValueError) as error:
+        quit_with(str(error), 1)
+
+
+def quit_with(message: str, code: int) -> None:
+    err.print(message, style="red", highlight=False)
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,103 @@
+"""Render the API's answers as tables and sentences for a terminal. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+
+COLOURS = {"deployed": "green", "failed": "red", "rejected": "red", "declined": "yellow", "stopped": "yellow"}
+ENDED = ("deployed", "declined", "rejected", "failed", "stopped", "superseded", "undecided")
+
+
+def make_table(*columns: str) -> Table:
+    return Table(*columns, box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
+
+
+def show_status(status: str) -> Text:
+    return Text(status, COLOURS.get(status, "cyan"))
+
+
+def show_time(text: str | None) -> str:
+    return datetime.fromisoformat(text).astimezone().strftime("%Y-%m-%d %H:%M") if text else ""
+
+
+def show_share(value: float | None) -> str:
+    return "" if value is None else f"{value:.1%}"
+
+
+def list_runs(runs: Iterable[Mapping[str, Any]]) -> Table:
+    table = make_table("run", "dataset", "status", "began", "reason")
+    for run in runs:
+        row = (
+            run["run_id"],
+            run["dataset"],
+            show_status(run["status"]),
+            show_time(run["created_at"]),
+            run["reason"] or "",
+        )
+        table.add_row(*row)
+    return table
+
+
+def list_models(models: Iterable[Mapping[str, Any]]) -> Table:
+    table = make_table("model", "status", "since")
+    for model in models:
+        table.add_row(model["name"], model["status"], show_time(model.get("created_at")))
+    return table
+
+
+def show_run(run: Mapping[str, Any]) -> Iterable[Any]:
+    """Yield a run's headline, its trials, and what to look at next."""
+    yield Text.assemble((run["run_id"], "bold"), "  ", show_status(run["status"]))
+    if run["reason"]:
+        yield Text(run["reason"])
+    metrics = run.get("metrics") or {}
+    if "accuracy" in metrics:
+        yield Text(f"Test accuracy {show_share(metrics['accuracy'])}")
+    if run["trials"]:
+        yield list_trials(run["trials"])
+    if (cost := run.get("cost")) and cost.get("spent_usd") is not None:
+        yield Text(f"Cost so far ${cost['spent_usd']:.2f}, expected ${cost.get('expected_usd') or 0:.2f}")
+    if run.get("links", {}).get("report"):
+        yield Text(f"Report: whippet report {run['run_id']} --open")
+
+
+def list_trials(trials: Iterable[Mapping[str, Any]]) -> Table:
+    table = make_table("trial", "status", "score", "hyperparameters")
+    for trial in trials:
+        chosen = ", ".join(f"{name}={value}" for name, value in sorted(trial["hyperparameters"].items()))
+        table.add_row(trial["name"].rsplit("-", 2)[-2], trial["status"], show_share(trial["objective"]), chosen)
+    return table
+
+
+def list_results(names: Iterable[str], results: Iterable[Mapping[str, Any]]) -> Table:
+    """Render predictions: an image a row, its classes best first, or its error."""
+    table = make_table("image", "class", "probability", "")
+    for name, result in zip(names, results, strict=True):
+        if "error" in result:
+            table.add_row(name, Text("–", "red"), "", result["error"]["message"])
+            continue
+        best, *others = result["predictions"]
+        rest = ", ".join(f"{each['class']} {show_share(each['probability'])}" for each in others)
+        sure = Text("" if result.get("sure", True) else "not sure ", "yellow")
+        table.add_row(name, best["class"], show_share(best["probability"]), Text.assemble(sure, rest))
+    return table
+
+
+def show_report(report: Mapping[str, Any]) -> Iterable[Any]:
+    """Yield what pre-flight found: problems, warnings, and images by class and split."""
+    for kind, colour in (("problems", "red"), ("warnings", "yellow")):
+        for finding in report[kind]:
+            yield Text.assemble((f"{finding['code']}  ", colour), finding["message"])
+    splits = list(report["splits"])
+    table = make_table("class", *splits)
+    for label in report["classes"][:40]:
+        table.add_row(label, *(str(report["splits"][split].get(label, 0)) for split in splits))
+    if report["classes"]:
+        yield table
+    verdict = ("accepted", "green") if report["ok"] else ("not accepted: fix this, then check again", "red")
+    yield Text.assemble(f"{report['images']:,} images of {len(report['classes'])} classes: ", verdict)

@@ -1,0 +1,220 @@
+"""The `whippet` command as a person or a script runs it, against an API of a few canned answers, and without one."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.layouts import pack, picture
+from tests.support.pictures import build_colour_zip
+
+ROOT = Path(__file__).parents[2]
+RUN = {
+    "run_id": "whippet-dev-dogs-1", "dataset": "dogs", "status": "deployed", "reason": None, "attempt": 1,
+    "created_at": "2026-11-27T10:00:00+00:00", "recipe": {"trials": 2}, "best": None, "metrics": {"accuracy": 0.9871},
+    "trials": [
+        {"name": "x-001-abc", "status": "Completed", "objective": 0.97, "hyperparameters": {"batch_size": "16"}},
+        {"name": "x-002-def", "status": "Failed", "objective": None, "hyperparameters": {"batch_size": "32"}},
+    ],
+    "cost": {"spent_usd": 0.1, "expected_usd": 0.2}, "links": {"folder": "f", "model": "m", "report": "https://r/x"},
+}  # fmt: skip
+RESULTS = [
+    {"name": "a.jpg", "predictions": [{"class": "husky", "probability": 0.9}, {"class": "pug", "probability": 0.1}]}
+]
+
+
+Done = subprocess.CompletedProcess[str]
+
+
+class Handler(BaseHTTPRequestHandler):
+    """The API and the bucket in one. What was PUT is kept in `sent`."""
+
+    sent: bytearray = bytearray()
+
+    def answer(self, status: int, document: Any) -> None:
+        body = json.dumps(document).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def refuse(self, status: int, code: str, message: str) -> None:
+        self.answer(status, {"error": {"code": code, "message": message}})
+
+    def do_GET(self) -> None:
+        if self.headers["Authorization"] != "Bearer good":
+            self.refuse(401, "Unauthorized", "The token is unknown.")
+        elif self.path.startswith("/api/runs?"):
+            self.answer(200, {"runs": [RUN], "next": None})
+        elif self.path == "/api/runs/whippet-dev-dogs-1":
+            self.answer(200, RUN)
+        elif self.path == "/api/models":
+            self.answer(200, {"models": [{"name": "dogs", "status": "ready", "created_at": RUN["created_at"]}]})
+        else:
+            self.refuse(404, "RunNotFound", "There is no run 'x'. GET /runs lists them.")
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"] or 0))
+        if self.path == "/api/uploads":
+            told = json.loads(body) | {"key": "datasets/dogs.zip", "url": f"http://{self.headers['Host']}/bucket"}
+            self.answer(201, told)
+        elif "/predict" in self.path:
+            self.answer(200, {"results": RESULTS, "run_id": "r", "milliseconds": 1})
+        else:
+            self.answer(202, {"run_id": "whippet-dev-dogs-1", "status": "stopping"})
+
+    def do_PUT(self) -> None:
+        Handler.sent = bytearray(self.rfile.read(int(self.headers["Content-Length"])))
+        self.send_response(200)
+        self.send_header("ETag", '"e"')
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}/api"
+    server.shutdown()
+
+
+def whippet(
+    *arguments: object, token: str = "good", url: str = "", **variables: str
+) -> subprocess.CompletedProcess[str]:
+    """Run the command in a process of its own, with a terminal of 160 columns."""
+    environment = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+    environment |= {"COLUMNS": "160", "API_URL": url, "API_TOKEN": token, **variables}
+    command = [sys.executable, "-m", "client.main", *map(str, arguments)]
+    return subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_runs_and_models_are_listed(url: str) -> None:
+    """As a table for people, and as the API's JSON for programs."""
+    assert "whippet-dev-dogs-1" in whippet("runs", url=url).stdout
+    assert json.loads(whippet("runs", "--json", url=url).stdout)[0]["dataset"] == "dogs"
+    assert "ready" in whippet("models", url=url).stdout
+
+
+def test_a_run_is_shown_with_its_score_and_trials(url: str) -> None:
+    """Accuracy has the form that it has everywhere: 98.7%."""
+    shown = whippet("run", "whippet-dev-dogs-1", url=url).stdout
+    assert "98.7%" in shown
+    assert "batch_size=16" in shown
+
+
+def test_images_are_classified(url: str, tmp_path: Path) -> None:
+    """The best class first, with its probability."""
+    (tmp_path / "a.jpg").write_bytes(picture())
+    done = whippet("predict", "dogs", tmp_path / "a.jpg", url=url)
+    assert "husky" in done.stdout
+    assert "90.0%" in done.stdout
+
+
+@pytest.mark.parametrize("as_folder", [False, True])
+def test_a_zip_or_a_folder_is_uploaded(url: str, tmp_path: Path, as_folder: bool) -> None:
+    """Of a folder, hidden files and litter stay behind."""
+    path = tmp_path / "dogs.zip"
+    path.write_bytes(build_colour_zip())
+    if as_folder:
+        path = tmp_path / "dogs"
+        for name in ("red/1.png", "green/2.png", ".git/config", "red/Thumbs.db"):
+            (path / name).parent.mkdir(parents=True, exist_ok=True)
+            (path / name).write_bytes(picture())
+    done = whippet("upload", path, url=url)
+    assert done.returncode == 0, done.stderr
+    assert Handler.sent.startswith(b"PK")
+    assert b"red/" in Handler.sent
+    assert b".git" not in Handler.sent
+    assert b"Thumbs" not in Handler.sent
+
+
+def test_an_upload_is_followed_to_its_end(url: str) -> None:
+    """`run --watch` ends when the run has; its progress is on stderr."""
+    done = whippet("run", "whippet-dev-dogs-1", "--watch", url=url)
+    assert done.returncode == 0
+    assert "deployed" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "token", "code"),
+    [
+        (["run", "x"], "good", 1),
+        (["runs"], "bad", 3),
+        (["upload", "/no/such.zip"], "good", 2),
+        (["nothing"], "good", 2),
+    ],
+)
+def test_exit_codes_tell_programs_what_went_wrong(url: str, arguments: list[str], token: str, code: int) -> None:
+    """The reason is a sentence on stderr, and there is no traceback."""
+    done = whippet(*arguments, token=token, url=url)
+    assert done.returncode == code
+    assert done.stderr.strip()
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+
+
+def test_an_api_that_does_not_answer_has_a_code_of_its_own() -> None:
+    """A script may try again later."""
+    done = whippet("runs", url="http://127.0.0.1:9/api")
+    assert done.returncode == 4
+    assert "does not answer" in done.stderr
+
+
+def test_a_login_is_kept_for_its_owner_alone(url: str, tmp_path: Path) -> None:
+    """A pasted header is understood, and the file's mode is 600."""
+    variables = {"XDG_CONFIG_HOME": str(tmp_path)}
+    done = whippet("login", "--url", url, "--token", "Bearer good", token="", **variables)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "whippet/login.json").stat().st_mode & 0o777 == 0o600
+    assert "dogs" in whippet("models", token="", **variables).stdout
+
+
+def test_without_a_login_it_says_what_to_do(tmp_path: Path) -> None:
+    """And asks nobody."""
+    done = whippet("runs", token="", XDG_CONFIG_HOME=str(tmp_path))
+    assert done.returncode == 3
+    assert "whippet login" in done.stderr
+
+
+def test_a_dataset_is_checked_without_a_server(tmp_path: Path) -> None:
+    """As pre-flight checks it: counts by class, and exit code 1 for one that would be rejected."""
+    good, bad = tmp_path / "good.zip", tmp_path / "bad.zip"
+    good.write_bytes(build_colour_zip())
+    bad.write_bytes(pack({"train/one/1.png": picture()}))
+    assert json.loads(whippet("datasets", "check", good, "--json").stdout)["ok"]
+    done = whippet("datasets", "check", bad)
+    assert done.returncode == 1
+    assert "not accepted" in done.stdout
+
+
+def test_a_recipe_is_written_and_checked_without_a_server(tmp_path: Path) -> None:
+    """The one that it writes is sound, every problem of a wrong one is told, and no file is replaced."""
+    path = tmp_path / "dogs.json"
+    assert whippet("recipe", "new", path).returncode == 0
+    assert whippet("recipe", "check", path).returncode == 0
+    assert whippet("recipe", "new", path).returncode == 2
+    path.write_text('{"trials": 0, "epoch": 3}')
+    done = whippet("recipe", "check", path)
+    assert done.returncode == 1
+    assert "trials" in done.stderr
+    assert "epoch" in done.stderr
+
+
+def test_the_command_is_light() -> None:
+    """It needs neither torch nor boto3, so that it can be installed in seconds."""
+    program = "import sys, client.main; print(sorted({'torch', 'boto3', 'sagemaker', 'chalice'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
