@@ -25,7 +25,7 @@ TOGETHER = (
     (re.compile(r"tests/end_to_end/test_documentation\.py::test_make_demo"), "the demo"),
     (re.compile(r"tests/end_to_end/kills/"), "the kills"),
     (re.compile(r"tests/(end_to_end/|web/test_journey)"), "all that uses the session's local cloud"),
-    (re.compile(r"tests/permissions/test_roles\.py::.*?(\w+)\]$"), r"the calls of \1, told once"),
+    (re.compile(r"tests/infrastructure/permissions/test_roles\.py::.*?(\w+)\]$"), r"the calls of \1, told once"),
 )
 
 

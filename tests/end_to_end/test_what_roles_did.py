@@ -12,8 +12,8 @@ import pytest
 from localcloud.iam.call_log import Recorded, read_calls
 from localcloud.iam.policies import Document
 from tests.end_to_end.conftest import upload_small_dataset
-from tests.permissions.proofs import EVENTS, find_refusals, list_actions, list_rows, strip
-from tests.permissions.stack import EXECUTION
+from tests.infrastructure.permissions.proofs import EVENTS, find_refusals, list_actions, list_rows, strip
+from tests.infrastructure.permissions.stack import EXECUTION
 from tests.support.local_cloud import LocalCloud
 
 REGION = "us-east-1"

@@ -10,9 +10,9 @@ from typing import Any
 
 from localcloud.iam.call_log import Recorded
 from localcloud.iam.policies import Document, Need, as_list, find_refusal, list_statements
-from tests.permissions.stack import KEY
+from tests.infrastructure.permissions.stack import KEY
 
-INFRASTRUCTURE = Path(__file__).parents[2] / "infrastructure"
+INFRASTRUCTURE = Path(__file__).parents[3] / "infrastructure"
 TABLE: dict[str, Any] = json.loads((INFRASTRUCTURE / "template" / "permissions.json").read_text())
 EVENTS = ("on_dataset_uploaded", "on_tuning_job_changed", "on_training_job_changed", "on_endpoint_changed", "sweep")
 FUNCTIONS = ("app", *EVENTS)

@@ -9,7 +9,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from localcloud.iam.call_log import CallLog, Recorded
-from tests.permissions.conftest import Account
+from tests.infrastructure.permissions.conftest import Account
 
 WORKER = "User: arn:aws:sts::123456789012:assumed-role/worker/at-work"
 DENIED = "AccessDeniedException"

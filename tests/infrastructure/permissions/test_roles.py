@@ -15,10 +15,18 @@ import pytest
 
 from localcloud.iam.call_log import Recorded
 from localcloud.iam.policies import Need, as_list, find_refusal, is_allowed, list_statements
-from tests.permissions.histories import tell_histories
-from tests.permissions.proofs import FUNCTIONS, GROUPS, TABLE, find_refusals, list_actions, list_rows, strip
-from tests.permissions.stack import EVERYTHING, EXECUTION, BuiltStack, Role, build_stack
-from tests.permissions.test_calls import load_aws_actions
+from tests.infrastructure.permissions.histories import tell_histories
+from tests.infrastructure.permissions.proofs import (
+    FUNCTIONS,
+    GROUPS,
+    TABLE,
+    find_refusals,
+    list_actions,
+    list_rows,
+    strip,
+)
+from tests.infrastructure.permissions.stack import EVERYTHING, EXECUTION, BuiltStack, Role, build_stack
+from tests.infrastructure.permissions.test_calls import load_aws_actions
 
 LARGEST = 10_240  # characters that the inline policies of one role may have together
 Calls = Callable[[str], frozenset[Recorded]]
