@@ -10,8 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import boto3
+import httpx
 import uvicorn
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
 from botocore.config import Config
+from botocore.credentials import Credentials as BotocoreCredentials
 
 from localcloud.common.keys import generate_credentials
 from localcloud.iam.call_log import CallLog
@@ -53,6 +57,15 @@ def client(service: str, url: str) -> Any:
         aws_secret_access_key=KEYS.secret_access_key,
         config=Config(retries={"max_attempts": 0}),
     )
+
+
+def send_signed(method: str, url: str, service: str, content: bytes, **headers: str) -> httpx.Response:
+    """Send a request that no client of AWS's would make, signed as one of theirs. A header's `_` stands for `-`."""
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    request = AWSRequest(method, url, headers=named, data=content)
+    keys = BotocoreCredentials(KEYS.access_key_id, KEYS.secret_access_key)
+    SigV4Auth(keys, service, REGION).add_auth(request)
+    return httpx.request(method, url, headers=dict(request.headers), content=content)
 
 
 def make_guard(home: Path, identities: Identities | None = None) -> Guard:

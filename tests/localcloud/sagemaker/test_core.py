@@ -22,6 +22,7 @@ from localcloud.sagemaker.core.cloud import Outcome
 from localcloud.sagemaker.core.listing import take_page
 from localcloud.sagemaker.core.unsupported import TRAINING_JOB, refuse_unsupported
 from localcloud.sagemaker.training.jobs import build_record
+from tests.localcloud.hosting import send_signed
 from tests.localcloud.sagemaker.simulation import World
 from tests.localcloud.sagemaker_support import LocalSageMaker, build_training_request, name_job, wait_until
 
@@ -180,11 +181,10 @@ def test_the_door_refuses_by_name_what_the_cloud_does_not_have(local: LocalSageM
 
 def test_the_door_answers_broken_bodies_as_aws_does(local: LocalSageMaker) -> None:
     """SerializationException, and every answer carries a request id."""
-    headers = {"X-Amz-Target": "SageMaker.ListTrainingJobs"}
-    answer = httpx.post(local.url, headers=headers, content=b"{")
+    answer = send_signed("POST", local.url, "sagemaker", b"{", X_Amz_Target="SageMaker.ListTrainingJobs")
     assert (answer.status_code, answer.json()["__type"]) == (400, "SerializationException")
     assert answer.headers["x-amzn-requestid"]
-    assert httpx.put(f"{local.url}/endpoints/x/invocations").status_code == 404
+    assert send_signed("PUT", f"{local.url}/endpoints/x/invocations", "sagemaker", b"").status_code == 404
 
 
 def test_a_program_that_had_ended_when_the_cloud_was_killed_is_not_run_again(local: LocalSageMaker) -> None:
@@ -244,4 +244,5 @@ class Recorded:
 
 
 def post(local: LocalSageMaker, operation: str, request: dict[str, Any]) -> httpx.Response:
-    return httpx.post(local.url, headers={"X-Amz-Target": f"SageMaker.{operation}"}, json=request)
+    body = json.dumps(request).encode()
+    return send_signed("POST", local.url, "sagemaker", body, X_Amz_Target=f"SageMaker.{operation}")
