@@ -8,7 +8,7 @@ and date, because no AWS call returns them.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from datetime import date, timedelta
 from pathlib import Path
@@ -19,6 +19,8 @@ from infrastructure.errors import CannotDeploy
 
 SUPPORT = Path(__file__).with_name("image_support.json")
 NOTICE = timedelta(days=60)
+# The SDK's tables of AWS's PyTorch images, the older first: from 2.11 on they stand on Amazon Linux 2023.
+TABLES = ("pytorch", "pytorch-amzn2023")
 # Examples of each kind of instance, for looking up the SDK's tables.
 ANY_CPU, ANY_GPU = "ml.m5.xlarge", "ml.g5.xlarge"
 MANIFESTS = (
@@ -33,7 +35,7 @@ MANIFESTS = (
 class Versions:
     """The PyTorch version of each side. 2.6 is AWS's last inference image that serves the four functions."""
 
-    training: str = "2.10"
+    training: str = "2.11"
     inference: str = "2.6"
 
 
@@ -111,17 +113,20 @@ def find_images(
 def _find(region: str, scope: str, version: str, instance_type: str) -> str:
     from sagemaker.core import image_uris
 
-    try:
-        uri = image_uris.retrieve(
-            "pytorch", region=region, version=version, image_scope=scope, instance_type=instance_type
-        )
-    except ValueError as error:
-        raise CannotDeploy(
-            f"AWS has no PyTorch {version} {scope} image in region {region!r}, as far as this SageMaker SDK knows "
-            f"({str(error).partition('. ')[0]}). Deploy to another region, choose another version, or name an image "
-            "of your own."
-        ) from error
-    return str(uri)
+    reasons = []
+    for table in TABLES:
+        try:
+            return str(
+                image_uris.retrieve(
+                    table, region=region, version=version, image_scope=scope, instance_type=instance_type
+                )
+            )
+        except ValueError as error:
+            reasons.append(str(error).partition(". ")[0])
+    raise CannotDeploy(
+        f"AWS has no PyTorch {version} {scope} image in region {region!r}, as far as this SageMaker SDK knows "
+        f"({'; '.join(reasons)}). Deploy to another region, choose another version, or name an image of your own."
+    )
 
 
 def _find_rules(region: str) -> str:
@@ -162,19 +167,29 @@ def read_cuda(uri: str) -> str:
     return _look_up(uri).get("cuda", "")
 
 
-def check_support(images: Images, today: date) -> list[str]:
-    """List a warning for each image whose patches end within 60 days, have ended, or end at an unknown date."""
-    by_version = {(split_image(uri).repository, split_image(uri).version): uri for uri in images.name_tagged().values()}
+def check_support(images: Images, today: date, unused: Collection[str] = ()) -> list[str]:
+    """List a warning for each image whose patches end within 60 days, have ended, or end at an unknown date.
+
+    `unused` names fields in whose place the operator has named other images.
+    """
+    used = [uri for name, uri in images.name_tagged().items() if name not in unused]
+    by_version = {(split_image(uri).repository, split_image(uri).version): uri for uri in used}
     warnings = [_judge(uri, today) for uri in by_version.values()]
     return [warning for warning in warnings if warning]
 
 
 def _judge(uri: str, today: date) -> str:
-    parts, end = split_image(uri), _look_up(uri).get("end_of_patch")
+    parts, row = split_image(uri), _look_up(uri)
+    end = row.get("end_of_patch")
     name, source = f"{parts.repository} {parts.version}", read_support()["source"]
     if end is None:
         return f"{name}: when AWS stops patching it is not in {SUPPORT.name}. Look it up: {source}"
     left = (date.fromisoformat(end) - today).days
+    if left < 0 and row.get("last"):
+        return (
+            f"{name} ({uri}): AWS stopped patching it on {end} and offers no newer one that serves our models. "
+            f"docs/aws.md, under Images, tells what that means and the way out: an image of your own. {source}"
+        )
     if left < 0:
         return f"{name} ({uri}): AWS stopped patching it on {end}. Choose a newer version where there is one: {source}"
     if left <= NOTICE.days:

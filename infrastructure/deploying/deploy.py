@@ -9,7 +9,7 @@ Exit code 0: the stage is as ordered; 1: something prevents it, and the message 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime
 
 from infrastructure.account.context import Account, Stage, connect, identify
@@ -21,6 +21,12 @@ from infrastructure.stack.cloudformation import Stacks
 from infrastructure.stack.commands import make_parser, run_command, tell
 from infrastructure.stack.orders import Order, check_names, check_tags, read_pairs, read_types
 
+FIELDS = {
+    "training_cpu": "TrainingImageCpu",
+    "training_gpu": "TrainingImageGpu",
+    "inference_cpu": "InferenceImageCpu",
+    "inference_gpu": "InferenceImageGpu",
+}
 Pack = Callable[[str], Package]
 """Packs a stage's template, code and source."""
 
@@ -38,21 +44,22 @@ def parse(arguments: list[str] | None) -> Order:
     return Order(told.app, told.stage, told.profile, told.region, tags, parameters, told.anyway)
 
 
-def name_images(account: Account, parameters: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
-    """Return AWS's images of the region, by digest if the registry returns it, and warnings about ageing ones."""
+def name_images(
+    account: Account, parameters: Mapping[str, str], ordered: Collection[str] = ()
+) -> tuple[dict[str, str], list[str]]:
+    """Return AWS's images of the region, by digest if the registry returns it, and warnings about ageing ones.
+
+    No warning is given of an image in whose place another was ordered.
+    """
     images = find_images(account.region, *read_types(parameters))
-    notes = [f"! {each}" for each in check_support(images, datetime.now(UTC).date())]
+    unused = [field for field, parameter in FIELDS.items() if parameter in ordered]
+    notes = [f"! {each}" for each in check_support(images, datetime.now(UTC).date(), unused)]
     try:
         images = pin_digests(images, account.clients("ecr"))
     except CannotDeploy as error:
         notes.append(f"! The images are named by their tags, which AWS may move: {error}")
-    return {
-        "TrainingImageCpu": images.training_cpu,
-        "TrainingImageGpu": images.training_gpu,
-        "InferenceImageCpu": images.inference_cpu,
-        "InferenceImageGpu": images.inference_gpu,
-        "DebuggerRulesImage": images.debugger_rules,
-    }, notes
+    named = {parameter: str(getattr(images, field)) for field, parameter in FIELDS.items()}
+    return named | {"DebuggerRulesImage": images.debugger_rules}, notes
 
 
 def pack(stage: str) -> Package:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,8 +22,9 @@ from infrastructure.stack.cloudformation import StackRequest, Stacks, Tell
 from infrastructure.stack.orders import Order, join_orders, read_types, settle_parameters, split_types, tag_stage
 
 Parameters = Mapping[str, str]
-FindImages = Callable[[Account, Parameters], tuple[Parameters, list[str]]]
-"""Returns the parameters that name a region's images for a stack's instance types, and notes for the operator."""
+FindImages = Callable[[Account, Parameters, Collection[str]], tuple[Parameters, list[str]]]
+"""Returns the parameters that name a region's images for a stack's instance types, and notes for the operator. The
+last argument has the names of the parameters that were ordered."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ def settle(work: Deployment, template: dict[str, Any], ordered: Parameters) -> d
     }
     for line in describe_hours(work.stage.account.region, choice.trial_types, choice.use_spot):
         work.tell(line)
-    images, notes = work.find_images(work.stage.account, wanted | found)
+    images, notes = work.find_images(work.stage.account, wanted | found, ordered.keys())
     for note in notes:
         work.tell(note)
     role = "CreateApiLogsRole"

@@ -9,11 +9,11 @@ from infrastructure.errors import CannotDeploy
 
 
 def test_a_region_gets_its_own_images() -> None:
-    """PyTorch 2.10 trains, 2.6 serves, each for CPUs and GPUs, from the region's own registry."""
+    """PyTorch 2.11 trains, 2.6 serves, each for CPUs and GPUs, from the region's own registry."""
     images = find_images("ap-east-1", ["ml.g4dn.xlarge"], ["ml.g5.xlarge", "ml.m5.xlarge"], ["ml.m5.large"])
     host = "871362719292.dkr.ecr.ap-east-1.amazonaws.com"
-    assert images.training_cpu == f"{host}/pytorch-training:2.10-cpu-py313"
-    assert images.training_gpu == f"{host}/pytorch-training:2.10-gpu-py313"
+    assert images.training_cpu == f"{host}/pytorch:2.11-cpu-amzn2023-sagemaker"
+    assert images.training_gpu == f"{host}/pytorch:2.11-cu130-amzn2023-sagemaker"
     assert images.inference_cpu == f"{host}/pytorch-inference:2.6-cpu-py312"
     assert images.inference_gpu == f"{host}/pytorch-inference:2.6-gpu-py312"
     assert images.debugger_rules == "199566480951.dkr.ecr.ap-east-1.amazonaws.com/sagemaker-debugger-rules:latest"
@@ -29,7 +29,7 @@ def test_a_region_without_rules_does_without() -> None:
 @pytest.mark.parametrize(
     ("region", "versions", "says"),
     [
-        ("mars-north-1", Versions(), r"no PyTorch 2\.10 training image in region 'mars-north-1'"),
+        ("mars-north-1", Versions(), r"no PyTorch 2\.11 training image in region 'mars-north-1'"),
         ("eusc-de-east-1", Versions(), r"no PyTorch 2\.6 inference image in region 'eusc-de-east-1'"),
         ("eu-west-1", Versions(inference="2.10"), r"no PyTorch 2\.10 inference image in region 'eu-west-1'"),
     ],

@@ -88,7 +88,7 @@ def test_the_stack_has_what_was_ordered_and_what_was_found_out(operator: Operato
     assert parameters["AlarmEmail"] == "a@example.org"
     assert parameters["CostTags"] == '{"team": "vision"}'
     assert parameters["CodeName"] == operator.package.source.name
-    assert "us-east-1.amazonaws.com/pytorch-training" in parameters["TrainingImageGpu"]
+    assert "us-east-1.amazonaws.com/pytorch" in parameters["TrainingImageGpu"]
 
 
 def test_again_changes_nothing(operator: Operator) -> None:
@@ -165,9 +165,18 @@ def test_a_region_without_images_is_a_clear_error(operator: Operator) -> None:
     before = list_buckets(operator.cloud)
     said = operator.deploy(NOT_THERE, region="us-iso-west-1")
     assert said.code == 1
-    assert "AWS has no PyTorch 2.10 training image in region 'us-iso-west-1'" in said.err
+    assert "AWS has no PyTorch 2.11 training image in region 'us-iso-west-1'" in said.err
     assert "Deploy to another region" in said.err
     assert list_buckets(operator.cloud) == before
+
+
+def test_images_of_ones_own_take_the_place_of_awss(operator: Operator, no_stage: str) -> None:
+    """The way out where AWS has no image that it still patches: it is used, and AWS's is spoken of no more."""
+    own = "123456789012.dkr.ecr.us-east-1.amazonaws.com/serving:1"
+    said = operator.deploy(no_stage, parameters=f"InferenceImageCpu={own} InferenceImageGpu={own}")
+    assert said.code == 0, said.err
+    assert operator.read_parameters(no_stage)["InferenceImageCpu"] == own
+    assert "pytorch-inference" not in said.out
 
 
 def test_an_image_and_a_type_that_do_not_go_together_are_refused(operator: Operator) -> None:

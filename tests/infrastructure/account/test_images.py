@@ -17,8 +17,8 @@ from infrastructure.errors import CannotDeploy
 
 HOST = "763104351884.dkr.ecr.eu-central-1.amazonaws.com"
 IMAGES = Images(
-    training_cpu=f"{HOST}/pytorch-training:2.10-cpu-py313",
-    training_gpu=f"{HOST}/pytorch-training:2.10-gpu-py313",
+    training_cpu=f"{HOST}/pytorch:2.11-cpu-amzn2023-sagemaker",
+    training_gpu=f"{HOST}/pytorch:2.11-cu130-amzn2023-sagemaker",
     inference_cpu=f"{HOST}/pytorch-inference:2.6-cpu-py312",
     inference_gpu=f"{HOST}/pytorch-inference:2.6-gpu-py312",
     debugger_rules="482524230118.dkr.ecr.eu-central-1.amazonaws.com/sagemaker-debugger-rules:latest",
@@ -33,7 +33,8 @@ OURS = ("training_cpu", "training_gpu", "inference_cpu", "inference_gpu")
         (date(2026, 5, 1), ["2026-06-30, in 60 days"]),
         (date(2026, 6, 30), ["2026-06-30, in 0 days"]),
         (date(2026, 7, 1), ["AWS stopped patching it on 2026-06-30"]),
-        (date(2026, 12, 1), ["on 2027-01-21, in 51 days", "AWS stopped patching it on 2026-06-30"]),
+        (date(2027, 3, 1), ["on 2027-04-30, in 60 days", "AWS stopped patching it on 2026-06-30"]),
+        (date(2027, 5, 1), ["on 2027-04-30. Choose a newer version", "AWS stopped patching it on 2026-06-30"]),
     ],
 )
 def test_the_end_of_patches_is_told_sixty_days_before_and_ever_after(today: date, says: list[str]) -> None:
@@ -44,12 +45,25 @@ def test_the_end_of_patches_is_told_sixty_days_before_and_ever_after(today: date
     assert all(read_support()["source"] in warning for warning in warnings)
 
 
+def test_an_image_without_a_newer_one_is_told_with_the_way_out() -> None:
+    """ "Choose a newer version" would send the operator to look for what does not exist."""
+    [told] = check_support(IMAGES, date(2026, 12, 1))
+    assert told.startswith("pytorch-inference 2.6 (")
+    assert "offers no newer one that serves our models" in told
+    assert "docs/aws.md, under Images" in told
+    assert "Choose" not in told
+
+
+def test_an_image_in_whose_place_another_was_ordered_is_not_told() -> None:
+    """Only what is deployed counts; the other side is judged as ever."""
+    assert check_support(IMAGES, date(2026, 12, 1), ["inference_cpu", "inference_gpu"]) == []
+    assert len(check_support(IMAGES, date(2027, 4, 1), ["inference_cpu", "inference_gpu"])) == 1
+
+
 def test_an_image_of_unknown_support_is_told() -> None:
     """A version that the table does not have is no version that is patched for ever."""
-    newer = replace(IMAGES, training_gpu=f"{HOST}/pytorch-training:2.12-gpu-py313")
-    assert [warning.partition(":")[0] for warning in check_support(newer, date(2026, 4, 1))] == [
-        "pytorch-training 2.12"
-    ]
+    newer = replace(IMAGES, training_gpu=f"{HOST}/pytorch:2.99-cu140-amzn2023-sagemaker")
+    assert [warning.partition(":")[0] for warning in check_support(newer, date(2026, 4, 1))] == ["pytorch 2.99"]
 
 
 def test_the_table_says_whence_and_when() -> None:
@@ -98,7 +112,7 @@ def ecr() -> Iterator[Any]:
     """A registry that holds all of our images."""
     with mock_aws():
         client = boto3.client("ecr", "eu-central-1", aws_access_key_id="local", aws_secret_access_key="local")
-        for repository in ("pytorch-training", "pytorch-inference"):
+        for repository in ("pytorch", "pytorch-inference"):
             client.create_repository(repositoryName=repository)
         for name in OURS:
             repository, tag = getattr(IMAGES, name).partition("/")[2].split(":")
@@ -127,7 +141,7 @@ def test_the_rules_image_keeps_its_tag(ecr: Any) -> None:
 
 def test_a_tag_that_is_gone_cannot_be_deployed(ecr: Any) -> None:
     """The error names the image and what to do."""
-    gone = replace(IMAGES, training_cpu=f"{HOST}/pytorch-training:2.99-cpu-py313")
+    gone = replace(IMAGES, training_cpu=f"{HOST}/pytorch:2.99-cpu-py313")
     with pytest.raises(CannotDeploy, match=r"2\.99-cpu-py313 is not in its registry \(Requested image not found\)"):
         pin_digests(gone, ecr)
 

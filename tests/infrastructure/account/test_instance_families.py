@@ -12,8 +12,8 @@ from localcloud.protocol.service_model import load_service
 
 REGISTRY = "763104351884.dkr.ecr.us-east-1.amazonaws.com"
 IMAGES = Images(
-    training_cpu=f"{REGISTRY}/pytorch-training:2.10.0-cpu-py313",
-    training_gpu=f"{REGISTRY}/pytorch-training:2.10.0-gpu-py313",
+    training_cpu=f"{REGISTRY}/pytorch:2.11.0-cpu-amzn2023-sagemaker",
+    training_gpu=f"{REGISTRY}/pytorch:2.11.0-cu130-amzn2023-sagemaker",
     inference_cpu=f"{REGISTRY}/pytorch-inference:2.6.0-cpu-py312",
     inference_gpu=f"{REGISTRY}/pytorch-inference:2.6.0-gpu-py312",
 )
