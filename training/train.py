@@ -48,7 +48,7 @@ def main() -> int:
     """Run the job that the environment describes. Return 0, or 1 with a sentence in the failure file."""
     begun = time.time()
     code = Path(__file__).resolve().parent
-    job = read_job(os.environ, code)
+    job = read_job(os.environ, code, share="--no-cache" not in sys.argv)
     stop = StopRequest()
     signal.signal(signal.SIGTERM, stop.receive)
     log(f"whippet training: job {job.name}, {job.threads} threads, {job.gpus} GPUs")

@@ -149,7 +149,7 @@ class Hosting:
 
     def _build_cloud(self) -> Cloud:
         clock = SystemClock()
-        environment = choose_inherited(os.environ)
+        environment = {"FEATURE_CACHE": str(self._home / "features"), **choose_inherited(os.environ)}
         clients, faults = (self._clients("s3"), self._clients("logs")), FaultFile(self._home / "faults.json")
         accesses = Accesses(self._identities, self._connect_as)
         tools = Tools(*clients, self._processes, clock, environment, assume=accesses.of_role, faults=faults)

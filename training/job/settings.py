@@ -81,12 +81,16 @@ class Places:
 
 @dataclass(frozen=True)
 class Job:
-    """One training job: its name, its folders, and the cores and GPUs it was granted."""
+    """One training job: its name, its folders, and the cores and GPUs it was granted.
+
+    feature_cache: where this machine's jobs share the features of frozen backbones, or None.
+    """
 
     name: str
     places: Places
     threads: int
     gpus: int
+    feature_cache: Path | None = None
 
 
 def unwrap(value: Any) -> Any:
@@ -174,8 +178,11 @@ def check(chosen: Hyperparameters) -> None:
         raise TrainingError(f"hyperparameter learning_rate is {chosen.learning_rate}; it must be above 0 and finite")
 
 
-def read_job(environ: Mapping[str, str], code: Path) -> Job:
-    """Read the job's folders from SageMaker's environment, falling back to their defaults below /opt/ml."""
+def read_job(environ: Mapping[str, str], code: Path, *, share: bool = True) -> Job:
+    """Read the job's folders from SageMaker's environment, falling back to their defaults below /opt/ml.
+
+    share: whether to use the folder that FEATURE_CACHE names.
+    """
     base = Path(environ.get("SAGEMAKER_BASE_DIR", "/opt/ml"))
     name = environ.get("TRAINING_JOB_NAME") or "training"
     weights = environ.get("SM_CHANNEL_WEIGHTS")
@@ -188,7 +195,9 @@ def read_job(environ: Mapping[str, str], code: Path) -> Job:
         code=code,
     )
     threads, gpus = (count(environ, variable) for variable in ("SM_NUM_CPUS", "SM_NUM_GPUS"))
-    return Job(name=name, places=places, threads=threads or os.cpu_count() or 1, gpus=gpus)
+    cache = environ.get("FEATURE_CACHE") if share else None
+    shared = Path(cache) if cache else None
+    return Job(name, places, threads=threads or os.cpu_count() or 1, gpus=gpus, feature_cache=shared)
 
 
 def count(environ: Mapping[str, str], name: str) -> int:

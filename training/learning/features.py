@@ -6,7 +6,8 @@ The cost is one pass over train without learning, about a third of an epoch, and
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import nn
@@ -19,31 +20,40 @@ ROUNDS = 100
 class Enough(Exception):
     """The head was reached; the rest of the forward pass is not needed."""
 
+    def __init__(self, features: torch.Tensor) -> None:
+        super().__init__()
+        self.features = features
 
-def extract(network: nn.Module, head: nn.Module, batches: Iterable[torch.Tensor]) -> torch.Tensor:
-    """Run the network up to its head and return the head's input on the CPU: (n, features) for a linear head."""
-    caught: list[torch.Tensor] = []
 
-    def catch(_module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
-        caught.append(inputs[0].float().cpu())
-        raise Enough
+@contextmanager
+def cut_before(network: nn.Module, head: nn.Module) -> Iterator[None]:
+    """Let the network's forward pass end at its head, which raises Enough; for any number of threads."""
+
+    def cut(_module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+        raise Enough(inputs[0])
 
     network.eval()
-    handle = head.register_forward_pre_hook(catch)
+    handle = head.register_forward_pre_hook(cut)
     try:
-        with torch.no_grad():
-            for inputs in batches:
-                run_until_caught(network, inputs)
+        yield
     finally:
         handle.remove()
-    return torch.cat(caught)
 
 
-def run_until_caught(network: nn.Module, inputs: torch.Tensor) -> None:
-    try:
-        network(inputs)
-    except Enough:
-        return
+def run_to_head(network: nn.Module, inputs: torch.Tensor) -> torch.Tensor:
+    """Return the head's input on the CPU: (n, features) for a linear head. The network must be cut before its head."""
+    with torch.no_grad():
+        try:
+            network(inputs)
+        except Enough as found:
+            return found.features.float().cpu()
+    raise ValueError("the network does not reach its head")
+
+
+def extract(network: nn.Module, head: nn.Module, batches: Iterable[torch.Tensor]) -> torch.Tensor:
+    """Run the network up to its head on every batch. Return the head's input on the CPU: (n, features)."""
+    with cut_before(network, head):
+        return torch.cat([run_to_head(network, inputs) for inputs in batches])
 
 
 def fit_head(head: nn.Linear, features: torch.Tensor, labels: torch.Tensor) -> float:

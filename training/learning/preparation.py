@@ -5,21 +5,22 @@ from __future__ import annotations
 import ctypes
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
 import torch
+from caching.store import open_store
 from images.augment import augment, choose_flip
 from images.data import MEMORY_LIMIT, Batches, Dataset, Split, find_archive, read_dataset
-from images.pixels import choose_resize, crop_centre, normalise
+from images.pixels import MEAN, STD, choose_resize, crop_centre, normalise
 from job.metrics import log
 from job.settings import Hyperparameters, Job, TrainingError
 from torch import nn
 
 from learning.engine import Learner, Metrics
 from learning.evaluate import measure, standard_error
-from learning.features import extract
+from learning.extraction import Extractor
 from learning.model import build_network, check_input, choose_rate, find_head, find_normalisation, freeze, load_weights
 from learning.weights import find_weights
 
@@ -45,6 +46,7 @@ class Setup:
     pretrained: str
     device: torch.device
     warnings: list[str]
+    features: dict[int, torch.Tensor] = field(default_factory=dict)  # what extract_split returned, by split
 
 
 class Judge:
@@ -221,9 +223,30 @@ def inputs_of(setup: Setup, split: Split) -> Iterator[torch.Tensor]:
     """Yield a split as the endpoint would see it: normalised centre crops, in order."""
     size = setup.chosen.image_size
     for chosen in torch.arange(len(split)).split(max(1, JUDGED_PIXELS // size**2)):
-        yield normalise(crop_centre(split.images(chosen).to(setup.device), size))
+        yield make_inputs(setup, split, chosen)
+
+
+def make_inputs(setup: Setup, split: Split, chosen: torch.Tensor) -> torch.Tensor:
+    """Return the chosen images of a split as the endpoint would see them."""
+    return normalise(crop_centre(split.images(chosen).to(setup.device), setup.chosen.image_size))
 
 
 def extract_split(setup: Setup, split: Split) -> torch.Tensor:
-    """Compute the head's input for each image of a split: (n, features)."""
-    return extract(setup.network, setup.head, inputs_of(setup, split))
+    """Return the head's input for each image of a split: (n, features), computed once in this job's life."""
+    if id(split) not in setup.features:
+        extractor = make_extractor(setup)
+        setup.features[id(split)] = extractor.extract(partial(make_inputs, setup, split), split.hashes)
+        if store := extractor.store:
+            log(f"features of {len(split)} images: {store.hits} chunks were there, {store.made} made")
+    return setup.features[id(split)]
+
+
+def make_extractor(setup: Setup) -> Extractor:
+    """Describe the frozen backbone, and everything besides the images that its features depend on."""
+    chosen, device = setup.chosen, setup.device
+    size = {"architecture": chosen.architecture, "image_size": chosen.image_size, "mean": MEAN, "std": STD}
+    workers = 1 if device.type == "cuda" else setup.job.threads
+    batch = max(1, JUDGED_PIXELS // chosen.image_size**2)
+    about = {**size, "resize": choose_resize(chosen.image_size)}
+    store = open_store(setup.job.feature_cache)
+    return Extractor(setup.network, setup.head, device, batch, about, store, workers)

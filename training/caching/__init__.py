@@ -1,0 +1,1 @@
+"""Share arrays between the jobs of one machine: each is computed once, checked when it is read, and never changed."""

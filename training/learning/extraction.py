@@ -1,0 +1,111 @@
+"""Compute the features of a frozen backbone once for all jobs of a machine, with the same bits whoever computes them.
+
+A split is computed in chunks of a fixed number of images, each in one thread: a chunk's features depend on its images,
+the weights and the machine alone, and neither on how many threads a job has nor on which job computed them. That costs
+nothing: several threads with a chunk each are as fast as one chunk on several threads.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any
+
+import torch
+from caching.sharing import share
+from caching.store import Store
+from torch import nn
+
+from learning.features import cut_before, run_to_head
+
+CHUNK = 256
+LIBRARIES = ("torch", "torchvision", "pillow", "numpy")
+
+
+@dataclass(frozen=True)
+class Extractor:
+    """A frozen backbone, and what its features depend on besides the images.
+
+    batch: how many images pass through the network at a time. about: plain data that says how images become inputs.
+    """
+
+    network: nn.Module
+    head: nn.Module
+    device: torch.device
+    batch: int
+    about: dict[str, Any]
+    store: Store | None
+    workers: int
+
+    def extract(self, inputs: Callable[[torch.Tensor], torch.Tensor], hashes: Sequence[str]) -> torch.Tensor:
+        """Return the head's input for each image: (n, features). inputs: makes the network's input of image numbers."""
+        chunks = torch.arange(len(hashes)).split(CHUNK)
+        keys = self.name_chunks([[hashes[number] for number in chunk.tolist()] for chunk in chunks])
+        with cut_before(self.network, self.head), one_thread_each():
+            arrays = share(
+                self.store,
+                keys,
+                lambda number: self.compute(inputs, chunks[number]).numpy(),
+                workers=self.workers,
+                begin=os.getpid() % len(chunks),
+            )
+        return torch.cat([torch.tensor(array) for array in arrays])
+
+    def compute(self, inputs: Callable[[torch.Tensor], torch.Tensor], chunk: torch.Tensor) -> torch.Tensor:
+        return torch.cat([run_to_head(self.network, inputs(part).to(self.device)) for part in chunk.split(self.batch)])
+
+    def name_chunks(self, hashes: Sequence[Sequence[str]]) -> list[str]:
+        """Return the key of each chunk; without a store nobody needs them."""
+        if self.store is None:
+            return [""] * len(hashes)
+        common = describe_backbone(self)
+        return [name_key({**common, "images": list(chunk)}) for chunk in hashes]
+
+
+def name_key(parts: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def describe_backbone(extractor: Extractor) -> dict[str, Any]:
+    """Return everything besides the images that the bits of features depend on."""
+    return {
+        **extractor.about,
+        "libraries": {name: version(name) for name in LIBRARIES},
+        "weights": hash_weights(extractor.network, extractor.head),
+        "batch": extractor.batch,
+        "chunk": CHUNK,
+        "dtype": "float32",
+        "memory_format": "channels_last",
+        "machine": describe_machine(extractor.device),
+    }
+
+
+def describe_machine(device: torch.device) -> str:
+    """Return the GPU's model, or the processor's instruction set: others compute other bits."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else torch.backends.cpu.get_cpu_capability()
+
+
+def hash_weights(network: nn.Module, head: nn.Module) -> str:
+    """Hash all parameters and buffers of a network but those of its head."""
+    own = {id(value) for value in [*head.parameters(), *head.buffers()]}
+    hashed = hashlib.sha256()
+    for name, value in [*network.named_parameters(), *network.named_buffers()]:
+        if id(value) not in own:
+            hashed.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
+    return hashed.hexdigest()
+
+
+@contextmanager
+def one_thread_each() -> Any:
+    """Let each thread compute by itself, and restore the number of threads afterwards."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
