@@ -10,6 +10,7 @@ import contextlib
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -44,6 +45,7 @@ class Recorder:
     function: str
     calls: set[Recorded] = field(default_factory=set)
     is_on: bool = False
+    left: list[Any] = field(default_factory=list)  # what killed functions have left so far
 
     def hear(self, client: Client, name: str, request: dict[str, Any]) -> None:
         if self.is_on:
@@ -188,14 +190,20 @@ def tell_histories(function: str, settings: Settings) -> set[Recorded]:
     recorder = Recorder(function)
     calls = count_calls(settings)
     for begin, every in ((make_world, 1), (begin_again, 2), (begin_after_a_fault, 2)):
+        world = begin(settings, recorder)
         for number in range(0, calls, every):
-            tell_of_a_kill(begin(settings, recorder), number, recorder)
+            tell_of_a_kill(copy_world(world, recorder), number, recorder)
         for number in range(0, 60, 2):
-            tell_of_two_at_once(begin(settings, recorder), number, recorder)
+            tell_of_two_at_once(copy_world(world, recorder), number, recorder)
     for rounds in range(4):
         for tell in STORIES:
             tell(rounds, recorder, settings)
     return recorder.calls
+
+
+def copy_world(world: World, recorder: Recorder) -> World:
+    """Another account like this one, heard by the same recorder."""
+    return deepcopy(world, {id(recorder): recorder})
 
 
 def begin_again(settings: Settings, recorder: Recorder) -> World:
@@ -215,7 +223,10 @@ def begin_after_a_fault(settings: Settings, recorder: Recorder) -> World:
 
 
 def tell_of_a_kill(world: World, number: int, recorder: Recorder) -> None:
-    """Who moves the run is killed after one call; from there the function has to go on."""
+    """Who moves the run is killed after one call; from there the function has to go on.
+
+    A kill after a call that only reads leaves what the kill before it left: from there the function has gone on already.
+    """
     begun = len(world.trouble.calls)
     world.trouble.plan = {begun + number: "after"}
     for _ in range(6):
@@ -224,6 +235,10 @@ def tell_of_a_kill(world: World, number: int, recorder: Recorder) -> None:
             break
         world.end_everything()
         world.clock.sleep(400)
+    state = (world.s3.versions, world.s3.hidden, world.sagemaker.kept, world.autoscaling.targets)
+    if state in recorder.left:
+        return
+    recorder.left.append(deepcopy(state))
     world.trouble.plan = {}
     world.clock.sleep(400)
     go_on(world, recorder)
