@@ -225,7 +225,7 @@ def begin_after_a_fault(settings: Settings, recorder: Recorder) -> World:
 def tell_of_a_kill(world: World, number: int, recorder: Recorder) -> None:
     """Who moves the run is killed after one call; from there the function has to go on.
 
-    A kill after a call that only reads leaves what the kill before it left: from there the function has gone on already.
+    A kill after a call that only reads leaves what the kill before it left: from there the function went on already.
     """
     begun = len(world.trouble.calls)
     world.trouble.plan = {begun + number: "after"}
