@@ -82,6 +82,11 @@ class JobDirectory:
         """Return the file that marks the program's own end: after a kill the next cloud only uploads."""
         return self.base / "exit.json"
 
+    @property
+    def log_mark(self) -> Path:
+        """Return the file that says how much of the log was read: the next cloud reads on from there."""
+        return self.base / "log.offset"
+
     def prepare(self, job: Record, cores: int) -> None:
         """Recreate the tree, except the log and the checkpoints, and write the configuration files."""
         for path in (self.data, self.model, self.output, self.code, self.base / "tmp"):
@@ -109,7 +114,7 @@ class JobDirectory:
         """Delete what an ended job has uploaded to S3 or downloaded from it. Log, configuration and failure stay."""
         for path in (self.data, self.model, self.checkpoints, self.code, self.base / "tmp"):
             shutil.rmtree(path, ignore_errors=True)
-        for path in self.base.glob(f"*{MEMORY}"):
+        for path in (*self.base.glob(f"*{MEMORY}"), *self.base.glob("tmp*.tar.gz")):  # a kill may leave an archive
             path.unlink()
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from localcloud.common.clock import Clock
+from localcloud.common.durable import write_whole
 from localcloud.common.faults import Faults, ReadFaults
 from localcloud.common.logs import LogStream
 from localcloud.common.store import Record
@@ -21,7 +22,8 @@ from localcloud.iam.access import Access
 from localcloud.jobs.checkpoints import CheckpointMirror
 from localcloud.jobs.directory import DEFAULT_CHECKPOINTS, JobDirectory
 from localcloud.jobs.entry_points import JobFailed, fetch_code, find_entry_point, plan_launch, tell_start
-from localcloud.jobs.forkserver import ForkServer, Process
+from localcloud.jobs.forkserver import LOST, ForkServer, Process
+from localcloud.jobs.output import LogReader
 from localcloud.jobs.spot import NO_CAPACITY, Market
 from localcloud.jobs.watch import Watch
 from localcloud.sagemaker.core.cloud import JobReport, Outcome
@@ -71,7 +73,9 @@ class JobRun:
         self._directory = directory
         self._cores = cores
         self._tools = tools = tools.of_role(job["RoleArn"])
-        self._stop_reason: Outcome | None = None
+        # A stop that a killed cloud had begun: what the program left is uploaded, and it is not run again.
+        self._was_stopping = job["TrainingJobStatus"] == "Stopping"
+        self._stop_reason = Outcome("Stopped") if self._was_stopping else None
         self._abandoned = False
         self._interrupted = False
         self._market = Market(job, tools.faults)
@@ -80,7 +84,7 @@ class JobRun:
         self._watch = Watch(job, directory, tools.s3, tools.clock)
         self._metrics = compile_metrics(job["AlgorithmSpecification"].get("MetricDefinitions", []))
         self._log_stream = LogStream(tools.logs, LOG_GROUP, f"{job['TrainingJobName']}/algo-1-{_stamp(job)}")
-        self._log = LogReader(directory.log)
+        self._log = LogReader(directory.log, directory.log_mark)
 
     def ask_stop(self) -> None:
         """Ask the job to end, as StopTrainingJob does."""
@@ -109,7 +113,7 @@ class JobRun:
             self._watch.discard()
 
     def _carry_out(self) -> Outcome:
-        status = self._recall_exit()
+        status = self._recall()
         while status is None:
             self._wait_for_capacity()
             if self._is_ending():
@@ -126,6 +130,19 @@ class JobRun:
         self._report.enter_stage("Uploading")
         self._upload()
         return self._judge(status)
+
+    def _recall(self) -> int | None:
+        """Return the exit status of a program that an earlier cloud ran to its end, or began to stop; else None."""
+        status = self._recall_exit()
+        if status is None and self._was_stopping:
+            status = LOST
+        if status is None:
+            return None
+        if self._directory.log.exists():
+            self._read_log(last=True)
+        if self._mirror is not None and self._directory.model.exists():
+            self._mirror.fill()
+        return status
 
     def _is_ending(self) -> bool:
         return self._stop_reason is not None or self._abandoned
@@ -198,7 +215,7 @@ class JobRun:
         self._read_log(last=True)
         if not self._abandoned and not self._interrupted and not process.lost:
             stopped = self._stop_reason.secondary or "Stopped" if self._stop_reason else None
-            self._directory.exit_mark.write_text(json.dumps({"exit": status, "stopped": stopped}))
+            write_whole(self._directory.exit_mark, json.dumps({"exit": status, "stopped": stopped}))
         return status
 
     def _follow(self, process: Process) -> int:
@@ -230,6 +247,8 @@ class JobRun:
         return self._tools.grace
 
     def _upload(self) -> None:
+        if not self._directory.model.exists():
+            return  # it was stopped before it got its folder
         self._sync(all_files=True)
         self._watch.finish()
         uri = self._job["ModelArtifacts"]["S3ModelArtifacts"]
@@ -285,33 +304,12 @@ class JobRun:
         if points:
             self._report.add_metrics(points)
         self._log_stream.write(lines, self._tools.clock.now())
+        if lines:
+            self._log.mark()
 
     def _write_line(self, line: str) -> None:
         with self._directory.log.open("a", encoding="utf-8") as file:
             file.write(f"{line}\n")
-
-
-class LogReader:
-    """Reads what is appended to a log. An earlier cloud has read what is there at the start."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._offset = path.stat().st_size if path.exists() else 0
-        self._rest = b""
-        self.last_line = ""
-
-    def read(self, *, last: bool = False) -> list[str]:
-        """Return the new complete lines; with `last`, an unfinished line too."""
-        with self._path.open("rb") as file:
-            file.seek(self._offset)
-            data = file.read()
-        self._offset += len(data)
-        *whole, self._rest = (self._rest + data).replace(b"\r\n", b"\n").split(b"\n")
-        if last and self._rest:
-            whole, self._rest = [*whole, self._rest], b""
-        lines = [line.decode("utf-8", errors="replace") for line in whole]
-        self.last_line = next((line for line in reversed(lines) if line.strip()), self.last_line)
-        return lines
 
 
 def clear_directory(directory: JobDirectory) -> None:

@@ -50,7 +50,14 @@ class ProcessJobRunner:
         self._closed = False
 
     def start(self, job: Record, report: JobReport) -> None:
-        """Queue the job. It begins at once if its cores are free."""
+        """Queue the job. It begins at once if its cores are free.
+
+        A job whose stop a killed cloud had begun runs no program, so it needs no cores.
+        """
+        if job["TrainingJobStatus"] == "Stopping":
+            with self._lock:
+                self._begin(Waiting(job, report, 0))
+            return
         share = max(1, self._cores // job.get("_parallel", 1))
         item = Waiting(job, report, share)
         with self._lock:

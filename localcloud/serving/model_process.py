@@ -16,7 +16,8 @@ from pathlib import Path
 from localcloud.common.logs import LogStream
 from localcloud.common.transfers import TransferError, download_archive
 from localcloud.jobs.forkserver import Function, Launch, Process
-from localcloud.jobs.run import LogReader, Tools
+from localcloud.jobs.output import LogReader
+from localcloud.jobs.run import Tools
 from localcloud.sagemaker.hosting.deployments import Variant
 
 log = logging.getLogger(__name__)

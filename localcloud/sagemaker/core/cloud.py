@@ -54,7 +54,8 @@ class JobRunner(Protocol):
     """Runs training jobs. Both calls return at once. The reports come later, from any thread."""
 
     def start(self, job: Record, report: JobReport) -> None:
-        """Run the job, now or when its turn comes. A job that a killed cloud had begun continues."""
+        """Run the job, now or when its turn comes. A job that a killed cloud had begun continues, and a Stopping one
+        ends with what it has."""
 
     def stop(self, name: str) -> None:
         """Ask the job to end: SIGTERM to process 1, then SIGKILL to all. Unknown and ended jobs are ignored."""

@@ -171,13 +171,10 @@ def stop_job(cloud: Cloud, name: str) -> None:
 
 
 def resume_training_jobs(cloud: Cloud) -> None:
-    """After a restart, start the jobs that had not ended again, and end those that were being stopped."""
+    """After a restart, give the jobs that had not ended to the runner: it ends those that were being stopped."""
     for job in cloud.store.list(KIND):
-        report = JobReport(cloud, job["TrainingJobName"])
-        if job["TrainingJobStatus"] == "InProgress":
-            cloud.jobs.start(job, report)
-        elif job["TrainingJobStatus"] == "Stopping":
-            report.finish(Outcome("Stopped"))
+        if job["TrainingJobStatus"] not in ENDED:
+            cloud.jobs.start(job, JobReport(cloud, job["TrainingJobName"]))
 
 
 def find_job(cloud: Cloud, name: str) -> Record | None:

@@ -8,7 +8,7 @@ from localcloud.common.durable import PARTIAL
 from tests.end_to_end.kills.judging import find_broken_files, find_unexplained
 from tests.end_to_end.kills.ordeal import Ordeal
 
-SEED = 264  # two jobs first, the cloud five times, and endpoints at last, when there are some
+SEED = 683  # the cloud four times and a job, then endpoints, for which a deployment is waited for, and the cloud again
 
 
 def test_ten_kills_lose_nothing(tmp_path: Path) -> None:

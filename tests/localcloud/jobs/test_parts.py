@@ -16,7 +16,7 @@ from localcloud.common.logs import LogStream
 from localcloud.common.transfers import TransferError, download_archive, download_prefix, split_uri, upload_archive
 from localcloud.jobs.checkpoints import CheckpointMirror
 from localcloud.jobs.directory import build_arguments, decode_hyperparameters
-from localcloud.jobs.run import LogReader
+from localcloud.jobs.output import LogReader
 from localcloud.jobs.runner import choose_inherited
 from localcloud.sagemaker.core.metrics import compile_metrics, find_metrics
 from tests.localcloud.hosting import client

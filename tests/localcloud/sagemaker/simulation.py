@@ -80,6 +80,9 @@ class SimulatedRunner:
     _waiting: list[tuple[Record, JobReport]] = field(default_factory=list)
 
     def start(self, job: Record, report: JobReport) -> None:
+        if job["TrainingJobStatus"] == "Stopping":
+            self.clock.call_later(0, report.finish, Outcome("Stopped"))
+            return
         self._waiting.append((job, report))
         self.clock.call_later(0, self._admit)
 
