@@ -1,4 +1,4 @@
-"""The template under others' eyes: checkov's checks of what is safe, and the linter on what SAM makes of it."""
+"""Check the template with other tools: checkov for safety, and the linter on SAM's output."""
 
 from __future__ import annotations
 
@@ -19,8 +19,10 @@ CONFIG = PROJECT / "infrastructure" / "template" / "checkov.yaml"
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """Checkov's report, with our configuration, on the template as it is published, on what CloudFormation makes of
-    it, and on that with an open bucket: of all at once, since it takes long to start."""
+    """Return checkov's report, with our configuration, on three templates at once, because it takes long to start.
+
+    They are the published template, what CloudFormation makes of it, and the latter with an open bucket.
+    """
     folder = tmp_path_factory.mktemp("checkov")
     opened = translate_app_template()
     del opened["Resources"]["Bucket"]["Properties"]["PublicAccessBlockConfiguration"]
@@ -42,19 +44,19 @@ def list_failed(report: dict[str, Any], name: str) -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize("name", ["published", "made"])
 def test_checkov_finds_nothing(name: str, report: dict[str, Any]) -> None:
-    """In the template as it is published, and in what CloudFormation makes of it."""
+    """It finds nothing in the published template or in what CloudFormation makes of it."""
     assert list_failed(report, name) == []
     assert report["summary"]["passed"] > 3 * 100
     assert report["summary"]["parsing_errors"] == 0
 
 
 def test_checkov_would_find_an_open_bucket(report: dict[str, Any]) -> None:
-    """So its silence means something."""
+    """This proves that its silence means something."""
     assert ("CKV_AWS_53", "AWS::S3::Bucket.Bucket") in list_failed(report, "opened")
 
 
 def test_the_linter_finds_nothing_in_what_sam_makes(tmp_path: Path) -> None:
-    """The rules, permissions and stages that stand in no file of ours."""
+    """This covers the rules, permissions and stages that none of our files contains."""
     (tmp_path / "template.json").write_text(json.dumps(translate_app_template()))
     linter = Path(sys.executable).with_name("cfn-lint")
     result = subprocess.run([linter, str(tmp_path / "template.json")], capture_output=True, text=True)

@@ -1,4 +1,4 @@
-"""docs/aws.md against what it speaks of: messages, parameters and services are those of the commands."""
+"""Compare docs/aws.md with the commands' own messages, parameters and services."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ NAMED_OTHERWISE = {"resourcegroupstaggingapi": "tag"}  # by its permissions
 
 
 def test_the_page_names_parameters_that_there_are() -> None:
-    """Each in the table of parameters, and each that a command sets."""
+    """Each parameter in the table, or set by a command, exists."""
     known = set(json.loads((PROJECT / "infrastructure/template/resources/parameters.json").read_text())["Parameters"])
     table = PAGE.partition("| parameter | says |")[2].partition("\n\n")[0]
     rows = [row.split("|")[1] for row in table.splitlines() if row.startswith("| `")]
@@ -27,14 +27,14 @@ def test_the_page_names_parameters_that_there_are() -> None:
 
 
 def list_texts() -> list[str]:
-    """Every text in the commands' source."""
+    """Return every text in the commands' source."""
     trees = [ast.parse(path.read_text()) for path in (PROJECT / "infrastructure").rglob("*.py")]
     nodes = (node for tree in trees for node in ast.walk(tree))
     return [node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)]
 
 
 def test_the_page_quotes_messages_that_are_printed() -> None:
-    """Each in the first column of its last table stands in the source, part by part where values come between."""
+    """Each message in the last table exists in the source, part by part if it contains values."""
     rows = [row.split(" | ")[0] for row in PAGE.partition("| it says | do |")[2].splitlines() if row.startswith("| `")]
     quoted = [part for row in rows for text in re.findall(r"`([^`]+)`", row) for part in text.split("…")]
     parts = [part for part in quoted if len(part.strip(" .:()")) > 3]
@@ -44,7 +44,7 @@ def test_the_page_quotes_messages_that_are_printed() -> None:
 
 
 def list_services() -> Iterator[str]:
-    """Every service that the commands ask for a client of."""
+    """Yield every service that the commands create a client for."""
     nodes = (
         node for path in (PROJECT / "infrastructure").rglob("*.py") for node in ast.walk(ast.parse(path.read_text()))
     )
@@ -56,7 +56,7 @@ def list_services() -> Iterator[str]:
 
 
 def test_the_page_names_every_service_that_is_called() -> None:
-    """An operator's permissions can be made from it; prices are another command's."""
+    """An operator can derive the needed permissions from it; prices belong to another command."""
     services = set(list_services()) - {"pricing"}
     words = set(re.findall(r"[a-z0-9-]+", PAGE.partition("What is called is")[2].partition("## 2")[0]))
     assert {"cloudformation", "service-quotas", "iam", "sagemaker"} <= services

@@ -1,4 +1,4 @@
-"""The budget's tags: activated where that can be done, and else told with the command that does it."""
+"""Test the budget's tags: they are activated if possible, and otherwise the command that does it is printed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ APP, STAGE = KEYS
 
 
 class Billing:
-    """Cost Explorer, which lists some tags, and may refuse to activate them."""
+    """A fake Cost Explorer that lists some tags and may refuse to activate them."""
 
     def __init__(self, tags: dict[str, str], errors: tuple[str, ...] = (), refusal: Exception | None = None) -> None:
         self.tags, self.errors, self.refusal = tags, errors, refusal
@@ -37,7 +37,7 @@ class Billing:
 
 
 def test_active_tags_are_left_alone_in_silence() -> None:
-    """One request, which costs a cent, and not two."""
+    """A deployment makes one request, which costs a cent, and prints nothing."""
     billing = Billing(dict.fromkeys(KEYS, "Active"))
     assert activate_tags(billing) == []
     assert billing.calls == ["list"]
@@ -56,7 +56,7 @@ def test_a_first_deployment_says_what_is_not_guarded_and_the_command() -> None:
 
 
 def test_a_later_deployment_activates_them() -> None:
-    """Both at once, and says so; the one after it has nothing to say."""
+    """A later deployment activates both tags and says so; the one after it has nothing to say."""
     billing = Billing(dict.fromkeys(KEYS, "Inactive"))
     assert activate_tags(billing) == [
         f"Activated the cost-allocation tags {APP}, {STAGE}: the budget counts from tomorrow on."
@@ -65,7 +65,7 @@ def test_a_later_deployment_activates_them() -> None:
 
 
 def test_what_is_activated_what_is_refused_and_what_is_not_listed_are_told_apart() -> None:
-    """Each with its own way out."""
+    """Each case is reported with its own way out."""
     done = activate_tags(Billing({APP: "Inactive"}))
     assert done[0].startswith("Activated the")
     assert done[1].endswith(write_command([STAGE]))
@@ -83,7 +83,7 @@ def test_what_is_activated_what_is_refused_and_what_is_not_listed_are_told_apart
     ],
 )
 def test_an_account_that_cannot_is_told_who_can(refusal: Exception) -> None:
-    """A member account of an organization, a missing permission, no network: the deployment stands all the same."""
+    """A member account, a missing permission or a missing network does not fail the deployment."""
     [told] = activate_tags(Billing({}, refusal=refusal))
     assert "cannot be activated from here" in told
     assert "A management or standalone account can" in told
@@ -91,7 +91,7 @@ def test_an_account_that_cannot_is_told_who_can(refusal: Exception) -> None:
 
 
 def test_the_command_is_one_that_the_aws_cli_takes() -> None:
-    """Its service, operation and members are those of AWS's own model."""
+    """The command's service, operation and members are those of AWS's own model."""
     words = shlex.split(write_command(KEYS))
     assert words[:4] == ["aws", "ce", "update-cost-allocation-tags-status", "--cost-allocation-tags-status"]
     model = botocore.session.get_session().get_service_model("ce").operation_model("UpdateCostAllocationTagsStatus")

@@ -1,4 +1,4 @@
-"""Images and what they run on: ends of patches, GPU architectures, digests; tests/contracts reads the SDK's tables."""
+"""Test images against ends of patches, GPU architectures and digests; tests/contracts reads the SDK's tables."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ OURS = ("training_cpu", "training_gpu", "inference_cpu", "inference_gpu")
     ],
 )
 def test_the_end_of_patches_is_told_sixty_days_before_and_ever_after(today: date, says: list[str]) -> None:
-    """One warning a version, with its date, the days that are left, and where to look for the next."""
+    """Each version gets one warning with its date, the days left, and where to look for the next version."""
     warnings = check_support(IMAGES, today)
     assert len(warnings) == len(says)
     assert all(words in warning for words, warning in zip(says, warnings, strict=True))
@@ -55,19 +55,19 @@ def test_an_image_without_a_newer_one_is_told_with_the_way_out() -> None:
 
 
 def test_an_image_in_whose_place_another_was_ordered_is_not_told() -> None:
-    """Only what is deployed counts; the other side is judged as ever."""
+    """Only images that are deployed are judged."""
     assert check_support(IMAGES, date(2026, 12, 1), ["inference_cpu", "inference_gpu"]) == []
     assert len(check_support(IMAGES, date(2027, 4, 1), ["inference_cpu", "inference_gpu"])) == 1
 
 
 def test_an_image_of_unknown_support_is_told() -> None:
-    """A version that the table does not have is no version that is patched for ever."""
+    """A version that the table lacks is not assumed to be patched for ever."""
     newer = replace(IMAGES, training_gpu=f"{HOST}/pytorch:2.99-cu140-amzn2023-sagemaker")
     assert [warning.partition(":")[0] for warning in check_support(newer, date(2026, 4, 1))] == ["pytorch 2.99"]
 
 
 def test_the_table_says_whence_and_when() -> None:
-    """Every date can be checked against AWS's page, and every image for GPUs has its CUDA version."""
+    """Every date can be checked against AWS's page, and every GPU image has its CUDA version."""
     table = read_support()
     assert table["source"].startswith("https://aws.github.io/")
     assert date.fromisoformat(table["date"])
@@ -89,20 +89,20 @@ def test_the_table_says_whence_and_when() -> None:
     ],
 )
 def test_images_are_held_against_the_families(training: list[str], endpoint: list[str], says: list[str]) -> None:
-    """CUDA 13 runs on no V100, CUDA 12.4 on no Blackwell, x86 on no Arm or Neuron chip; each has a sentence."""
+    """CUDA 13 does not run on a V100, CUDA 12.4 not on Blackwell, x86 not on Arm or Neuron; each gets a sentence."""
     problems = check_types(IMAGES, training, endpoint)
     assert len(problems) == len(says)
     assert all(words in problem for words, problem in zip(says, problems, strict=True))
 
 
 def test_an_image_without_cuda_on_a_gpu_is_refused() -> None:
-    """It would run, and be paid for as if it used the GPU."""
+    """It would run, and be billed as if it used the GPU."""
     swapped = replace(IMAGES, training_gpu=IMAGES.training_cpu)
     assert ["would leave it idle" in problem for problem in check_types(swapped, ["ml.g5.xlarge"], [])] == [True]
 
 
 def test_an_older_image_runs_on_a_v100() -> None:
-    """PyTorch 2.6 has CUDA 12.6, which still knows compute capability 7.0."""
+    """PyTorch 2.6 has CUDA 12.6, which still supports compute capability 7.0."""
     older = replace(IMAGES, training_gpu=f"{HOST}/pytorch-training:2.6-gpu-py312")
     assert check_types(older, ["ml.p3.2xlarge"], []) == []
 
@@ -123,7 +123,7 @@ def ecr() -> Iterator[Any]:
 
 
 def test_images_are_pinned_by_digest_and_keep_their_tags(ecr: Any) -> None:
-    """Each URI names its bytes; the tag that it stood for is kept for people, and for the checks."""
+    """Each URI identifies its bytes; the tag behind it is kept for people and for the checks."""
     pinned = pin_digests(IMAGES, ecr)
     for name in OURS:
         uri, tagged = getattr(pinned, name), getattr(IMAGES, name)
@@ -147,18 +147,18 @@ def test_a_tag_that_is_gone_cannot_be_deployed(ecr: Any) -> None:
 
 
 def test_a_registry_that_refuses_names_the_permission(ecr: Any) -> None:
-    """A repository that cannot be read is told with the action that reading it needs."""
+    """The error for an unreadable repository names the action that reading it needs."""
     astray = replace(IMAGES, inference_gpu=f"{HOST}/elsewhere:2.6-gpu-py312")
     with pytest.raises(CannotDeploy, match="Your credentials need ecr:BatchGetImage"):
         pin_digests(astray, ecr)
 
 
 def test_an_image_without_a_tag_is_no_image() -> None:
-    """A URI that cannot be taken apart is shown as it is."""
+    """The error shows a URI that cannot be split as it is."""
     with pytest.raises(CannotDeploy, match="'pytorch' is no image with a tag"):
         check_support(replace(IMAGES, training_cpu="pytorch"), date(2026, 4, 1))
 
 
 def test_every_field_is_an_image_or_its_tags() -> None:
-    """What is deployed as a template parameter is exactly this."""
+    """Exactly these fields are deployed as template parameters."""
     assert {each.name for each in fields(Images)} == {*OURS, "debugger_rules", "tags"}

@@ -1,5 +1,7 @@
-"""Instance families stand in two places that are shipped apart: the app's, which refuses when it runs, and the
-workstation's, which refuses at deployment. They say the same of every type that SageMaker knows."""
+"""Test that two tables of instance families agree on every type that SageMaker knows.
+
+They are shipped apart: the app's table refuses at run time, the workstation's at deployment.
+"""
 
 from __future__ import annotations
 
@@ -29,20 +31,20 @@ TRAINING, SERVING = list_types("TrainingInstanceType"), list_types("ProductionVa
 
 @pytest.mark.parametrize("name", [*TRAINING, "ml.gr6.4xlarge"])
 def test_both_refuse_the_same_types_for_training(name: str) -> None:
-    """What the deployment lets through, the app takes, for trials and for the last training."""
+    """The app accepts what the deployment accepts, for trials and for the last training."""
     refused = bool(check_types(IMAGES, [name], []))
     assert [bool(list(find_list_problems(use, [name]))) for use in ("trial", "training")] == [refused, refused]
 
 
 @pytest.mark.parametrize("name", SERVING)
 def test_both_refuse_the_same_types_for_endpoints(name: str) -> None:
-    """The same with the images that serve."""
+    """The same holds for the images that serve."""
     assert bool(list(find_list_problems("endpoint", [name]))) == bool(check_types(IMAGES, [], [name]))
 
 
 @pytest.mark.parametrize("name", sorted({*TRAINING, *SERVING, "ml.gr6.4xlarge"}))
 def test_both_know_the_same_gpus(name: str) -> None:
-    """What has a compute capability there has a GPU here, and is of the same family."""
+    """A family with a compute capability in one table has a GPU in the other."""
     assert find_family(name) == read_family(name)
     known = read_family(name) in CAPABILITIES
     assert has_gpu(name) == known or bool(check_types(IMAGES, [name], []))

@@ -1,4 +1,4 @@
-"""The prices' refresh, against a price list of the API's shape: no account is asked."""
+"""Test refreshing the prices against a price list in the API's form, without an account."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ EMPTY: dict[str, Any] = {"format": 1, "date": "2020-01-01", "regions": {}}
 
 
 def test_a_region_is_read_from_the_list() -> None:
-    """Training and hosting instances on demand, volumes, storage; nothing of notebooks and spot."""
+    """On-demand training and hosting instances, volumes and storage are read; notebooks and spot are not."""
     client = FakePricing(AmazonSageMaker=SAGEMAKER, AmazonS3=S3)
     fresh, kept = refresh(client, EMPTY, ["eu-west-9"], TODAY)
     assert kept == []
@@ -65,7 +65,7 @@ def test_a_region_is_read_from_the_list() -> None:
 
 
 def test_what_the_list_does_not_tell_is_kept_and_named() -> None:
-    """An operator sees which values are as old as before."""
+    """The operator sees which values were not refreshed."""
     known = {"eu-west-9": {"serverless_gb_second": 0.00003, "s3_gb_month": 0.02}}
     fresh, kept = refresh(
         FakePricing(AmazonSageMaker=SAGEMAKER[:5], AmazonS3=[]), EMPTY | {"regions": known}, ["eu-west-9"], TODAY
@@ -76,12 +76,12 @@ def test_what_the_list_does_not_tell_is_kept_and_named() -> None:
 
 @pytest.mark.parametrize("products", [[], SAGEMAKER[:1]])
 def test_a_region_without_prices_is_an_error(products: list[str]) -> None:
-    """Rather than a file with holes."""
+    """A missing region is an error rather than a file with gaps."""
     with pytest.raises(LookupError, match="eu-west-9"):
         refresh(FakePricing(AmazonSageMaker=products, AmazonS3=[]), EMPTY, ["eu-west-9"], TODAY)
 
 
 def test_the_file_is_written_as_it_is_committed() -> None:
-    """A refresh changes prices, and no form."""
+    """A refresh changes prices and not the format."""
     text = FILE.read_text(encoding="utf-8")
     assert write_document(json.loads(text)) == text

@@ -1,4 +1,4 @@
-"""The functions' environment against Lambda's limit of 4 KB."""
+"""Test the functions' environment against Lambda's limit of 4 KB."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ REGISTRY = "763104351884.dkr.ecr.ap-southeast-1.amazonaws.com"
 
 
 def settle(**ordered: str) -> tuple[dict[str, Any], dict[str, str]]:
-    """The app's template and its parameters, with images that are pinned and named as long as they come."""
+    """Return the app's template and its parameters, with image URIs of the greatest length."""
     template = build_app_template()
     kinds = {"Training": "pytorch-training", "Inference": "pytorch-inference"}
     images = {
@@ -31,7 +31,7 @@ def make_tags(count: int, characters: int) -> str:
 
 
 def test_the_environment_of_a_stage_with_a_few_tags_fits() -> None:
-    """With images by digest, a VPC, a key and ten tags."""
+    """It fits with images by digest, a VPC, a key and ten tags."""
     check_environment(
         *settle(
             CostTags=make_tags(10, 20),
@@ -45,7 +45,7 @@ def test_the_environment_of_a_stage_with_a_few_tags_fits() -> None:
 
 
 def test_tags_that_do_not_fit_are_refused_before_anything_is_made() -> None:
-    """The message has both sizes, and names what is largest."""
+    """The message has both sizes and names the largest variables."""
     with pytest.raises(
         CannotDeploy, match=r"Lambda takes 4,096\. The largest of it: COST_TAGS \(\d,\d{3}\)"
     ) as refused:
@@ -54,7 +54,7 @@ def test_tags_that_do_not_fit_are_refused_before_anything_is_made() -> None:
 
 
 def test_the_limit_is_that_of_the_text_that_lambda_measures() -> None:
-    """To the byte: JSON, in which the quotes of the tags' own JSON are escaped."""
+    """The limit holds to the byte, for JSON in which the quotes of the tags' own JSON are escaped."""
     template: dict[str, Any] = {
         "Resources": {
             "F": {
@@ -70,7 +70,7 @@ def test_the_limit_is_that_of_the_text_that_lambda_measures() -> None:
 
 
 def test_a_resource_is_counted_as_long_as_it_may_become() -> None:
-    """Longer than any name or ARN of ours, with the longest names of app, stage and region."""
+    """A resource counts as more than its longest possible name or ARN."""
     prefix, place = f"{'a' * 12}-{'b' * 8}", "ap-southeast-1:123456789012"
     arns = {
         "EXECUTION_ROLE_ARN": f"arn:aws-us-gov:iam::123456789012:role/{prefix}-jobs-ap-southeast-1",

@@ -1,4 +1,4 @@
-"""What a stage costs while nobody uses it, and what its page says of that."""
+"""Test the cost of an idle stage, and what the documentation says about it."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ def list_stack(*leaving_out: str) -> list[dict[str, str]]:
 
 
 def test_the_page_tells_what_the_stack_costs_at_rest() -> None:
-    """About six dollars: the sum of what the template holds, without a VPC's endpoints."""
+    """The template's resources cost about six dollars, without a VPC's endpoints."""
     items = estimate_rest(list_stack("AWS::EC2::VPCEndpoint"), 0, ["rate(2 minutes)"])
     assert round(sum(item.dollars for item in items)) == 6
     assert "about **6 dollars a month**" in PAGE
 
 
 def test_vpc_endpoints_cost_by_the_hour_in_each_zone() -> None:
-    """They are most of the bill where they are made; the one of S3 is free."""
+    """They dominate the bill if they are created; S3's is free."""
     with_doors = sum(item.dollars for item in estimate_rest(list_stack(), 2, []))
     without = sum(item.dollars for item in estimate_rest(list_stack("AWS::EC2::VPCEndpoint"), 2, []))
     doors = [each for each in list_stack() if each["ResourceType"] == "AWS::EC2::VPCEndpoint"]
@@ -45,12 +45,12 @@ def test_vpc_endpoints_cost_by_the_hour_in_each_zone() -> None:
     [("rate(2 minutes)", 21_900), ("rate(1 hour)", 730), ("rate(1 day)", 30), ("cron(0 12 * * ? *)", 0)],
 )
 def test_calls_are_counted_from_the_schedule(schedule: str, calls: int) -> None:
-    """A form that is not known counts nothing rather than something made up."""
+    """An unknown form counts nothing rather than an invented number."""
     assert count_calls(schedule) == calls
 
 
 def test_the_estimate_says_its_sum_and_its_date() -> None:
-    """And what it leaves out."""
+    """It also says what it leaves out."""
     lines = describe_rest(
         estimate_rest([{"ResourceType": "AWS::SecretsManager::Secret", "LogicalResourceId": "T"}], 0, [])
     )
@@ -59,7 +59,7 @@ def test_the_estimate_says_its_sum_and_its_date() -> None:
 
 
 def test_an_hour_is_priced_as_it_will_be_used() -> None:
-    """Spot beside on demand, on demand alone where there is no spot, and a region without prices is told."""
+    """Spot is shown beside on demand, or on demand alone without spot; a region without prices is reported."""
     assert "about $0.29 on spot, $0.74 on demand" in describe_hours("us-east-1", ["ml.g4dn.xlarge"], True)[1]
     assert "spot" not in describe_hours("us-east-1", ["ml.g4dn.xlarge"], False)[1]
     assert "runs will be refused" in describe_hours("nowhere-1", ["ml.g4dn.xlarge"], True)[0]

@@ -1,4 +1,4 @@
-"""What `make package` writes: that it runs in a Lambda's interpreter, and that it is the same bytes each time."""
+"""Test that `make package` writes an archive that runs in a Lambda's interpreter, with the same bytes each time."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def unpacked(package: Package, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 
 def test_the_archive_runs_in_a_lambda(unpacked: Path) -> None:
-    """A clean interpreter imports the app and makes every client from the archive alone, without site-packages."""
+    """A clean interpreter imports the app and creates every client from the archive alone."""
     services = sorted(list_services(PROJECT / "chalicelib"))
     command = [sys.executable, "-I", "-S", "-c", ISOLATED, str(unpacked), *services]
     done = subprocess.run(command, env=LAMBDA_ENVIRONMENT, capture_output=True, text=True, cwd=unpacked)
@@ -55,7 +55,7 @@ def test_the_archive_runs_in_a_lambda(unpacked: Path) -> None:
 
 
 def test_the_archive_holds_what_the_app_reads(unpacked: Path) -> None:
-    """Every file of chalicelib/ comes along, pages and schemas too, and nothing of what is shipped elsewhere."""
+    """Every file of chalicelib/ is included, pages and schemas too, and nothing that is shipped elsewhere."""
     theirs = {path.relative_to(PROJECT) for path in (PROJECT / "chalicelib").rglob("*") if path.is_file()}
     missing = {str(path) for path in theirs if "__pycache__" not in path.parts and not (unpacked / path).exists()}
     assert missing == set()
@@ -63,12 +63,12 @@ def test_the_archive_holds_what_the_app_reads(unpacked: Path) -> None:
 
 
 def test_the_archive_is_small(package: Package) -> None:
-    """At most 20 MB: each cold start fetches it."""
+    """It has at most 20 MB, because each cold start downloads it."""
     assert package.code.stat().st_size <= 20_000_000
 
 
 def test_the_template_names_the_archive_and_its_python(package: Package) -> None:
-    """Every function's code is the file beside the template, and its compiled parts are of the template's Python."""
+    """Every function's code is the file beside the template, compiled for the template's Python."""
     template = json.loads(package.template.read_text())
     functions = [each["Properties"] for each in template["Resources"].values() if each["Type"].endswith("::Function")]
     assert {each["CodeUri"] for each in functions} == {f"./{package.code.name}"}
@@ -80,7 +80,7 @@ def test_the_template_names_the_archive_and_its_python(package: Package) -> None
 
 
 def test_packing_again_changes_no_byte(package: Package, tmp_path: Path) -> None:
-    """The same content has the same names, so nothing is uploaded and no function is changed without a reason."""
+    """The same content has the same names, so nothing is uploaded and no function changes without a reason."""
     again = build_package(PROJECT, "dev", tmp_path)
     assert (again.code.name, again.source.name) == (package.code.name, package.source.name)
     assert again.code.read_bytes() == package.code.read_bytes()
@@ -88,14 +88,14 @@ def test_packing_again_changes_no_byte(package: Package, tmp_path: Path) -> None
 
 
 def test_an_older_package_does_not_stay(tmp_path: Path) -> None:
-    """dist/ holds one archive of each kind."""
+    """dist/ keeps one archive of each kind."""
     (tmp_path / "lambda-0000000000000000.zip").write_bytes(b"old")
     build_package(PROJECT, "dev", tmp_path)
     assert len(list(tmp_path.glob("lambda-*.zip"))) == 1
 
 
 def test_times_and_order_do_not_count() -> None:
-    """A zip is told by its members alone."""
+    """A zip depends only on its members."""
     assert pack_zip({"a": b"1", "b": b"2"}) == pack_zip({"b": b"2", "a": b"1"})
     assert pack_zip({"a": b"1"}) != pack_zip({"a": b"2"})
 
@@ -114,7 +114,7 @@ def test_times_and_order_do_not_count() -> None:
     ],
 )
 def test_what_is_never_read_stays_behind(name: str, needed: bool) -> None:
-    """Other services' descriptions, tests and installers' records; versions that a package asks for come along."""
+    """Other services' descriptions, tests and installers' records are left out; package versions stay."""
     assert is_needed(name, {"sagemaker", "s3"}) is needed
 
 
@@ -126,7 +126,7 @@ def test_a_service_that_is_not_written_out_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_package_without_a_wheel_is_reported(tmp_path: Path) -> None:
-    """In uv's words, with the Python and the processor that were asked for; nothing is compiled."""
+    """The error quotes uv and names the Python and the processor; nothing is compiled."""
     (tmp_path / "requirements.txt").write_text("./no-such-wheel.whl\n")
     with pytest.raises(CannotPackage, match=r"Python 3\.11 on x86_64"):
         install_wheels(tmp_path / "requirements.txt", tmp_path / "out", "3.11", "x86_64")
@@ -143,7 +143,7 @@ def test_functions_of_two_pythons_are_refused() -> None:
 
 
 def test_the_command_says_what_it_wrote(tmp_path: Path) -> None:
-    """As `make package` calls it: three files, with their sizes."""
+    """As called by `make package`, it prints three files with their sizes."""
     command = [sys.executable, "-m", "infrastructure.packaging.build", "--to", str(tmp_path)]
     done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=True)
     assert [line.split()[-1] for line in done.stdout.splitlines()] == [

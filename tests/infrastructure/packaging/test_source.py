@@ -1,4 +1,4 @@
-"""The programs' tarball: what a training job unpacks."""
+"""Test the programs' tarball, which a training job unpacks."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ def list_names(packed: bytes) -> list[str]:
 
 
 def test_programs_alone_are_packed(tmp_path: Path) -> None:
-    """training/ at the root with its folders, inference/*.py below inference/, nothing else."""
+    """It has training/ at the root with its folders, inference/*.py below inference/, and nothing else."""
     assert list_names(pack_source(write_program(tmp_path))) == ["images/data.py", "train.py", "inference/inference.py"]
 
 
 def test_the_same_programs_give_the_same_bytes(tmp_path: Path) -> None:
-    """Times, modes and folders do not count, so a URI that a run has pinned stays."""
+    """Times, modes and folders do not matter, so a pinned URI stays valid."""
     first = write_program(tmp_path / "a")
     second = write_program(tmp_path / "b")
     os.utime(second / "training/train.py", (1, 1))
@@ -48,20 +48,20 @@ def test_the_same_programs_give_the_same_bytes(tmp_path: Path) -> None:
 
 
 def test_another_program_has_another_name(tmp_path: Path) -> None:
-    """The name tells the content."""
+    """The name depends on the content."""
     names = {name_source(pack_source(write_program(tmp_path / text, text))) for text in ("one", "two")}
     assert len(names) == 2
     assert all(name.startswith("sourcedir-") and name.endswith(".tar.gz") for name in names)
 
 
 def test_a_folder_without_a_program_is_refused(tmp_path: Path) -> None:
-    """The message names the file that is missing."""
+    """The message names the missing file."""
     with pytest.raises(NoProgram, match=r"train\.py"):
         write_source(tmp_path, tmp_path)
 
 
 def test_the_command_prints_the_path(tmp_path: Path) -> None:
-    """As the local cloud and a deployment call it."""
+    """It prints the path when it is called as the local cloud and a deployment do."""
     command = [sys.executable, "-m", "infrastructure.packaging.source", "--to", str(tmp_path)]
     printed = subprocess.run(command, cwd=PROJECT, check=True, capture_output=True, text=True).stdout
     assert "train.py" in list_names(Path(printed.strip()).read_bytes())

@@ -1,4 +1,4 @@
-"""An AWS origin with a guard, and clients of a role."""
+"""Provide an AWS origin with a guard, and clients that have a role."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ TRUST = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Principal":
 
 @dataclass
 class Account:
-    """A served account with one role, `worker`, whose policy a test writes."""
+    """A served account with one role, `worker`, whose policy each test writes."""
 
     url: str
     identities: Identities
@@ -34,14 +34,14 @@ class Account:
         return client(service, self.url)
 
     def allow(self, *statements: dict[str, Any]) -> None:
-        """Let the role do this and nothing else."""
+        """Allow the role this and nothing else."""
         document = json.dumps(
             {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", **each} for each in statements]}
         )
         self.admin("iam").put_role_policy(RoleName="worker", PolicyName="it", PolicyDocument=document)
 
     def worker(self, service: str) -> Any:
-        """A client with the role's credentials."""
+        """Return a client with the role's credentials."""
         variables = self.identities.assume("arn:aws:iam::123456789012:role/worker", "at-work")
         return boto3.client(
             service,

@@ -1,7 +1,8 @@
-"""What each function calls: its handler is driven through every place of a run's way where its event may come.
+"""Collect what each function calls, by driving its handler through every point of a run at which its event may come.
 
-Somebody else moves the run and is killed at one call after another; then the function's own event comes, and comes
-again after what runs has ended, until the run's end. So each function takes every step that could ever be its to take.
+Somebody else moves the run and is killed at one call after another. Then the function's own event comes, and comes
+again whenever something has ended, until the run's end. So each function takes every step that it could ever have to
+take.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ SERVICES = {
 
 @dataclass
 class Recorder:
-    """What one function called in all its histories."""
+    """Records what one function called in all its histories."""
 
     function: str
     calls: set[Recorded] = field(default_factory=set)
@@ -55,7 +56,7 @@ class Recorder:
             self.calls.add(Recorded(self.function, service, operation, needs))
 
     def mute(self, work: Callable[[], None]) -> None:
-        """Hear nothing of what somebody else does meanwhile."""
+        """Record nothing that somebody else does meanwhile."""
         was_on, self.is_on = self.is_on, False
         work()
         self.is_on = was_on
@@ -70,7 +71,7 @@ class Recorder:
 
 
 def make_world(settings: Settings, recorder: Recorder) -> World:
-    """An account with an upload, whose calls the recorder hears."""
+    """Return an account with an upload, whose calls the recorder records."""
     world = World(settings)
     world.hear = recorder.hear
     world.upload("dogs.zip", ZIP)
@@ -78,13 +79,13 @@ def make_world(settings: Settings, recorder: Recorder) -> World:
 
 
 def move(world: World) -> None:
-    """Somebody else's look at every run; it may be killed."""
+    """Let somebody else look at every run, and possibly be killed."""
     with contextlib.suppress(WhippetError, Killed):
         sweep(world.services())
 
 
 def react(world: World, recorder: Recorder) -> None:
-    """The function's own event comes, where there is anything to tell of."""
+    """Deliver the function's own event, if there is anything to report."""
     app.services.use(world.services())
     for handler, event in list_events(world, recorder.function):
         with recorder.listening(), contextlib.suppress(WhippetError):
@@ -92,7 +93,7 @@ def react(world: World, recorder: Recorder) -> None:
 
 
 def list_events(world: World, function: str) -> list[tuple[Any, dict[str, Any]]]:
-    """The events that could reach a function now."""
+    """List the events that could reach a function now."""
     kept, handler = world.sagemaker.kept, getattr(app, function)
     detail: list[dict[str, Any]] = []
     if function == "sweep":
@@ -127,7 +128,7 @@ def make_event(detail: dict[str, Any]) -> dict[str, Any]:
 
 
 def list_requests(world: World, methods: tuple[str, ...] = ("GET", "POST"), last: str = "") -> list[dict[str, Any]]:
-    """Every route for the dataset and each of its runs; what ends things is named by method or last word."""
+    """List every route for the dataset and its runs; those that end something are told by method or last word."""
     runs = [key.split("/")[1] for key in world.list_keys("runs/") if key.endswith("/run.json")]
     return [
         make_request(method, resource, {"name": "dogs", "run_id": run})
@@ -139,7 +140,7 @@ def list_requests(world: World, methods: tuple[str, ...] = ("GET", "POST"), last
 
 
 def make_request(method: str, resource: str, values: dict[str, str]) -> dict[str, Any]:
-    """API Gateway's event of a request to a route."""
+    """Build API Gateway's event for a request to a route."""
     parameters = {name: value for name, value in values.items() if f"{{{name}}}" in resource}
     return {
         "httpMethod": method,
@@ -154,7 +155,7 @@ def make_request(method: str, resource: str, values: dict[str, str]) -> dict[str
 
 
 def go_on(world: World, recorder: Recorder, rounds: int = 4) -> None:
-    """The function's events come, and what runs ends, by turns."""
+    """Deliver the function's events and end what runs, in turns."""
     leave_checkpoints(world)
     for _ in range(rounds):
         react(world, recorder)
@@ -164,14 +165,14 @@ def go_on(world: World, recorder: Recorder, rounds: int = 4) -> None:
 
 
 def leave_checkpoints(world: World) -> None:
-    """A job of each run was stopped, and has left what it would go on from."""
+    """Leave the files with which a stopped job of each run would resume."""
     for key in world.list_keys("runs/"):
         if key.endswith("/run.json"):
             world.s3.store(key.replace("run.json", "jobs/trial/checkpoint.pt"), b"weights")
 
 
 def move_on(world: World, rounds: int = 5) -> None:
-    """Somebody else takes the run as far as it goes, unless killed."""
+    """Let somebody else take the run as far as it goes, unless killed."""
     for _ in range(rounds):
         move(world)
         world.end_everything()
@@ -179,14 +180,14 @@ def move_on(world: World, rounds: int = 5) -> None:
 
 
 def count_calls(settings: Settings) -> int:
-    """How many calls a run's whole way takes."""
+    """Count the calls of a run's whole life."""
     world = make_world(settings, Recorder("nobody"))
     move_on(world)
     return len(world.trouble.calls)
 
 
 def tell_histories(function: str, settings: Settings) -> set[Recorded]:
-    """All that a function calls."""
+    """Return everything that a function calls."""
     recorder = Recorder(function)
     calls = count_calls(settings)
     for begin, every in ((make_world, 1), (begin_again, 2), (begin_after_a_fault, 2)):
@@ -207,7 +208,7 @@ def copy_world(world: World, recorder: Recorder) -> World:
 
 
 def begin_again(settings: Settings, recorder: Recorder) -> World:
-    """An account whose dataset is served, and uploaded anew."""
+    """Return an account whose dataset is deployed and uploaded again."""
     world = make_world(settings, recorder)
     move_on(world, 4)
     world.upload("dogs.zip", ZIP_AGAIN)
@@ -215,7 +216,7 @@ def begin_again(settings: Settings, recorder: Recorder) -> World:
 
 
 def begin_after_a_fault(settings: Settings, recorder: Recorder) -> World:
-    """The same, but its endpoint has failed, which only a deletion mends."""
+    """Return the same, but with a failed endpoint, which only a deletion repairs."""
     world = begin_again(settings, recorder)
     for name in world.sagemaker.kept["Endpoint"]:
         world.end_deployment(name, "Failed", "it broke")
@@ -223,10 +224,7 @@ def begin_after_a_fault(settings: Settings, recorder: Recorder) -> World:
 
 
 def tell_of_a_kill(world: World, number: int, recorder: Recorder) -> None:
-    """Who moves the run is killed after one call; from there the function has to go on.
-
-    A kill after a call that only reads leaves what the kill before it left: from there the function went on already.
-    """
+    """Kill whoever moves the run after one call; the function has to continue from there."""
     begun = len(world.trouble.calls)
     world.trouble.plan = {begun + number: "after"}
     for _ in range(6):
@@ -245,7 +243,7 @@ def tell_of_a_kill(world: World, number: int, recorder: Recorder) -> None:
 
 
 def tell_of_two_at_once(world: World, number: int, recorder: Recorder) -> None:
-    """Somebody else looks between two calls of the function: what it wants to create is there already."""
+    """Let somebody else look between two calls of the function, so that what it wants to create already exists."""
     if recorder.function not in ("sweep", "on_dataset_uploaded"):
         move(world)
     world.trouble.other = lambda: recorder.mute(lambda: move(world))
@@ -256,7 +254,7 @@ def tell_of_two_at_once(world: World, number: int, recorder: Recorder) -> None:
 
 
 def tell_of_a_stop(rounds: int, recorder: Recorder, settings: Settings) -> None:
-    """A person stops the run at one of its stages, the dataset's first one or a later one."""
+    """Stop the run at one of its stages, for the dataset's first run or a later one."""
     for begin in (make_world, begin_again):
         world = begin(settings, recorder)
         for _ in range(rounds):
@@ -270,7 +268,7 @@ def tell_of_a_stop(rounds: int, recorder: Recorder, settings: Settings) -> None:
 
 
 def tell_of_a_failure(rounds: int, recorder: Recorder, settings: Settings) -> None:
-    """Trials fail, or the training does, or both; then the dataset is uploaded again."""
+    """Let trials, the training or both fail; then upload the dataset again."""
     world = make_world(settings, recorder)
     world.trial_scores = [None, None] if rounds % 2 else [0.8, 0.9]
     world.score = None if rounds > 1 else 0.3
@@ -282,7 +280,7 @@ def tell_of_a_failure(rounds: int, recorder: Recorder, settings: Settings) -> No
 
 
 def tell_of_no_machine(rounds: int, recorder: Recorder, settings: Settings) -> None:
-    """The endpoint is to be on machines, and AWS has none of the first type, or the account may have none."""
+    """Use an endpoint on machines, of which AWS has none of the first type or the account may have none."""
     world = make_world(settings, recorder)
     types = ["ml.m5.large", "ml.m5.xlarge"]
     recipe = {"endpoint": {"kind": "instance"}, "instance_types": {"endpoint": types}}
@@ -303,7 +301,7 @@ def tell_of_no_machine(rounds: int, recorder: Recorder, settings: Settings) -> N
 
 
 def tell_of_another_upload(rounds: int, recorder: Recorder, settings: Settings) -> None:
-    """The dataset is uploaded again, while the endpoint serves, or has failed, or is on its way."""
+    """Upload the dataset again while the endpoint serves, has failed, or is being created."""
     world = make_world(settings, recorder)
     move_on(world, 2 + rounds)
     if rounds % 2:
@@ -316,7 +314,7 @@ def tell_of_another_upload(rounds: int, recorder: Recorder, settings: Settings) 
 
 
 def tell_of_endings(rounds: int, recorder: Recorder, settings: Settings) -> None:
-    """A person stops the run by its route, or takes the model down."""
+    """Stop the run by its route, or delete the model."""
     if recorder.function != "app":
         return
     world = make_world(settings, recorder)

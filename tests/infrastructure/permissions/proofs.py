@@ -1,4 +1,4 @@
-"""What proofs about policies are made of: refusals, actions, a policy stripped of one, the table of what is no call."""
+"""Provide the parts of proofs about policies: refusals, actions, a policy without one action, the table."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ GROUPS = {"functions": FUNCTIONS, "event_functions": EVENTS, "api_handler": ("ap
 
 
 def find_refusals(policies: Iterable[Document], calls: Iterable[Recorded]) -> list[str]:
-    """Everything that the calls need and the policies refuse."""
+    """Return everything that the calls need and the policies refuse."""
     documents = list(policies)
     needs = {(call.operation, need) for call in calls for need in call.needs}
     return sorted(
@@ -35,7 +35,7 @@ def list_actions(policies: Iterable[Document]) -> set[str]:
 
 
 def strip(policies: Iterable[Document], action: str) -> list[Document]:
-    """The policies without one action."""
+    """Return the policies without one action."""
     stripped: list[Any] = copy.deepcopy(list(policies))
     for document in stripped:
         for statement in document["Statement"]:
@@ -44,7 +44,7 @@ def strip(policies: Iterable[Document], action: str) -> list[Document]:
 
 
 def list_rows(owner: str, function: str, bucket: str, execution_role: str) -> Iterator[tuple[str, Need]]:
-    """(reason, what must be allowed) of each of a role's actions in the table; `function` is its function's name."""
+    """Yield (reason, need) for each of a role's actions in the table; `function` is its function's name."""
     values = {
         "bucket": bucket,
         "prefix": "whippet-local",

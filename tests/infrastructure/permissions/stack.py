@@ -1,4 +1,4 @@
-"""The stack as the local cloud builds it from the template: every role's policies, its references resolved."""
+"""Build the stack from the template as the local cloud does, and read every role's resolved policies."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ EXECUTION = "execution"
 
 @dataclass(frozen=True)
 class Role:
-    """A role of the stack: of a function, by its Python name, or `execution`."""
+    """A role of the stack, named by its Python function, or `execution`."""
 
     owner: str
     name: str
@@ -32,7 +32,7 @@ class Role:
 
 @dataclass(frozen=True)
 class BuiltStack:
-    """What the tests ask of a stack."""
+    """What the tests need from a stack."""
 
     roles: Mapping[str, Role]
     settings: Settings
@@ -40,7 +40,7 @@ class BuiltStack:
 
 
 def build_stack(parameters: Mapping[str, str], folder: Path) -> BuiltStack:
-    """Build the app's template in an account of moto's, and read the roles back."""
+    """Build the app's template in one of moto's accounts and read the roles back."""
     with aws(folder, []) as url:
         clients: Clients = cache(lambda service: client(service, url))
         stack = provision(
@@ -64,7 +64,7 @@ def read_role(iam: Any, owner: str, arn: str) -> Role:
 
 
 def delete_role(iam: Any, name: str) -> None:
-    """Forget a role: moto's memory is the process's."""
+    """Delete a role, because moto's memory lives as long as the process."""
     for policy in iam.list_role_policies(RoleName=name)["PolicyNames"]:
         iam.delete_role_policy(RoleName=name, PolicyName=policy)
     iam.delete_role(RoleName=name)

@@ -1,4 +1,4 @@
-"""From a request to what must be allowed for it, and both compared with AWS's own lists of actions."""
+"""Test the mapping from a request to what must be allowed for it, compared with AWS's own lists of actions."""
 
 from __future__ import annotations
 
@@ -55,14 +55,14 @@ S3_CALLS: list[tuple[str, str, str, dict[str, str], str, list[tuple[str, str]]]]
 def test_what_s3_calls_need(
     method: str, path: str, query: str, headers: dict[str, str], operation: str, needs: list[tuple[str, str]]
 ) -> None:
-    """S3 says what is asked by method, path, query and headers; the actions have names of their own."""
+    """S3 derives the action from method, path, query and headers, and its actions have names of their own."""
     call = read_s3_call(method, path, query, headers)
     assert call.operation == operation
     assert [(need.action, need.resource) for need in list_needs(call, REGION)] == needs
 
 
 def test_each_deletion_of_many_needs_its_own_permission() -> None:
-    """A key alone, and a version."""
+    """A key alone and a version differ."""
     body = (
         b'<Delete xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><Object><Key>a</Key></Object>'
         b"<Object><Key>c/d</Key><VersionId>7</VersionId></Object><Quiet>true</Quiet></Delete>"
@@ -149,7 +149,7 @@ NEEDS: list[tuple[str, str, dict[str, Any], list[tuple[str, str]]]] = [
 
 @pytest.mark.parametrize(("service", "operation", "told", "needs"), NEEDS, ids=[each[1] for each in NEEDS])
 def test_what_other_calls_need(service: str, operation: str, told: dict[str, Any], needs: list[Any]) -> None:
-    """With the roles that are passed, the tags that are set, and the config beside the endpoint."""
+    """This includes passed roles, tags, and the config beside the endpoint."""
     assert [(need.action, need.resource) for need in list_needs(Call(service, operation, told), REGION)] == needs
 
 
@@ -162,7 +162,7 @@ def test_a_role_is_passed_to_sagemaker() -> None:
 
 @cache
 def load_aws_actions() -> dict[str, Any]:
-    """AWS's actions by service, each with its kinds of resources, as cfn-lint keeps them."""
+    """Return AWS's actions by service with their kinds of resources, as cfn-lint has them."""
     data = importlib.resources.files("cfnlint") / "data" / "AdditionalSpecs" / "Policies.json"
     loaded: dict[str, Any] = json.loads(data.read_text())
     return loaded

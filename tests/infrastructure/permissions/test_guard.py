@@ -1,4 +1,4 @@
-"""The door refuses a role what its policy does not allow, in AWS's words, and writes down what it called."""
+"""Test that the guard refuses a role what its policy does not allow, in AWS's words, and logs what it called."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LIST = {"Action": "s3:ListBucket", "Resource": "arn:aws:s3:::box"}
 
 
 def refuse(call: Any, **request: Any) -> dict[str, Any]:
-    """What a refused call was told: code, message, and the status."""
+    """Return a refused call's code, message and status."""
     with pytest.raises(ClientError) as caught:
         call(**request)
     response = caught.value.response
@@ -41,7 +41,7 @@ def refuse(call: Any, **request: Any) -> dict[str, Any]:
 def test_a_refusal_names_who_what_and_why(
     account: Account, service: str, operation: str, request_: dict[str, Any], code: str, status: int, needed: str
 ) -> None:
-    """In the form of each protocol, so that boto3 raises what it raises on AWS."""
+    """It has the form of each protocol, so boto3 raises what it raises on AWS."""
     account.allow(READ)
     told = refuse(getattr(account.worker(service), operation), **request_)
     assert (told["Code"], told["status"]) == (code, status)
@@ -51,7 +51,7 @@ def test_a_refusal_names_who_what_and_why(
 
 
 def test_what_is_allowed_is_served(account: Account) -> None:
-    """Bodies too: the guard hands on what it has read."""
+    """This includes bodies: the guard passes on what it has read."""
     account.admin("sns").create_topic(Name="t")
     account.allow({"Action": "s3:*", "Resource": "arn:aws:s3:::box/*"}, {"Action": "sns:Publish", "Resource": TOPIC})
     s3 = account.worker("s3")
@@ -61,7 +61,7 @@ def test_what_is_allowed_is_served(account: Account) -> None:
 
 
 def test_a_call_is_refused_for_want_of_one_of_its_needs(account: Account) -> None:
-    """A copy is a read and a write."""
+    """A copy is both a read and a write."""
     account.admin("s3").put_object(Bucket="box", Key="k", Body=b"x")
     account.allow({"Action": "s3:PutObject", "Resource": "arn:aws:s3:::box/*"})
     told = refuse(account.worker("s3").copy_object, Bucket="box", Key="n", CopySource={"Bucket": "box", "Key": "k"})
@@ -69,7 +69,7 @@ def test_a_call_is_refused_for_want_of_one_of_its_needs(account: Account) -> Non
 
 
 def test_who_may_not_list_is_not_told_that_a_key_is_missing(account: Account) -> None:
-    """403 where who may list gets 404: a program that asks for what may be missing needs s3:ListBucket."""
+    """Without s3:ListBucket a missing key gives 403 instead of 404."""
     account.allow(READ)
     assert refuse(account.worker("s3").get_object, Bucket="box", Key="missing")["Code"] == "AccessDenied"
     assert refuse(account.worker("s3").head_object, Bucket="box", Key="missing")["Code"] == "403"
@@ -79,14 +79,14 @@ def test_who_may_not_list_is_not_told_that_a_key_is_missing(account: Account) ->
 
 
 def test_a_list_allowed_below_a_prefix_does_not_tell_of_missing_keys(account: Account) -> None:
-    """GetObject has no prefix, so a condition on it never holds there: the permission must be unconditional."""
+    """GetObject has no prefix, so a condition on it never holds: the permission must be unconditional."""
     account.allow(READ, {**LIST, "Condition": {"StringLike": {"s3:prefix": "*"}}})
     assert account.worker("s3").list_objects_v2(Bucket="box", Prefix="x")["KeyCount"] == 0
     assert refuse(account.worker("s3").get_object, Bucket="box", Key="x")["Code"] == "AccessDenied"
 
 
 def test_a_signed_url_may_do_what_its_signer_may(account: Account) -> None:
-    """Whoever holds it: its permissions are looked up when it is used."""
+    """The signer's permissions are looked up when the URL is used, whoever uses it."""
     account.allow(READ)
     url = account.worker("s3").generate_presigned_url("put_object", Params={"Bucket": "box", "Key": "k"})
     refused = httpx.put(url, content=b"x")
@@ -97,14 +97,14 @@ def test_a_signed_url_may_do_what_its_signer_may(account: Account) -> None:
 
 
 def test_a_browser_may_ask_before_it_sends(account: Account) -> None:
-    """Its preflight to a signed URL is no call of the signer's: the bucket's CORS rule answers it, or nothing does."""
+    """A preflight is not a call of the signer's: the bucket's CORS rule answers it, or nothing does."""
     url = account.worker("s3").generate_presigned_url("put_object", Params={"Bucket": "box", "Key": "k"})
     asked = {"Origin": "https://app.example", "Access-Control-Request-Method": "PUT"}
     assert "AccessDenied" not in httpx.options(url, headers=asked).text
 
 
 def test_who_assumes_the_role_by_sts_is_the_role(account: Account) -> None:
-    """A user can see with AssumeRole what a role may do."""
+    """A user can check with AssumeRole what a role may do."""
     account.allow(READ)
     role = "arn:aws:iam::123456789012:role/worker"
     made = account.admin("sts").assume_role(RoleArn=role, RoleSessionName="ann")["Credentials"]
@@ -114,7 +114,7 @@ def test_who_assumes_the_role_by_sts_is_the_role(account: Account) -> None:
 
 
 def test_every_kind_of_call_is_written_down_once(account: Account) -> None:
-    """With what it needed and whether it was allowed; the administrator's are not."""
+    """It is logged with its needs and whether it was allowed; the administrator's calls are not logged."""
     account.allow(READ, LIST)
     for _ in range(3):
         account.worker("s3").list_objects_v2(Bucket="box", Prefix="runs/")
@@ -131,7 +131,7 @@ def test_every_kind_of_call_is_written_down_once(account: Account) -> None:
 
 
 def test_the_log_has_an_end(account: Account) -> None:
-    """At its limit it makes place: the file before it is the last."""
+    """At its limit it is rotated, and one earlier file is kept."""
     log = CallLog(account.log, limit=1000)
     for number in range(50):
         log.add(Recorded("worker", "s3", f"Operation{number}", ()))

@@ -1,4 +1,4 @@
-"""IAM's decision, by the rules of its user guide: nothing is allowed unless it is said, and a denial outweighs all."""
+"""Test IAM's decision by its user guide: nothing is allowed unless stated, and a denial outweighs everything."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def policy(*statements: dict[str, Any]) -> dict[str, Any]:
     ],
 )
 def test_wildcards(pattern: str, text: str, does: bool) -> None:
-    """A star is any text, a question mark one character, and nothing else means more than itself."""
+    """A star matches any text, a question mark one character, and nothing else is special."""
     assert matches(pattern, text) is does
 
 
@@ -43,7 +43,7 @@ def test_nothing_said_is_nothing_allowed() -> None:
 
 
 def test_a_denial_outweighs_every_permission() -> None:
-    """Also one in another policy."""
+    """This holds across policies too."""
     denial = {"Effect": "Deny", "Action": "s3:*", "Resource": "arn:aws:s3:::b/secret*"}
     documents = [policy(allow("s3:*")), policy(denial)]
     assert is_allowed(documents, Need("s3:GetObject", "arn:aws:s3:::b/open"))
@@ -51,14 +51,14 @@ def test_a_denial_outweighs_every_permission() -> None:
 
 
 def test_actions_ignore_case_and_resources_do_not() -> None:
-    """So IAM has it."""
+    """This is IAM's rule."""
     document = policy(allow("S3:getobject", "arn:aws:s3:::b/Key"))
     assert is_allowed([document], Need("s3:GetObject", "arn:aws:s3:::b/Key"))
     assert not is_allowed([document], Need("s3:GetObject", "arn:aws:s3:::b/key"))
 
 
 def test_one_statement_may_stand_without_its_list() -> None:
-    """Both forms are policies."""
+    """Both forms are valid policies."""
     assert is_allowed([{"Statement": allow(["a:B", "a:C"])}], Need("a:C"))
 
 
@@ -81,7 +81,7 @@ def test_one_statement_may_stand_without_its_list() -> None:
     ],
 )
 def test_conditions(condition: dict[str, Any], context: dict[str, str], holds: bool) -> None:
-    """All must hold; one value of several is enough; a key that is missing fails, but for a negated operator."""
+    """All must hold; one matching value is enough; a missing key fails, except for a negated operator."""
     assert is_allowed([policy(allow("a:B", Condition=condition))], Need("a:B", "*", context)) is holds
 
 
@@ -94,6 +94,6 @@ def test_conditions(condition: dict[str, Any], context: dict[str, str], holds: b
     ],
 )
 def test_what_is_not_understood_is_an_error(statement: dict[str, Any]) -> None:
-    """Passing over it could allow what AWS refuses."""
+    """Ignoring it could allow what AWS refuses."""
     with pytest.raises(PolicyError):
         is_allowed([policy(statement)], Need("a:B", "arn:aws:s3:::b/k"))

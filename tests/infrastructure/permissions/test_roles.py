@@ -1,7 +1,7 @@
-"""Every role may do what it does, and nothing that it never does: both are proven from what the functions call.
+"""Prove that every role may do what it does, and nothing else, from what the functions call.
 
-What they call is found by driving each handler through every place where its event may come (`histories`); what no
-call shows stands in infrastructure/template/permissions.json, with its reason.
+`histories` finds what they call by driving each handler through every point at which its event may come. What no call
+shows is in infrastructure/template/permissions.json, with its reason.
 """
 
 from __future__ import annotations
@@ -39,25 +39,25 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> BuiltStack:
 
 @pytest.fixture(scope="session")
 def calls(stack: BuiltStack) -> Calls:
-    """What each function calls, told once for all tests."""
+    """Return what each function calls, computed once for all tests."""
     return cache(lambda function: frozenset(tell_histories(function, stack.settings)))
 
 
 def explain(owner: str, stack: BuiltStack) -> list[tuple[str, Need]]:
-    """What the table says of a role."""
+    """Return the table's rows for a role."""
     name, settings = stack.roles[owner].name, stack.settings
     return list(list_rows(owner, name.removesuffix("-us-east-1"), settings.bucket, settings.execution_role_arn))
 
 
 @pytest.mark.parametrize("function", FUNCTIONS)
 def test_every_call_is_allowed_by_its_own_role(function: str, stack: BuiltStack, calls: Calls) -> None:
-    """Whatever befalls a run, its function is refused nothing."""
+    """Its function is refused nothing, whatever happens to a run."""
     assert find_refusals(stack.roles[function].policies, calls(function)) == []
 
 
 @pytest.mark.parametrize("function", FUNCTIONS)
 def test_every_action_is_used_or_explained(function: str, stack: BuiltStack, calls: Calls) -> None:
-    """A permission that no history needs, and no reason excuses, is one too many."""
+    """A permission that no history needs and no reason explains is one too many."""
     used = {need.action for call in calls(function) for need in call.needs}
     explained = {need.action for _, need in explain(function, stack)}
     assert list_actions(stack.roles[function].policies) - used - explained == set()
@@ -65,7 +65,7 @@ def test_every_action_is_used_or_explained(function: str, stack: BuiltStack, cal
 
 @pytest.mark.parametrize("function", FUNCTIONS)
 def test_every_statement_is_needed(function: str, stack: BuiltStack, calls: Calls) -> None:
-    """Each resource of each statement is needed by a call, or by a reason: no prefix is open for nothing."""
+    """Each resource of each statement is needed by a call or a reason, so no prefix is open needlessly."""
     needs = {need for call in calls(function) for need in call.needs}
     needs |= {need for _, need in explain(function, stack)}
     idle = [
@@ -82,7 +82,7 @@ def test_every_statement_is_needed(function: str, stack: BuiltStack, calls: Call
 def test_a_function_stripped_of_an_action_is_refused_by_its_name(
     function: str, stack: BuiltStack, calls: Calls
 ) -> None:
-    """Each action that a function uses is one that it needs: without it a call is refused, and the reason names it."""
+    """Without any one of its actions a call is refused, and the reason names the action."""
     made, policies = calls(function), stack.roles[function].policies
     for action in {need.action for call in made for need in call.needs}:
         refusals = find_refusals(strip(policies, action), made)
@@ -92,7 +92,7 @@ def test_a_function_stripped_of_an_action_is_refused_by_its_name(
 
 @pytest.mark.parametrize("owner", [*FUNCTIONS, EXECUTION])
 def test_what_is_no_call_is_allowed_and_missed_where_it_is_not(owner: str, stack: BuiltStack) -> None:
-    """Each row of the table, for each of its roles."""
+    """This holds for each row of the table and each of its roles."""
     policies, rows = stack.roles[owner].policies, explain(owner, stack)
     assert rows
     for _, need in rows:
@@ -101,7 +101,7 @@ def test_what_is_no_call_is_allowed_and_missed_where_it_is_not(owner: str, stack
 
 
 def test_every_row_is_of_roles_that_are_there_and_of_actions_that_aws_has(stack: BuiltStack) -> None:
-    """A slip of the pen would excuse nothing, and be seen by nobody."""
+    """A typing error would explain nothing and go unnoticed."""
     for row in TABLE["not_calls"]:
         assert {each for name in row["roles"] for each in GROUPS.get(name, (name,))} <= stack.roles.keys()
         assert len(row["reason"]) > 30
@@ -114,7 +114,7 @@ def test_every_row_is_of_roles_that_are_there_and_of_actions_that_aws_has(stack:
 
 @pytest.mark.parametrize("owner", [*FUNCTIONS, EXECUTION])
 def test_wildcards_have_their_reason(owner: str, stack: BuiltStack) -> None:
-    """No action is a pattern, and all resources are meant only where a reason says why."""
+    """No action is a pattern, and a statement covers all resources only with a reason."""
     excused = {action for row in TABLE["any_resource"] for action in row["actions"] if len(row["reason"]) > 30}
     for document in stack.roles[owner].policies:
         for statement in list_statements(document):
@@ -126,13 +126,13 @@ def test_wildcards_have_their_reason(owner: str, stack: BuiltStack) -> None:
 
 @pytest.mark.parametrize("owner", [*FUNCTIONS, EXECUTION])
 def test_policies_fit_into_a_role(owner: str, stack: BuiltStack) -> None:
-    """IAM counts every character but white space."""
+    """IAM counts every character except white space."""
     assert sum(len(json.dumps(each, separators=(",", ":"))) for each in stack.roles[owner].policies) <= LARGEST
 
 
 @pytest.mark.parametrize("owner", [*FUNCTIONS, EXECUTION])
 def test_no_two_statements_have_one_name(owner: str, stack: BuiltStack) -> None:
-    """IAM takes no policy in which a Sid stands twice."""
+    """IAM refuses a policy with a repeated Sid."""
     for document in stack.roles[owner].policies:
         names = [statement["Sid"] for statement in list_statements(document)]
         assert sorted(names) == sorted(set(names))
@@ -162,13 +162,13 @@ def is_allowed_to(role: Role, action: str, resource: str, context: Mapping[str, 
     ],
 )
 def test_what_is_not_ours_is_out_of_reach(owner: str, action: str, resource: str, stack: BuiltStack) -> None:
-    """Other stages, other people's things, and what no role of ours has to change."""
+    """This covers other stages, other people's resources, and what no role of ours has to change."""
     assert not is_allowed_to(stack.roles[owner], action, resource)
 
 
 @pytest.mark.parametrize("owner", FUNCTIONS)
 def test_the_role_is_handed_to_sagemaker_alone(owner: str, stack: BuiltStack) -> None:
-    """To another service it would be a way to more than a function may."""
+    """Passed to another service, it would grant more than a function may do."""
     role, passed = stack.roles[owner], stack.settings.execution_role_arn
     assert is_allowed_to(role, "iam:PassRole", passed, {"iam:PassedToService": "sagemaker.amazonaws.com"})
     assert not is_allowed_to(role, "iam:PassRole", passed, {"iam:PassedToService": "lambda.amazonaws.com"})
@@ -176,6 +176,6 @@ def test_the_role_is_handed_to_sagemaker_alone(owner: str, stack: BuiltStack) ->
 
 
 def test_no_key_and_no_vpc_no_permission(tmp_path: Path) -> None:
-    """What hangs on a setting is not there without it."""
+    """Permissions that depend on a setting are absent without it."""
     for role in build_stack({}, tmp_path).roles.values():
         assert not [each for each in list_actions(role.policies) if each.startswith(("kms:", "ec2:"))]

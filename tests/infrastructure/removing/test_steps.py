@@ -1,4 +1,4 @@
-"""Taking a stage away: what runs and serves goes in the right order, is waited for, and is told."""
+"""Test removing a stage: jobs and endpoints go in the right order, with waiting and reporting."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.support.refusals import refuse
 
 
 class SageMaker:
-    """Jobs that take some looks to stop, an endpoint that takes some to be changed and some to go."""
+    """A fake whose jobs need some looks to stop, and whose endpoint needs some to change and to go."""
 
     def __init__(self, *, stopping: int = 1, changing: int = 0, going: int = 1, gone_already: bool = False) -> None:
         self.jobs = {"whippet-dev-dogs-train": "InProgress", "whippet-dev2-dogs-train": "InProgress"}
@@ -63,7 +63,7 @@ class SageMaker:
 
 
 class Pages:
-    """One page of each list."""
+    """A paginator with one page for each list."""
 
     def __init__(self, sagemaker: SageMaker, operation: str) -> None:
         self.sagemaker, self.operation = sagemaker, operation
@@ -106,7 +106,7 @@ def remove(sagemaker: SageMaker, scaling: Scaling | None = None) -> tuple[Remova
 
 
 def test_running_jobs_are_stopped_and_waited_for() -> None:
-    """The stage's own alone."""
+    """Only the stage's own jobs are stopped."""
     sagemaker = SageMaker(stopping=3)
     work, told, slept = remove(sagemaker)
     stop_jobs(work)
@@ -117,14 +117,14 @@ def test_running_jobs_are_stopped_and_waited_for() -> None:
 
 
 def test_a_job_that_ended_meanwhile_is_no_error() -> None:
-    """SageMaker refuses to stop what has ended."""
+    """SageMaker refuses to stop an ended job."""
     sagemaker = SageMaker(gone_already=True)
     stop_jobs(remove(sagemaker)[0])
     assert "whippet-dev-dogs-train" not in sagemaker.jobs
 
 
 def test_a_job_that_does_not_stop_ends_the_command() -> None:
-    """After a quarter of an hour, with what to do."""
+    """The command gives up after a quarter of an hour and says what to do."""
     work, _told, slept = remove(SageMaker(stopping=1_000_000))
     with pytest.raises(
         CannotDeploy, match=r"Jobs are still stopping: not after 15 minutes\. Run the same command again"
@@ -134,7 +134,7 @@ def test_a_job_that_does_not_stop_ends_the_command() -> None:
 
 
 def test_what_serves_goes_from_the_front_to_the_back() -> None:
-    """Autoscaling, endpoint, config, model; nothing of the stage whose name begins as this one's does."""
+    """Autoscaling, endpoint, config, model; nothing of a stage whose name has this one's as its beginning."""
     sagemaker, scaling = SageMaker(going=3), Scaling()
     delete_serving(remove(sagemaker, scaling)[0])
     assert scaling.removed == ["endpoint/whippet-dev-dogs/variant/all"]
@@ -147,7 +147,7 @@ def test_what_serves_goes_from_the_front_to_the_back() -> None:
 
 
 def test_an_endpoint_that_is_being_changed_is_waited_for() -> None:
-    """SageMaker deletes none before its change has ended."""
+    """SageMaker deletes no endpoint before its change has finished."""
     sagemaker = SageMaker(changing=2)
     work, _told, slept = remove(sagemaker)
     delete_serving(work)
@@ -156,7 +156,7 @@ def test_an_endpoint_that_is_being_changed_is_waited_for() -> None:
 
 
 def test_a_refusal_is_told_in_awss_words() -> None:
-    """With the page that lists the permissions."""
+    """The message names the page that lists the permissions."""
 
     class Forbidden(SageMaker):
         def delete_endpoint(self, EndpointName: str) -> None:

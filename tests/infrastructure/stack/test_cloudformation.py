@@ -1,4 +1,4 @@
-"""Stacks that are stuck, changing or failing: what the local CloudFormation, which is always at rest, does not show."""
+"""Test stacks that are stuck, changing or failing, which the local CloudFormation, always at rest, cannot show."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
 
 
 class CloudFormation:
-    """A stack that goes through these statuses, one at each look; None is no stack."""
+    """A fake stack that goes through these statuses, one at each look; None means no stack."""
 
     def __init__(self, *statuses: str | None, events: list[dict[str, Any]] | None = None, refusal: str = "") -> None:
         self.statuses, self.events, self.refusal = list(statuses), events or [], refusal
@@ -58,7 +58,7 @@ class CloudFormation:
 
 
 def describe(status: str, name: str, reason: str = "", seconds: int = 0) -> dict[str, Any]:
-    """An event as CloudFormation tells it."""
+    """Build an event in CloudFormation's form."""
     return {
         "EventId": f"{name}-{status}",
         "Timestamp": NOW.replace(second=seconds),
@@ -74,7 +74,7 @@ def follow(client: CloudFormation) -> tuple[Stacks, list[str]]:
 
 
 def test_a_stack_that_is_changing_is_waited_for() -> None:
-    """Somebody else's deployment, or this one's, left with Ctrl-C: then it is changed in its turn."""
+    """Another deployment, or this one after Ctrl-C, finishes first; then the stack is changed."""
     client = CloudFormation("UPDATE_IN_PROGRESS", "UPDATE_IN_PROGRESS", "UPDATE_COMPLETE")
     stacks, told = follow(client)
     assert stacks.apply(REQUEST)
@@ -83,7 +83,7 @@ def test_a_stack_that_is_changing_is_waited_for() -> None:
 
 
 def test_a_stack_that_is_changing_is_removed_afterwards() -> None:
-    """CloudFormation refuses to delete one in the midst of an update; one that is going meanwhile is gone."""
+    """CloudFormation refuses to delete a stack during an update; one that is already being deleted is gone."""
     client = CloudFormation("UPDATE_IN_PROGRESS", "UPDATE_COMPLETE", "UPDATE_COMPLETE", "DELETE_COMPLETE")
     assert follow(client)[0].remove("whippet-dev")
     assert client.done == ["delete"]
@@ -92,7 +92,7 @@ def test_a_stack_that_is_changing_is_removed_afterwards() -> None:
 
 @pytest.mark.parametrize("status", ["ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "CREATE_FAILED"])
 def test_a_stack_that_was_never_whole_is_removed_first(status: str) -> None:
-    """CloudFormation refuses to change such a one."""
+    """CloudFormation refuses to change such a stack."""
     client = CloudFormation(status, status, "DELETE_COMPLETE", "CREATE_COMPLETE")
     stacks, told = follow(client)
     assert stacks.apply(REQUEST)
@@ -104,7 +104,7 @@ def test_a_stack_that_was_never_whole_is_removed_first(status: str) -> None:
     ("status", "step"), [("UPDATE_ROLLBACK_FAILED", "continue-update-rollback"), ("DELETE_FAILED", "make destroy")]
 )
 def test_a_stuck_stack_is_not_touched(status: str, step: str) -> None:
-    """The operator is told the one way out."""
+    """The operator is told the only way out."""
     client = CloudFormation(status)
     with pytest.raises(CannotDeploy, match=step):
         follow(client)[0].apply(REQUEST)
@@ -112,21 +112,21 @@ def test_a_stuck_stack_is_not_touched(status: str, step: str) -> None:
 
 
 def test_nothing_to_change_is_a_success() -> None:
-    """CloudFormation calls it a failed change set; that is removed again."""
+    """CloudFormation calls it a failed change set, which is removed again."""
     client = CloudFormation("UPDATE_COMPLETE", refusal="The submitted information didn't contain changes. Submit …")
     assert not follow(client)[0].apply(REQUEST)
     assert client.done == ["UPDATE", "forget"]
 
 
 def test_a_refused_change_set_is_told_with_its_reason() -> None:
-    """Before anything was touched."""
+    """It is refused before anything is changed."""
     client = CloudFormation("UPDATE_COMPLETE", refusal="Parameter 'A' must be one of AllowedValues")
     with pytest.raises(CannotDeploy, match=r"must be one of AllowedValues\nCorrect the parameter in PARAMETERS"):
         follow(client)[0].apply(REQUEST)
 
 
 def test_a_failed_update_names_the_first_causes() -> None:
-    """Not what was cancelled because of them, and nothing of earlier deployments."""
+    """Cancelled resources and earlier deployments are not named."""
     events = [
         describe("UPDATE_ROLLBACK_COMPLETE", "whippet-dev"),
         describe("UPDATE_FAILED", "Sweep", "Resource update cancelled", 3),
@@ -145,14 +145,14 @@ def test_a_failed_update_names_the_first_causes() -> None:
 
 
 def test_a_status_of_before_the_change_is_not_its_end() -> None:
-    """CloudFormation may tell the old one for a moment after it was asked for a change."""
+    """CloudFormation may return the old status for a moment after a change was requested."""
     client = CloudFormation("UPDATE_COMPLETE", "UPDATE_COMPLETE", "UPDATE_IN_PROGRESS", "UPDATE_ROLLBACK_COMPLETE")
     with pytest.raises(CannotDeploy, match="ended as UPDATE_ROLLBACK_COMPLETE"):
         follow(client)[0].apply(REQUEST)
 
 
 def test_a_stack_that_cannot_be_deleted_is_told() -> None:
-    """With what its events say."""
+    """The message quotes its events."""
     events = [describe("DELETE_FAILED", "Role", "Cannot delete entity, must detach all policies first", 1)]
     client = CloudFormation("CREATE_COMPLETE", "DELETE_FAILED", events=events)
     with pytest.raises(CannotDeploy, match=r"ended as DELETE_FAILED\.\n.*Role  \(Cannot delete entity"):
@@ -172,5 +172,5 @@ def test_a_stack_that_cannot_be_deleted_is_told() -> None:
     ],
 )
 def test_every_reason_has_a_next_step(reason: str, advice: str) -> None:
-    """By what CloudFormation writes; what is not known leads to the page."""
+    """Known reasons have their own advice; unknown ones lead to the documentation."""
     assert advice in advise(reason)

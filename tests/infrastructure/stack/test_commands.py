@@ -1,4 +1,4 @@
-"""How a command of an operator's ends: exit codes, and what is printed where."""
+"""Test how an operator's command ends: its exit codes, and what it prints where."""
 
 from __future__ import annotations
 
@@ -31,32 +31,32 @@ def end(error: BaseException | None) -> int:
 def test_an_error_is_told_without_a_traceback(
     capsys: pytest.CaptureFixture[str], error: BaseException | None, code: int, printed: str
 ) -> None:
-    """On standard error, with the exit code of its kind."""
+    """It is printed to standard error, with the exit code of its kind."""
     assert end(error) == code
     assert capsys.readouterr() == ("", printed)
 
 
 def test_deploy_and_destroy_name_a_stage_alike() -> None:
-    """`dev` of `whippet`, in the profile and region of the environment."""
+    """The default is `dev` of `whippet`, in the environment's profile and region."""
     told = vars(make_parser("deploy", "").parse_args([]))
     assert told == {"stage": "dev", "app": "whippet", "profile": "", "region": ""}
 
 
 class Refusing:
-    """STS for credentials that are not, or no longer, good."""
+    """A fake STS that refuses invalid credentials."""
 
     def get_caller_identity(self) -> None:
         raise refuse("The security token included in the request is invalid.", "InvalidClientTokenId")
 
 
 def test_wrong_credentials_are_told_with_a_way_out() -> None:
-    """AWS's words, and how to get others."""
+    """The message quotes AWS and says how to get credentials."""
     with pytest.raises(CannotDeploy, match=r"InvalidClientTokenId: The security token .*aws sso login"):
         identify(lambda _service: Refusing(), "us-east-1")
 
 
 def test_a_profile_that_is_not_there_is_told() -> None:
-    """With the command that lists those that are."""
+    """The message has the command that lists the existing profiles."""
     with pytest.raises(Unusable, match="list-profiles"):
         connect("nobodys-profile", "us-east-1")
 
@@ -70,6 +70,6 @@ def test_a_profile_that_is_not_there_is_told() -> None:
     ],
 )
 def test_awss_refusals_are_explained(code: str, words: str) -> None:
-    """What was being done, AWS's own words, and what to do where that is known."""
+    """The message says what was being done, quotes AWS, and says what to do if that is known."""
     with pytest.raises(CannotDeploy, match=words), explained("Making it"):
         raise refuse("x", code)

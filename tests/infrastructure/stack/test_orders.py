@@ -1,4 +1,4 @@
-"""What an operator may say, and what becomes of it in the stack's parameters."""
+"""Test what an operator may order, and how it becomes the stack's parameters."""
 
 from __future__ import annotations
 
@@ -55,13 +55,13 @@ def is_taken_by_template(app: str, stage: str) -> bool:
 
 @pytest.mark.parametrize("stage", [name for name in NAMES if name.strip() == name and name])
 def test_command_and_app_take_the_same_names(stage: str) -> None:
-    """Letters and digits, 20 with the application's: what the command lets through does not fail when it runs."""
+    """A name that the command accepts is accepted by the app when it runs."""
     assert is_taken_by_order("whippet", stage) == is_taken_by_settings("whippet", stage)
 
 
 @pytest.mark.parametrize("stage", NAMES)
 def test_the_template_takes_what_the_command_takes(stage: str) -> None:
-    """No change set is refused for a name that the command let through, and none has a hyphen."""
+    """No change set is refused for a name that the command accepts, and no name has a hyphen."""
     assert is_taken_by_template("whippet", stage) or not is_taken_by_order("whippet", stage)
     assert not (is_taken_by_order("whippet", stage) and "-" in stage)
 
@@ -78,19 +78,19 @@ def test_the_template_takes_what_the_command_takes(stage: str) -> None:
     ],
 )
 def test_pairs_are_parted_by_spaces_or_commas(text: str, pairs: dict[str, str]) -> None:
-    """A value may hold commas and equals signs."""
+    """A value may contain commas and equals signs."""
     assert read_pairs(text, "PARAMETERS") == pairs
 
 
 @pytest.mark.parametrize("tags", [{"aws:x": "1"}, {"whippet:app": "1"}, {"a": "ü?"}, {"a": ""}, {"a" * 129: "1"}])
 def test_a_tag_that_cannot_be_is_refused(tags: dict[str, str]) -> None:
-    """AWS's own, ours, and what AWS would refuse half-way."""
+    """AWS's own tags, ours, and those that AWS would refuse half-way are refused."""
     with pytest.raises(Unusable, match="TAGS has "):
         check_tags(tags)
 
 
 def test_an_order_stays_until_another_takes_its_place() -> None:
-    """Tags are one parameter; what the template has no more is forgotten; a new name that it has not is refused."""
+    """Tags are one parameter; a parameter that the template no longer has is dropped; an unknown new one is refused."""
     order = Order("whippet", "dev", tags={"team": "vision"}, parameters={"Cap": "5"})
     earlier = {"Cap": "100", "Image": "mine", "Gone": "x"}
     assert join_orders(TEMPLATE, order, earlier) == {"Cap": "5", "Image": "mine", "CostTags": '{"team": "vision"}'}
@@ -100,13 +100,13 @@ def test_an_order_stays_until_another_takes_its_place() -> None:
 
 
 def test_what_is_ordered_wins_over_what_is_found_and_that_over_defaults() -> None:
-    """The stage's names are the command's."""
+    """The stage's names come from the command."""
     settled = settle_parameters(TEMPLATE, Order("a", "b"), {"Image": "mine"}, {"Image": "found", "Else": "x"})
     assert settled == {"AppName": "a", "StageName": "b", "CostTags": "{}", "Cap": "200", "Image": "mine"}
     assert settle_parameters(TEMPLATE, Order(), {}, {"Image": "found"})["Image"] == "found"
 
 
 def test_cost_tags_stand_beside_ours() -> None:
-    """On the stack and so on everything in it; an empty parameter has none."""
+    """They are on the stack, and so on everything in it; an empty parameter means none."""
     assert tag_stage(Order(), '{"team": "vision"}')["team"] == "vision"
     assert tag_stage(Order("a", "b"), "") == {"whippet:app": "a", "whippet:stage": "b"}

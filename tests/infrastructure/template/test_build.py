@@ -1,4 +1,4 @@
-"""The template: Chalice's, merged with ours, in a process of its own as it is always built."""
+"""Test the template: Chalice's, merged with ours, built in its own process as always."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def template(project: Path) -> Any:
 
 
 def test_functions_have_their_rules_and_our_variables(template: Any) -> None:
-    """Chalice's part and ours are one template."""
+    """Chalice's part and ours form one template."""
     pattern = template["Resources"]["OnUpload"]["Properties"]["Events"]["OnUploadEvent"]["Properties"]["Pattern"]
     assert pattern["source"] == ["aws.s3"]
     assert template["Globals"]["Function"]["Environment"]["Variables"]["BUCKET"] == {"Ref": "Bucket"}
@@ -40,7 +40,7 @@ def test_functions_have_their_rules_and_our_variables(template: Any) -> None:
 
 
 def test_each_event_function_has_its_own_dead_letter_queue(template: Any) -> None:
-    """With two retries before it; the API's function, which is asked and not told, has none."""
+    """It has two retries before its queue; the API's function has no queue."""
     resources = template["Resources"]
     functions = {name: one["Properties"] for name, one in resources.items() if one["Type"].endswith("::Function")}
     queues = {
@@ -54,13 +54,13 @@ def test_each_event_function_has_its_own_dead_letter_queue(template: Any) -> Non
 
 
 def test_no_package_is_built(template: Any, project: Path) -> None:
-    """Neither pip nor a zip is needed for a template."""
+    """A template needs neither pip nor a zip."""
     assert template["Resources"]["APIHandler"]["Properties"]["CodeUri"] == "./deployment.zip"
     assert not list(project.rglob("*.zip"))
 
 
 def test_a_cached_template_is_not_built_again(project: Path, template: Any) -> None:
-    """The same content finds the same file, untouched."""
+    """The same content finds the same, unchanged file."""
     (cached,) = (project / "cache").iterdir()
     before = cached.stat().st_mtime_ns
     assert run_builder(project, "--cache", str(project / "cache")).stdout.strip() == str(cached)
@@ -69,7 +69,7 @@ def test_a_cached_template_is_not_built_again(project: Path, template: Any) -> N
 
 @pytest.mark.parametrize("changed", ["app.py", "chalicelib/new.py", ".chalice/config.json"])
 def test_every_source_of_the_template_counts(tmp_path: Path, changed: str) -> None:
-    """A change to the app, its library or its configuration gives another key."""
+    """A change to the app, its library or its configuration changes the key."""
     project = write_tiny_app(tmp_path / "tiny")
     before = key_template(project, "local")
     (project / changed).parent.mkdir(exist_ok=True)
@@ -79,7 +79,7 @@ def test_every_source_of_the_template_counts(tmp_path: Path, changed: str) -> No
 
 
 def test_every_file_of_resources_counts(tmp_path: Path) -> None:
-    """Our part is read from all files of its folder, and a change to any of them gives another key."""
+    """Our part is read from all files of its folder, and a change to any of them changes the key."""
     project, resources = write_tiny_app(tmp_path / "tiny"), tmp_path / "resources"
     resources.mkdir()
     keys = [key_template(project, "local", resources)]
@@ -101,7 +101,7 @@ def test_a_broken_app_is_reported(tmp_path: Path) -> None:
 
 
 def test_the_apps_own_template_has_every_function(tmp_path: Path) -> None:
-    """What the architecture names is what is deployed."""
+    """The deployed functions are those that the architecture names."""
     result = run_builder(PROJECT, "--to", str(tmp_path / "template.json"))
     assert result.returncode == 0, result.stderr
     resources = json.loads((tmp_path / "template.json").read_text())["Resources"]

@@ -1,4 +1,4 @@
-"""The stack as CloudFormation makes it: what each function, queue and bucket has, and names that nobody else has."""
+"""Test the stack that CloudFormation makes: what each function, queue and bucket has, and that names are unique."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ GIVEN = {
 
 
 def settle(template: Template, **parameters: str) -> Template:
-    """The resources that these parameters give, resolved; a reference to a resource is its logical name in brackets."""
+    """Return the resources that these parameters give; a reference to a resource is its logical name in brackets."""
     defaults = {name: str(told.get("Default", "")) for name, told in template["Parameters"].items()}
     pseudo = {"AWS::AccountId": "123456789012", "AWS::Region": LONGEST_REGION, "AWS::Partition": "aws"}
     resolver = Resolver(
@@ -64,7 +64,7 @@ def settle(template: Template, **parameters: str) -> Template:
 
 
 def collect_names(resources: Template) -> set[tuple[str, str]]:
-    """(type, name) of every resource that has a name of its own."""
+    """Return (type, name) of every resource with a name of its own."""
     found = set()
     for body in resources.values():
         value: Any = body["Properties"]
@@ -77,13 +77,13 @@ def collect_names(resources: Template) -> set[tuple[str, str]]:
 
 @pytest.fixture(scope="module")
 def plain() -> Template:
-    """The resources of a stack with nothing but defaults."""
+    """Return the resources of a stack with defaults only."""
     return settle(translate_app_template())
 
 
 @pytest.fixture(scope="module")
 def full() -> Template:
-    """The resources of a stack with all that may be given."""
+    """Return the resources of a stack with every optional parameter."""
     return settle(translate_app_template(), **GIVEN)
 
 
@@ -92,7 +92,7 @@ def of_type(resources: Template, kind: str) -> dict[str, dict[str, Any]]:
 
 
 def test_the_linter_of_cloudformation_finds_nothing(tmp_path: Path) -> None:
-    """Neither error nor warning, in the template as it is published."""
+    """The published template has neither errors nor warnings."""
     (tmp_path / "template.json").write_text(json.dumps(build_app_template()))
     linter = Path(sys.executable).with_name("cfn-lint")
     result = subprocess.run([linter, str(tmp_path / "template.json")], capture_output=True, text=True)
@@ -100,7 +100,7 @@ def test_the_linter_of_cloudformation_finds_nothing(tmp_path: Path) -> None:
 
 
 def test_stages_and_apps_live_beside_each_other() -> None:
-    """No name of one stack is one of another's, in the same account and region; each says its app and stage."""
+    """No two stacks share a name in one account and region; each name has the app and the stage."""
     template = translate_app_template()
     stacks = [("whippet", "dev"), ("whippet", "prod"), ("greyhound", "dev")]
     names = [collect_names(settle(template, AppName=app, StageName=stage, **GIVEN)) for app, stage in stacks]
@@ -111,14 +111,14 @@ def test_stages_and_apps_live_beside_each_other() -> None:
 
 
 def test_names_are_not_too_long() -> None:
-    """Where app and stage have the twenty characters that they may have, and the region's name is long."""
+    """Names fit even with the longest app, stage and region."""
     names = collect_names(settle(translate_app_template(), AppName="a" * 15, StageName="b" * 5, **GIVEN))
     limits = {"AWS::IAM::Role": 64, "AWS::Lambda::Function": 64, "AWS::Events::Rule": 64, "AWS::S3::Bucket": 63}
     assert [(kind, name) for kind, name in names if len(name) > limits.get(kind, 80)] == []
 
 
 def test_rules_try_again_and_keep_what_they_cannot_deliver(plain: Template) -> None:
-    """Each in a queue of its own, which takes events from its rule alone, and whose letters set off an alarm."""
+    """Each rule has its own queue, which accepts only its events and has an alarm."""
     rules = of_type(plain, "AWS::Events::Rule")
     targets = {rule["Name"]: rule["Targets"][0] for rule in rules.values()}
     queues = [target["DeadLetterConfig"]["Arn"] for target in targets.values()]
@@ -132,7 +132,7 @@ def test_rules_try_again_and_keep_what_they_cannot_deliver(plain: Template) -> N
 
 
 def test_rules_hear_of_their_own_stage_alone(plain: Template) -> None:
-    """By the names of SageMaker's jobs, which begin with app and stage, and by the bucket."""
+    """They match by the bucket and by the names of SageMaker's jobs, which begin with app and stage."""
     patterns = [rule["EventPattern"] for rule in of_type(plain, "AWS::Events::Rule").values() if "EventPattern" in rule]
     details = [json.dumps(pattern["detail"]) for pattern in patterns]
     assert len(details) == 4
@@ -140,7 +140,7 @@ def test_rules_hear_of_their_own_stage_alone(plain: Template) -> None:
 
 
 def test_every_queue_of_lost_events_and_every_function_has_an_alarm(plain: Template) -> None:
-    """Each alarm tells the alarms' topic."""
+    """Each alarm notifies the alarms' topic."""
     alarms = list(of_type(plain, "AWS::CloudWatch::Alarm").values())
     watched = {each["Dimensions"][0]["Value"] for each in alarms if each.get("Namespace") in ("AWS/SQS", "AWS/Lambda")}
     functions = {f"<{name}>" for name in of_type(plain, "AWS::Lambda::Function")}
@@ -150,7 +150,7 @@ def test_every_queue_of_lost_events_and_every_function_has_an_alarm(plain: Templ
 
 
 def test_what_the_stack_watches_beside_its_functions(plain: Template) -> None:
-    """Endpoints whose names nobody knows at deploy time are asked for by their variant, which has the stage's name."""
+    """Endpoint names are not known at deploy time, so alarms select by the variant, which has the stage's name."""
     alarms = of_type(plain, "AWS::CloudWatch::Alarm")
     asked = [alarms[name]["Metrics"][0]["Expression"] for name in ("EndpointServerErrors", "EndpointLatency")]
     assert all("WHERE VariantName = 'whippet-dev'" in expression for expression in asked)
@@ -158,7 +158,7 @@ def test_what_the_stack_watches_beside_its_functions(plain: Template) -> None:
 
 
 def test_every_function_has_a_log_that_ends(plain: Template) -> None:
-    """And the API's access log does too."""
+    """The API's access log has a retention too."""
     logs = of_type(plain, "AWS::Logs::LogGroup")
     used = {f["LoggingConfig"]["LogGroup"] for f in of_type(plain, "AWS::Lambda::Function").values()}
     assert used == {f"<{name}>" for name in logs if name != "ApiLog"}
@@ -166,13 +166,13 @@ def test_every_function_has_a_log_that_ends(plain: Template) -> None:
 
 
 def test_every_function_has_a_role_of_its_own(plain: Template) -> None:
-    """Which no other function has, the API's included."""
+    """No two functions share a role, the API's included."""
     roles = [function["Role"] for function in of_type(plain, "AWS::Lambda::Function").values()]
     assert len(set(roles)) == len(roles) == 6
 
 
 def test_the_api_is_throttled_traced_and_logged(plain: Template) -> None:
-    """In its one stage."""
+    """This holds for its only stage."""
     (stage,) = of_type(plain, "AWS::ApiGateway::Stage").values()
     (method,) = stage["MethodSettings"]
     assert {"ThrottlingRateLimit", "ThrottlingBurstLimit"} <= set(method)
@@ -181,7 +181,7 @@ def test_the_api_is_throttled_traced_and_logged(plain: Template) -> None:
 
 
 def test_the_token_is_generated_in_the_form_that_the_app_reads(plain: Template) -> None:
-    """Nobody chooses it, and nothing of it stands in the template."""
+    """Nobody chooses the token, and the template does not contain it."""
     (secret,) = of_type(plain, "AWS::SecretsManager::Secret").values()
     told = secret["GenerateSecretString"]
     assert json.loads(told["SecretStringTemplate"]) == {"tokens": {}}
@@ -190,7 +190,7 @@ def test_the_token_is_generated_in_the_form_that_the_app_reads(plain: Template) 
 
 
 def test_the_bucket_is_closed_kept_and_swept(plain: Template) -> None:
-    """Versioned, encrypted, TLS only, no public access, its events on; old versions of run folders go."""
+    """Versioned, encrypted, TLS only, not public, with events; old versions of run folders expire."""
     bucket, policy = plain["Bucket"]["Properties"], plain["BucketPolicy"]["Properties"]
     assert plain["Bucket"]["DeletionPolicy"] == "RetainExceptOnCreate"
     assert bucket["VersioningConfiguration"] == {"Status": "Enabled"}
@@ -207,7 +207,7 @@ def test_the_bucket_is_closed_kept_and_swept(plain: Template) -> None:
 
 
 def test_nothing_is_made_that_was_not_asked_for(plain: Template) -> None:
-    """No network, nobody mailed, no boundary, nothing reserved, AWS's own keys."""
+    """By default there is no network, mail, boundary or reservation, and AWS's own keys encrypt."""
     kinds = {body["Type"] for body in plain.values()}
     assert kinds & {"AWS::EC2::VPCEndpoint", "AWS::EC2::SecurityGroup", "AWS::SNS::Subscription"} == set()
     functions = of_type(plain, "AWS::Lambda::Function").values()
@@ -218,14 +218,14 @@ def test_nothing_is_made_that_was_not_asked_for(plain: Template) -> None:
 
 
 def test_without_a_cap_there_is_no_budget() -> None:
-    """A budget of no dollars would alarm at once."""
+    """A budget of 0 dollars would alarm at once."""
     template = translate_app_template()
     assert "Budget" in settle(template)
     assert "Budget" not in settle(template, MonthlyCapUsd="0")
 
 
 def test_a_key_encrypts_all_that_rests(full: Template) -> None:
-    """Bucket, topics, queues, secret, logs, the functions' variables."""
+    """It encrypts bucket, topics, queues, secret, logs and the functions' variables."""
     key = GIVEN["KmsKeyArn"]
     members = {"Topic": "KmsMasterKeyId", "Queue": "KmsMasterKeyId", "Secret": "KmsKeyId", "LogGroup": "KmsKeyId"}
     for kind, member in {**members, "Function": "KmsKeyArn"}.items():
@@ -236,7 +236,7 @@ def test_a_key_encrypts_all_that_rests(full: Template) -> None:
 
 
 def test_a_vpc_holds_the_functions_and_leads_to_every_service(full: Template) -> None:
-    """S3 by the route tables, the others by interfaces in the subnets, which the functions' group may enter."""
+    """S3 is reached by the route tables, other services by interfaces that the functions' group may use."""
     endpoints = of_type(full, "AWS::EC2::VPCEndpoint").values()
     services = {one["ServiceName"].partition(f"{LONGEST_REGION}.")[2]: one for one in endpoints}
     assert {"s3", "sagemaker.api", "sagemaker.runtime", "logs", "events", "sns", "secretsmanager"} <= set(services)
@@ -248,14 +248,14 @@ def test_a_vpc_holds_the_functions_and_leads_to_every_service(full: Template) ->
 
 
 def test_a_boundary_bounds_every_role(full: Template) -> None:
-    """Chalice's and ours."""
+    """This holds for Chalice's roles and ours."""
     roles = of_type(full, "AWS::IAM::Role")
     assert len(roles) == 8
     assert {role.get("PermissionsBoundary") for role in roles.values()} == {GIVEN["PermissionsBoundaryArn"]}
 
 
 def test_concurrency_is_reserved_as_it_is_ordered(full: Template) -> None:
-    """Each function of events has as much as the others, the routes' its own: predictions starve no run."""
+    """Event functions share one number, the routes have their own: predictions cannot starve runs."""
     functions = of_type(full, "AWS::Lambda::Function")
     reserved = {name: one["ReservedConcurrentExecutions"] for name, one in functions.items()}
     assert reserved == dict.fromkeys(EVENT_FUNCTIONS, "2") | {"APIHandler": "20"}
@@ -265,7 +265,7 @@ def test_concurrency_is_reserved_as_it_is_ordered(full: Template) -> None:
     ("kind", "status", "retry"), [("INTEGRATION_FAILURE", 503, 5), ("DEFAULT_5XX", 503, 5), ("THROTTLED", 429, 1)]
 )
 def test_what_api_gateway_answers_by_itself_has_our_form(plain: Template, kind: str, status: int, retry: int) -> None:
-    """A function that is busy would be 500 "Internal server error" otherwise: callers could not tell to try again."""
+    """By default a busy function gives 500 "Internal server error", and callers cannot know that they may retry."""
     (api,) = of_type(plain, "AWS::ApiGateway::RestApi").values()
     response = api["Body"]["x-amazon-apigateway-gateway-responses"][kind]
     assert response["statusCode"] in (status, str(status))
@@ -276,7 +276,7 @@ def test_what_api_gateway_answers_by_itself_has_our_form(plain: Template, kind: 
 
 
 def test_topics_take_nothing_unencrypted(full: Template) -> None:
-    """And who gave an address is mailed by both."""
+    """An address that was given is subscribed to both."""
     policies = of_type(full, "AWS::SNS::TopicPolicy").values()
     closed = {
         policy["Topics"][0]
@@ -289,14 +289,14 @@ def test_topics_take_nothing_unencrypted(full: Template) -> None:
 
 
 def test_the_dashboard_is_one_that_cloudwatch_reads(plain: Template) -> None:
-    """Its body is JSON, with every placeholder filled in, and each widget on the grid of 24 columns."""
+    """Its body is JSON without placeholders, and each widget lies within 24 columns."""
     body = json.loads(plain["Dashboard"]["Properties"]["DashboardBody"])
     assert "${" not in json.dumps(body)
     assert all(widget["x"] + widget["width"] <= 24 for widget in body["widgets"])
 
 
 def test_every_suppression_has_its_reason() -> None:
-    """In the metadata of what it excuses."""
+    """The reason is in the metadata of the suppressed resource."""
     template = build_app_template()
     metadata = [body.get("Metadata", {}) for body in [template, *template["Resources"].values()]]
     skipped = [each for one in metadata for each in one.get("checkov", {}).get("skip", [])]
@@ -308,6 +308,6 @@ def test_every_suppression_has_its_reason() -> None:
 
 
 def test_a_function_has_one_rule() -> None:
-    """The rule has the function's name, and so there is no second."""
+    """The rule has the function's name, so there cannot be a second one."""
     functions = list_resources(build_app_template(), "AWS::Serverless::Function").values()
     assert all(len(one["Properties"].get("Events", {})) <= 1 for one in functions)
