@@ -1,4 +1,4 @@
-"""Application Auto Scaling in memory: the variants that scale, and their policies."""
+"""Keep Application Auto Scaling in memory: the variants that scale, and their policies."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ON_INSTANCES = "CurrentInstanceCount"
 
 
 class FakeAutoscaling(Client):
-    """The variants that scale: `targets` holds (fewest, most) by resource. `refuses` is an error to answer with."""
+    """The variants that scale: `targets` holds (fewest, most) by resource. `refuses` makes it refuse every target."""
 
     def __init__(self, world: World) -> None:
         super().__init__(world)
@@ -32,7 +32,7 @@ class FakeAutoscaling(Client):
         return {}
 
     def _check(self, resource: str, operation: str) -> None:
-        """AWS looks whether there is such a variant, and whether it is one that can scale now."""
+        """Check as AWS does that the variant exists and can scale now."""
         _, endpoint, _, variant = resource.split("/")
         found = self.world.sagemaker.kept["Endpoint"].get(endpoint, {})
         variants = {each["VariantName"]: each for each in self.world.sagemaker.list_variants(found)}

@@ -1,4 +1,4 @@
-"""What every fake client stands on: a clock, and the trouble that may befall a call."""
+"""Hold what every fake client needs: a clock, and the trouble that can happen at a call."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
 
 class Killed(BaseException):
-    """The function was ended between two calls, as Lambda does; no `except Exception` sees it."""
+    """The function was ended between two calls, as Lambda does it; no `except Exception` catches this."""
 
 
 class FakeClock:
-    """A clock that moves when it is told to, and a millisecond at each look."""
+    """A clock that moves on request, and by a millisecond whenever it is read."""
 
     def __init__(self) -> None:
         self.time = datetime(2026, 11, 22, tzinfo=UTC)
@@ -33,7 +33,7 @@ class FakeClock:
 
 @dataclass
 class Trouble:
-    """What goes wrong at a call, by its number counted from 0.
+    """What goes wrong at a call, by the number of the call from 0.
 
     `throttle` and `error` refuse it, `before` and `after` kill the caller there, `lost` does the work and loses the
     answer, `repeat` does so and lets the SDK call again by itself, and `meanwhile` lets another function run whole
@@ -70,7 +70,7 @@ def fail(code: str, message: str, operation: str, **more: Any) -> ClientError:
 
 
 class Client:
-    """A boto3 client: every call of an operation goes through the world's trouble."""
+    """A boto3 client whose every call goes through the world's trouble."""
 
     def __init__(self, world: World) -> None:
         self.world = world

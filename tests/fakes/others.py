@@ -1,4 +1,4 @@
-"""The other services in memory: EventBridge, SNS, Secrets Manager, and what answers at endpoints."""
+"""Keep the other services in memory: EventBridge, SNS, Secrets Manager, and what answers at endpoints."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class FakeEvents(Client):
-    """The default bus. `refuses` makes it take the call and fail the entry."""
+    """The default bus. With `refuses` it accepts the call and fails the entry."""
 
     def __init__(self, world: World) -> None:
         super().__init__(world)
@@ -44,7 +44,7 @@ class FakeSns(Client):
 
 
 class FakeSecrets(Client):
-    """The secret with the tokens. `reads` counts how often it was asked for."""
+    """The secret with the tokens. `reads` counts how often it was read."""
 
     def __init__(self, world: World) -> None:
         super().__init__(world)
@@ -58,7 +58,7 @@ class FakeSecrets(Client):
 
 class FakeRuntime(Client):
     """What answers at endpoints: `answer` is a body, or an error to raise. An endpoint that sleeps until `awake_at`
-    answers 429 before; one that takes `seconds` to answer is given up by a client that waits for less.
+    answers 429 until then. A client that waits for less than `seconds` gives up.
     """
 
     def __init__(self, world: World) -> None:
@@ -70,7 +70,7 @@ class FakeRuntime(Client):
         self.seconds, self.patience = 0.0, 60.0
 
     def with_patience(self, seconds: float) -> FakeRuntime:
-        """This client, waiting that long for an answer."""
+        """Return this client, which waits that long for an answer."""
         self.patience = seconds
         return self
 

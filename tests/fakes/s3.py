@@ -1,4 +1,4 @@
-"""S3 in memory: one bucket with versions and conditional puts."""
+"""Keep S3 in memory: one bucket with versions and conditional puts."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class FakeS3(Client):
         return {"ETag": etag, "VersionId": made.version}
 
     def _make_version(self, key: str) -> str:
-        """`v1` for the first one of a key; S3 never gives a version twice, not even after a deletion."""
+        """Return `v1` for a key's first version. S3 never uses a version twice, not even after a deletion."""
         self.counts[key] = self.counts.get(key, 0) + 1
         return f"v{self.counts[key]}"
 
@@ -160,7 +160,7 @@ class FakeS3(Client):
 
 
 def cut_range(body: bytes, header: str) -> tuple[bytes, str]:
-    """The bytes of `bytes=FIRST-LAST`, `bytes=FIRST-` or `bytes=-COUNT`, and the answer's header."""
+    """Return the bytes of `bytes=FIRST-LAST`, `bytes=FIRST-` or `bytes=-COUNT`, and the response header."""
     first, _, last = header.removeprefix("bytes=").partition("-")
     start = int(first) if first else max(0, len(body) - int(last))
     end = min(int(last) + 1, len(body)) if first and last else len(body)

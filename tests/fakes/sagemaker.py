@@ -1,4 +1,4 @@
-"""SageMaker in memory: jobs, models and endpoints, which move when the world says so."""
+"""Keep SageMaker in memory: jobs, models and endpoints, which change when the world says so."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ ACCOUNT = "arn:aws:sagemaker:us-east-1:123456789012:"
 
 
 class FakeSageMaker(Client):
-    """Tuning jobs, training jobs, models, configs and endpoints. Nothing moves until the world's `run_jobs` is called.
+    """Tuning jobs, training jobs, models, configs and endpoints. Nothing changes until the world ends it.
 
-    `requests` keeps what was asked, by operation; `limits` names kinds of which the account has none left just now, and
-    `quotas` says of how many machines of a type it may have at all, as {"ml.g5.xlarge": 0}.
+    `requests` keeps the requests by operation. `limits` names kinds of which the account has none left for now. `quotas`
+    says how many machines of a type it may have at all, such as {"ml.g5.xlarge": 0}.
     """
 
     NOT_FOUND = ("HyperParameterTuningJob", "TrainingJob")
@@ -70,7 +70,7 @@ class FakeSageMaker(Client):
         return {f"{kind}Arn": arn}
 
     def check_quotas(self, kind: str, request: dict[str, Any]) -> None:
-        """Refuse a job, or an endpoint, for the first of its types of which the account may not have so many."""
+        """Refuse a job or an endpoint for the first of its types whose quota is too small."""
         wanted = request.get("HyperParameterTuningJobConfig", {}).get("ResourceLimits", {})
         for instance_type in self.list_types(kind, request):
             asked = wanted.get("MaxParallelTrainingJobs", 1)
@@ -80,7 +80,7 @@ class FakeSageMaker(Client):
                 self.refuse(kind, f"'{instance_type} for {use} usage'", limit, 0, asked)
 
     def list_types(self, kind: str, request: dict[str, Any]) -> list[str]:
-        """The instance types that a job, or an endpoint by its config, may get."""
+        """List the instance types that a job, or an endpoint by its config, can get."""
         if kind == "Endpoint":
             config = self.kept["EndpointConfig"].get(request["EndpointConfigName"], {})
             return [each["InstanceType"] for each in config.get("ProductionVariants", []) if "InstanceType" in each]
@@ -103,7 +103,7 @@ class FakeSageMaker(Client):
         return {**found, "ProductionVariants": self.list_variants(found)} if kind == "Endpoint" else dict(found)
 
     def list_variants(self, endpoint: dict[str, Any]) -> list[dict[str, Any]]:
-        """The variants of an endpoint as DescribeEndpoint tells them."""
+        """Return the variants of an endpoint as DescribeEndpoint shows them."""
         config = self.kept["EndpointConfig"].get(endpoint.get("EndpointConfigName", ""), {})
         return [
             {"VariantName": each["VariantName"], "CurrentServerlessConfig": each["ServerlessConfig"]}
@@ -145,7 +145,7 @@ class FakeSageMaker(Client):
         return {}
 
     def _check_change(self, endpoint: dict[str, Any], config: str) -> None:
-        """What SageMaker does not change: machines into a serverless endpoint, and the type of machines that scale."""
+        """Refuse what SageMaker cannot change: machines into serverless, and the type of machines that scale."""
         configs = self.kept["EndpointConfig"]
         [old], [new] = (configs[name]["ProductionVariants"] for name in (endpoint["EndpointConfigName"], config))
         if "InstanceType" in old and "ServerlessConfig" in new:

@@ -1,4 +1,4 @@
-"""An account in memory, with all that the control plane meets in it."""
+"""Keep an account in memory, with everything that the control plane meets in it."""
 
 from __future__ import annotations
 
@@ -43,8 +43,7 @@ LOG = Logger(service="tests", level="CRITICAL")
 
 
 class World:
-    """An account. `score` is what the profiled training reaches, and `trial_scores` what the trials do; `hear` is told
-    of every call."""
+    """An account. The profiled training reaches `score`, the trials `trial_scores`; `hear` is called for every call."""
 
     def __init__(self, settings: Settings = SETTINGS) -> None:
         self.settings = settings
@@ -59,7 +58,7 @@ class World:
         self.hear: Hear = lambda client, operation, request: None
 
     def services(self) -> Services:
-        """What a fresh function is handed."""
+        """Return what a fresh function is given."""
         return Services(
             settings=self.settings,
             runs=Runs(Bucket(self.s3, self.settings.bucket)),
@@ -87,7 +86,7 @@ class World:
         return sorted(key for key in self.s3.versions if key.startswith(prefix))
 
     def end_tuning(self, run_id: str, status: str = "Completed", reason: str | None = None) -> None:
-        """The trials end, with what `trial_scores` says; None is a trial that failed."""
+        """End the trials with `trial_scores`; None is a trial that failed."""
         job = self.sagemaker.kept["HyperParameterTuningJob"][run_id]
         trials = [self._make_trial(run_id, number, score) for number, score in enumerate(self.trial_scores, 1)]
         self.sagemaker.trials[run_id] = trials
@@ -128,7 +127,7 @@ class World:
             self.write_evaluation(run_id, f"{run_id}-train", self.score)
 
     def end_deployment(self, name: str, status: str = "InService", reason: str | None = None) -> None:
-        """The endpoint serves what it was asked to; with a reason it goes back to what it served."""
+        """Let the endpoint serve its new config; with a reason, the config that it served before."""
         endpoint = self.sagemaker.kept["Endpoint"][name]
         pending = endpoint.pop("PendingDeploymentSummary", None)
         if pending and status == "InService" and not reason:
@@ -138,7 +137,7 @@ class World:
             endpoint["FailureReason"] = reason
 
     def end_everything(self) -> list[tuple[str, str]]:
-        """Whatever runs ends well (or stops, where it was told to). Returns (kind, name) of each change."""
+        """End everything that runs: well, or stopped if it was asked to stop. Returns (kind, name) of each change."""
         changed = []
         for title, end in (("HyperParameterTuningJob", self.end_tuning), ("TrainingJob", self._end_train)):
             for name, job in self.sagemaker.kept[title].items():

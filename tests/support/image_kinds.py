@@ -1,4 +1,4 @@
-"""Pictures of every kind that people and attackers send."""
+"""Draw images of every kind that people and attackers send."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from PIL import Image
 
 
 def draw(width: int, height: int, mode: str = "RGB", seed: int = 0) -> Image.Image:
-    """A smooth coloured picture with some noise, in any mode that Pillow can make from RGB."""
+    """Draw a smooth coloured image with some noise, in any mode that Pillow can make from RGB."""
     rng = np.random.default_rng(seed)
     down, across = np.mgrid[0:height, 0:width]
     waves = [np.sin(across / (7 + 5 * band) + band) * np.cos(down / (11 + 3 * band)) for band in range(3)]
@@ -31,14 +31,14 @@ def draw(width: int, height: int, mode: str = "RGB", seed: int = 0) -> Image.Ima
 
 
 def encode(image: Image.Image, format: str = "PNG", **options: Any) -> bytes:
-    """The image as the bytes of a file."""
+    """Encode the image as the bytes of a file."""
     buffer = io.BytesIO()
     image.save(buffer, format, **options)
     return buffer.getvalue()
 
 
 def announce_png(width: int, height: int) -> bytes:
-    """A PNG whose header announces a size that nothing follows."""
+    """Return a PNG whose header announces a size, and which ends there."""
     header = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     chunk = struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
     return b"\x89PNG\r\n\x1a\n" + chunk + b"\x00\x00\x00\x00IEND\xaeB`\x82"
@@ -62,6 +62,6 @@ COSTLY: dict[str, Callable[[], bytes]] = {
 
 
 def paint(size: tuple[int, int], mode: str = "RGB") -> Image.Image:
-    """One colour: a file of a few hundred kilobytes holds as many pixels as are let in."""
+    """Draw one colour: a file of a few hundred kilobytes then has as many pixels as are accepted."""
     colours = {"RGB": (10, 20, 30), "RGBA": (10, 20, 30, 90), "LA": (10, 90), "CMYK": (10, 20, 30, 40)}
     return Image.new(mode, size, colours[mode])

@@ -1,4 +1,4 @@
-"""Good zips of many layouts, each with what a reader of it must see: root, and images by split and class."""
+"""Build good zips of many layouts, each with what its reader must find: the root, and images by split and class."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SPLITS = {"train": 12, "valid": 2, "test": 3}
 
 @cache
 def picture(form: str = "PNG", seed: int = 0) -> bytes:
-    """A whole little picture; another seed is another picture."""
+    """Draw a small, valid image; each seed gives another one."""
     image = Image.new("RGB", (8, 6), (seed * 37 % 256, seed * 91 % 256, 128))
     buffer = io.BytesIO()
     image.save(buffer, {"jpg": "JPEG", "jpeg": "JPEG"}.get(form, form.upper()))
@@ -24,7 +24,7 @@ def picture(form: str = "PNG", seed: int = 0) -> bytes:
 
 
 def pack(files: Mapping[str, bytes] | Iterable[tuple[str, bytes]], method: int = zipfile.ZIP_STORED) -> bytes:
-    """A zip of these files, in this order; a name that ends in a slash is a folder."""
+    """Pack these files into a zip, in this order; a name that ends in a slash is a folder."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", method) as archive:
         for name, body in files.items() if isinstance(files, Mapping) else files:
@@ -35,7 +35,7 @@ def pack(files: Mapping[str, bytes] | Iterable[tuple[str, bytes]], method: int =
 def list_pictures(
     splits: Mapping[str, int] = SPLITS, classes: Iterable[str] = ("cat", "dog"), root: str = "", suffix: str = ".png"
 ) -> dict[str, bytes]:
-    """`root/split/class/000.png` and so on, `splits[split]` of each class."""
+    """Return `root/split/class/000.png` and so on, `splits[split]` images of each class."""
     form = suffix.strip(".").lower()
     return {
         f"{root}{split}/{label}/{index:03d}{suffix}": picture(form, index + 50 * place)
@@ -59,7 +59,7 @@ def count_all(classes: Iterable[str] = ("cat", "dog"), splits: Mapping[str, int]
 
 @dataclass(frozen=True)
 class Layout:
-    """A good zip: how to build it, and what must be read in it."""
+    """A good zip: how to build it, and what must be found in it."""
 
     build: Callable[[], bytes]
     root: str
@@ -67,14 +67,14 @@ class Layout:
 
 
 def build_directories_first() -> bytes:
-    """As `zip -r` packs: every folder has an entry of its own."""
+    """Pack as `zip -r` does: every folder has its own entry."""
     folders = {"dogImages/": b"", **{f"dogImages/{split}/": b"" for split in SPLITS}}
     folders |= {f"dogImages/{split}/{label}/": b"" for split in SPLITS for label in ("cat", "dog")}
     return pack({**folders, **list_pictures(root="dogImages/")})
 
 
 def build_by_macos() -> bytes:
-    """As macOS packs: a double of each file below __MACOSX, and .DS_Store files."""
+    """Pack as macOS does: a double of each file below __MACOSX, and .DS_Store files."""
     files = list_pictures(root="pets/")
     doubles = {f"__MACOSX/{name.rpartition('/')[0]}/._{name.rpartition('/')[2]}": b"\0\5\x16\7" for name in files}
     return pack({**files, **doubles, "pets/.DS_Store": b"\0", "pets/train/cat/.DS_Store": b"\0"})

@@ -1,4 +1,4 @@
-"""Model archives as training writes them, with untrained weights: small, quick to make, and the same every time."""
+"""Build model archives as training writes them, with untrained weights: small, fast, and always the same."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def write_model(folder: Path, **changes: Any) -> Path:
 
 
 def pack_model(folder: Path, archive: Path) -> Path:
-    """Pack a model folder as SageMaker does: a gzipped tar whose root is the folder's inside."""
+    """Pack a model folder as SageMaker does: a gzipped tar whose root holds the folder's contents."""
     with tarfile.open(archive, "w:gz", compresslevel=1) as tar:
         for path in sorted(folder.iterdir()):
             tar.add(path, arcname=path.name)

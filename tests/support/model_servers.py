@@ -1,4 +1,4 @@
-"""A model server as a process of its own."""
+"""Run a model server in its own process."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import httpx
 
 
 def start_server(model_dir: Path, folder: Path, threads: int = 2) -> tuple[subprocess.Popen[bytes], str]:
-    """Start a model server and wait until it serves; its process and its URL. Its files are left in `folder`."""
+    """Start a model server, wait until it serves, and return its process and URL. Its files stay in `folder`."""
     port_file = folder / "port"
     command = [sys.executable, "-m", "localcloud.serving.model_server", "--model-dir", str(model_dir)]
     options = ["--port-file", str(port_file), "--threads", str(threads)]
@@ -26,12 +26,12 @@ def start_server(model_dir: Path, folder: Path, threads: int = 2) -> tuple[subpr
 
 
 def end_server(process: subprocess.Popen[bytes]) -> int:
-    """SIGTERM; the exit status."""
+    """Send SIGTERM and return the exit status."""
     process.send_signal(signal.SIGTERM)
     return process.wait(20)
 
 
 def post(url: str, body: bytes, **headers: str) -> httpx.Response:
-    """Invoke the model."""
+    """Invoke the model and return its response."""
     names = {name.replace("_", "-"): value for name, value in headers.items()}
     return httpx.post(f"{url}/invocations", content=body, headers=names, timeout=30)

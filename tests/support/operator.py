@@ -1,4 +1,4 @@
-"""An operator at a terminal who deploys to a running local cloud: the commands' own entry points, in this process."""
+"""Act as an operator who deploys to a running local cloud, through the commands' entry points, in this process."""
 
 from __future__ import annotations
 
@@ -31,22 +31,22 @@ class Said:
 
 @dataclass
 class Operator:
-    """`read` takes what was printed since it was last called: pytest's capsys.readouterr."""
+    """`read` returns what was printed since its last call: pytest's capsys.readouterr."""
 
     cloud: LocalCloud
     package: Package
     read: Read
 
     def deploy(self, stage: str, **told: str) -> Said:
-        """`make deploy STAGE=stage`; other words by name: parameters, tags, region, profile; `anyway` if not empty."""
+        """Run `make deploy STAGE=stage`. Other words, by name: parameters, tags, region, profile; `anyway` if not empty."""
         return self._run(lambda words: deploy.main(words, lambda _stage: self.package), stage, told)
 
     def destroy(self, stage: str, **told: str) -> Said:
-        """`make destroy STAGE=stage`; `data="delete"` as DATA=delete."""
+        """Run `make destroy STAGE=stage`; `data="delete"` is DATA=delete."""
         return self._run(destroy.main, stage, told)
 
     def find_stack(self, stage: str) -> dict[str, Any] | None:
-        """The stack as CloudFormation tells of it."""
+        """Return the stack as CloudFormation describes it."""
         cloudformation = self.cloud.client("cloudformation")
         named = [each for each in cloudformation.describe_stacks()["Stacks"] if each["StackName"] == f"whippet-{stage}"]
         living = [each for each in named if each["StackStatus"] != "DELETE_COMPLETE"]
@@ -59,7 +59,7 @@ class Operator:
 
     @contextmanager
     def limited(self, quotas: Mapping[str, int]) -> Iterator[None]:
-        """The account's quotas are these for a while."""
+        """Give the account these quotas while the block runs."""
         path = self.cloud.home / "faults.json"
         half_written = path.with_suffix(".part")
         half_written.write_text(json.dumps({"quotas": quotas}))
@@ -78,7 +78,7 @@ class Operator:
 
 
 def describe_terminal(cloud: LocalCloud) -> dict[str, str]:
-    """The variables of an operator's terminal, in which AWS is this cloud."""
+    """Return the variables of an operator's terminal in which AWS is this cloud."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
     return inherited | NOBODY | {name: value for name, value in cloud.variables.items() if name.startswith("AWS_")}
 
@@ -97,6 +97,6 @@ def make(cloud: LocalCloud, *words: str) -> Said:
 
 
 def find_package(folder: Path) -> Package:
-    """What `make package` left in a folder."""
+    """Return what `make package` left in a folder."""
     (code,), (source,) = folder.glob("lambda-*.zip"), folder.glob("sourcedir-*.tar.gz")
     return Package(folder / "template.json", code, source)

@@ -1,4 +1,4 @@
-"""Small datasets of coloured pictures, quick to learn, made from a seed."""
+"""Draw small datasets of coloured images, quick to learn, from a seed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ COUNTS = {"train": 16, "valid": 8, "test": 8}
 
 
 def draw_picture(colour: tuple[int, int, int], dice: random.Random, size: int = 24) -> bytes:
-    """A PNG of one noisy colour."""
+    """Draw a PNG of one noisy colour."""
     image = Image.new("RGB", (size, size))
     image.putdata(
         [tuple(max(0, min(255, part + dice.randint(-35, 35))) for part in colour) for _ in range(size * size)]
@@ -26,7 +26,7 @@ def draw_picture(colour: tuple[int, int, int], dice: random.Random, size: int = 
 
 
 def build_colour_zip(seed: int = 0, counts: Mapping[str, int] = COUNTS, root: str = "") -> bytes:
-    """A dataset of three colours: `counts[split]` pictures of each in every split."""
+    """Pack a dataset of three colours: `counts[split]` images of each in every split."""
     return _build_colour_zip(seed, tuple(counts.items()), root)
 
 
@@ -43,5 +43,5 @@ def _build_colour_zip(seed: int, counts: tuple[tuple[str, int], ...], root: str)
 
 
 def draw_test_picture(name: str, seed: int = 99) -> bytes:
-    """A picture of one of the colours that no dataset of a small seed holds."""
+    """Draw an image of one colour that is in no dataset with a small seed."""
     return draw_picture(COLOURS[name], random.Random(seed))

@@ -1,4 +1,4 @@
-"""The table of members in docs/recipes.md, drawn from the schema: `python -m tests.support.recipe_table` writes it."""
+"""Draw the table of members in docs/recipes.md from the schema: `python -m tests.support.recipe_table` writes it."""
 
 from __future__ import annotations
 

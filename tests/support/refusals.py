@@ -1,4 +1,4 @@
-"""What boto3 raises where AWS refuses a call."""
+"""Build the error that boto3 raises when AWS refuses a call."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The folders of a run that has trained, made without training: as many classes, images and trials as are wished."""
+"""Write the folders of a trained run without training: any number of classes, images and trials."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ BREEDS = ("Affenpinscher", "Bearded_collie", "Cane_corso", "Dandie_dinmont_terri
 
 
 def name_classes(count: int) -> list[str]:
-    """Names such as the dogs have: a number and words."""
+    """Return class names such as the dogs have: a number and words."""
     if count <= 10:
         return [str(number) for number in range(count)] if count > 2 else ["cat", "dog"]
     return [f"{number:03d}.{BREEDS[number % len(BREEDS)]}_{number}" for number in range(1, count + 1)]
 
 
 def write_run(jobs: Path, *, classes: int = 3, images: int = 60, trials: int = 4, seed: int = 0) -> Path:
-    """Write the trials' folders and the last training's, every file of it; returns the latter."""
+    """Write the folders of the trials and of the last training, with all files. Returns the latter folder."""
     rng = np.random.default_rng(seed)
     names = name_classes(classes)
     for number in range(1, trials + 1):
@@ -49,7 +49,7 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def write_job(folder: Path, values: dict[str, Any], score: float, names: list[str], images: int, rng: Any) -> None:
-    """metrics.jsonl and evaluation.json of one job."""
+    """Write metrics.jsonl and evaluation.json of one job."""
     folder.mkdir(parents=True)
     chosen = {"architecture": "resnet18", "image_size": 224, "epochs": 6, "seed": 0, "profile": False} | values
     start = {"epochs": 6, "threads": 2, "classes": len(names), "pretrained": "imagenet", "device": "cpu"}
@@ -70,7 +70,7 @@ def write_job(folder: Path, values: dict[str, Any], score: float, names: list[st
 
 
 def judge(classes: int, images: int) -> tuple[Any, Any]:
-    """Labels, and answers of which one in ten is wrong, mostly by taking a neighbour's name; always the same."""
+    """Return labels, and predictions of which one in ten is wrong, mostly by the next class; always the same."""
     rng = np.random.default_rng(1)
     labels = np.sort(np.arange(images) % classes)
     neighbour = (labels + rng.choice([1, 1, 1, 2, 7], images)) % classes
@@ -104,7 +104,7 @@ def describe_test(names: list[str], labels: Any, predicted: Any) -> dict[str, An
 
 
 def write_findings(folder: Path, names: list[str], images: int, rng: Any) -> None:
-    """What the profiled training writes beside: predictions, rules, timeline, plan, baseline, utilisation."""
+    """Write what only the profiled training writes: predictions, rules, timeline, plan, baseline, utilisation."""
     columns = {}
     for split in ("valid", "test"):
         labels, predicted = judge(len(names), images)
@@ -185,7 +185,7 @@ def write_findings(folder: Path, names: list[str], images: int, rng: Any) -> Non
 
 
 def write_utilisation(path: Path, rng: Any) -> None:
-    """System metrics in SageMaker's on-disk format, twice a second."""
+    """Write system metrics in SageMaker's on-disk format, twice a second."""
     path.parent.mkdir(parents=True)
     lines = []
     for number in range(200):
@@ -202,7 +202,7 @@ def write_utilisation(path: Path, rng: Any) -> None:
 
 
 def draw_picture(split: str, number: int) -> Image.Image:
-    """A soft colourful square, each number another."""
+    """Draw a soft colourful square, another one for each number."""
     rng = np.random.default_rng(number + 7919 * len(split))
     hue = [tuple(round(255 * part) for part in colorsys.hsv_to_rgb(rng.random(), 0.55, 0.9)) for _ in range(16)]
     pixels = np.array(hue, dtype=np.uint8).reshape(4, 4, 3)

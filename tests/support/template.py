@@ -1,4 +1,4 @@
-"""The app's template as it is deployed, built once for all the tests that look at it."""
+"""Build the app's template as it is deployed, once for all the tests that read it."""
 
 from __future__ import annotations
 
@@ -38,17 +38,17 @@ def _translate() -> str:
 
 
 def build_app_template() -> Template:
-    """Chalice's part and ours, as SAM: built in a process of its own, as it always is. A copy for each caller."""
+    """Return Chalice's part and ours as SAM, built in its own process as always. Each caller gets a copy."""
     template: Template = json.loads(_build())
     return template
 
 
 def translate_app_template() -> Template:
-    """The same as CloudFormation makes it of SAM, its code in a bucket that somebody else names."""
+    """Return the same as CloudFormation translates it from SAM, with its code in a bucket named elsewhere."""
     template: Template = json.loads(_translate())
     return template
 
 
 def list_resources(template: Template, kind: str) -> dict[str, dict[str, Any]]:
-    """The resources of a type, by logical name."""
+    """Return the resources of a type, by logical name."""
     return {name: body for name, body in template["Resources"].items() if body["Type"] == kind}

@@ -1,7 +1,7 @@
-"""Bad and odd requests to `POST /models/NAME/predict`, as data, each with the answer that a user must get.
+"""List bad and odd requests to `POST /models/NAME/predict`, each with the answer that a user must get.
 
-A case knows nothing of how it is sent. Who runs the cases supplies a token of each kind, a model in each state, and
-sends `build()` with the content type and the query; `status`, `code` and `retry_after` say what must come back.
+A case does not know how it is sent. Whoever runs the cases supplies a token of each kind and a model in each state, and
+sends `build()` with the content type and the query; `status`, `code` and `retry_after` say what must be returned.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ LARGEST = 4_000_000  # bytes of a picture that a serverless endpoint takes; Lamb
 class Prediction:
     """A request and its answer.
 
-    `code` is None where there is none to compare: for an answer with predictions, and where the gateway may refuse
-    before the app does. `by_container` says that only the model's container can tell. `predictions` is how many classes
-    must come at most.
+    `code` is None if there is none to compare: for an answer with predictions, and if the gateway may refuse before the
+    app does. `by_container` says that only the model's container can detect it. `predictions` is the largest number of
+    classes that may be returned.
     """
 
     status: int
@@ -44,7 +44,7 @@ class Prediction:
 
 @cache
 def draw(form: str = "PNG", mode: str = "RGB", size: tuple[int, int] = (40, 30)) -> bytes:
-    """A picture of stripes."""
+    """Draw an image of stripes."""
     image = Image.linear_gradient("L").resize(size)
     buffer = io.BytesIO()
     image.convert(mode).save(buffer, form)
@@ -59,7 +59,7 @@ def draw_animation(form: str) -> bytes:
 
 
 def draw_turned() -> bytes:
-    """A JPEG that says by EXIF that it lies on its side."""
+    """Draw a JPEG whose EXIF orientation says that it lies on its side."""
     exif = Image.Exif()
     exif[0x0112] = 6
     buffer = io.BytesIO()
@@ -68,14 +68,14 @@ def draw_turned() -> bytes:
 
 
 def announce_png(width: int, height: int) -> bytes:
-    """A PNG of a few bytes that claims to be of this size."""
+    """Return a PNG of a few bytes that claims to have this size."""
     header = b"IHDR" + struct.pack(">2L5B", width, height, 8, 2, 0, 0, 0)
     body = b"\x89PNG\r\n\x1a\n" + struct.pack(">L", 13) + header + struct.pack(">L", zlib.crc32(header))
     return body + b"\0\0\0\0IEND\xaeB`\x82"
 
 
 def pad(size: int) -> bytes:
-    """A real picture with bytes behind its end, `size` in all."""
+    """Return a real image with bytes after its end, `size` in all."""
     return draw("JPEG").ljust(size, b"\0")
 
 

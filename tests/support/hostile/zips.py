@@ -1,4 +1,4 @@
-"""Broken and hostile zips, each with the code of the problem that must be told.
+"""Build broken and hostile zips, each with the code of the problem that must be reported.
 
 Where zipfile refuses to write what an attacker would, the bytes are changed after it.
 """
@@ -21,7 +21,7 @@ from tests.support.layouts import list_flat_pictures, list_pictures, pack, pictu
 
 @dataclass(frozen=True)
 class HostileZip:
-    """Bytes that must be refused with `code`; `says` are words that the message must hold."""
+    """Bytes that must be refused with `code`; `says` are words that the message must contain."""
 
     build: Callable[[], bytes]
     code: str
@@ -30,12 +30,12 @@ class HostileZip:
 
 
 def pack_with(extra: Mapping[str, bytes]) -> bytes:
-    """A good dataset and these files."""
+    """Pack a good dataset and these files."""
     return pack({**list_pictures(), **extra})
 
 
 def pack_entry(change: Callable[[zipfile.ZipInfo], None], name: str = "train/cat/odd.png", body: bytes = b"") -> bytes:
-    """A good dataset and one entry, changed before it is written."""
+    """Pack a good dataset and one entry that is changed before it is written."""
     buffer = io.BytesIO(pack(list_pictures()))
     with zipfile.ZipFile(buffer, "a") as archive:
         entry = zipfile.ZipInfo(name)
@@ -45,7 +45,7 @@ def pack_entry(change: Callable[[zipfile.ZipInfo], None], name: str = "train/cat
 
 
 def change_directory(body: bytes, name: str, place: int, form: str, value: int) -> bytes:
-    """The zip with one number of an entry's directory record overwritten: at byte `place` of the record."""
+    """Overwrite one number in the directory record of an entry, at byte `place` of the record."""
     changed = bytearray(body)
     directory = changed.rindex(b"PK\x01\x02", 0, changed.rindex(name.encode()))
     struct.pack_into(f"<{form}", changed, directory + place, value)
@@ -53,14 +53,14 @@ def change_directory(body: bytes, name: str, place: int, form: str, value: int) 
 
 
 def change_end(body: bytes, place: int, form: str, value: int) -> bytes:
-    """The zip with one number of its end record overwritten."""
+    """Overwrite one number in the zip's end record."""
     changed = bytearray(body)
     struct.pack_into(f"<{form}", changed, changed.rindex(b"PK\x05\x06") + place, value)
     return bytes(changed)
 
 
 def rename(body: bytes, old: bytes, new: bytes) -> bytes:
-    """The zip with a name replaced everywhere by one of the same length, as only a tampered file has it."""
+    """Replace a name everywhere by one of the same length, as only a tampered file has it."""
     assert len(old) == len(new)
     assert old in body
     return body.replace(old, new)
@@ -99,7 +99,7 @@ def build_bomb() -> bytes:
 
 
 def build_overlap() -> bytes:
-    """Two entries that share one body, as a zip bomb without recursion has thousands of."""
+    """Pack two entries that share one body, of which a non-recursive zip bomb has thousands."""
     body = pack(list_pictures())
     with zipfile.ZipFile(io.BytesIO(body)) as archive:
         first = archive.getinfo("train/cat/000.png").header_offset
@@ -107,7 +107,7 @@ def build_overlap() -> bytes:
 
 
 def build_huge_header() -> bytes:
-    """A PNG of 30,000 x 30,000 pixels, by its header."""
+    """Return a PNG whose header announces 30,000 x 30,000 pixels."""
     header = struct.pack(">2L5B", 30_000, 30_000, 8, 2, 0, 0, 0)
     chunk = b"IHDR" + header
     png = b"\x89PNG\r\n\x1a\n" + struct.pack(">L", 13) + chunk + struct.pack(">L", zlib.crc32(chunk)) + bytes(50)
@@ -115,14 +115,14 @@ def build_huge_header() -> bytes:
 
 
 def build_second_directory() -> bytes:
-    """A whole other zip's end within the comment: some programs read that one."""
+    """Put the end of another zip into the comment: some programs read that one."""
     body, other = pack(list_pictures()), pack({"train/cat/evil.png": picture()})
     body = change_end(body, 20, "H", len(other))
     return body + other
 
 
 def build_bad_name_bytes() -> bytes:
-    """A name that is flagged as UTF-8 and is none."""
+    """Pack a name that is flagged as UTF-8 and is not."""
     return rename(pack(list_pictures(classes=("caté", "dog"))), "caté".encode(), b"cat\xff\xff")
 
 
@@ -141,7 +141,7 @@ def build_flipped_bits() -> bytes:
 
 
 def build_other_name_in_header() -> bytes:
-    """The directory says cat, the entry itself says owl."""
+    """Pack an entry that the directory calls cat and the entry itself owl."""
     body = bytearray(pack(list_pictures(classes=("dog", "cat"), splits={"train": 1})))
     at = body.index(b"train/cat/000.png")
     body[at + 6 : at + 9] = b"owl"
