@@ -1,4 +1,4 @@
-"""Result files: what was measured, when, on what hardware, with which versions."""
+"""Write result files: what was measured, when, on which hardware, with which versions."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def claim(
     at_least: float | None = None,
     **details: Any,
 ) -> dict[str, Any]:
-    """A measured figure beside the bound that it is held to, if any."""
+    """Return a measured figure beside its bound, if it has one."""
     is_low_enough = at_most is None or measured <= at_most
     is_high_enough = at_least is None or measured >= at_least
     is_bounded = at_most is not None or at_least is not None
@@ -60,7 +60,7 @@ def claim(
 
 
 def spread(samples: Iterable[float]) -> dict[str, float]:
-    """Minimum, median, 99th percentile and maximum of the samples, in their own unit."""
+    """Return the minimum, median, 99th percentile and maximum of the samples, in their own unit."""
     ordered = sorted(samples)
     return {
         "min": ordered[0],
@@ -72,7 +72,7 @@ def spread(samples: Iterable[float]) -> dict[str, float]:
 
 
 def read_processor_name() -> str:
-    """The processor as the kernel names it, or what Python knows where there is no /proc."""
+    """Return the processor as the kernel names it, or as Python does without /proc."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -81,5 +81,5 @@ def read_processor_name() -> str:
 
 
 def read_memory_gib() -> float:
-    """Physical memory in GiB."""
+    """Return the physical memory in GiB."""
     return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)

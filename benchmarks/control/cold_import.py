@@ -1,4 +1,4 @@
-"""How long a fresh interpreter needs to import the app, beside boto3 and X-Ray, which load on first use.
+"""Measure how long a fresh interpreter needs to import the app, beside boto3 and X-Ray, which load on first use.
 
 The peer is the same interpreter importing boto3's client machinery and the X-Ray SDK: what every Lambda function pays
 that imports them at the top.
@@ -20,14 +20,14 @@ ENVIRONMENT = {**os.environ, "AWS_DEFAULT_REGION": "us-east-1", "PYTHONDONTWRITE
 
 
 def time_interpreter(statement: str) -> float:
-    """Seconds from the start of a fresh interpreter to its end, running one statement."""
+    """Return the seconds from the start of a fresh interpreter to its end, running one statement."""
     start = time.perf_counter()
     subprocess.run([sys.executable, "-c", statement], check=True, env=ENVIRONMENT)
     return time.perf_counter() - start
 
 
 def list_forbidden_modules() -> list[str]:
-    """Those of the heavy packages that `import app` loads."""
+    """List the heavy packages that `import app` loads."""
     statement = f"import sys, app; print(','.join(m for m in {FORBIDDEN!r} if m in sys.modules))"
     output = subprocess.run(
         [sys.executable, "-c", statement], check=True, env=ENVIRONMENT, capture_output=True, text=True

@@ -1,4 +1,4 @@
-"""The Lambda: its archive, a cold import of the app from it, and the memory that each handler needs at its peak.
+"""Measure the Lambda: its archive, a cold import of the app from it, and the peak memory of each handler.
 
 The handlers run one call each, in a fresh interpreter with the archive's content, against a local cloud with a deployed
 model and a dataset of 100,000 images. The peer of the import is the same app importing the SageMaker SDK beside it.
@@ -52,7 +52,7 @@ print(json.dumps({"answer": answer, "megabytes": int(status["VmHWM"].split()[0])
 
 
 def unpack_package(folder: Path) -> tuple[Path, float]:
-    """The archive's content in a folder, and the archive's size in MB."""
+    """Unpack the archive into a folder. Returns the folder and the archive's size in MB."""
     package = build_package(PROJECT, "dev", folder / "dist")
     with zipfile.ZipFile(package.code) as archive:
         archive.extractall(folder / "task")
@@ -60,7 +60,7 @@ def unpack_package(folder: Path) -> tuple[Path, float]:
 
 
 def time_import(statement: str, home: Path, rounds: int) -> float:
-    """Median seconds of a fresh interpreter that runs a statement with a folder first on its path."""
+    """Return the median seconds of a fresh interpreter that runs a statement with a folder first on its path."""
     environment = {**os.environ, "AWS_DEFAULT_REGION": "us-east-1", "PYTHONPATH": str(home)}
     samples = []
     for _ in range(rounds + 1):
@@ -71,7 +71,7 @@ def time_import(statement: str, home: Path, rounds: int) -> float:
 
 
 def build_large_zip() -> bytes:
-    """100,000 images in 133 classes, and a name that escapes: looked at whole, and rejected before any job."""
+    """Pack 100,000 images in 133 classes, and a name that escapes: read completely, and rejected before any job."""
     packed, bodies = io.BytesIO(), [picture("jpg", seed) for seed in range(20)]
     with zipfile.ZipFile(packed, "w") as archive:
         for number in range(IMAGES):
@@ -82,7 +82,7 @@ def build_large_zip() -> bytes:
 
 
 def read_environment(cloud: LocalCloud, run: dict[str, Any]) -> dict[str, str]:
-    """What the template gives the functions, read back from a run that they launched."""
+    """Return the environment that the template gives the functions, read back from a run that they launched."""
     job = cloud.sagemaker.describe_training_job(TrainingJobName=f"{run['run_id']}-train")
     model = cloud.sagemaker.describe_model(ModelName=run["run_id"])
     document = cloud.s3.get_object(Bucket=cloud.bucket, Key=f"runs/{run['run_id']}/run.json")
@@ -106,7 +106,7 @@ def load_sample(kind: str, name: str) -> dict[str, Any]:
 
 
 def build_request(cloud: LocalCloud, method: str, path: str, body: bytes = b"", **names: str) -> dict[str, Any]:
-    """A request as API Gateway hands it to the function."""
+    """Build a request as API Gateway passes it to the function."""
     event = load_sample("api-gateway-request", "predict")
     template = path.format(**{name: f"{{{name}}}" for name in names})
     event["requestContext"] |= {"resourcePath": template, "httpMethod": method, "path": path.format(**names)}
@@ -127,7 +127,7 @@ def build_request(cloud: LocalCloud, method: str, path: str, body: bytes = b"", 
 
 
 def build_calls(cloud: LocalCloud, run: dict[str, Any]) -> dict[str, tuple[str, dict[str, Any]]]:
-    """Each handler's heaviest call: (name of the handler, event)."""
+    """Build each handler's heaviest call: (name of the handler, event)."""
     upload = load_sample("s3-object-created", "put-object")
     upload["detail"]["bucket"]["name"], upload["detail"]["object"]["key"] = cloud.bucket, "datasets/large.zip"
     tuning = load_sample("sagemaker-tuning-job-state-change", "completed")
@@ -153,7 +153,7 @@ def build_calls(cloud: LocalCloud, run: dict[str, Any]) -> dict[str, tuple[str, 
 
 
 def call(handler: str, event: dict[str, Any], task: Path, environment: dict[str, str]) -> dict[str, Any]:
-    """One call in a fresh interpreter: its answer, and the peak of its memory in MB. Ends where the call failed."""
+    """Make one call in a fresh interpreter. Returns its answer and peak memory in MB; exits if the call fails."""
     order = json.dumps({"handler": handler, "event": event, "path": str(task)})
     command = [sys.executable, "-c", CALL]
     done = subprocess.run(command, input=order, env=environment, cwd=task, capture_output=True, text=True, check=False)
@@ -167,7 +167,7 @@ def call(handler: str, event: dict[str, Any], task: Path, environment: dict[str,
 
 
 def measure_memory(task: Path, folder: Path) -> dict[str, float]:
-    """The peak of every call, in MB."""
+    """Return the peak memory of every call, in MB."""
     with run_local_cloud(folder / "state") as cloud:
         upload_small_dataset(cloud, "small", trials=1, parallel_trials=1)
         run = cloud.wait_for_status("small", "deployed", "failed")
@@ -182,7 +182,7 @@ def measure_memory(task: Path, folder: Path) -> dict[str, float]:
 
 
 def check_inspected(cloud: LocalCloud) -> None:
-    """Ends where the call that was measured did not look into the large dataset."""
+    """Exit if the measured call did not read the large dataset."""
     keys = cloud.s3.list_objects_v2(Bucket=cloud.bucket, Prefix=f"runs/whippet-{OTHER_STAGE}-large").get("Contents", [])
     if not any(each["Key"].endswith("/dataset.json") for each in keys):
         raise SystemExit("on_dataset_uploaded did not look into the dataset")

@@ -1,4 +1,4 @@
-"""How soon the page can be used, in a real browser on loopback, and how long a list of 1,000 runs takes.
+"""Measure how soon the page can be used, in a real browser on loopback, and how long a list of 1,000 runs takes.
 
 Measured within the browser, from the navigation's start to the moment at which the list stands there, with a new tab
 each time. The peer is the same list by the route alone, asked by an HTTP client.
@@ -58,7 +58,7 @@ def index_runs(cloud: LocalCloud, count: int) -> None:
 
 
 def time_page(browser: Browser, cloud: LocalCloud) -> float:
-    """Seconds from the navigation of a new tab, of somebody who has signed in, to the list of runs."""
+    """Return the seconds from opening a new tab, signed in, to the list of runs."""
     context = browser.new_context()
     context.add_init_script(f"sessionStorage.setItem('whippet.token', '{cloud.variables['API_TOKEN']}')")
     page = context.new_page()
@@ -69,7 +69,7 @@ def time_page(browser: Browser, cloud: LocalCloud) -> float:
 
 
 def time_route(cloud: LocalCloud) -> float:
-    """Seconds in which an HTTP client has every run, page by page."""
+    """Return the seconds that an HTTP client needs to read every run, page by page."""
     start, after, found = time.perf_counter(), "", 0
     while after is not None:
         page = cloud.api.get("/runs", params={"limit": 100, "after": after}).raise_for_status().json()

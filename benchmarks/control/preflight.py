@@ -1,4 +1,4 @@
-"""What pre-flight costs for a dataset in S3: time, memory, and how much of the archive comes over the line.
+"""Measure what pre-flight costs for a dataset in S3: time, memory, and how much of the archive is transferred.
 
 The dataset of 100,000 images and 1 GB is held to bounds; 1,000, 10,000 and 1,000,000 show how the costs grow. The zip
 lies in the local cloud's S3, behind a proxy that counts what is sent. Who looks is a fresh interpreter with what the
@@ -58,7 +58,7 @@ print(json.dumps({{"seconds": time.perf_counter() - started, "megabytes": peak()
 
 
 class CountingProxy:
-    """Passes connections on to a port of this machine, and counts the bytes that come back."""
+    """Forward connections to a port of this machine, and count the bytes that come back."""
 
     def __init__(self, target: int) -> None:
         self._target = target
@@ -91,7 +91,7 @@ class CountingProxy:
 
 
 def write_dataset(path: Path, images: int, size: int) -> None:
-    """A zip of pictures of that many bytes each, in as many classes as the dogs have."""
+    """Write a zip of images of that many bytes each, in as many classes as the dogs have."""
     noise = random.Random(0)
     bodies = [body + noise.randbytes(max(0, size - len(body))) for body in (picture("jpg", seed) for seed in range(20))]
     with zipfile.ZipFile(path, "w") as archive:
@@ -102,7 +102,7 @@ def write_dataset(path: Path, images: int, size: int) -> None:
 
 
 def measure(setup: str, path: Path, images: int, variables: dict[str, str], home: Path) -> dict[str, float]:
-    """Seconds and megabytes of one look, in a fresh interpreter that stands in a folder."""
+    """Return the seconds and megabytes of one look, in a fresh interpreter that runs in a folder."""
     command = [sys.executable, "-c", MEASURE.format(setup=setup), str(path), str(images)]
     result = subprocess.run(command, capture_output=True, text=True, env=os.environ | variables, cwd=home)
     if result.returncode:
@@ -112,7 +112,7 @@ def measure(setup: str, path: Path, images: int, variables: dict[str, str], home
 
 @contextmanager
 def store(cloud: LocalCloud, path: Path) -> Iterator[None]:
-    """The file in the cloud's bucket, where a run's input is looked for."""
+    """Keep the file in the cloud's bucket while the block runs, where a run's input belongs."""
     key = f"runs/{path.name}"
     cloud.s3.upload_file(str(path), cloud.bucket, key)
     yield
@@ -120,7 +120,7 @@ def store(cloud: LocalCloud, path: Path) -> Iterator[None]:
 
 
 def look_from_afar(cloud: LocalCloud, path: Path, images: int, task: Path) -> dict[str, float]:
-    """The quickest of a few looks at a zip in S3 with a function's code, with the bytes that it had sent."""
+    """Return the fastest of a few looks at a zip in S3 by the function's code, with the bytes that it received."""
     runs = []
     for _ in range(TRIES):
         proxy = CountingProxy(cloud.aws_port)

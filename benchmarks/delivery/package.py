@@ -1,4 +1,4 @@
-"""How long `make package` takes, and how large what Lambda fetches at each cold start is.
+"""Measure how long `make package` takes, and the size of what Lambda fetches at each cold start.
 
 The first round may download wheels, where no cache has them; each round is told.
 """
@@ -17,14 +17,14 @@ ROUNDS = 3
 
 
 def time_package(folder: Path) -> tuple[float, Package]:
-    """Seconds that one whole package takes, and the package."""
+    """Return the seconds that one whole package takes, and the package."""
     started = time.perf_counter()
     package = build_package(PROJECT, "dev", folder)
     return time.perf_counter() - started, package
 
 
 def measure_unzipped(archive: Path) -> int:
-    """The bytes that Lambda holds once the archive is unpacked."""
+    """Return the bytes that Lambda holds once the archive is unpacked."""
     with zipfile.ZipFile(archive) as opened:
         return sum(member.file_size for member in opened.infolist())
 

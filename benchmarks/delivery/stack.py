@@ -1,6 +1,6 @@
-"""How long a stage takes to be made, changed and removed in the local cloud, by the commands that an operator types.
+"""Measure how long it takes to create, change and remove a stage in the local cloud, by an operator's commands.
 
-Packing is not in it: it has a benchmark of its own. Each round is another stage, from nothing to nothing.
+Packing is not included: it has its own benchmark. Each round is another stage, from nothing to nothing.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ ROUNDS = 3
 
 
 def time_command(main: Callable[[Sequence[str]], int], *words: str) -> float:
-    """Seconds that a command takes. Raises RuntimeError, in the command's words, where it fails."""
+    """Return the seconds that a command takes. Raises RuntimeError with the command's output if it fails."""
     said = io.StringIO()
     started = time.perf_counter()
     with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
@@ -35,7 +35,7 @@ def time_command(main: Callable[[Sequence[str]], int], *words: str) -> float:
 
 
 def time_round(stage: str, package: Package) -> tuple[float, float, float]:
-    """Seconds that creation, an update of most functions, and deletion take."""
+    """Return the seconds that creation, an update of most functions, and deletion take."""
 
     def order(words: Sequence[str]) -> int:
         return deploy.main(list(words), lambda _stage: package)

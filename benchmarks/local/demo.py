@@ -1,7 +1,7 @@
-"""`make demo` as a newcomer runs it, once installed: its time, its accuracy, and how much of it nothing worked.
+"""Measure `make demo` as a newcomer runs it, once installed: its time, its accuracy, and its idle share.
 
-The demo runs against a cloud that stays up afterwards, so that its jobs can be asked when they ran; the cloud's own
-start is counted into the demo's time.
+The demo runs against a cloud that stays up afterwards, so that its jobs can be asked when they ran. The cloud's own
+start counts as part of the demo's time.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Span = tuple[float, float]
 
 
 def run_demo(cloud: LocalCloud) -> tuple[str, Span]:
-    """Run the demo on a cloud that is up. Returns what it printed, and from when to when it ran."""
+    """Run the demo on a running cloud. Returns what it printed, and when it began and ended."""
     environment = {**os.environ, "LOCALCLOUD_HOME": str(cloud.home)}
     environment |= {"AWS_PORT": str(cloud.aws_port), "PORT": str(cloud.port)}
     start = time.time()
@@ -38,7 +38,7 @@ def run_demo(cloud: LocalCloud) -> tuple[str, Span]:
 
 
 def find_work(cloud: LocalCloud) -> list[Span]:
-    """When a training job ran, or an endpoint was in service (to the end)."""
+    """List the spans in which a training job ran, or an endpoint was in service (to the end)."""
     spans = []
     for summary in cloud.sagemaker.list_training_jobs(MaxResults=100)["TrainingJobSummaries"]:
         job = cloud.sagemaker.describe_training_job(TrainingJobName=summary["TrainingJobName"])
@@ -53,7 +53,7 @@ def to_seconds(moment: datetime) -> float:
 
 
 def measure_idle(work: list[Span], whole: Span) -> float:
-    """Seconds of the whole span that no span of work covers."""
+    """Return the seconds of the whole span that no span of work covers."""
     idle, reached = 0.0, whole[0]
     for start, end in sorted(work):
         idle += max(0.0, min(start, whole[1]) - reached)
@@ -62,7 +62,7 @@ def measure_idle(work: list[Span], whole: Span) -> float:
 
 
 def read_run(cloud: LocalCloud) -> dict[str, Any]:
-    """The one run, as its folder tells it: tuning.json and result.json."""
+    """Read tuning.json and result.json of the only run."""
     (run,) = cloud.list_runs("digits")
     files = {}
     for name in ("tuning", "result"):
@@ -72,7 +72,7 @@ def read_run(cloud: LocalCloud) -> dict[str, Any]:
 
 
 def count_reports(printed: str) -> int:
-    """How many reports, that are there, the demo gives the path of."""
+    """Count the existing reports whose paths the demo printed."""
     paths = re.findall(r"^The report: (.*\.html)$", printed, re.MULTILINE)
     return sum(Path(path).is_file() for path in paths)
 

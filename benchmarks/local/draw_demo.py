@@ -41,7 +41,7 @@ def main(home: Path) -> None:
 
 
 def wait_until_it_serves(cloud: LocalCloud, seconds: float = 60) -> None:
-    """After a restart an endpoint is in service before its process has loaded the model."""
+    """Wait for the model: after a restart an endpoint is in service before its process has loaded it."""
     endpoint = cloud.sagemaker.list_endpoints()["Endpoints"][0]["EndpointName"]
     runtime = cloud.client("sagemaker-runtime")
     deadline = time.monotonic() + seconds

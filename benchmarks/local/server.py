@@ -1,4 +1,4 @@
-"""The local cloud's own cost: how soon it is ready, what it holds in memory, how quickly it describes a job.
+"""Measure the local cloud itself: how soon it is ready, its memory, and how fast it describes a job.
 
 The peer of DescribeTrainingJob is moto's server, asked the same by the same client in the same run; its jobs are
 records that nothing runs.
@@ -29,7 +29,7 @@ TEMPLATE = "forkserver_template"
 
 
 def measure_starts() -> list[float]:
-    """Seconds from the command to an answer of the app's health route, in a fresh folder each time."""
+    """Return the seconds from the command to an answer of the health route, each time in a fresh folder."""
     seconds = []
     for _ in range(STARTS):
         with tempfile.TemporaryDirectory() as folder:
@@ -40,7 +40,7 @@ def measure_starts() -> list[float]:
 
 
 def measure_memory(cloud: LocalCloud) -> tuple[float, float]:
-    """Proportional set size in MiB of the cloud's processes, and of the template process and its children."""
+    """Return the proportional set size in MiB of the cloud's processes, and of the template and its children."""
     cloud_mib = template_mib = 0.0
     for process in cloud.list_processes():
         size = process.memory_full_info().pss / 2**20
@@ -52,7 +52,7 @@ def measure_memory(cloud: LocalCloud) -> tuple[float, float]:
 
 
 def time_calls(call: Callable[[], Any], count: int) -> list[float]:
-    """Milliseconds of each of `count` calls, one after another, the first ten left out."""
+    """Return the milliseconds of each of `count` calls, one after another, after ten that are not counted."""
     times = []
     for _ in range(count + 10):
         start = time.perf_counter()
@@ -73,7 +73,7 @@ def connect(url: str) -> Any:
 
 
 def count_lost(client: Any, name: str) -> int:
-    """How many of 200 describes at once do not come back with the job."""
+    """Count how many of 200 simultaneous describes do not return the job."""
 
     def describe(_: int) -> bool:
         try:
@@ -86,7 +86,7 @@ def count_lost(client: Any, name: str) -> int:
 
 
 def measure_moto(request: dict[str, Any]) -> list[float]:
-    """Milliseconds of moto's DescribeTrainingJob."""
+    """Return the milliseconds of moto's DescribeTrainingJob."""
     port = find_free_port()
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=port, verbose=False)
     server.start()

@@ -1,6 +1,6 @@
-"""From CreateEndpoint to InService, and what the route adds to a prediction.
+"""Measure the time from CreateEndpoint to InService, and what the route adds to a prediction.
 
-The peer of the route is the same picture sent straight to the endpoint's own process, in the same run, in turn.
+The peer of the route is the same image sent straight to the endpoint's own process, in the same run, in turns.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ PICTURE = {"Content-Type": "image/png"}
 
 
 def deploy_model(cloud: LocalCloud) -> dict[str, Any]:
-    """Take a small dataset the whole way. Returns SageMaker's description of its model."""
+    """Take a small dataset through the pipeline. Returns SageMaker's description of its model."""
     upload_small_dataset(cloud, "served", trials=1, parallel_trials=1)
     run = cloud.wait_for_status("served", "deployed", "failed")
     if run["status"] != "deployed":
@@ -34,7 +34,7 @@ def deploy_model(cloud: LocalCloud) -> dict[str, Any]:
 
 
 def time_endpoint(cloud: LocalCloud, number: int, model: str) -> float:
-    """Seconds from CreateEndpoint to InService."""
+    """Return the seconds from CreateEndpoint to InService."""
     name = f"timed-{number}"
     variant = {"VariantName": "main", "ModelName": model, "InitialInstanceCount": 1, "InstanceType": "ml.m5.large"}
     cloud.sagemaker.create_endpoint_config(EndpointConfigName=name, ProductionVariants=[variant])
@@ -53,7 +53,7 @@ def time_endpoint(cloud: LocalCloud, number: int, model: str) -> float:
 
 
 def find_server(cloud: LocalCloud) -> str:
-    """The address of the one endpoint process: what listens below the cloud on neither of its own ports."""
+    """Return the address of the endpoint process: it listens on a port that is neither of the cloud's own."""
     for process in cloud.list_processes():
         for connection in process.net_connections(kind="tcp"):
             is_listening = connection.status == psutil.CONN_LISTEN
@@ -63,7 +63,7 @@ def find_server(cloud: LocalCloud) -> str:
 
 
 def time_predictions(cloud: LocalCloud, server: str) -> tuple[list[float], list[float]]:
-    """Milliseconds of predictions through the route and straight from the endpoint's process, in turn."""
+    """Return the milliseconds of predictions through the route and directly from the endpoint, in turns."""
     picture, through, direct = draw_test_picture("red"), [], []
     with httpx.Client(timeout=30) as client:
         for _ in range(PREDICTIONS + 10):

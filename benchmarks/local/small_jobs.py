@@ -1,4 +1,4 @@
-"""Training jobs whose program is a few lines of Python: what the cloud itself costs, without any training."""
+"""Build training jobs whose program is a few lines of Python, to measure the cloud without any training."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def upload_program(cloud: LocalCloud, source: str) -> str:
 
 
 def build_training_request(cloud: LocalCloud, name: str, code_uri: str) -> dict[str, Any]:
-    """A CreateTrainingJob request in script mode, without channels."""
+    """Build a CreateTrainingJob request in script mode, without channels."""
     return {
         "TrainingJobName": name,
         "AlgorithmSpecification": {"TrainingImage": IMAGE, "TrainingInputMode": "File"},

@@ -1,4 +1,4 @@
-"""From a job's creation to its first line: forked from the warm template, beside a cold process that imports torch."""
+"""Measure the time from a job's creation to its first line, beside a cold process that imports torch."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ GROUP = "/aws/sagemaker/TrainingJobs"
 
 
 def time_cold_process() -> float:
-    """Seconds from the start of a fresh interpreter to the program's first line."""
+    """Return the seconds from the start of a fresh interpreter to the program's first line."""
     start = time.time()
     output = subprocess.run([sys.executable, "-c", PROGRAM], check=True, capture_output=True, text=True).stdout
     return read_first_line(output) - start
 
 
 def time_warm_job(cloud: LocalCloud, client: Any, logs: Any, name: str, code_uri: str) -> float:
-    """Seconds from the call of CreateTrainingJob to the program's first line."""
+    """Return the seconds from the call of CreateTrainingJob to the program's first line."""
     start = time.time()
     client.create_training_job(**build_training_request(cloud, name, code_uri))
     client.get_waiter("training_job_completed_or_stopped").wait(TrainingJobName=name, WaiterConfig={"Delay": 1})

@@ -1,7 +1,8 @@
-"""What the debugger costs: the mean step of one training with the hook and the rules, and without, turn by turn.
+"""Measure what the debugger costs: the mean step of one training with hook and rules and without, in turns.
 
-ResNet18 on random pictures, on one thread. Watching is switched on and off within one training, block by block, each
-block one interval of saves long, so that both meet the same machine; the first of each are left out.
+ResNet18 trains on random images, on one thread. Watching is switched on and off within one training, block by block,
+each block as long as one interval of saves, so that both run under the same conditions. The first block of each is not
+counted.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ SIDE, BATCH = 64, 32
 
 
 class Pictures:
-    """Batches of random pictures, made beforehand."""
+    """Batches of random images, drawn in advance."""
 
     steps = 2 * BLOCK * PAIRS
 
@@ -44,7 +45,7 @@ class Pictures:
 
 
 class Switch(Hook):
-    """Passes everything on to the debugger in every other block, and times each step from batch to batch."""
+    """Pass everything on to the debugger in every other block, and time each step from batch to batch."""
 
     def __init__(self, debugger: Any) -> None:
         self.debugger = debugger
@@ -76,7 +77,7 @@ class Switch(Hook):
 
 
 def measure(folder: Path) -> tuple[Switch, float, float]:
-    """Train: (the steps, watched and not; seconds of the rules' thread; seconds in all)."""
+    """Train. Returns (the steps, watched and not; seconds of the rules' thread; seconds in all)."""
     tune_allocator()
     torch.set_num_threads(1)
     network = build_network("resnet18", 10).to(memory_format=torch.channels_last)

@@ -1,4 +1,4 @@
-"""What acting on the profile gains a training that starves, and what it costs one that is healthy.
+"""Measure what acting on the profile gains a starved training, and what it costs a healthy one.
 
 Starved: photographs of 3000 x 2000 pixels, decoded anew for every batch (no cache), a small network input, two cores.
 Healthy: the same machine and network, small pictures decoded beforehand; each is a whole training in this process.
@@ -30,7 +30,7 @@ COUNTS = {"starved": {"train": 96, "valid": 4, "test": 4}, "healthy": {"train": 
 
 
 def draw_picture(seed: int, size: tuple[int, int]) -> bytes:
-    """A photograph-like JPEG: soft shapes under the grain that a sensor leaves."""
+    """Draw a JPEG like a photograph: soft shapes under the grain of a sensor."""
     rng = np.random.default_rng(seed)
     soft = Image.fromarray(rng.integers(0, 256, (8, 12, 3), dtype=np.uint8)).resize(size, Image.Resampling.BICUBIC)
     grain = rng.normal(0, 6, (size[1], size[0], 1)).astype(np.float32)
@@ -40,7 +40,7 @@ def draw_picture(seed: int, size: tuple[int, int]) -> bytes:
 
 
 def write_dataset(folder: Path, counts: dict[str, int], size: tuple[int, int]) -> None:
-    """Two classes; of large pictures only a few differ, since drawing them takes longer than decoding."""
+    """Write a dataset of two classes. Only a few of its images differ, because drawing takes longer than decoding."""
     folder.mkdir(parents=True)
     pictures = [draw_picture(seed, size) for seed in range(16)]
     with zipfile.ZipFile(folder / "dataset.zip", "w") as archive:
@@ -51,7 +51,7 @@ def write_dataset(folder: Path, counts: dict[str, int], size: tuple[int, int]) -
 
 
 def set_up(folder: Path, chosen: dict[str, Any]) -> tuple[Any, Any]:
-    """A job up to where its training begins."""
+    """Set up a job to the point where its training begins."""
     from job.settings import Hyperparameters, Job, Places
     from learning.preparation import make_course, prepare
 

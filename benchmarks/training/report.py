@@ -1,6 +1,6 @@
-"""What writing a report costs: time and size, for the classes and images of the dogs' test split, and for more.
+"""Measure what writing a report costs in time and size, for the classes and images of the dogs' test split and more.
 
-In a fresh interpreter, imports of the drawing library included, with pictures of the size that a job's cache holds.
+It runs in a fresh interpreter, so the drawing library's import counts, with images of the size in a job's cache.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ print(json.dumps({"seconds": time.perf_counter() - started, "megabytes": path.st
 
 
 def measure(classes: int, images: int, trials: int) -> dict[str, float]:
-    """Seconds and megabytes of one report."""
+    """Return the seconds and megabytes of one report."""
     with tempfile.TemporaryDirectory() as folder:
         job = write_run(Path(folder) / "jobs", classes=classes, images=images, trials=trials)
         environment = {"PYTHONPATH": f"{ROOT / 'training'}:{ROOT}"}

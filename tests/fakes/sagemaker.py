@@ -19,8 +19,8 @@ ACCOUNT = "arn:aws:sagemaker:us-east-1:123456789012:"
 class FakeSageMaker(Client):
     """Tuning jobs, training jobs, models, configs and endpoints. Nothing changes until the world ends it.
 
-    `requests` keeps the requests by operation. `limits` names kinds of which the account has none left for now. `quotas`
-    says how many machines of a type it may have at all, such as {"ml.g5.xlarge": 0}.
+    `requests` keeps the requests by operation. `limits` names kinds of which the account has none left for now.
+    `quotas` says how many machines of a type it may have at all, such as {"ml.g5.xlarge": 0}.
     """
 
     NOT_FOUND = ("HyperParameterTuningJob", "TrainingJob")

@@ -38,7 +38,7 @@ class Operator:
     read: Read
 
     def deploy(self, stage: str, **told: str) -> Said:
-        """Run `make deploy STAGE=stage`. Other words, by name: parameters, tags, region, profile; `anyway` if not empty."""
+        """Run `make deploy STAGE=stage`, with parameters, tags, region, profile by name, and `anyway` if not empty."""
         return self._run(lambda words: deploy.main(words, lambda _stage: self.package), stage, told)
 
     def destroy(self, stage: str, **told: str) -> Said:
