@@ -9,7 +9,7 @@ image of 1 by 40,000 is never scaled to 256 by ten million in between.
 
 A pixel costs four bytes in Pillow, so nothing is copied that need not be: an endpoint's memory is reckoned with the
 costliest image that is let in (chalicelib/recipes/serving_memory.py). Colours are converted tile by tile. The decoder
-of WebP holds two canvases and its result beside the image, so fewer pixels of it are let in.
+of WebP holds two canvases and its result beside the image, so fewer pixels of it are let in, and of the other formats.
 """
 
 from __future__ import annotations
@@ -19,26 +19,28 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, features
 from refusals import refuse_image
+from repairs import load_image
 
-FORMATS = ("JPEG", "PNG", "WEBP")
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", *(("AVIF",) if features.check("avif") else ()))
+# WebP needs more memory for a pixel while it is decoded; the limit holds for every format but JPEG and PNG.
 MAX_PIXELS, MAX_WEBP_PIXELS = 50_000_000, 25_000_000
+LEAN_FORMATS = ("JPEG", "MPO", "PNG")
 TILE = 1 << 20  # pixels that are converted at a time
 ORIENTATION = 0x0112  # the tag of EXIF
+TWELVE_BITS = 4096  # levels
 _WHITE = (255, 255, 255, 255)
 
 
 def decode_image(data: bytes) -> Image.Image:
-    """Read a JPEG, PNG or WebP (the first frame of an animation) as upright 8-bit RGB.
+    """Read an image of one of FORMATS (the first frame of an animation) as upright 8-bit RGB.
 
     Raises Refusal (422) if the bytes are none of these or are broken, or if their header announces more than 50
-    megapixels (25 of a WebP); the header is checked before anything is decoded.
+    megapixels (25 unless it is a JPEG or PNG); the header is checked before anything is decoded.
     """
     try:
-        image = Image.open(io.BytesIO(data), formats=FORMATS)
-        _refuse_huge(image)
-        image.load()
+        image = load_image(data, _load)
     except Image.DecompressionBombError as error:
         raise refuse_image(f"The image has too many pixels: {error} Send a smaller one.") from error
     except Image.UnidentifiedImageError as error:
@@ -50,9 +52,16 @@ def decode_image(data: bytes) -> Image.Image:
     return convert_to_rgb(image)
 
 
+def _load(data: bytes) -> Image.Image:
+    image = Image.open(io.BytesIO(data), formats=FORMATS)
+    _refuse_huge(image)
+    image.load()
+    return image
+
+
 def _refuse_huge(image: Image.Image) -> None:
     width, height = image.size
-    most = MAX_WEBP_PIXELS if image.format == "WEBP" else MAX_PIXELS
+    most = MAX_PIXELS if image.format in LEAN_FORMATS else MAX_WEBP_PIXELS
     if width * height > most:
         limit = most // 1_000_000
         raise refuse_image(f"The image is {width} x {height} pixels; at most {limit} megapixels are read. Shrink it.")
@@ -70,9 +79,9 @@ def convert_to_rgb(image: Image.Image) -> Image.Image:
     """Convert any mode that Pillow decodes to 8-bit RGB, with transparent parts on white."""
     if image.mode == "RGB" and "transparency" not in image.info:
         return image
-    converted = Image.new("RGB", image.size)
+    converted, shift = Image.new("RGB", image.size), _choose_shift(image)
     for left, top, right, bottom in _list_tiles(*image.size):
-        converted.paste(_convert_tile(image.crop((left, top, right, bottom))), (left, top))
+        converted.paste(_convert_tile(image.crop((left, top, right, bottom)), shift), (left, top))
     return converted
 
 
@@ -85,18 +94,24 @@ def _list_tiles(width: int, height: int) -> Iterator[tuple[int, int, int, int]]:
             yield left, top, min(left + step, width), min(top + rows, height)
 
 
-def _convert_tile(image: Image.Image) -> Image.Image:
+def _choose_shift(image: Image.Image) -> int:
+    """Return the bits to drop from 16: levels below 4,096 alone are the 12 bits of a scanner or a microscope."""
+    highest = image.getextrema()[1] if image.mode.startswith("I") else 0
+    return 4 if isinstance(highest, int) and 255 < highest < TWELVE_BITS else 8
+
+
+def _convert_tile(image: Image.Image, shift: int) -> Image.Image:
     if image.mode.startswith("I"):
-        image = _reduce_to_8_bits(image)
+        image = _reduce_to_8_bits(image, shift)
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
         image = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", image.size, _WHITE), image).convert("RGB")
     return image.convert("RGB")
 
 
-def _reduce_to_8_bits(image: Image.Image) -> Image.Image:
+def _reduce_to_8_bits(image: Image.Image, shift: int) -> Image.Image:
     # Pillow's own conversion from 16 bits clips at 255, which turns almost every image white.
-    return Image.fromarray((np.asarray(image, dtype=np.uint32) >> 8).clip(0, 255).astype(np.uint8))
+    return Image.fromarray((np.asarray(image, dtype=np.int64).clip(0, 65535) >> shift).astype(np.uint8))
 
 
 def make_tensor(

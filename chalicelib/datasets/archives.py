@@ -84,8 +84,11 @@ class Opened:
     warnings: list[Finding]
 
 
-def open_archive(archive: BinaryIO, max_entries: int) -> Opened:
-    """Read the directory unless it is missing, ambiguous or larger than `max_entries` need; leave `archive` open."""
+def open_archive(archive: BinaryIO, max_entries: int, encoding: str | None = None) -> Opened:
+    """Read the directory unless it is missing, ambiguous or larger than `max_entries` need; leave `archive` open.
+
+    `encoding` is the code page of names that state none.
+    """
     size = archive.seek(0, 2)
     ends = _find_ends(archive, size)
     if not ends:
@@ -94,7 +97,7 @@ def open_archive(archive: BinaryIO, max_entries: int) -> Opened:
     if problems:
         return Opened(None, problems, [])
     try:
-        entries = _read_directory(archive, ends[0])
+        entries = _read_directory(archive, ends[0], encoding)
     except BrokenZip as error:
         return Opened(None, [_broken(f"its directory cannot be read ({error})")], [])
     if len(entries) % 65_536 != ends[0].entries % 65_536:
@@ -104,7 +107,7 @@ def open_archive(archive: BinaryIO, max_entries: int) -> Opened:
     return Opened(read, [], list(_find_surroundings(ends[0], size)))
 
 
-def _read_directory(archive: BinaryIO, end: End) -> list[Entry]:
+def _read_directory(archive: BinaryIO, end: End, encoding: str | None) -> list[Entry]:
     """Return the entries in the directory's order. Bytes in front of the archive shift all their offsets."""
     if isinstance(archive, Prefetching):
         archive.prefetch([(end.directory_start, end.directory_end)])
@@ -114,7 +117,7 @@ def _read_directory(archive: BinaryIO, end: End) -> list[Entry]:
         archive.prefetch([])  # drop the fetched bytes: they are not needed twice
     if len(directory) < end.directory_size:
         raise BrokenZip("it ends too early")
-    return list(read_entries(directory, end.directory_start - end.directory_offset))
+    return list(read_entries(directory, end.directory_start - end.directory_offset, encoding))
 
 
 def _find_ends(archive: BinaryIO, size: int) -> list[End]:

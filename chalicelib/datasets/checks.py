@@ -1,50 +1,51 @@
-"""Find what is wrong or odd with the classes and files of a dataset. Pure."""
+"""Find what is wrong with the classes and files of a dataset, which rejects it. Pure."""
 
 from __future__ import annotations
 
 import unicodedata
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from chalicelib.datasets.contents import Contents, DatasetLimits
 from chalicelib.datasets.findings import Finding, find_among, quote, shorten
-from chalicelib.datasets.layouts import is_image_name
+from chalicelib.datasets.reading.folders import Folder, Reading
+from chalicelib.datasets.reading.labels import LABEL_FILES, LabelTable, Wishes
 
 PACKED = (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar", ".bz2", ".xz")
-OTHER_PICTURES = (".gif", ".bmp", ".tif", ".tiff", ".heic", ".avif", ".jfif", ".jp2", ".svg", ".ppm", ".pgm")
-UTF8 = 0x800  # the flag that marks a name as UTF-8; a name without it is read as code page 437
-CONVERT = "Convert them to JPEG, PNG or WebP, or take them out."
+OTHER_PICTURES = (".heic", ".heif", ".jp2", ".jxl", ".svg", ".ppm", ".pgm", ".psd", ".dng", ".cr2", ".nef", ".arw")
+FORM = "Pack it as train/CLASS/picture.jpg (valid/ and test/ likewise, if you have them)."
+CONVERT = (
+    "Convert them to JPEG or PNG (on a Mac: `sips -s format jpeg *.HEIC --out .`; elsewhere: `heif-convert` or "
+    "ImageMagick's `mogrify -format jpg`), or take them out."
+)
 
 
 def find_foreign_files(contents: Contents) -> Iterator[Finding]:
-    """Yield files in class folders whose names are not those of images, and archives anywhere."""
-    everywhere = [entry.filename for entry in (*contents.strangers, *contents.ignored)]
-    packed = [name for name in everywhere if name.lower().endswith(PACKED)]
+    """Yield images in formats that cannot be decoded, and archives anywhere."""
+    names = [entry.filename for entry in (*contents.strangers, *contents.others)]
+    packed = [name for name in names if name.lower().endswith(PACKED)]
     yield from find_among(
         "nested_archive", packed, "archive within the zip|archives within the zip", "Unpack them into their folders."
     )
-    names = [entry.filename for entry in contents.strangers if not entry.filename.lower().endswith(PACKED)]
-    pictures = [name for name in names if name.lower().endswith(OTHER_PICTURES)]
+    pictures = [entry.filename for entry in contents.strangers if entry.filename.lower().endswith(OTHER_PICTURES)]
     yield from find_among(
         "unsupported_format", pictures, "picture in no format served|pictures in no format served", CONVERT
-    )
-    others = [name for name in names if not name.lower().endswith(OTHER_PICTURES)]
-    advice = "Class folders may hold .jpg, .jpeg, .png and .webp alone: take them out."
-    yield from find_among(
-        "not_an_image", others, "file in a class folder is no image|files in class folders are no images", advice
     )
 
 
 def find_class_problems(contents: Contents) -> Iterator[Finding]:
     """Yield what keeps the classes from being learned: too few, absent from train, empty, indistinguishable names."""
+    if contents.form == "folders" and contents.layout.problem:
+        yield _describe_layout(contents)
+        if contents.layout.problem == "splits_not_recognised":
+            return
     train, everywhere = contents.classes("train"), contents.classes()
-    form = "Pack it as train/CLASS/picture.jpg (valid/ and test/ likewise, if you have them)."
-    if not everywhere and any(is_image_name(entry.filename) for entry in contents.ignored):
-        yield Finding("no_class_folders", f"The images lie in no class folders. {form}", contents.layout.prefix or None)
+    if not everywhere and contents.unplaced:
+        yield _describe_no_classes(contents)
     elif not everywhere:
-        yield Finding("no_images", f"The zip holds no image in a class folder. {form}")
+        yield Finding("no_images", f"The zip holds no image in a class folder. {FORM}")
     elif len(everywhere) < 2:
-        text = f"There is only one class, {quote(next(iter(everywhere)))}: a classifier needs two at least. {form}"
+        text = f"There is only one class, {quote(next(iter(everywhere)))}: a classifier needs two at least. {FORM}"
         yield Finding("too_few_classes", text, count=1)
     missing = sorted(everywhere - train)
     yield from find_among(
@@ -57,6 +58,65 @@ def find_class_problems(contents: Contents) -> Iterator[Finding]:
     advice = "Add images, or take the folder out."
     yield from find_among("empty_class", empty, "class folder has no image|class folders have no image", advice)
     yield from _find_confusable(everywhere)
+    yield from _find_twins(contents)
+
+
+def _describe_layout(contents: Contents) -> Finding:
+    layout = contents.layout
+    if layout.problem == "splits_not_recognised":
+        counts = [f"{quote(name)} ({_count_below(contents, (*layout.root, name)):,})" for name in layout.split_folders]
+        text = (
+            f"The folders {', '.join(counts)} look like splits, and no folder beside them is called `train`. Name the "
+            "folder with the training images `train`, or, if these are classes, give them other names."
+        )
+        return Finding("splits_not_recognised", text, layout.prefix or None, len(layout.split_folders))
+    upper, lower = layout.readings
+    text = (
+        "The class folders hold folders, and either could be the classes. "
+        f"Upper level: {describe_reading(upper)}. Lower level: {describe_reading(lower)}. "
+        'Choose one in the recipe, with {"class_level": 1} for the upper or {"class_level": 2} for the lower level, '
+        "or pack only the folders that are meant."
+    )
+    return Finding("ambiguous_class_level", text, layout.prefix or None)
+
+
+def _count_below(contents: Contents, folder: Folder) -> int:
+    return sum(len(images) for each, images in contents.unplaced.items() if each[: len(folder)] == folder)
+
+
+def describe_reading(reading: Reading) -> str:
+    counts = [f"{quote(name)} {count:,}" for name, count in reading.classes.items()]
+    shown = ", ".join(counts[:5]) + (f" and {len(counts) - 5:,} more" if len(counts) > 5 else "")
+    return f"{len(counts):,} classes with {sum(reading.classes.values()):,} images ({shown})"
+
+
+def _describe_no_classes(contents: Contents) -> Finding:
+    if contents.form == "pattern":
+        name = next(iter(contents.unplaced.values()))[0].filename
+        text = f"The recipe's `labels` pattern matches no file name, not even {quote(name)}. Correct the pattern."
+        return Finding("no_class_folders", text, shorten(name))
+    if contents.layout.level > 1:
+        text = f"There are no class folders at the recipe's `class_level` {contents.layout.level}. Choose a lower one."
+        return Finding("no_class_folders", text)
+    text = f"The images lie in no class folders. {FORM} Labels may also stand in a file `labels.csv` beside the images."
+    return Finding("no_class_folders", text, contents.layout.prefix or None)
+
+
+def find_label_problems(contents: Contents, tables: Mapping[str, LabelTable], wishes: Wishes) -> list[Finding]:
+    """List what is wrong with the files of labels, if they are what labels are read from."""
+    if wishes.labels == "file" and not contents.label_files:
+        text = f"The recipe takes labels from a file, and the zip holds none. Add one of {', '.join(LABEL_FILES)}."
+        return [Finding("no_label_file", text)]
+    problems = []
+    advice = {
+        "multi_label": "Images with several labels are not supported: keep one label for each image.",
+        "labels_not_recognised": "Give it the columns file_name and label, and split if you like.",
+    }
+    for name, table in tables.items():
+        if table.problem:
+            text = f"Labels cannot be read from {quote(name)}: {shorten(table.remark)}. {advice[table.problem]}"
+            problems.append(Finding(table.problem, text, shorten(name)))
+    return problems
 
 
 def _hint(missing: Iterable[str], train: Iterable[str]) -> str:
@@ -68,12 +128,21 @@ def _hint(missing: Iterable[str], train: Iterable[str]) -> str:
 
 def _find_confusable(classes: Iterable[str]) -> list[Finding]:
     """Find classes whose names look the same: composed and decomposed letters, spaces at the ends."""
-    groups = _group(classes, _spaced)
+    groups = group(classes, spaced)
     advice = "They look the same and differ in spaces or in how letters are composed: merge or rename them."
     return find_among("confusable_classes", groups, "pair of classes|pairs of classes", advice)
 
 
-def _group(names: Iterable[str], key: Callable[[str], str]) -> list[str]:
+def _find_twins(contents: Contents) -> list[Finding]:
+    """Find classes whose names are composed in two ways, if files of both have one name."""
+    names = [image.filename for image in contents.all_images() if not image.filename.isascii()]
+    twice = {name for name, count in Counter(names).items() if count > 1}
+    groups = sorted({label for (_, label), images in contents.images.items() for i in images if i.filename in twice})
+    advice = "Two folders have this name, with letters composed in two ways: merge them."
+    return find_among("confusable_classes", groups, "class|classes", advice)
+
+
+def group(names: Iterable[str], key: Callable[[str], str]) -> list[str]:
     together: dict[str, list[str]] = defaultdict(list)
     for name in sorted(names):
         together[key(name)].append(name)
@@ -81,7 +150,7 @@ def _group(names: Iterable[str], key: Callable[[str], str]) -> list[str]:
 
 
 def _fold(name: str) -> str:
-    return _spaced(name).casefold()
+    return spaced(name).casefold()
 
 
 def find_excess(contents: Contents, limits: DatasetLimits) -> Iterator[Finding]:
@@ -96,65 +165,17 @@ def find_excess(contents: Contents, limits: DatasetLimits) -> Iterator[Finding]:
         if found > most:
             text = f"The dataset has {found:,} {what}; {most:,} are the most that are served. Make it smaller."
             yield Finding(code, text, count=found)
-    if sizes and (min(sizes) < 1 or max(sizes) > limits.max_image_bytes):
-        yield from _find_odd_sizes(contents, limits)
+    if sizes and max(sizes) > limits.max_image_bytes:
+        yield from _find_large(contents, limits)
 
 
-def _find_odd_sizes(contents: Contents, limits: DatasetLimits) -> Iterator[Finding]:
+def _find_large(contents: Contents, limits: DatasetLimits) -> list[Finding]:
     large = (image.filename for image in contents.all_images() if image.file_size > limits.max_image_bytes)
     what = (
         f"image has more than {limits.max_image_bytes:,} bytes|images have more than {limits.max_image_bytes:,} bytes"
     )
-    yield from find_among("image_too_large", large, what, "Scale them down.")
-    empty = (image.filename for image in contents.all_images() if not image.file_size)
-    yield from find_among("empty_image", empty, "image has no bytes|images have no bytes", "Take them out.")
+    return find_among("image_too_large", large, what, "Scale them down.")
 
 
-def warn_of_counts(counts: Mapping[str, Mapping[str, int]], limits: DatasetLimits) -> Iterator[Finding]:
-    """Yield warnings about the numbers of images by split and class; the run continues."""
-    train = counts.get("train", {})
-    if train:
-        yield from _warn_of_imbalance(train, limits.max_imbalance)
-        yield from _warn_of_small_classes(train, limits.small_class)
-    for split in ("valid", "test") if train else ():
-        if split not in counts:
-            yield Finding("split_cut_from_train", f"There is no {split} split: 15 % of train serve as one.", split)
-        lacking = sorted(train.keys() - counts.get(split, train).keys())
-        what = f"class has no image in {split}|classes have no image in {split}"
-        yield from find_among("class_missing_from_split", lacking, what, "It cannot be judged there.")
-
-
-def _warn_of_imbalance(train: Mapping[str, int], most_times: int) -> Iterator[Finding]:
-    least, most = min(train, key=train.__getitem__), max(train, key=train.__getitem__)
-    if train[most] > most_times * train[least]:
-        text = f"{quote(most)} has {train[most]:,} images in train and {quote(least)} has {train[least]:,}, "
-        text += f"more than {most_times} to 1: the small class will be learnt badly. Add images to it."
-        yield Finding("imbalance", text, shorten(least))
-
-
-def _warn_of_small_classes(train: Mapping[str, int], least: int) -> list[Finding]:
-    small = sorted((label for label in train if train[label] < least), key=train.__getitem__)
-    what = f"class has fewer than {least} images in train|classes have fewer than {least} images in train"
-    return find_among("small_class", small, what, "Add some.")
-
-
-def warn_of_names(contents: Contents) -> Iterator[Finding]:
-    """Yield warnings about names that are probably mistakes; the run continues."""
-    names = [entry.filename for entry in contents.ignored if not entry.filename.lower().endswith(PACKED)]
-    yield from find_among(
-        "ignored_files", names, "file lies in no class folder|files lie in no class folder", "Ignored."
-    )
-    alike = _group({_spaced(name) for name in contents.classes()}, str.casefold)
-    what = "pair of classes differs by capitals alone|pairs of classes differ by capitals alone"
-    yield from find_among("similar_classes", alike, what, "Is that meant?")
-    garbled = {
-        label
-        for (_, label), images in contents.images.items()
-        if not label.isascii() and not all(image.flag_bits & UTF8 for image in images)
-    }
-    what = "class name was packed without saying its encoding|class names were packed without saying their encoding"
-    yield from find_among("unknown_encoding", sorted(garbled), what, "If they look garbled, pack the zip again.")
-
-
-def _spaced(name: str) -> str:
+def spaced(name: str) -> str:
     return unicodedata.normalize("NFC", " ".join(name.split()))

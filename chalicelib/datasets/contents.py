@@ -1,15 +1,25 @@
-"""Sort the entries of a dataset's zip into splits and classes by the layout rule. Pure."""
+"""Sort the entries of a dataset's zip into splits and classes. Pure."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from chalicelib.datasets.directory import Entry
-from chalicelib.datasets.layouts import (
-    Layout,
-    find_layout,
+from chalicelib.datasets.reading.folders import Folder, Layout, find_layout
+from chalicelib.datasets.reading.labels import (
+    LabelTable,
+    Wishes,
+    choose_form,
+    find_label_files,
+    find_split,
+    place_images,
+    read_part,
+)
+from chalicelib.datasets.reading.names import (
+    has_no_suffix,
+    is_ignored,
     is_image_name,
     is_litter_file,
     is_litter_folder,
@@ -42,13 +52,24 @@ class DatasetLimits:
 
 @dataclass
 class Contents:
-    """The entries of an archive, sorted by the layout. `images` are keyed by split and class."""
+    """The entries of an archive, sorted. `images` are keyed by split and class.
+
+    `folders` are the class folders, `strangers` the files in them that are no images, `unplaced` the images without a
+    class by their folder, `hidden` those in folders of programs, `left_out` what the recipe ignores, `others` the other
+    files. `form` says where the labels come from: `folders`, `file` or `pattern`.
+    """
 
     layout: Layout
+    form: str = "folders"
     images: dict[tuple[str, str], list[Entry]] = field(default_factory=lambda: defaultdict(list))
     folders: set[tuple[str, str]] = field(default_factory=set)
     strangers: list[Entry] = field(default_factory=list)
-    ignored: list[Entry] = field(default_factory=list)
+    unplaced: dict[Folder, list[Entry]] = field(default_factory=lambda: defaultdict(list))
+    hidden: dict[Folder, list[Entry]] = field(default_factory=lambda: defaultdict(list))
+    left_out: list[Entry] = field(default_factory=list)
+    others: list[Entry] = field(default_factory=list)
+    label_files: list[Entry] = field(default_factory=list)
+    missing_files: list[str] = field(default_factory=list)
 
     def classes(self, split: str | None = None) -> set[str]:
         return {label for part, label in self.images if split in (None, part)}
@@ -66,48 +87,114 @@ class Contents:
             yield from images
 
 
-def sort_out(entries: Iterable[Entry]) -> Contents:
-    """Sort every entry: an image of a class, a stranger in a class folder, or ignored.
+@dataclass
+class Files:
+    """The files of an archive by folder: images (by their names or their bytes) and others; litter is left out."""
 
-    A hundred thousand images lie in a few hundred folders, so each folder's name is interpreted once.
-    """
-    files = _group_by_folder(entries)
-    parts = {name: split_folder(name) for name in files}
-    kept = {name: split for name, split in parts.items() if not is_litter_folder(split)}
-    contents = Contents(find_layout(_find_picture_folders(files, kept)))
-    for name, split in kept.items():
-        place = contents.layout.place(split)
-        if place is None:
-            contents.ignored += files[name]
-        else:
-            contents.folders.add(place)
-            _sort_out_class(files[name], place, contents)
-    return contents
+    images: dict[Folder, list[Entry]] = field(default_factory=lambda: defaultdict(list))
+    others: dict[Folder, list[Entry]] = field(default_factory=lambda: defaultdict(list))
+    hidden: dict[Folder, list[Entry]] = field(default_factory=lambda: defaultdict(list))
+    left_out: list[Entry] = field(default_factory=list)
 
 
-def _group_by_folder(entries: Iterable[Entry]) -> dict[str, list[Entry]]:
-    """Return the files of each folder without litter. A folder without files of its own is included."""
-    files: dict[str, list[Entry]] = defaultdict(list)
+def group_files(entries: Iterable[Entry], ignore: tuple[str, ...] = ()) -> Files:
+    """Group files by folder, each folder's name interpreted once: a hundred thousand images lie in a few hundred."""
+    files = Files()
+    folders: dict[str, list[Entry]] = defaultdict(list)
     for entry in entries:
         folder, _, file = entry.filename.rpartition("/")
-        members = files[folder]
+        if ignore and is_ignored(entry.filename, ignore):
+            files.left_out += [entry] if file else []
+            continue
+        members = folders[folder]
         if file and not is_litter_file(file):
             members.append(entry)
+    for name, members in folders.items():
+        parts = split_folder(name)
+        images = [entry for entry in members if is_image_name(entry.filename)]
+        if is_litter_folder(parts):
+            files.hidden[parts] += images
+        else:
+            files.images[parts] += images
+            files.others[parts] += (
+                members if not images else [] if len(images) == len(members) else _without(members, images)
+            )
     return files
 
 
-def _sort_out_class(files: Iterable[Entry], place: tuple[str, str], contents: Contents) -> None:
-    """Separate the images from the strangers among the files of a folder within a class."""
-    images: list[Entry] = []
-    for entry in files:
-        (images if is_image_name(entry.filename) else contents.strangers).append(entry)
-    if images:
-        contents.images[place] += images
+def _without(members: Iterable[Entry], images: Iterable[Entry]) -> list[Entry]:
+    taken = set(map(id, images))
+    return [entry for entry in members if id(entry) not in taken]
 
 
-def _find_picture_folders(
-    files: Mapping[str, Sequence[Entry]], kept: Mapping[str, tuple[str, ...]]
-) -> set[tuple[str, ...]]:
-    """Return the folders that hold images; if there are none, those that hold any file, to locate the classes."""
-    with_images = {kept[name] for name in kept if any(is_image_name(entry.filename) for entry in files[name])}
-    return with_images or {kept[name] for name in kept if files[name]}
+def list_unknown(files: Files) -> dict[Folder, list[Entry]]:
+    """Return the files by folder whose names do not say what they are."""
+    unknown = {
+        folder: [entry for entry in others if has_no_suffix(entry.filename.rpartition("/")[2])]
+        for folder, others in files.others.items()
+    }
+    return {folder: entries for folder, entries in unknown.items() if entries}
+
+
+def add_images(files: Files, told: Mapping[Folder, Collection[Entry]]) -> None:
+    """Move files whose bytes are those of images to the images."""
+    for folder, entries in told.items():
+        files.images[folder] += entries
+        files.others[folder] = _without(files.others[folder], entries)
+
+
+def sort_out(files: Files, wishes: Wishes) -> Contents:
+    """Sort every file by the folders' names, or by the recipe's pattern."""
+    with_images = {folder: len(images) for folder, images in files.images.items() if images}
+    contents = Contents(find_layout(with_images, wishes.class_level))
+    contents.hidden, contents.left_out = files.hidden, files.left_out
+    filled = {contents.layout.place(folder) for folder in with_images}
+    for folder, images in files.images.items():
+        place = contents.layout.place(folder)
+        if place not in filled and not contents.layout.has_splits and files.others[folder]:
+            place = None  # a folder of documents or scripts beside the classes
+        if place is None:
+            contents.others += files.others[folder]
+        else:
+            contents.folders.add(place)
+            contents.strangers += files.others[folder]
+        if images:
+            (contents.unplaced[folder] if place is None else contents.images[place]).extend(images)
+    names = {entry.filename: entry for others in files.others.values() for entry in others}
+    contents.label_files = [names[name] for name in find_label_files(names)]
+    trained = len(contents.classes("train"))
+    contents.form = choose_form(wishes, trained, bool(contents.label_files))
+    if wishes.label_pattern and contents.form == "pattern":
+        sort_by_pattern(contents, files, wishes.label_pattern)
+    return contents
+
+
+def sort_by_pattern(contents: Contents, files: Files, pattern: str) -> None:
+    """Sort the images by the labels in their names."""
+    _sort_by_name(
+        contents,
+        files,
+        {
+            entry.filename: (find_split(entry.filename, contents.layout.bases), label)
+            for images in files.images.values()
+            for entry in images
+            if (label := read_part(pattern, entry.filename)) is not None
+        },
+    )
+
+
+def sort_by_tables(contents: Contents, files: Files, tables: Mapping[str, LabelTable]) -> None:
+    """Sort the images by the labels in files."""
+    names = [entry.filename for images in files.images.values() for entry in images]
+    placed, contents.missing_files = place_images(names, tables, contents.layout.bases)
+    _sort_by_name(contents, files, placed)
+    contents.others = [entry for entry in contents.others if entry.filename not in tables]
+
+
+def _sort_by_name(contents: Contents, files: Files, placed: Mapping[str, tuple[str, str]]) -> None:
+    contents.images, contents.unplaced, contents.folders = defaultdict(list), defaultdict(list), set()
+    contents.others, contents.strangers = [entry for others in files.others.values() for entry in others], []
+    for folder, images in files.images.items():
+        for entry in images:
+            place = placed.get(entry.filename)
+            (contents.unplaced[folder] if place is None else contents.images[place]).append(entry)

@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from chalicelib.datasets.findings import quote_bytes
+from chalicelib.datasets.reading.names import UNICODE_PATH, UTF8_FLAG, decode_name
 from chalicelib.errors import BrokenZip
 
 CENTRAL = struct.Struct("<4sxBBx2H4x3L3H4x2L")  # without the times and other fields that nothing uses
 CENTRAL_MARK = b"PK\x01\x02"
 HEADER = struct.Struct("<4s2B4H3L2H")
 HEADER_MARK = b"PK\x03\x04"
-UTF8 = 0x800  # the flag that marks a name as UTF-8; a name without it is read as code page 437
 PATCHED = 0x20
 ENCRYPTED = 0x41  # both ways of encrypting
 NEWEST_VERSION = 63  # of the format, times ten
@@ -33,7 +33,8 @@ MOST_EXTRA_BYTES = 64  # in a local header, for times and owners; longer ones co
 class Entry:
     """An entry as the directory states it, under zipfile's names. None of it need be true. Sizes in bytes.
 
-    `filename` ends where `orig_filename` has a NUL; `header_offset` counts from the beginning of the file.
+    `orig_filename` is the name as the flags alone give it, and `filename` the one to go by, which ends at a NUL;
+    `is_guessed` says that nothing stated its encoding. `header_offset` counts from the beginning of the file.
     """
 
     filename: str
@@ -46,6 +47,7 @@ class Entry:
     file_size: int
     external_attr: int
     header_offset: int
+    is_guessed: bool = False
 
     @property
     def is_encrypted(self) -> bool:
@@ -57,8 +59,11 @@ class Entry:
         return self.header_offset, self.header_offset + header + min(self.compress_size, head + PACKING_BYTES)
 
 
-def read_entries(directory: bytes, shift: int) -> Iterator[Entry]:
-    """Yield the entries of a directory; `shift` counts the bytes in front of the archive. Raise BrokenZip."""
+def read_entries(directory: bytes, shift: int, encoding: str | None = None) -> Iterator[Entry]:
+    """Yield the entries of a directory; `shift` counts the bytes in front of the archive. Raise BrokenZip.
+
+    `encoding` is the code page of names that state none.
+    """
     position, end, fixed = 0, len(directory), CENTRAL.size
     attributes: dict[int, int] = {}  # one number object shared by all entries that have it
     while position < end:
@@ -73,24 +78,41 @@ def read_entries(directory: bytes, shift: int) -> Iterator[Entry]:
             raise BrokenZip(f"an entry needs version {version / 10:.1f} of the format")
         outer, offset = rest
         position += fixed
-        name = _read_name(directory[position : position + name_length], flags)
+        raw = directory[position : position + name_length]
+        name = file_name = _read_name(raw, flags)
         position += name_length
-        if extra_length:
-            extra = _split_extra(directory[position : position + extra_length])
+        extra = _split_extra(directory[position : position + extra_length]) if extra_length else {}
+        if extra:
             size, packed, offset = _read_zip64(extra, size, packed, offset)
+        guessed = False
+        if UNICODE_PATH in extra or not raw.isascii() or "\\" in name:
+            file_name, guessed = _choose_name(raw, flags, system, extra, encoding)
         if size == packed:
             size = packed  # one number object for both
-        file_name = name.partition("\0")[0] if "\0" in name else name
+        file_name = file_name.partition("\0")[0] if "\0" in file_name else file_name
         outer = attributes.setdefault(outer, outer)
-        yield Entry(file_name, name, system, flags, method, crc, packed, size, outer, offset + shift)
+        yield Entry(file_name, name, system, flags, method, crc, packed, size, outer, offset + shift, guessed)
         position += extra_length + comment_length
+
+
+def _choose_name(
+    raw: bytes, flags: int, system: int, extra: dict[int, bytes], encoding: str | None
+) -> tuple[str, bool]:
+    """Return the name to go by, and whether its encoding was guessed. Raise BrokenZip where zipfile does."""
+    path = extra.get(UNICODE_PATH)
+    if path is not None and len(path) < 5:
+        raise BrokenZip("a Unicode path field is cut short")
+    try:
+        return decode_name(raw, flags=flags, system=system, path=path, encoding=encoding)
+    except UnicodeDecodeError as error:
+        raise BrokenZip(f"the Unicode path of {quote_bytes(raw[:40])} is not UTF-8") from error
 
 
 def _read_name(raw: bytes, flags: int) -> str:
     if raw.isascii():
         return raw.decode("ascii")
     try:
-        return raw.decode("utf-8" if flags & UTF8 else "cp437")
+        return raw.decode("utf-8" if flags & UTF8_FLAG else "cp437")
     except UnicodeDecodeError as error:
         raise BrokenZip(f"the name {quote_bytes(raw[:40])} is not the UTF-8 that it states") from error
 

@@ -60,7 +60,7 @@ def is_readable(entry: Entry) -> bool:
 
 def _find_names(entries: list[Entry]) -> Iterator[Finding]:
     """Yield names that escape the folder they are unpacked in, or that no folder can hold."""
-    names = [name for entry in entries if not _is_plain(name := entry.orig_filename)]
+    names = [name for entry in entries if not _is_plain(name := _name_in_full(entry)) and not name.endswith("Icon\r")]
     advice = "Pack the folder again from inside it, with relative names."
     yield from find_among(
         "name_escapes", filter(_escapes, names), "name leaves the folder|names leave the folder", advice
@@ -77,6 +77,11 @@ def _find_names(entries: list[Entry]) -> Iterator[Finding]:
         "name has control characters|names have control characters",
         "Rename them.",
     )
+
+
+def _name_in_full(entry: Entry) -> str:
+    """Return the name to go by, with what follows a NUL in it."""
+    return entry.orig_filename if "\0" in entry.orig_filename else entry.filename
 
 
 def _is_plain(name: str) -> bool:

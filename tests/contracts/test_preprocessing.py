@@ -10,13 +10,14 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from tests.support.image_kinds import draw, encode
+from tests.support.image_kinds import draw, draw_flaws, encode
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path += [str(ROOT / "training"), str(ROOT / "inference")]
@@ -27,6 +28,13 @@ import preprocessing as inference  # noqa: E402
 GREY_LEVEL = 1 / 255 / min(training.STD)
 EXIF_TURNED = Image.Exif()
 EXIF_TURNED[0x0112] = 6
+FLAWS = draw_flaws()
+
+
+def draw_twelve_bits() -> Image.Image:
+    return Image.fromarray((np.asarray(draw(301, 207, "I;16")) >> 4).astype(np.uint16))
+
+
 PICTURES = {
     "jpeg": encode(draw(500, 375), "JPEG"),
     "grey jpeg": encode(draw(375, 500, "L"), "JPEG"),
@@ -44,6 +52,11 @@ PICTURES = {
     "animated webp": encode(draw(64, 48), "WEBP", save_all=True, append_images=[draw(64, 48, seed=1)]),
     "one pixel": encode(Image.new("RGB", (1, 1), "teal")),
     "a digit": encode(draw(8, 8, "L")),
+    "gif": encode(draw(301, 207, "P"), "GIF"),
+    "bmp": encode(draw(301, 207), "BMP"),
+    "tiff": encode(draw(301, 207), "TIFF"),
+    "12 bits in a 16-bit png": encode(draw_twelve_bits()),
+    **{name: flawed for name, (flawed, _) in FLAWS.items()},
 }
 
 
@@ -86,3 +99,38 @@ def test_both_see_the_same_picture_of_any_size(width: int, height: int, mode: st
     """No width and height, however odd, shifts the crop on one side alone."""
     if max(width, height) <= 20 * min(width, height):
         compare(encode(draw(width, height, mode)), image_size)
+
+
+def test_the_repairs_are_the_same_text() -> None:
+    """Both units repair the same flaws: a change to one is a change to both."""
+    one, two = (
+        (ROOT / folder / "repairs.py").read_text(encoding="utf-8") for folder in ("training/images", "inference")
+    )
+    assert one == two
+
+
+@pytest.mark.parametrize("name", FLAWS)
+def test_a_flaw_beside_the_pixels_changes_nothing(name: str) -> None:
+    """An image with a flaw that does not touch its pixels is read, with the pixels of the whole file."""
+    flawed, whole = FLAWS[name]
+    assert training.open_rgb(flawed).tobytes() == training.open_rgb(whole).tobytes()
+
+
+@pytest.mark.parametrize("missing", [8, 40, 150, 1_000, 5_000])
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"quality": 95}])
+def test_a_jpeg_that_lacks_pixels_is_not_repaired(missing: int, options: dict[str, int]) -> None:
+    """Only the end marker may be missing: bytes of the image itself may not."""
+    whole = encode(draw(300, 200), "JPEG", **options)
+    for see in (training.open_rgb, inference.decode_image):
+        with pytest.raises(Exception, match=r"truncated|broken"):
+            see(whole[:-missing])
+
+
+def test_twelve_bits_fill_the_range() -> None:
+    """Levels below 4,096 in a file of 16 bits are scaled by their own range, and it is told."""
+    wide, narrow = (
+        training.open_rgb(encode(draw(301, 207, "I;16"))),
+        training.open_rgb(PICTURES["12 bits in a 16-bit png"]),
+    )
+    assert np.abs(np.asarray(wide, dtype=int) - np.asarray(narrow, dtype=int)).max() <= 1
+    assert (wide.info.get("twelve_bits"), narrow.info.get("twelve_bits")) == (False, True)

@@ -27,12 +27,14 @@ READABLE = {
     "grey alpha png": encode(draw(60, 40, "LA")),
     "webp": encode(draw(60, 40), "WEBP"),
     "alpha webp": encode(draw(60, 40, "RGBA"), "WEBP"),
+    "gif": encode(draw(60, 40, "P"), "GIF"),
+    "bmp": encode(draw(60, 40), "BMP"),
+    "tiff": encode(draw(60, 40), "TIFF"),
 }
 WHOLE_JPEG = encode(draw(300, 200), "JPEG")
 REFUSED = {
     "text": b"this is no picture",
-    "gif": encode(draw(20, 20, "P"), "GIF"),
-    "tiff": encode(draw(20, 20), "TIFF"),
+    "heic": b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(400),
     "svg": b"<svg xmlns='http://www.w3.org/2000/svg'/>",
     "truncated jpeg": WHOLE_JPEG[: len(WHOLE_JPEG) // 2],
     "truncated png": encode(draw(60, 40))[:200],

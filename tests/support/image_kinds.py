@@ -37,6 +37,31 @@ def encode(image: Image.Image, format: str = "PNG", **options: Any) -> bytes:
     return buffer.getvalue()
 
 
+def make_chunk(kind: bytes, data: bytes, *, checksum: int | None = None) -> bytes:
+    """A chunk of a PNG, with a checksum of its own if one is given."""
+    right = zlib.crc32(kind + data)
+    return struct.pack(">L", len(data)) + kind + data + struct.pack(">L", right if checksum is None else checksum)
+
+
+def draw_flaws() -> dict[str, tuple[bytes, bytes]]:
+    """Files with a flaw that does not touch their pixels, each with the same image without it."""
+    png, jpeg = encode(draw(60, 40)), encode(draw(300, 200), "JPEG", quality=90)
+    progressive = encode(draw(300, 200), "JPEG", progressive=True)
+    chunks = {
+        "large text": make_chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(1_500_000))),
+        "large international text": make_chunk(b"iTXt", b"a\0\1\0\0\0" + zlib.compress(bytes(1_500_000))),
+        "large profile": make_chunk(b"iCCP", b"p\0\0" + zlib.compress(bytes(1_500_000))),
+        "text with a wrong checksum": make_chunk(b"tEXt", b"a\0b", checksum=0),
+    }
+    return {
+        **{name: (png[:33] + chunk + png[33:], png) for name, chunk in chunks.items()},
+        "no end chunk": (png[:-12], png),
+        "JPEG without its end": (jpeg[:-2], jpeg),
+        "progressive JPEG without its end": (progressive[:-2], progressive),
+        "half an end marker": (jpeg[:-1], jpeg),
+    }
+
+
 def announce_png(width: int, height: int) -> bytes:
     """Return a PNG whose header announces a size, and which ends there."""
     header = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)

@@ -17,7 +17,7 @@ SPLITS = {"train": 12, "valid": 2, "test": 3}
 @cache
 def picture(form: str = "PNG", seed: int = 0) -> bytes:
     """Draw a small, valid image; each seed gives another one."""
-    image = Image.new("RGB", (8, 6), (seed * 37 % 256, seed * 91 % 256, 128))
+    image = Image.new("RGB", (8, 6), (seed * 37 % 256, seed * 91 % 256, (128 + seed // 256 * 17) % 256))
     buffer = io.BytesIO()
     image.save(buffer, {"jpg": "JPEG", "jpeg": "JPEG"}.get(form, form.upper()))
     return buffer.getvalue()
@@ -38,8 +38,8 @@ def list_pictures(
     """Return `root/split/class/000.png` and so on, `splits[split]` images of each class."""
     form = suffix.strip(".").lower()
     return {
-        f"{root}{split}/{label}/{index:03d}{suffix}": picture(form, index + 50 * place)
-        for split, count in splits.items()
+        f"{root}{split}/{label}/{index:03d}{suffix}": picture(form, index + 50 * place + 512 * turn)
+        for turn, (split, count) in enumerate(splits.items())
         for place, label in enumerate(classes)
         for index in range(count)
     }

@@ -11,8 +11,8 @@ import hashlib
 import math
 import tempfile
 import zipfile
-from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,72 +22,44 @@ import numpy as np
 import torch
 from job.settings import TrainingError
 
-from images.layout import Sample, find_samples
+from images.assembly import SMALL, Dataset, Decoded, assemble, check_classes
+from images.layout import Found, Sample, list_entries, read_layout
 from images.pixels import UnreadableImage, open_rgb, to_square
-from images.splits import cut, perceptual_key
+from images.reading.labels import Wishes
+from images.skipping import Skipped, explain
+from images.splits import perceptual_key
 from images.streaming import ImageStream
 
 Pixels = np.ndarray[Any, np.dtype[np.uint8]]
 
 MEMORY_LIMIT = 4 * 2**30
-CORRUPT_LIMIT = 0.1
-SMALL = 64
 MAX_BYTES = 100_000_000
 # The least side to which a JPEG is reduced if its pixels are not kept.
 GLANCE = 4 * SMALL
 
 
 @dataclass(frozen=True)
-class Split:
-    """The images of one split: rows (n,) of a cache (all, 3, size, size), class numbers (n,), hashes and names (n,).
+class Source:
+    """An open zip and its files by their names, decoded alike under every version of Python."""
 
-    The cache is shared by the splits, so that cutting copies nothing.
-    """
+    opened: zipfile.ZipFile
+    entries: Mapping[str, zipfile.ZipInfo]
 
-    cache: torch.Tensor
-    rows: torch.Tensor
-    labels: torch.Tensor
-    hashes: list[str]
-    names: list[str]
+    def read(self, name: str) -> bytes:
+        return read_entry(self.opened, self.entries[name])
 
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def images(self, chosen: torch.Tensor) -> torch.Tensor:
-        """Copy the chosen images out of the cache: uint8 of shape (n, 3, size, size)."""
-        return self.cache[self.rows[chosen]]
-
-
-@dataclass(frozen=True)
-class Dataset:
-    """The three splits, the classes in the order of their numbers, and warnings for the user.
-
-    `photographs` says whether the typical image is fairly large and in colour, so that its mirror image is another
-    example of its class; that does not hold for digits, letters and scans.
-    """
-
-    classes: list[str]
-    train: Split
-    valid: Split
-    test: Split
-    warnings: list[str]
-    photographs: bool
-
-
-@dataclass(frozen=True)
-class Decoded:
-    """What is kept of an image besides its pixels."""
-
-    sample: Sample
-    key: bytes
-    hash: str
-    small: bool
-    grey: bool
+    def read_head(self, name: str, most: int) -> bytes:
+        """Read the first bytes of a file; none of what cannot be unpacked."""
+        try:
+            with self.opened.open(self.entries[name]) as file:
+                return file.read(most)
+        except Exception:  # noqa: BLE001  zipfile and its decompressors raise many kinds; the file is no image then
+            return b""
 
 
 def find_archive(folder: Path) -> Path:
     """Return the dataset's zip in its channel; raise TrainingError if there is none or more than one."""
-    archives = sorted(folder.glob("*.zip"))
+    archives = sorted(path for path in folder.glob("*") if path.suffix.lower() == ".zip")
     named = [path for path in archives if path.name == "dataset.zip"] or archives
     if len(named) != 1:
         found = ", ".join(path.name for path in archives) or "nothing"
@@ -96,47 +68,55 @@ def find_archive(folder: Path) -> Path:
 
 
 def read_dataset(
-    archive: Path, size: int, *, threads: int, scratch: Path, streams: Callable[[int], bool] = lambda _: False
+    archive: Path,
+    size: int,
+    *,
+    threads: int,
+    scratch: Path,
+    streams: Callable[[int], bool] = lambda _: False,
+    wishes: Wishes | None = None,
 ) -> Dataset:
     """Read, decode and split a zip of labelled images.
 
     size: the side in pixels of the squares in the cache. scratch: a folder for a cache larger than memory. streams:
-    decides from the cache's size in bytes whether to do without one.
+    decides from the cache's size in bytes whether to do without one. wishes: what the recipe says about reading it.
     Raise TrainingError for a file that is no zip, fewer than two classes, or too many unreadable images.
     """
+    wishes = wishes or Wishes()
     try:
         with zipfile.ZipFile(archive) as opened:
-            samples = find_samples(opened.namelist())
-            check_classes(samples)
+            source = Source(opened, list_entries(opened, wishes.name_encoding))
+            found = read_layout(source.entries, wishes, source.read_head)
+            check_found(found)
+            samples = found.samples
             shape = (len(samples), 3, size, size)
             if streams(math.prod(shape)):
-                return assemble(look_at_all(opened, samples, threads), make_stream(archive, samples, size, scratch))
+                decoded = look_at_all(source, samples, threads)
+                return assemble(decoded, make_stream(archive, source.entries, samples, size, scratch), wishes)
             cache = make_cache(shape, scratch)
-            decoded = decode_all(opened, samples, cache, threads)
-    except zipfile.BadZipFile as error:
+            decoded = decode_all(source, samples, cache, threads)
+    except (zipfile.BadZipFile, UnicodeDecodeError, NotImplementedError) as error:
         raise TrainingError(f"{archive.name} is no zip that can be read ({error}); upload it again") from error
-    return assemble(decoded, torch.from_numpy(cache))
+    return assemble(decoded, torch.from_numpy(cache), wishes)
 
 
-def make_stream(archive: Path, samples: Sequence[Sample], size: int, scratch: Path) -> ImageStream:
+def make_stream(
+    archive: Path, entries: Mapping[str, zipfile.ZipInfo], samples: Sequence[Sample], size: int, scratch: Path
+) -> ImageStream:
     """Make a stream that decodes samples on demand; the zip stays open as long as the stream lives."""
-    opened = zipfile.ZipFile(archive)
+    source = Source(zipfile.ZipFile(archive), entries)
 
     def load(row: int) -> Pixels:
-        return to_square(open_rgb(read_entry(opened, samples[row].name)), size)
+        return to_square(open_rgb(source.read(samples[row].name)), size)
 
     return ImageStream(load, len(samples), size, lambda shape: make_cache(shape, scratch))
 
 
-def check_classes(samples: Sequence[Sample]) -> None:
-    """Refuse a dataset from which nothing can be learned."""
-    classes = {sample.label for sample in samples if sample.split == "train"}
-    if len(classes) < 2:
-        found = ", ".join(sorted(classes)) or "none"
-        raise TrainingError(f"at least two class folders with images are needed in train, and it has: {found}")
-    strange = sorted({sample.label for sample in samples} - classes)
-    if strange:
-        raise TrainingError(f"classes with no image in train cannot be learnt: {', '.join(strange)}; add some")
+def check_found(found: Found) -> None:
+    """Refuse a dataset that pre-flight refuses, and one from which nothing can be learned."""
+    if found.problem:
+        raise TrainingError(f"the classes cannot be told: {found.problem}; dataset.json says what to do")
+    check_classes(found.samples)
 
 
 def make_cache(shape: tuple[int, ...], scratch: Path) -> Pixels:
@@ -148,15 +128,13 @@ def make_cache(shape: tuple[int, ...], scratch: Path) -> Pixels:
         return np.memmap(file, dtype=np.uint8, mode="w+", shape=shape)
 
 
-def decode_all(
-    opened: zipfile.ZipFile, samples: Sequence[Sample], cache: Pixels, threads: int
-) -> list[Decoded | UnreadableImage]:
+def decode_all(source: Source, samples: Sequence[Sample], cache: Pixels, threads: int) -> list[Decoded | Skipped]:
     """Decode every sample into its row of the cache on several threads: Pillow releases Python's lock."""
     with ThreadPoolExecutor(threads) as pool:
-        return list(pool.map(lambda index: decode(opened, samples[index], cache[index]), range(len(samples))))
+        return list(pool.map(lambda index: decode(source, samples[index], cache[index]), range(len(samples))))
 
 
-def look_at_all(opened: zipfile.ZipFile, samples: Sequence[Sample], threads: int) -> list[Decoded | UnreadableImage]:
+def look_at_all(source: Source, samples: Sequence[Sample], threads: int) -> list[Decoded | Skipped]:
     """Learn the same about every sample as decode_all does, but keep no pixels.
 
     If all splits are present, JPEGs are decoded small, which takes a third of the time. A cut needs them whole: a key
@@ -164,100 +142,38 @@ def look_at_all(opened: zipfile.ZipFile, samples: Sequence[Sample], threads: int
     """
     whole = {sample.split for sample in samples} != {"train", "valid", "test"}
 
-    def look(sample: Sample) -> Decoded | UnreadableImage:
+    def look(sample: Sample) -> Decoded | Skipped:
         row = np.empty((3, SMALL, SMALL), dtype=np.uint8)
-        return decode(opened, sample, row, glance=None if whole else GLANCE)
+        return decode(source, sample, row, glance=None if whole else GLANCE)
 
     with ThreadPoolExecutor(threads) as pool:
         return list(pool.map(look, samples))
 
 
-def decode(
-    opened: zipfile.ZipFile, sample: Sample, row: Pixels, *, glance: int | None = None
-) -> Decoded | UnreadableImage:
+def decode(source: Source, sample: Sample, row: Pixels, *, glance: int | None = None) -> Decoded | Skipped:
     """Decode one sample into its row; return an unreadable image as a value, so that the others go on.
 
     glance: the least side in pixels to which a JPEG may be reduced while it is decoded.
     """
+    data = None
     try:
-        data = read_entry(opened, sample.name)
+        data = source.read(sample.name)
         image = open_rgb(data, glance)
     except Exception as error:  # noqa: BLE001  zipfile and its decompressors raise many kinds: zlib.error, EOFError …
-        return UnreadableImage(f"{sample.name}: {error}")
+        return explain(sample.name, data, error)
     row[:] = to_square(image, row.shape[-1])
     grey = bool((row[0] == row[1]).all() and (row[1] == row[2]).all())
     digest = hashlib.blake2b(data, digest_size=8).hexdigest()
-    return Decoded(sample, perceptual_key(image), digest, min(image.size) < SMALL, grey)
+    bits = bool(image.info.get("twelve_bits"))
+    return Decoded(sample, perceptual_key(image), digest, min(image.size) < SMALL, grey, bits)
 
 
-def read_entry(opened: zipfile.ZipFile, name: str) -> bytes:
+def read_entry(opened: zipfile.ZipFile, entry: zipfile.ZipInfo | str) -> bytes:
     """Read one file of the zip unless its stated size would fill the memory."""
-    size = opened.getinfo(name).file_size
+    size = (opened.getinfo(entry) if isinstance(entry, str) else entry).file_size
     if size > MAX_BYTES:
         raise UnreadableImage(f"{size} bytes are more than {MAX_BYTES}")
-    return opened.read(name)
-
-
-def assemble(decoded: Sequence[Decoded | UnreadableImage], cache: torch.Tensor | ImageStream) -> Dataset:
-    """Put the decoded images into their splits and cut the missing ones from train."""
-    warnings = report_unreadable([one for one in decoded if isinstance(one, UnreadableImage)], len(decoded))
-    kept = [(index, one) for index, one in enumerate(decoded) if isinstance(one, Decoded)]
-    check_classes([one.sample for _, one in kept])
-    classes = sorted({one.sample.label for _, one in kept})
-    sides, cut_warnings = choose_sides([one for _, one in kept])
-    members = {side: [pair for pair, own in zip(kept, sides, strict=True) if own == side] for side in set(sides)}
-    check_splits(members)
-    splits = {side: take(pairs, cache, classes) for side, pairs in members.items()}
-    warnings += [*cut_warnings, *report_leaks(splits["train"], splits["test"])]
-    return Dataset(classes, splits["train"], splits["valid"], splits["test"], warnings, are_photographs(kept))
-
-
-def report_unreadable(broken: Sequence[UnreadableImage], total: int) -> list[str]:
-    """Warn of skipped images; raise TrainingError if they are more than CORRUPT_LIMIT of all."""
-    if not broken:
-        return []
-    text = f"{len(broken)} of {total} images cannot be read, the first: {broken[0]}"
-    if len(broken) > CORRUPT_LIMIT * total:
-        raise TrainingError(f"{text}; at most {CORRUPT_LIMIT:.0%} may be broken, so mend or remove them")
-    return [f"{text}; they were skipped"]
-
-
-def choose_sides(images: Sequence[Decoded]) -> tuple[list[str], list[str]]:
-    """Return the split of each image, and warnings."""
-    sides = [one.sample.split for one in images]
-    missing = [split for split in ("valid", "test") if split not in sides]
-    if not missing:
-        return sides, []
-    train = [index for index, side in enumerate(sides) if side == "train"]
-    chosen, warnings = cut([images[i].key for i in train], [images[i].sample.label for i in train], missing)
-    for index, side in zip(train, chosen, strict=True):
-        sides[index] = side
-    return sides, warnings
-
-
-def check_splits(members: dict[str, list[tuple[int, Decoded]]]) -> None:
-    absent = [split for split in ("train", "valid", "test") if not members.get(split)]
-    if absent:
-        raise TrainingError(f"too few different images to fill the split {' and '.join(absent)}; add more images")
-
-
-def take(pairs: Sequence[tuple[int, Decoded]], cache: torch.Tensor | ImageStream, classes: Sequence[str]) -> Split:
-    """Gather one split."""
-    numbers = {name: number for number, name in enumerate(classes)}
-    rows = torch.tensor([index for index, _ in pairs])
-    labels = torch.tensor([numbers[one.sample.label] for _, one in pairs])
-    return Split(cache, rows, labels, [one.hash for _, one in pairs], [one.sample.name for _, one in pairs])
-
-
-def report_leaks(train: Split, test: Split) -> list[str]:
-    """Warn of test images that are in train too: they flatter the measured quality."""
-    shared = sum(digest in set(train.hashes) for digest in test.hashes) if set(train.hashes) & set(test.hashes) else 0
-    return [f"{shared} of {len(test)} test images are in train too, so the test flatters"] if shared else []
-
-
-def are_photographs(kept: Sequence[tuple[int, Decoded]]) -> bool:
-    plain = Counter(one.small or one.grey for _, one in kept)
-    return plain[False] > plain[True]
+    return opened.read(entry)
 
 
 class Batches:

@@ -9,13 +9,18 @@ import io
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, features
 from torchvision.transforms.functional import center_crop
+
+from images.repairs import load_image
 
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
-FORMATS = ("JPEG", "PNG", "WEBP")
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", *(("AVIF",) if features.check("avif") else ()))
+# WebP needs more memory for a pixel while it is decoded; the limit holds for every format but JPEG and PNG.
 MAX_PIXELS, MAX_WEBP_PIXELS = 50_000_000, 25_000_000
+LEAN_FORMATS = ("JPEG", "MPO", "PNG")
+TWELVE_BITS = 4096  # levels
 
 
 class UnreadableImage(Exception):
@@ -37,18 +42,22 @@ def open_rgb(data: bytes, glance: int | None = None) -> Image.Image:
     glance: the least side in pixels to which a JPEG may be reduced on the way: faster, but not exactly the same.
     """
     try:
-        image = Image.open(io.BytesIO(data), formats=FORMATS)
-        most = MAX_WEBP_PIXELS if image.format == "WEBP" else MAX_PIXELS
-        if image.width * image.height > most:
-            raise UnreadableImage(f"{image.width} x {image.height} pixels are more than {most}")
-        if glance:
-            image.draft(None, (glance, glance))
-        image.load()
-        return flatten(turn_upright(image))
+        return flatten(turn_upright(load_image(data, lambda body: decode_file(body, glance))))
     except UnreadableImage:
         raise
     except Exception as error:
         raise UnreadableImage(f"{type(error).__name__}: {error}") from error
+
+
+def decode_file(data: bytes, glance: int | None = None) -> Image.Image:
+    image = Image.open(io.BytesIO(data), formats=FORMATS)
+    most = MAX_PIXELS if image.format in LEAN_FORMATS else MAX_WEBP_PIXELS
+    if image.width * image.height > most:
+        raise UnreadableImage(f"{image.width} x {image.height} pixels are more than {most}")
+    if glance:
+        image.draft(None, (glance, glance))
+    image.load()
+    return image
 
 
 def turn_upright(image: Image.Image) -> Image.Image:
@@ -59,9 +68,11 @@ def turn_upright(image: Image.Image) -> Image.Image:
 
 
 def flatten(image: Image.Image) -> Image.Image:
-    """Convert any mode to RGB: 16 bits to 8, transparency onto white."""
+    """Convert any mode to RGB: 16 bits to 8 (`info` says if they were 12), transparency onto white."""
     if image.mode.startswith("I"):
-        image = Image.fromarray(reduce_depth(np.asarray(image)))
+        levels = np.asarray(image)
+        image = Image.fromarray(reduce_depth(levels))
+        image.info["twelve_bits"] = has_twelve_bits(levels)
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, "white")
@@ -70,8 +81,13 @@ def flatten(image: Image.Image) -> Image.Image:
 
 
 def reduce_depth(pixels: np.ndarray) -> np.ndarray:
-    """Reduce grey levels of 16 bits to 8."""
-    return (np.asarray(pixels, dtype=np.uint32) >> 8).clip(0, 255).astype(np.uint8)
+    """Reduce grey levels of 16 bits to 8, or of 12 bits, as scanners and microscopes put into 16."""
+    levels = np.asarray(pixels).astype(np.int64).clip(0, 65535)
+    return (levels >> (4 if has_twelve_bits(levels) else 8)).astype(np.uint8)
+
+
+def has_twelve_bits(levels: np.ndarray) -> bool:
+    return bool(255 < levels.max(initial=0) < TWELVE_BITS)
 
 
 def to_square(image: Image.Image, size: int) -> np.ndarray:

@@ -65,6 +65,11 @@ class Hyperparameters:
     fine_tune: str = "all"
     batch_norm: str = "auto"
     horizontal_flip: str = "auto"
+    class_level: int = 0
+    name_encoding: str = ""
+    ignore: tuple[str, ...] = ()
+    group: str = ""
+    labels: str = ""
 
 
 @dataclass(frozen=True)
@@ -170,6 +175,7 @@ def check(chosen: Hyperparameters) -> None:
         "max_runtime": 0,
         "seed": 0,
         "weight_decay": 0.0,
+        "class_level": 0,
     }
     for name, lowest in least.items():
         if not getattr(chosen, name) >= lowest:

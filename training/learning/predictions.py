@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from images.data import Dataset, Split
+from images.assembly import Dataset, Split
 from PIL import Image
 
 DIGITS = 4

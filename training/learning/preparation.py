@@ -11,9 +11,11 @@ from typing import Any
 
 import torch
 from caching.store import open_store
+from images.assembly import Dataset, Split
 from images.augment import augment, choose_flip
-from images.data import MEMORY_LIMIT, Batches, Dataset, Split, find_archive, read_dataset
+from images.data import MEMORY_LIMIT, Batches, find_archive, read_dataset
 from images.pixels import MEAN, STD, choose_resize, crop_centre, normalise
+from images.reading.labels import Wishes
 from job.metrics import log
 from job.settings import Hyperparameters, Job, TrainingError
 from torch import nn
@@ -94,7 +96,8 @@ def prepare(job: Job, chosen: Hyperparameters) -> Setup:
     archive = find_archive(job.places.dataset)
     size = choose_resize(chosen.image_size)
     scratch, streams = job.places.output / "scratch", partial(choose_stream, chosen)
-    dataset = read_dataset(archive, size, threads=job.threads, scratch=scratch, streams=streams)
+    wishes = read_wishes(chosen)
+    dataset = read_dataset(archive, size, threads=job.threads, scratch=scratch, streams=streams, wishes=wishes)
     network, pretrained = make_network(job, chosen, len(dataset.classes))
     warnings = [*dataset.warnings, *([FROM_SCRATCH] if pretrained == "none" and chosen.pretrained == "auto" else [])]
     for warning in warnings:
@@ -103,6 +106,17 @@ def prepare(job: Job, chosen: Hyperparameters) -> Setup:
     head = find_head(network, len(dataset.classes))
     chosen = choose_normalisation(choose_depth(chosen, pretrained), pretrained, len(dataset.train))
     return Setup(job, chosen, dataset, network, head, pretrained, device, warnings)
+
+
+def read_wishes(chosen: Hyperparameters) -> Wishes:
+    """Return what the recipe says about reading the dataset; empty values are not said."""
+    return Wishes(
+        chosen.class_level or None,
+        chosen.name_encoding or None,
+        chosen.ignore,
+        chosen.group or None,
+        chosen.labels or None,
+    )
 
 
 def choose_stream(chosen: Hyperparameters, needed: int) -> bool:

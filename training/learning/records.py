@@ -73,6 +73,7 @@ def describe_model(setup: Setup, valid: dict[str, Any], test: dict[str, Any]) ->
         "hyperparameters": asdict(chosen),
         "metrics": {"valid": {"images": len(setup.dataset.valid), **valid}, "test": pick(test, SUMMARY)},
         "training_image_hashes": setup.dataset.train.hashes,
+        "cut": setup.dataset.cut.describe() if setup.dataset.cut else None,
         "warnings": setup.warnings,
         "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
     }

@@ -87,6 +87,7 @@ def test_report_as_document() -> None:
         "images": 34,
         "bytes": sum(map(len, list_pictures().values())),
         "root": "dogImages/",
+        "form": "folders",
     }
 
 
@@ -95,20 +96,20 @@ def test_all_problems_are_told_at_once() -> None:
     files: dict[str, bytes] = {
         **list_pictures(classes=("cat",)),
         "train/owl/": b"",
-        "train/cat/notes.txt": b"x",
+        "train/cat/photo.heic": b"x",
         "../evil.png": picture(),
         "more.zip": b"PK",
     }
     found = codes(inspect(pack(files)))
-    assert found == {"name_escapes", "nested_archive", "not_an_image", "too_few_classes", "empty_class"}
+    assert found == {"name_escapes", "nested_archive", "unsupported_format", "too_few_classes", "empty_class"}
 
 
 def test_long_lists_are_summarised() -> None:
     """Of a thousand bad names a message has three and the number of the others."""
-    files = {**list_pictures(), **{f"train/cat/{index:04d}.txt": b"x" for index in range(1_000)}}
+    files = {**list_pictures(), **{f"train/cat/{index:04d}.heic": b"x" for index in range(1_000)}}
     (problem,) = inspect(pack(files)).problems
     assert problem.count == 1_000
-    assert problem.path == "train/cat/0000.txt"
+    assert problem.path == "train/cat/0000.heic"
     assert "and 997 more" in problem.message
 
 

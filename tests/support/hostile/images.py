@@ -105,8 +105,8 @@ CASES: dict[str, Prediction] = {
     "header of 30,000 x 30,000": Prediction(
         422, "UnreadableImage", build=lambda: announce_png(30_000, 30_000), by_container=True
     ),
-    "GIF that says it is a PNG": Prediction(
-        422, "UnreadableImage", build=lambda: draw_animation("GIF"), by_container=True
+    "HEIC that says it is a PNG": Prediction(
+        422, "UnreadableImage", build=lambda: b"\0\0\0\x18ftypheic" + bytes(400), by_container=True
     ),
     "a byte more than fits": Prediction(
         413, "PayloadTooLarge", build=lambda: pad(LARGEST + 1), content_type="image/jpeg"

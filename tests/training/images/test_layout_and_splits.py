@@ -29,7 +29,7 @@ keys = st.binary(min_size=6, max_size=6)
         (["train/train/1.png", "train/b/2.png"], ["train b", "train train"]),
         (["train/1.png", "1.png", "train/"], []),
         (["__MACOSX/train/a/1.png", "train/a/._1.png", "train/.hidden/1.png", "train/a/Thumbs.db"], []),
-        (["train/a/1.gif", "train/a/notes.txt", "train/a/1.png"], ["train a"]),
+        (["train/a/1.gif", "train/a/notes.txt", "train/a/1.png"], ["train a", "train a"]),
         ([], []),
     ],
 )

@@ -1,0 +1,1 @@
+"""Datasets as people pack them, and how both units read them."""
