@@ -7,9 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
-from images.skipping import describe_skipped
 from inspection import Inspection
-from job.artifact import write_json
 from job.deadline import Deadline, Ending
 from job.metrics import MetricsFile, ObjectiveLines, describe_epoch, describe_splits, log
 from job.settings import Hyperparameters, Job
@@ -92,9 +90,6 @@ def begin(session: Session) -> None:
     setup, progress = session.setup, session.progress
     start = describe_start(setup)
     session.metrics.begin(start, progress.epoch)
-    if setup.dataset.skipped:
-        skipped = describe_skipped(setup.dataset.skipped, len(setup.dataset))
-        write_json(setup.job.places.checkpoints / "skipped.json", skipped)
     log(" ".join(["start", *(f"{name}={value}" for name, value in start.items() if not isinstance(value, dict))]))
     if progress.epoch or progress.step:
         log(f"resuming after epoch {progress.epoch}, step {progress.step}")

@@ -16,6 +16,8 @@ from images.augment import augment, choose_flip
 from images.data import MEMORY_LIMIT, Batches, find_archive, read_dataset
 from images.pixels import MEAN, STD, choose_resize, crop_centre, normalise
 from images.reading.labels import Wishes
+from images.skipping import describe_skipped
+from job.artifact import write_json
 from job.metrics import log
 from job.settings import Hyperparameters, Job, TrainingError
 from torch import nn
@@ -93,11 +95,7 @@ def prepare(job: Job, chosen: Hyperparameters) -> Setup:
     torch.set_num_threads(job.threads)
     device = choose_device(job)
     check_input(build_network(chosen.architecture, 2), chosen.image_size, chosen.architecture)
-    archive = find_archive(job.places.dataset)
-    size = choose_resize(chosen.image_size)
-    scratch, streams = job.places.output / "scratch", partial(choose_stream, chosen)
-    wishes = read_wishes(chosen)
-    dataset = read_dataset(archive, size, threads=job.threads, scratch=scratch, streams=streams, wishes=wishes)
+    dataset = read_data(job, chosen)
     network, pretrained = make_network(job, chosen, len(dataset.classes))
     warnings = [*dataset.warnings, *([FROM_SCRATCH] if pretrained == "none" and chosen.pretrained == "auto" else [])]
     for warning in warnings:
@@ -106,6 +104,17 @@ def prepare(job: Job, chosen: Hyperparameters) -> Setup:
     head = find_head(network, len(dataset.classes))
     chosen = choose_normalisation(choose_depth(chosen, pretrained), pretrained, len(dataset.train))
     return Setup(job, chosen, dataset, network, head, pretrained, device, warnings)
+
+
+def read_data(job: Job, chosen: Hyperparameters) -> Dataset:
+    """Read the dataset, and list the images that were skipped in skipped.json."""
+    archive, size = find_archive(job.places.dataset), choose_resize(chosen.image_size)
+    scratch, streams = job.places.output / "scratch", partial(choose_stream, chosen)
+    wishes = read_wishes(chosen)
+    dataset = read_dataset(archive, size, threads=job.threads, scratch=scratch, streams=streams, wishes=wishes)
+    if dataset.skipped:
+        write_json(job.places.checkpoints / "skipped.json", describe_skipped(dataset.skipped, len(dataset)))
+    return dataset
 
 
 def read_wishes(chosen: Hyperparameters) -> Wishes:
