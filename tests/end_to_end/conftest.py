@@ -1,4 +1,4 @@
-"""One model, deployed in the session's local cloud."""
+"""Deploy one model in the session's local cloud."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def upload_small_dataset(cloud: LocalCloud, name: str, **recipe: Any) -> None:
-    """Drop a recipe and three colours into the bucket, as a user does."""
+    """Upload a recipe and a dataset of three colours to the bucket, as a user does."""
     cloud.upload(f"{name}.json", json.dumps({**SMALL_RECIPE, **recipe}).encode())
     cloud.upload(f"{name}.zip", build_colour_zip())
 
 
 @pytest.fixture(scope="session")
 def deployed_run(cloud: LocalCloud) -> dict[str, Any]:
-    """A run of the dataset `colours` that went the whole way."""
+    """Return a run of the dataset `colours` that has been deployed."""
     upload_small_dataset(cloud, "colours")
     run = cloud.wait_for_status("colours", "deployed", "failed", "rejected", "stopped")
     assert run["status"] == "deployed", run

@@ -1,4 +1,4 @@
-"""AWS's own Debugger, asked for by the setting, and a rule that ends the training: from the zip to the report."""
+"""Test AWS's own Debugger, enabled by the setting, and a rule that ends the training: from the zip to the report."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ ENDED = ("deployed", "failed", "rejected", "stopped", "declined")
 
 @pytest.fixture(scope="module")
 def full(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCloud]:
-    """A local cloud whose app asks for AWS's hook, profiler and rules."""
+    """Run a local cloud whose app asks for AWS's hook, profiler and rules."""
     home = tmp_path_factory.mktemp("full") / "state"
     with run_local_cloud(home, DEBUGGER_MODE="full", DEBUGGER_RULES_IMAGE=IMAGE) as running:
         yield running
@@ -37,7 +37,7 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCloud]:
 
 @pytest.fixture(scope="module")
 def monitoring(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCloud]:
-    """A local cloud whose app asks for AWS's profiler and its report, and has pretrained weights in its bucket."""
+    """Run a local cloud whose app asks for AWS's profiler and report, with pretrained weights in its bucket."""
     home = tmp_path_factory.mktemp("monitoring") / "state"
     asked = {"DEBUGGER_MODE": "monitoring", "DEBUGGER_RULES_IMAGE": IMAGE, "WEIGHTS_URI": f"s3://{BUCKET}/weights/"}
     with run_local_cloud(home, **asked) as running:
@@ -49,7 +49,7 @@ def monitoring(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCloud]
 
 
 def finish_run(cloud: LocalCloud, name: str, **recipe: Any) -> dict[str, Any]:
-    """Drop a small dataset and see its run deployed: its training's description."""
+    """Upload a small dataset and wait until its run is deployed. Returns its training's description."""
     upload_small_dataset(cloud, name, trials=1, parallel_trials=1, **recipe)
     run = cloud.wait_for_status(name, *ENDED, within=600)
     assert run["status"] == "deployed", run
@@ -64,7 +64,7 @@ def read(cloud: LocalCloud, job: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 def read_report(cloud: LocalCloud, job: dict[str, Any]) -> str:
-    """The report, which is written just after the run's status."""
+    """Return the report, which is written just after the run's status."""
     look = lambda: cloud.api.get(f"/runs/{job['run_id']}").json()["links"]["report"]  # noqa: E731
     answer = httpx.get(wait_until(look, within=60, what="the report is written", every=1))
     assert answer.headers["content-type"].startswith("text/html")
@@ -72,7 +72,7 @@ def read_report(cloud: LocalCloud, job: dict[str, Any]) -> str:
 
 
 def test_full_goes_from_the_request_to_the_report(full: LocalCloud, tmp_path: Path) -> None:
-    """One hook, SageMaker's, for AWS's rules and ours: tensors and metrics in S3, statuses in Describe, a report."""
+    """SageMaker's hook serves AWS's rules and ours: tensors and metrics in S3, statuses in Describe, a report."""
     job = finish_run(full, "watched", epochs=2)
     ours = {rule["name"]: rule["status"] for rule in read(full, job, "rules.json")["rules"]}
     told = {each["RuleConfigurationName"]: each for each in job["DebugRuleEvaluationStatuses"]}
@@ -95,7 +95,7 @@ def test_full_goes_from_the_request_to_the_report(full: LocalCloud, tmp_path: Pa
 
 
 def test_monitoring_samples_and_judges_and_leaves_the_hook_alone(monitoring: LocalCloud, tmp_path: Path) -> None:
-    """SageMaker's samples are in S3 and its ProfilerReport has a status; tensors are ours, in the job's folder."""
+    """SageMaker's samples are in S3 and its ProfilerReport has a status; our own tensors are in the job's folder."""
     job = finish_run(monitoring, "sampled")
     assert not {"DebugHookConfig", "DebugRuleEvaluationStatuses"} & set(job)
     [report] = job["ProfilerRuleEvaluationStatuses"]
@@ -107,7 +107,7 @@ def test_monitoring_samples_and_judges_and_leaves_the_hook_alone(monitoring: Loc
 
 
 def test_a_rule_that_may_end_the_training_does(monitoring: LocalCloud) -> None:
-    """By the recipe alone: the best epoch is deployed, rule-stop.json and the report say which rule, and why."""
+    """The recipe alone asks for it. The best epoch is deployed; rule-stop.json and the report name the rule and why."""
     ranges = {"batch_size": [8], "learning_rate": {"min": 900, "max": 1000}}
     recipe = {"epochs": 20, "ranges": ranges, "stop_on_rules": ["WeightUpdateRatio", "ExplodingTensor"]}
     job = finish_run(monitoring, "wrecked", **recipe)
@@ -120,7 +120,7 @@ def test_a_rule_that_may_end_the_training_does(monitoring: LocalCloud) -> None:
 
 
 def test_weights_come_from_their_channel(monitoring: LocalCloud) -> None:
-    """Where the stack names a place for them, every job has a channel `weights`: log, manifest and report say so."""
+    """If the stack names their place, every job has a channel `weights`: log, manifest and report say so."""
     job = finish_run(
         monitoring, "weighted", pretrained="imagenet", ranges={"batch_size": [16], "fine_tune": ["last_block"]}
     )
@@ -137,7 +137,7 @@ def test_weights_come_from_their_channel(monitoring: LocalCloud) -> None:
 
 
 def read_samples(cloud: LocalCloud, job: dict[str, Any], folder: Path) -> list[Any]:
-    """What smdebug's reader finds of the machine below the profiler's place in S3."""
+    """Return what smdebug's reader finds about the machine in the profiler's folder in S3."""
     uri = f"{job['ProfilerConfig']['S3OutputPath']}{job['TrainingJobName']}/profiler-output/"
     download_prefix(cloud.s3, uri, folder)
     return list(LocalSystemMetricsReader(str(folder)).get_events(0, time.time() * 1e6))

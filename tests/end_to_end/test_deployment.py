@@ -1,4 +1,4 @@
-"""`make deploy` and `make destroy` as an operator types them, with the local cloud for the account.
+"""Test `make deploy` and `make destroy` as an operator types them, with the local cloud as the account.
 
 The first stage is made and removed by make itself; what stands between runs the same entry points in this process, with
 what make packed.
@@ -26,7 +26,7 @@ NOT_THERE = "never"  # the name of a stage that no test makes
 
 @pytest.fixture(scope="module")
 def made(cloud: LocalCloud) -> Iterator[Said]:
-    """What `make deploy` said when it made the stage `made`, which `make destroy` takes away in the end."""
+    """Return what `make deploy` printed when it created the stage `made`, which `make destroy` removes at the end."""
     said = make(cloud, "deploy", "STAGE=made", "TAGS=team=vision", "PARAMETERS=AlarmEmail=a@example.org")
     assert said.code == 0, said.out + said.err
     yield said
@@ -48,7 +48,7 @@ def operator(
 
 @pytest.fixture
 def no_stage(operator: Operator) -> Iterator[str]:
-    """The name of a stage that is not there, and is not there afterwards."""
+    """Return the name of a stage that does not exist, and make sure that it does not exist afterwards."""
     yield "other"
     assert operator.destroy("other", data="delete").code == 0
 
@@ -58,7 +58,7 @@ def list_buckets(cloud: LocalCloud) -> set[str]:
 
 
 def test_it_makes_the_stage_and_says_how_to_use_it(cloud: LocalCloud, made: Said) -> None:
-    """Bucket, address, a command for the token, and what it costs to leave it all there."""
+    """It prints the bucket, the address, a command for the token, and what the stage costs at rest."""
     assert "Deploying whippet-made to account 123456789012, us-east-1." in made.out
     assert "CREATE_COMPLETE" in made.out
     assert "export BUCKET=whippet-made-123456789012-us-east-1" in made.out
@@ -69,7 +69,7 @@ def test_it_makes_the_stage_and_says_how_to_use_it(cloud: LocalCloud, made: Said
 
 
 def test_the_printed_commands_tell_the_token(cloud: LocalCloud, made: Said) -> None:
-    """Pasted into a shell they set three variables, and the last is the token that was generated."""
+    """Pasted into a shell, the lines set three variables; the last one is the generated token."""
     exports = "\n".join(line.strip() for line in made.out.splitlines() if line.startswith("  export "))
     environment = describe_terminal(cloud) | {"PATH": f"{PROJECT / '.venv/bin'}:/usr/bin:/bin"}
     script = f'set -e\n{exports}\nprintf %s "$API_TOKEN"'
@@ -80,7 +80,7 @@ def test_the_printed_commands_tell_the_token(cloud: LocalCloud, made: Said) -> N
 
 
 def test_the_stack_has_what_was_ordered_and_what_was_found_out(operator: Operator) -> None:
-    """Tags, parameters, the region's images and the program's name; an order stays until another one."""
+    """The stack has tags, parameters, the region's images and the program's name. An order stays until another one."""
     stack, parameters = operator.find_stack("made"), operator.read_parameters("made")
     assert stack is not None
     tags = {each["Key"]: each["Value"] for each in stack["Tags"]}
@@ -92,7 +92,7 @@ def test_the_stack_has_what_was_ordered_and_what_was_found_out(operator: Operato
 
 
 def test_again_changes_nothing(operator: Operator) -> None:
-    """The same stage again: nothing is sent, and the stack was so already, tags and parameters of before included."""
+    """Deploying the same stage again uploads and changes nothing, earlier tags and parameters included."""
     said = operator.deploy("made")
     assert said.code == 0, said.err
     assert "The stack whippet-made was so already." in said.out
@@ -100,7 +100,7 @@ def test_again_changes_nothing(operator: Operator) -> None:
 
 
 def test_a_changed_parameter_is_an_update(operator: Operator) -> None:
-    """What is named changes, in the functions too; what is not named stays as it was ordered before."""
+    """What is named changes, in the functions too; what is not named stays as ordered before."""
     said = operator.deploy("made", parameters="MonthlyCapUsd=50")
     assert said.code == 0, said.err
     assert "UPDATE_COMPLETE" in said.out
@@ -123,14 +123,14 @@ def test_a_changed_parameter_is_an_update(operator: Operator) -> None:
     ids=["parameter", "pairs", "tag", "app", "profile"],
 )
 def test_a_command_that_cannot_be_understood_does_nothing(operator: Operator, told: dict[str, str], words: str) -> None:
-    """Exit code 2, the word that is wrong, and no stack."""
+    """The exit code is 2, the message names the wrong word, and no stack is created."""
     said = operator.deploy(NOT_THERE, **told)
     assert (said.code, words in said.err) == (2, True), said.err
     assert operator.find_stack(NOT_THERE) is None
 
 
 def test_without_credentials_it_says_how_to_get_some(operator: Operator, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Exit code 1 for both commands, before anything is packed or removed."""
+    """Both commands exit with 1, before anything is packed or removed."""
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
     for said in (operator.deploy("made"), operator.destroy("made")):
@@ -148,7 +148,7 @@ def test_without_a_region_it_asks_for_one(operator: Operator, monkeypatch: pytes
 
 
 def test_a_profile_is_used_and_told_on(operator: Operator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its credentials and its region; the command for the token names it too."""
+    """The profile's credentials and region are used; the command for the token names it too."""
     told = operator.cloud.variables
     keys = [f"{name.lower()} = {told[name]}" for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")]
     (tmp_path / "config").write_text("\n".join(["[profile ops]", *keys, "region = us-east-1", ""]))
@@ -161,7 +161,7 @@ def test_a_profile_is_used_and_told_on(operator: Operator, tmp_path: Path, monke
 
 
 def test_a_region_without_images_is_a_clear_error(operator: Operator) -> None:
-    """It is told before anything is made, with what can be done."""
+    """The message comes before anything is created, and says what can be done."""
     before = list_buckets(operator.cloud)
     said = operator.deploy(NOT_THERE, region="us-iso-west-1")
     assert said.code == 1
@@ -180,7 +180,7 @@ def test_images_of_ones_own_take_the_place_of_awss(operator: Operator, no_stage:
 
 
 def test_an_image_and_a_type_that_do_not_go_together_are_refused(operator: Operator) -> None:
-    """CUDA 13 runs on no V100."""
+    """CUDA 13 does not run on a V100."""
     said = operator.deploy(NOT_THERE, parameters="TrialInstanceTypes=ml.p3.2xlarge")
     assert said.code == 1
     assert "ml.p3.2xlarge has a GPU of compute capability 7.0" in said.err
@@ -188,7 +188,7 @@ def test_an_image_and_a_type_that_do_not_go_together_are_refused(operator: Opera
 
 
 def test_no_spot_quota_means_on_demand_said_aloud_and_priced_again(operator: Operator, no_stage: str) -> None:
-    """As in a new account: the quotas are named with the commands that ask for more, the stack uses no spot."""
+    """As in a new account: the quotas are named with the commands that ask for more, and the stack uses no spot."""
     with operator.limited({f"{each} {SPOT}": 0 for each in TYPES}):
         said = operator.deploy(no_stage)
     assert said.code == 0, said.err
@@ -205,7 +205,7 @@ def test_no_spot_quota_means_on_demand_said_aloud_and_priced_again(operator: Ope
 
 
 def test_without_any_quota_nothing_is_made(operator: Operator, no_stage: str) -> None:
-    """Every quota that is missing is named; ANYWAY=yes makes the stage all the same."""
+    """Every missing quota is named; ANYWAY=yes deploys nevertheless."""
     with operator.limited({f"{each} {kind}": 0 for each in TYPES for kind in (SPOT, ON_DEMAND)}):
         said = operator.deploy(no_stage)
         assert said.code == 1
@@ -217,7 +217,7 @@ def test_without_any_quota_nothing_is_made(operator: Operator, no_stage: str) ->
 
 
 def test_a_small_account_is_told_what_it_cannot_do(operator: Operator, no_stage: str) -> None:
-    """Ten calls at once for all functions, no endpoints: each is said with its way out, and nothing is reserved."""
+    """With ten calls at once and no endpoints, each limit is named with its way out, and nothing is reserved."""
     limits = {
         "Concurrent executions": 10,
         "Maximum number of serverless endpoints": 0,
@@ -236,7 +236,7 @@ def test_a_small_account_is_told_what_it_cannot_do(operator: Operator, no_stage:
 
 
 def test_what_cannot_be_made_is_rolled_back_and_told(operator: Operator, no_stage: str) -> None:
-    """The resource that failed and why, what to do, and afterwards the same command goes through."""
+    """The message names the failed resource, why, and what to do; afterwards the same command succeeds."""
     iam, name = operator.cloud.client("iam"), f"whippet-{no_stage}-jobs-us-east-1"
     iam.create_role(RoleName=name, AssumeRolePolicyDocument="{}")
     said = operator.deploy(no_stage)
@@ -252,7 +252,7 @@ def test_what_cannot_be_made_is_rolled_back_and_told(operator: Operator, no_stag
 
 
 def test_two_stages_live_beside_each_other(operator: Operator) -> None:
-    """One whose name begins as the other's does goes, with all that is its own; the other stays, and the app's too."""
+    """A stage whose name begins like another's is removed completely; the other stays, and so does the app's."""
     assert operator.deploy("made2").code == 0
     functions = operator.cloud.client("lambda")
     assert operator.destroy("made2", data="delete").code == 0
@@ -264,7 +264,7 @@ def test_two_stages_live_beside_each_other(operator: Operator) -> None:
 
 
 def test_data_is_kept_and_taken_in_again(operator: Operator, no_stage: str) -> None:
-    """Without DATA=delete the bucket stays with what it holds; the next deployment takes it into its stack."""
+    """Without DATA=delete the bucket and its contents stay; the next deployment takes it into its stack."""
     assert operator.deploy(no_stage).code == 0
     bucket = f"whippet-{no_stage}-123456789012-us-east-1"
     operator.cloud.s3.put_object(Bucket=bucket, Key="datasets/dogs.zip", Body=b"dogs")
@@ -282,13 +282,13 @@ def test_data_is_kept_and_taken_in_again(operator: Operator, no_stage: str) -> N
 
 
 def test_destroying_nothing_is_no_error(operator: Operator) -> None:
-    """Again is safe here too."""
+    """Repeating it is safe here too."""
     said = operator.destroy(NOT_THERE)
     assert (said.code, "Nothing else of whippet-never is left." in said.out) == (0, True), said.err
 
 
 def test_what_only_its_tags_tell_of_is_listed_and_fails(operator: Operator) -> None:
-    """Something with the stage's tags that no list of ours looks for: exit code 1, and its name."""
+    """Something with the stage's tags that no list of ours covers is named, and the exit code is 1."""
     kms = operator.cloud.client("kms")
     tags = {"whippet:app": "whippet", "whippet:stage": NOT_THERE}
     key = kms.create_key(Tags=[{"TagKey": name, "TagValue": value} for name, value in tags.items()])["KeyMetadata"]
@@ -299,7 +299,7 @@ def test_what_only_its_tags_tell_of_is_listed_and_fails(operator: Operator) -> N
 
 
 def test_what_the_app_made_goes_before_the_stack(operator: Operator) -> None:
-    """A running job is stopped, endpoint configs, models and logs go, and other stages' stay."""
+    """A running job is stopped; endpoint configs, models and logs are removed; other stages' stay."""
     cloud = operator.cloud
     job = start_job(cloud, f"whippet-{NOT_THERE}-dogs-train")
     make_serving(cloud, f"whippet-{NOT_THERE}-dogs", "whippet-made-dogs")
@@ -318,7 +318,7 @@ def test_what_the_app_made_goes_before_the_stack(operator: Operator) -> None:
 
 
 def make_logs_roles(cloud: LocalCloud, *regions: str) -> None:
-    """Roles for API Gateway's logs as a deployment that failed leaves them, one for each region."""
+    """Create roles for API Gateway's logs as a failed deployment leaves them, one for each region."""
     for region in regions:
         told = f"API Gateway of this account writes its access logs of {region} with it."
         name = f"whippet-{NOT_THERE}-ApiLogsRole-{region}"
@@ -326,7 +326,7 @@ def make_logs_roles(cloud: LocalCloud, *regions: str) -> None:
 
 
 def start_job(cloud: LocalCloud, name: str) -> str:
-    """A training that would take an hour."""
+    """Start a training that would take an hour."""
     program = pack({"train.py": "import time; time.sleep(3600)"})
     cloud.s3.put_object(Bucket=cloud.bucket, Key="sleep.tar.gz", Body=program)
     code, output = f"s3://{cloud.bucket}/sleep.tar.gz", f"s3://{cloud.bucket}/out"
@@ -335,7 +335,7 @@ def start_job(cloud: LocalCloud, name: str) -> str:
 
 
 def make_serving(cloud: LocalCloud, *names: str) -> None:
-    """A model and an endpoint config of each name."""
+    """Create a model and an endpoint config of each name."""
     cloud.s3.put_object(Bucket=cloud.bucket, Key="m.tar.gz", Body=b"never opened")
     image = "763104351884.dkr.ecr.us-east-1.amazonaws.com/pytorch-inference:2.6.0-cpu-py312"
     container: Any = {"Image": image, "ModelDataUrl": f"s3://{cloud.bucket}/m.tar.gz"}

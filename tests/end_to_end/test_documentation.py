@@ -1,4 +1,4 @@
-"""Every command that the documentation tells a reader to type does what it says."""
+"""Test that every command in the documentation does what it says."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ SHELL = {
 
 @pytest.fixture(scope="module")
 def reader(cloud: LocalCloud, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a reader who has dogs to drop and to ask about; the model `dogs` answers already."""
+    """Return the folder of a reader with a zip and an image of dogs; the model `dogs` already answers."""
     folder = tmp_path_factory.mktemp("reader")
     upload_small_dataset(cloud, "dogs", trials=1, parallel_trials=1)
     (folder / "dogs.zip").write_bytes(build_colour_zip())
@@ -43,7 +43,7 @@ def reader(cloud: LocalCloud, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def type_page(cloud: LocalCloud, reader: Path) -> Callable[[str], subprocess.CompletedProcess[str]]:
-    """Types the commands of a page one after another, after `. .localcloud/env`; the same page only once."""
+    """Type the commands of a page one after another, after `. .localcloud/env`; each page only once."""
 
     @cache
     def type_commands(page: str) -> subprocess.CompletedProcess[str]:
@@ -56,7 +56,7 @@ def type_page(cloud: LocalCloud, reader: Path) -> Callable[[str], subprocess.Com
 
 @pytest.mark.parametrize("page", [name for name, commands in SHELL.items() if commands])
 def test_the_commands_of_a_page_work(type_page: Callable[[str], subprocess.CompletedProcess[str]], page: str) -> None:
-    """None of them fails."""
+    """No command fails."""
     done = type_page(page)
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
 
@@ -64,7 +64,7 @@ def test_the_commands_of_a_page_work(type_page: Callable[[str], subprocess.Compl
 def test_the_sdk_tells_of_the_app_s_search_what_the_service_tells(
     cloud: LocalCloud, type_page: Callable[[str], subprocess.CompletedProcess[str]]
 ) -> None:
-    """The best trial, the table of all, an answer of the endpoint; and a training of its own runs."""
+    """It prints the best trial, the table of all, and an answer of the endpoint; and its own training runs."""
     done = type_page("docs/localcloud.md")
     printed = done.stdout
     trial = re.search(r"^Completed (\S+)", printed, re.MULTILINE)
@@ -83,13 +83,13 @@ def test_the_sdk_tells_of_the_app_s_search_what_the_service_tells(
 
 @pytest.fixture
 def ports() -> dict[str, str]:
-    """The environment of a reader whose usual ports are taken."""
+    """Return the environment of a reader whose usual ports are taken."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
     return inherited | {"AWS_PORT": str(find_free_port()), "PORT": str(find_free_port())}
 
 
 def test_make_up_stays_until_control_c(ports: dict[str, str], tmp_path: Path) -> None:
-    """It writes the file of variables, serves, and ends with everything it started."""
+    """It writes the file of variables, serves, and ends together with everything that it started."""
     environment = ports | {"LOCALCLOUD_HOME": str(tmp_path / "state")}
     process = subprocess.Popen(
         ["make", "up"], cwd=PROJECT, env=environment, stdout=subprocess.PIPE, text=True, start_new_session=True
@@ -106,7 +106,7 @@ def test_make_up_stays_until_control_c(ports: dict[str, str], tmp_path: Path) ->
 
 
 def test_make_demo_runs_the_whole_pipeline_on_digits(ports: dict[str, str], tmp_path: Path) -> None:
-    """It ends by itself, with the accuracy and the answers that it promises."""
+    """It ends by itself, with the promised accuracy and answers."""
     environment = ports | {"LOCALCLOUD_HOME": str(tmp_path / "state")}
     done = subprocess.run(["make", "demo"], cwd=PROJECT, env=environment, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stdout + done.stderr

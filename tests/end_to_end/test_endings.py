@@ -1,4 +1,4 @@
-"""What ends the billing really ends it: stopping a run, deleting a model, deleting a dataset; by the roles' own rights.
+"""Test that stopping a run, deleting a model and deleting a dataset end the billing, with the roles' own permissions.
 
 After each nothing is in progress, nothing serves, and the meter stands still.
 """
@@ -29,7 +29,7 @@ STILL = 2.5  # seconds in which a meter that runs shows more
 
 @pytest.fixture(scope="module")
 def served(cloud: LocalCloud) -> Iterator[dict[str, dict[str, Any]]]:
-    """Two deployed runs by dataset. That of `end-set` is on machines, and its account may have none of the first."""
+    """Return two deployed runs by dataset. `end-set` is on machines, without a quota for the first type."""
     faults = cloud.home / "faults.json"
     faults.write_text(json.dumps({"quotas": {f"{TYPES[0]} for endpoint usage": 0}}))
     upload_small_dataset(cloud, "end-set", **SHORT, **ON_MACHINES)
@@ -46,7 +46,7 @@ def wait_for_end(cloud: LocalCloud, dataset: str) -> dict[str, Any]:
 
 
 def begin(cloud: LocalCloud, dataset: str) -> dict[str, Any]:
-    """A run of many epochs, once its meter has moved."""
+    """Return a run of many epochs once its meter has moved."""
     upload_small_dataset(cloud, dataset, **LONG)
     run = cloud.wait_for_status(dataset, "tuning", "failed", "rejected")
     look = lambda: run if (describe(cloud, run)["cost"]["spent_usd"] or 0) > 0 else None  # noqa: E731
@@ -58,7 +58,7 @@ def describe(cloud: LocalCloud, run: dict[str, Any]) -> dict[str, Any]:
 
 
 def list_busy(cloud: LocalCloud, run: dict[str, Any]) -> list[str]:
-    """The jobs of a run that are billed."""
+    """List the jobs of a run that are billed."""
     name, sagemaker = run["run_id"], cloud.sagemaker
     jobs = sagemaker.list_training_jobs(NameContains=name, MaxResults=100)["TrainingJobSummaries"]
     tunings = sagemaker.list_hyper_parameter_tuning_jobs(NameContains=name)["HyperParameterTuningJobSummaries"]
@@ -69,7 +69,7 @@ def list_busy(cloud: LocalCloud, run: dict[str, Any]) -> list[str]:
 
 
 def list_serving(cloud: LocalCloud, dataset: str) -> list[str]:
-    """Endpoints, configs and models of a dataset."""
+    """List the endpoints, configs and models of a dataset."""
     part, sagemaker = f"-{dataset}-", cloud.sagemaker
     return [
         *(each["EndpointName"] for each in sagemaker.list_endpoints(NameContains=part)["Endpoints"]),
@@ -91,14 +91,14 @@ def assert_meter_stands_still(cloud: LocalCloud, run: dict[str, Any]) -> None:
 
 
 def list_versions(cloud: LocalCloud, *parts: str) -> list[str]:
-    """The keys, of whatever version and of deletion markers too, that have one of these parts."""
+    """List the keys that contain one of these parts, in any version, deletion markers included."""
     pages = cloud.s3.get_paginator("list_object_versions").paginate(Bucket=cloud.bucket)
     kept = [each for page in pages for kind in ("Versions", "DeleteMarkers") for each in page.get(kind, [])]
     return [each["Key"] for each in kept if any(part in each["Key"] for part in parts)]
 
 
 def delete_dataset(cloud: LocalCloud, name: str) -> dict[str, Any]:
-    """Ask for a dataset's deletion until it is done, as the answer says."""
+    """Delete a dataset, again as often as the answers ask for it, until it is gone."""
 
     def look() -> dict[str, Any] | None:
         response = cloud.api.delete(f"/datasets/{name}")
@@ -116,13 +116,13 @@ def list_refused(cloud: LocalCloud) -> list[Recorded]:
 def test_an_endpoint_goes_to_the_machine_that_the_account_may_have(
     cloud: LocalCloud, served: dict[str, dict[str, Any]]
 ) -> None:
-    """The first type of its list has a quota of 0."""
+    """The first type in its list has a quota of 0."""
     config = cloud.sagemaker.describe_endpoint_config(EndpointConfigName=served["end-set"]["run_id"])
     assert config["ProductionVariants"][0]["InstanceType"] == TYPES[1]
 
 
 def test_a_model_that_is_deleted_costs_nothing_more(cloud: LocalCloud, served: dict[str, dict[str, Any]]) -> None:
-    """Endpoint, config and model are gone, no job is left of its run, and the meter stands still; nothing answers."""
+    """Endpoint, config and model are gone, no job of its run is left, and the meter stops; nothing answers."""
     run, picture = served["end-model"], draw_test_picture("red")
     assert {"end-model", "end-set"} <= {model["name"] for model in cloud.api.get("/models").json()["models"]}
     assert len(list_serving(cloud, "end-model")) == 3
@@ -135,7 +135,7 @@ def test_a_model_that_is_deleted_costs_nothing_more(cloud: LocalCloud, served: d
 
 
 def test_a_dataset_that_is_deleted_leaves_nothing(cloud: LocalCloud, served: dict[str, dict[str, Any]]) -> None:
-    """Every version of upload and recipe, the run's folder, its entries in the list, its model; the endpoint first."""
+    """All versions of upload and recipe, the run's folder, its list entries and its model go, endpoint first."""
     run_id = served["end-set"]["run_id"]
     cloud.upload("end-set.json", b'{"trials": 3}')  # a second version of the recipe
     parts = (f"/{run_id}", "/end-set.", "/end-set/")
@@ -150,7 +150,7 @@ def test_a_dataset_that_is_deleted_leaves_nothing(cloud: LocalCloud, served: dic
 
 
 def test_a_run_that_is_stopped_costs_nothing_more(cloud: LocalCloud) -> None:
-    """Its trials and its tuning job have ended, nothing serves, and the meter stands still."""
+    """Its trials and its tuning job have ended, nothing serves, and the meter stops."""
     run = begin(cloud, "end-run")
     assert list_busy(cloud, run)
     cloud.api.post(f"/runs/{run['run_id']}/stop").raise_for_status()
@@ -161,7 +161,7 @@ def test_a_run_that_is_stopped_costs_nothing_more(cloud: LocalCloud) -> None:
 
 
 def test_a_dataset_that_is_deleted_while_its_run_is_billed(cloud: LocalCloud) -> None:
-    """The run is stopped at once, and its upload gone; its files go when no look at it can be under way any more."""
+    """The run is stopped and its upload removed at once; its files follow when no look at it can still be at work."""
     run = begin(cloud, "end-both")
     assert list_busy(cloud, run)
     response = cloud.api.delete("/datasets/end-both")
@@ -180,7 +180,7 @@ def test_a_dataset_that_is_deleted_while_its_run_is_billed(cloud: LocalCloud) ->
 
 
 def let_time_pass(cloud: LocalCloud, run: dict[str, Any]) -> None:
-    """Write into the result that the run has ended longer ago than any function lives."""
+    """Change the result so that the run ended longer ago than any function lives."""
     place = {"Bucket": cloud.bucket, "Key": f"runs/{run['run_id']}/result.json"}
     result = json.loads(cloud.s3.get_object(**place)["Body"].read())
     result["ended_at"] = (datetime.now(UTC) - timedelta(seconds=CLAIM_SECONDS + 1)).isoformat()
@@ -188,5 +188,5 @@ def let_time_pass(cloud: LocalCloud, run: dict[str, Any]) -> None:
 
 
 def test_the_roles_were_allowed_all_of_it(cloud: LocalCloud, served: dict[str, dict[str, Any]]) -> None:
-    """No call about these datasets was refused by the policy of the role that made it."""
+    """No call about these datasets was refused by its role's policy."""
     assert list_refused(cloud) == []

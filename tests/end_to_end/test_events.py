@@ -1,4 +1,4 @@
-"""Doubled, late and lost events leave exactly one of everything."""
+"""Test that duplicate, late and lost events leave exactly one of everything."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.support.pictures import build_colour_zip
 
 
 def count_everything(cloud: LocalCloud, run_id: str) -> dict[str, int]:
-    """How many tuning jobs, training jobs (trials apart) and endpoints carry the run's name."""
+    """Count the tuning jobs, training jobs (without trials) and endpoints that have the run's name."""
     tuning = cloud.sagemaker.list_hyper_parameter_tuning_jobs(NameContains=run_id)["HyperParameterTuningJobSummaries"]
     training = cloud.sagemaker.list_training_jobs(NameContains=f"{run_id}-train")["TrainingJobSummaries"]
     configs = cloud.sagemaker.list_endpoint_configs(NameContains=run_id)["EndpointConfigs"]
@@ -27,7 +27,7 @@ EXACTLY_ONE = {"tuning": 1, "training": 1, "configs": 1, "endpoints": 1}
 
 
 def map_queues(cloud: LocalCloud) -> dict[str, list[str]]:
-    """The queues that each rule's target is, by the detail-type of the events that the rule is for."""
+    """Return the queue of each rule's target, by the detail-type of the rule's events."""
     events, sqs = cloud.client("events"), cloud.client("sqs")
     queues: dict[str, list[str]] = {}
     for rule in events.list_rules()["Rules"]:
@@ -40,7 +40,7 @@ def map_queues(cloud: LocalCloud) -> dict[str, list[str]]:
 
 
 class Recorder:
-    """A queue of our own behind a rule of our own, that keeps every event the cloud emits."""
+    """Keep every event that the cloud emits, in a queue behind a rule of our own."""
 
     def __init__(self, cloud: LocalCloud) -> None:
         self.sqs, self.events = cloud.client("sqs"), cloud.client("events")
@@ -52,14 +52,14 @@ class Recorder:
         self.events.put_targets(Rule="recorder", Targets=[{"Id": "recorder", "Arn": arn}])
 
     def take(self) -> list[str]:
-        """The bodies of the events that came since the last call."""
+        """Return the bodies of the events since the last call."""
         messages = self.sqs.receive_message(QueueUrl=self.url, MaxNumberOfMessages=10).get("Messages", [])
         for message in messages:
             self.sqs.delete_message(QueueUrl=self.url, ReceiptHandle=message["ReceiptHandle"])
         return [message["Body"] for message in messages]
 
     def deliver_again(self, bodies: list[str]) -> None:
-        """Put the events before the functions that they are for once more."""
+        """Deliver the events to their functions once more."""
         for body in bodies:
             for url in self.queues.get(json.loads(body)["detail-type"], []):
                 self.sqs.send_message(QueueUrl=url, MessageBody=body)
@@ -78,7 +78,7 @@ def recorder(cloud: LocalCloud) -> Iterator[Recorder]:
 
 
 def test_doubled_and_late_events_leave_one_of_everything(cloud: LocalCloud, recorder: Recorder) -> None:
-    """Every event comes twice, and all of them once more after the run has ended."""
+    """Every event is delivered twice, and all of them once more after the run has ended."""
     seen: list[str] = []
     upload_small_dataset(cloud, "doubled")
 
@@ -99,7 +99,7 @@ def test_doubled_and_late_events_leave_one_of_everything(cloud: LocalCloud, reco
 
 
 def are_empty(recorder: Recorder) -> bool:
-    """Whether no event waits before a function or is being handled."""
+    """Return whether no event is waiting for a function or being handled."""
     names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
     for url in {url for urls in recorder.queues.values() for url in urls}:
         attributes = recorder.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=names)["Attributes"]
@@ -109,7 +109,7 @@ def are_empty(recorder: Recorder) -> bool:
 
 
 def test_lost_events_are_made_up_for_by_the_schedule(cloud: LocalCloud) -> None:
-    """With every event rule switched off, the upload's own too, the schedule alone brings the run to its end."""
+    """With every event rule switched off, including the upload's, the schedule alone takes the run to its end."""
     events = cloud.client("events")
     rules = [rule["Name"] for rule in events.list_rules()["Rules"] if rule.get("EventPattern")]
     for name in rules:
@@ -134,7 +134,7 @@ def test_lost_events_are_made_up_for_by_the_schedule(cloud: LocalCloud) -> None:
 
 
 def sweep(cloud: LocalCloud) -> None:
-    """Let the schedule strike now: put its event before the function that it calls."""
+    """Let the schedule fire now: deliver its event to its function."""
     event = {
         "source": "aws.events",
         "detail-type": "Scheduled Event",
@@ -149,7 +149,7 @@ def sweep(cloud: LocalCloud) -> None:
 
 
 def test_an_upload_of_the_same_name_changes_nothing_for_the_running_trials(cloud: LocalCloud) -> None:
-    """The first run's input stays what it was, and the second version becomes a run of its own."""
+    """The first run's input stays the same, and the second version becomes its own run."""
     upload_small_dataset(cloud, "again")
     first = cloud.wait_for_status("again", "tuning", *ENDED)
     pinned = cloud.s3.head_object(Bucket=cloud.bucket, Key=f"runs/{first['run_id']}/input/dataset.zip")["ETag"]

@@ -1,4 +1,4 @@
-"""Bad input through the real doors: each gets the answer it must, nothing is launched, and the cloud stays up."""
+"""Test bad input at the real API: each gets the right answer, nothing is launched, and the cloud stays up."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ROLE = "arn:aws:iam::123456789012:role/tests"
 
 @pytest.fixture(scope="module")
 def rejected(cloud: LocalCloud) -> dict[str, dict[str, Any]]:
-    """The runs of all the hostile zips, dropped into the bucket at once, by their names."""
+    """Upload all hostile zips at once. Returns their runs by name."""
     datasets = {f"hostile-{number}": name for number, name in enumerate(SERVABLE_ZIPS)}
     for dataset, name in datasets.items():
         cloud.upload(f"{dataset}.zip", SERVABLE_ZIPS[name].build())
@@ -44,7 +44,7 @@ def rejected(cloud: LocalCloud) -> dict[str, dict[str, Any]]:
 def test_a_hostile_zip_is_rejected_and_launches_nothing(
     cloud: LocalCloud, rejected: dict[str, dict[str, Any]], name: str
 ) -> None:
-    """Its run is `rejected` with a reason, its problem is told in the run's own words, and no job has its name."""
+    """Its run is `rejected` with a reason that states its problem, and no job has its name."""
     run = rejected[name]
     assert run["status"] == "rejected", run
     report = cloud.api.get(f"/runs/{run['run_id']}").json()["dataset_report"]
@@ -55,7 +55,7 @@ def test_a_hostile_zip_is_rejected_and_launches_nothing(
 
 
 def deploy_program(cloud: LocalCloud, model: str, program: str) -> None:
-    """Put an endpoint under a dataset's name that runs a program of our own instead of a model."""
+    """Create an endpoint under a dataset's name that runs our own program instead of a model."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
         member = tarfile.TarInfo("code/inference.py")
@@ -74,7 +74,7 @@ def deploy_program(cloud: LocalCloud, model: str, program: str) -> None:
 
 @pytest.fixture(scope="module")
 def models(cloud: LocalCloud, deployed_run: dict[str, Any]) -> dict[str, str]:
-    """A model in each state, by the state's name."""
+    """Return a model in each state, by the state's name."""
     deploy_program(cloud, "broken-model", FAILS_TO_LOAD)
     deploy_program(cloud, "slow-model", NEVER_LOADS)
 
@@ -86,7 +86,7 @@ def models(cloud: LocalCloud, deployed_run: dict[str, Any]) -> dict[str, str]:
 
 
 class Secret:
-    """The secret that holds the app's tokens by name, as an operator edits it."""
+    """Edit the secret with the app's tokens as an operator does."""
 
     def __init__(self, cloud: LocalCloud) -> None:
         self.client = cloud.client("secretsmanager")
@@ -95,14 +95,14 @@ class Secret:
         self.tokens = json.loads(self.client.get_secret_value(SecretId=self.arn)["SecretString"])["tokens"]
 
     def put(self, **more: str) -> None:
-        """Keep the tokens that were there, and these."""
+        """Keep the existing tokens, and add these."""
         document = {"tokens": {**self.tokens, **more}}
         self.client.put_secret_value(SecretId=self.arn, SecretString=json.dumps(document))
 
 
 @pytest.fixture(scope="module", autouse=True)
 def secret(cloud: LocalCloud) -> Secret:
-    """The tokens, Carl's among them from the module's start: the app hears of a new one within a minute."""
+    """Return the tokens, with Carl's from the start of the module: the app notices a new one within a minute."""
     secret = Secret(cloud)
     secret.put(carl="carl-token")
     return secret
@@ -110,7 +110,7 @@ def secret(cloud: LocalCloud) -> Secret:
 
 @pytest.fixture(scope="module")
 def tokens(cloud: LocalCloud) -> dict[str, str | None]:
-    """The Authorization header of each kind of caller."""
+    """Return the Authorization header of each kind of caller."""
     return {
         "good": f"Bearer {cloud.variables['API_TOKEN']}",
         "none": None,
@@ -129,7 +129,7 @@ def ask(cloud: LocalCloud, case: Prediction, model: str, authorization: str | No
 def test_a_request_gets_the_answer_it_must(
     cloud: LocalCloud, models: dict[str, str], tokens: dict[str, str | None], name: str
 ) -> None:
-    """Status, code and Retry-After are as the case says, through the gateway, the function and the endpoint."""
+    """Status, code and Retry-After match the case, through the gateway, the function and the endpoint."""
     case = CASES[name]
     response = ask(cloud, case, models[case.model], tokens[case.token])
     assert response.status_code == case.status, response.text
@@ -146,7 +146,7 @@ def test_a_request_gets_the_answer_it_must(
 def test_a_withdrawn_token_is_refused_within_a_minute(
     cloud: LocalCloud, models: dict[str, str], tokens: dict[str, str | None], secret: Secret
 ) -> None:
-    """A name added to the secret lets its token in; removed, the token is 401, while the others' go on."""
+    """A token works once its name is in the secret, and gets 401 once it is removed; the others still work."""
 
     def wait_for(status: int) -> None:
         def look() -> bool | None:
@@ -162,7 +162,7 @@ def test_a_withdrawn_token_is_refused_within_a_minute(
 
 
 def test_the_cloud_stays_up_through_all_of_it(cloud: LocalCloud, models: dict[str, str]) -> None:
-    """Afterwards the same process answers, and no event was given up."""
+    """Afterwards the same process answers, and no event was dropped."""
     assert cloud.process is not None
     assert cloud.process.poll() is None
     assert cloud.api.get("/health").status_code == 200

@@ -1,4 +1,4 @@
-"""The notebook, run from top to bottom as a reader would, on the local cloud."""
+"""Run the notebook from top to bottom as a reader would, on the local cloud."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def read_notebook() -> nbformat.NotebookNode:
 
 
 def test_it_is_committed_without_outputs() -> None:
-    """Nobody's results, times or machine stand in it."""
+    """It holds no results, times or names of a machine."""
     code = [cell for cell in read_notebook().cells if cell.cell_type == "code"]
     assert code
     assert [cell.source for cell in code if cell.outputs or cell.execution_count] == []
@@ -30,7 +30,7 @@ def test_it_is_committed_without_outputs() -> None:
 
 @pytest.fixture(scope="module")
 def outputs(cloud: LocalCloud) -> list[dict[str, object]]:
-    """The data of everything that the notebook shows, in order. The environment alone says where it runs."""
+    """Return the data of everything that the notebook shows, in order. Only the environment decides where it runs."""
     own = {"PER_CLASS": "8", "DATASET": "notebook", "RECIPE": json.dumps(SMALL_RECIPE)}
     outside = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
     client = NotebookClient(read_notebook(), timeout=CELL_SECONDS)
@@ -40,7 +40,7 @@ def outputs(cloud: LocalCloud) -> list[dict[str, object]]:
 
 
 def test_it_shows_the_trials(outputs: list[dict[str, object]]) -> None:
-    """As a table and as a plot, with the best hyperparameters beneath."""
+    """The trials are shown as a table and a plot, with the best hyperparameters below."""
     tables = [str(each["text/html"]) for each in outputs if "text/html" in each]
     assert any("learning_rate" in table and "Completed" in table for table in tables)
     assert any("image/png" in each for each in outputs)
@@ -48,7 +48,7 @@ def test_it_shows_the_trials(outputs: list[dict[str, object]]) -> None:
 
 
 def test_it_ends_with_an_answer_and_nothing_left(cloud: LocalCloud, outputs: list[dict[str, object]]) -> None:
-    """The endpoint answered with classes, and is gone afterwards with all that was made of the dataset."""
+    """The endpoint returned classes, and is deleted afterwards with everything made from the dataset."""
     tables = [str(each["text/html"]) for each in outputs if "text/html" in each]
     assert any("probability" in table for table in tables)
     assert "gone: whippet-local-notebook" in str(outputs[-1]["text/plain"])

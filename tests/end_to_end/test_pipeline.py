@@ -1,4 +1,4 @@
-"""The main job: a zip goes in, a model answers."""
+"""Test the main job: a zip goes in, and a model answers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def read_json(cloud: LocalCloud, key: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("colour", sorted(COLOURS))
 def test_the_route_answers_with_the_class(cloud: LocalCloud, deployed_run: dict[str, Any], colour: str) -> None:
-    """A picture that no split held is answered with its class, best first, by the run's model."""
+    """The run's model returns the class of an image that was in no split, best first."""
     response = cloud.api.post(
         "/models/colours/predict?top=2", content=draw_test_picture(colour), headers={"Content-Type": "image/png"}
     )
@@ -32,7 +32,7 @@ def test_the_route_answers_with_the_class(cloud: LocalCloud, deployed_run: dict[
 
 
 def test_the_run_folder_tells_the_story(cloud: LocalCloud, deployed_run: dict[str, Any]) -> None:
-    """Every file that the architecture names is there, and they agree with one another."""
+    """Every file that the architecture names exists, and they agree."""
     prefix = f"runs/{deployed_run['run_id']}/"
     run, dataset, tuning, decision, result = (
         read_json(cloud, f"{prefix}{name}.json") for name in ("run", "dataset", "tuning", "decision", "result")
@@ -48,7 +48,7 @@ def test_the_run_folder_tells_the_story(cloud: LocalCloud, deployed_run: dict[st
 
 
 def test_the_trials_were_real(cloud: LocalCloud, deployed_run: dict[str, Any]) -> None:
-    """Each trial is a training job with hyperparameters of its own, a final metric, an artifact and a log."""
+    """Each trial is a training job with its own hyperparameters, final metric, artifact and log."""
     name = deployed_run["run_id"]
     trials = cloud.sagemaker.list_training_jobs_for_hyper_parameter_tuning_job(HyperParameterTuningJobName=name)
     logs = cloud.client("logs")
@@ -68,7 +68,7 @@ def test_the_trials_were_real(cloud: LocalCloud, deployed_run: dict[str, Any]) -
 
 
 def test_a_rejected_dataset_costs_nothing(cloud: LocalCloud) -> None:
-    """A file that is no zip ends its run before anything is launched, with a reason that a person can read."""
+    """A file that is not a zip ends its run before anything is launched, with a readable reason."""
     cloud.upload("broken.zip", b"this is no archive")
     run = cloud.wait_for_status("broken", "rejected", "failed", "tuning")
     assert run["status"] == "rejected"

@@ -1,4 +1,4 @@
-"""State is on disk: a cloud that was killed goes on where it was."""
+"""Test that state is on disk: a killed cloud goes on where it was."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def ask(cloud: LocalCloud) -> int:
 
 
 def test_a_killed_cloud_serves_its_models_and_finishes_its_runs(tmp_path: Path) -> None:
-    """After kill -9 no process is left; started again, the model answers without training, and the run goes on."""
+    """After kill -9 no process is left. Started again, the model answers without training, and the run goes on."""
     with run_local_cloud(tmp_path / "state") as cloud:
         upload_small_dataset(cloud, "kept", trials=1, parallel_trials=1)
         assert cloud.wait_for_status("kept", "deployed", "failed")["status"] == "deployed"
@@ -44,7 +44,7 @@ def test_a_killed_cloud_serves_its_models_and_finishes_its_runs(tmp_path: Path) 
 
 
 def test_control_c_leaves_no_process_behind(tmp_path: Path) -> None:
-    """Everything that the cloud started ends with it, endpoints and trials too."""
+    """Everything that the cloud started ends with it, including endpoints and trials."""
     with run_local_cloud(tmp_path / "state") as cloud:
         upload_small_dataset(cloud, "left", epochs=50)
         cloud.wait_for_status("left", "tuning")

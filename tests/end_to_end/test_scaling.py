@@ -1,4 +1,4 @@
-"""An endpoint on machines scales, becomes a serverless one, and leaves nothing behind, in the local cloud."""
+"""Test that an endpoint on machines scales, becomes serverless, and leaves nothing behind, in the local cloud."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MACHINES = {"kind": "instance", "min_instances": 1, "max_instances": 3}
 
 
 def deploy(cloud: LocalCloud, **endpoint: Any) -> dict[str, Any]:
-    """Upload the dataset with this endpoint in its recipe; returns the endpoint as SageMaker describes it."""
+    """Upload the dataset with this endpoint in its recipe. Returns the endpoint as SageMaker describes it."""
     before = len(cloud.list_runs("scaled"))
     upload_small_dataset(cloud, "scaled", trials=1, parallel_trials=1, endpoint=endpoint)
     wait_until(lambda: len(cloud.list_runs("scaled")) > before or None, within=60, what="the run is there")
@@ -36,7 +36,7 @@ def on_machines(cloud: LocalCloud) -> dict[str, Any]:
 
 
 def test_an_endpoint_on_machines_scales_with_its_requests(cloud: LocalCloud, on_machines: dict[str, Any]) -> None:
-    """Between the recipe's numbers, by the requests of each machine; its functions' own roles allow it."""
+    """It scales between the recipe's numbers, by the requests of each machine; the functions' own roles allow it."""
     (target,) = list_targets(cloud)
     assert (target["MinCapacity"], target["MaxCapacity"]) == (1, 3)
     scaling, resource = cloud.client("application-autoscaling"), target["ResourceId"]
@@ -46,7 +46,7 @@ def test_an_endpoint_on_machines_scales_with_its_requests(cloud: LocalCloud, on_
 
 
 def test_it_becomes_a_serverless_one_and_goes(cloud: LocalCloud, on_machines: dict[str, Any]) -> None:
-    """The next run's recipe asks for it: nothing scales any more, and with the model everything of it is gone."""
+    """The next run's recipe asks for it: nothing scales any more. Deleting the model removes everything."""
     endpoint = deploy(cloud, kind="serverless")
     assert endpoint["CreationTime"] > on_machines["CreationTime"]
     assert "CurrentServerlessConfig" in endpoint["ProductionVariants"][0]

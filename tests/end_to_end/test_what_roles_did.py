@@ -1,4 +1,4 @@
-"""What the roles called in all the tests before these, and what becomes of a run whose function lacks a permission."""
+"""Test what the roles called in all earlier tests, and a run whose function lacks a permission."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ OWNERS = {"whippet-local-api": "app", "whippet-local-jobs": EXECUTION}
 
 
 def read_policies(cloud: LocalCloud) -> dict[str, dict[str, Document]]:
-    """The policies of the stack's roles by name, as the template has them."""
+    """Return the policies of the stack's roles by name, as in the template."""
     iam = cloud.client("iam")
     found: dict[str, dict[str, Document]] = {}
     for role in iam.list_roles()["Roles"]:
@@ -38,8 +38,8 @@ def read_recorded(cloud: LocalCloud) -> list[Recorded]:
 
 @pytest.fixture(scope="module")
 def recorded(cloud: LocalCloud, deployed_run: Mapping[str, Any]) -> list[Recorded]:
-    """The calls of every role of a run that went the whole way, of one that was stopped by its route, and of whatever
-    else was done in this cloud."""
+    """Return the calls of every role: in a deployed run, in a run stopped by its route, and in everything else done in
+    this cloud."""
     upload_small_dataset(cloud, "watched", epochs=50)
     run = cloud.wait_for_status("watched", "tuning")
     cloud.api.post(f"/runs/{run['run_id']}/stop").raise_for_status()
@@ -50,7 +50,7 @@ def recorded(cloud: LocalCloud, deployed_run: Mapping[str, Any]) -> list[Recorde
 
 
 def test_every_call_is_allowed_by_the_callers_own_policy(cloud: LocalCloud, recorded: list[Recorded]) -> None:
-    """Of functions, jobs and endpoints alike: none was refused, and none would be."""
+    """No call of functions, jobs or endpoints was refused, and none would be."""
     policies = read_policies(cloud)
     assert [call for call in recorded if not call.allowed] == []
     refused = {
@@ -61,7 +61,7 @@ def test_every_call_is_allowed_by_the_callers_own_policy(cloud: LocalCloud, reco
 
 
 def test_no_policy_allows_a_service_that_its_role_has_no_use_for(cloud: LocalCloud, recorded: list[Recorded]) -> None:
-    """Each service in a role's policy was called by that role here, or stands in the table of what is no call.
+    """Each service in a role's policy was called by that role here, or is in the table of what is not a call.
 
     Left to tests/permissions, which proves each action of each function: the sweep, which does only what no event did,
     and notices and scaling, which fall to whichever function looks first.
@@ -77,7 +77,7 @@ def test_no_policy_allows_a_service_that_its_role_has_no_use_for(cloud: LocalClo
 
 
 def test_jobs_and_endpoints_use_all_that_their_role_may(cloud: LocalCloud, recorded: list[Recorded]) -> None:
-    """Each action of the execution role was used in a run, or stands in the table."""
+    """Each action of the execution role was used in a run, or is in the table."""
     role = f"whippet-local-jobs-{REGION}"
     used = {need.action for call in recorded if call.role == role for need in call.needs}
     explained = {need.action for need in explain(cloud, role, EXECUTION)}
@@ -96,7 +96,7 @@ def explain(cloud: LocalCloud, role: str, owner: str) -> list[Any]:
 
 @contextmanager
 def without(cloud: LocalCloud, action: str) -> Iterator[None]:
-    """All roles lack one action, until the end."""
+    """Remove one action from all roles, until the end of the test."""
     iam, policies = cloud.client("iam"), read_policies(cloud)
     for role, documents in policies.items():
         for name, document in documents.items():
@@ -119,7 +119,7 @@ def put_policy(iam: Any, role: str, name: str, document: Document) -> None:
     "action", ["sagemaker:CreateHyperParameterTuningJob", "sagemaker:AddTags", "iam:PassRole", "s3:GetObjectVersion"]
 )
 def test_a_run_whose_function_lacks_a_permission_says_which(cloud: LocalCloud, action: str) -> None:
-    """The run fails at once, and its reason, which the routes and the notification tell, names the action."""
+    """The run fails at once, and its reason, in the routes and in the notification, names the action."""
     name = action.replace(":", "-").lower()
     with without(cloud, action):
         upload_small_dataset(cloud, name)
