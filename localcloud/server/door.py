@@ -7,7 +7,7 @@ before anything else, and the answer names no origin, so that the browser hides 
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -16,10 +16,21 @@ OWN_NAMES = ("127.0.0.1", "localhost")
 
 
 class Door:
-    """An ASGI application in front of another. Pages of the ports in `pages` may send requests to it."""
+    """An ASGI application in front of another. Pages of the ports in `pages` may send requests to it.
 
-    def __init__(self, app: ASGIApp, port: int, pages: Collection[int]) -> None:
-        self._app, self._port = app, port
+    So may pages of the origins in `friends`; with `signed_only` just to put an object to a signed URL.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        port: int,
+        pages: Collection[int],
+        friends: Collection[str] = (),
+        *,
+        signed_only: bool = False,
+    ) -> None:
+        self._app, self._port, self._friends, self._signed_only = app, port, friends, signed_only
         self._origins = {f"http://{name}:{page}" for name in OWN_NAMES for page in {port, *pages}}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -34,9 +45,20 @@ class Door:
         hosts, origins = list_values(scope, b"host"), list_values(scope, b"origin")
         if len(hosts) != 1 or strip_port(hosts[0]) not in OWN_NAMES:
             return f"The Host {', '.join(hosts)[:80]!r} is not this machine's own. Use {own}."
-        if strangers := [each for each in origins if each not in self._origins and each != f"http://{hosts[0]}"]:
+        known = {*self._origins, f"http://{hosts[0]}", *(self._friends if self._may_befriend(scope) else ())}
+        if strangers := [each for each in origins if each not in known]:
             return f"Pages of {strangers[0][:80]!r} may send nothing here. The local cloud's own page is all that may."
         return None
+
+    def _may_befriend(self, scope: Scope) -> bool:
+        return not self._signed_only or (
+            scope["method"] in ("PUT", "OPTIONS") and b"X-Amz-Signature=" in scope["query_string"]
+        )
+
+
+def read_friends(environ: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the origins of other sites whose pages may upload and predict, as the app's own setting lists them."""
+    return tuple(each.strip() for each in environ.get("CORS_ORIGINS", "").split(",") if each.strip())
 
 
 def list_values(scope: Scope, name: bytes) -> list[str]:

@@ -49,7 +49,7 @@ from localcloud.sagemaker.core.tags import list_tagged
 from localcloud.sagemaker.hosting.endpoints import resume_endpoints
 from localcloud.sagemaker.training.jobs import resume_training_jobs
 from localcloud.sagemaker.tuning.jobs import resume_tuning_jobs
-from localcloud.server.door import Door
+from localcloud.server.door import Door, read_friends
 from localcloud.server.fronts import make_fronts
 from localcloud.server.origin import Origin, Router, make_moto
 from localcloud.serving.fleets import ProcessEndpointRunner
@@ -59,6 +59,7 @@ log = logging.getLogger(__name__)
 STAGE = "local"
 CHOSEN = {
     "APP_NAME": "AppName",
+    "CORS_ORIGINS": "CorsOrigins",
     "DEBUGGER_MODE": "DebuggerMode",
     "DEBUGGER_RULES_IMAGE": "DebuggerRulesImage",
     "WEIGHTS_URI": "WeightsUri",
@@ -97,7 +98,8 @@ class Hosting:
 
         `source` is the training program's tarball. It is uploaded to where the template's CodeUri points."""
         place = self._place
-        self._serve(Door(self._origin, place.aws_port, {place.port}), sockets[0])
+        friends = read_friends(os.environ)
+        self._serve(Door(self._origin, place.aws_port, {place.port}, friends, signed_only=True), sockets[0])
         stack = self._provision(json.loads(template.read_text()), source)
         self._log = FunctionLog(self._home / "functions.log", self._clients("logs"))
         self._functions = Functions(
@@ -111,7 +113,7 @@ class Hosting:
             invoke=self._functions.invoke,
             pool=self._pool,
         )
-        self._serve(Door(gateway, place.port, ()), sockets[1])
+        self._serve(Door(gateway, place.port, (), friends), sockets[1])
         self._functions.warm(stack.api_function)
         self._api_function = stack.api_function
         resume_endpoints(self.cloud)
