@@ -134,12 +134,20 @@ def key_template(project: Path, stage: str, resources: Path = RESOURCES) -> str:
 
 
 def cache_template(project: Path, stage: str, folder: Path, resources: Path = RESOURCES) -> Path:
-    """Return the path of the stage's template in a folder, building it only if its key is not there yet."""
+    """Return the path of the stage's template in a folder, building it only if it is not there yet as a whole."""
     path = folder / f"template-{key_template(project, stage, resources)}.json"
-    if not path.exists():
+    if not is_whole(path):
         folder.mkdir(parents=True, exist_ok=True)
         write_template(build_template(project, stage, resources), path)
     return path
+
+
+def is_whole(path: Path) -> bool:
+    """Return whether a template is there and can be read: a crash of the machine may leave an empty or a cut one."""
+    try:
+        return bool(json.loads(path.read_bytes()))
+    except (FileNotFoundError, ValueError):
+        return False
 
 
 def write_template(template: Template, path: Path) -> None:

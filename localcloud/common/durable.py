@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 log = logging.getLogger(__name__)
-PARTIAL = ".part-"
+PARTIAL, ASIDE = ".part-", ".broken-"
 PRIVATE_FOLDER = 0o700
 
 
@@ -44,6 +44,15 @@ def write_whole(path: Path, content: str | bytes) -> None:
             os.unlink(name)  # noqa: PTH108
         raise
     sync_folder(path.parent)
+
+
+def append_line(path: Path, line: str) -> None:
+    """Add a line to a file durably. Raises OSError where the disk is full."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(f"{line}\n")
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def sync_folder(folder: Path) -> None:
@@ -77,7 +86,7 @@ def read_json(path: Path, check: Callable[[Any], Any] = lambda value: value) -> 
 
 def set_aside(path: Path, reason: str) -> Path:
     """Rename a broken state file or folder, say so in the log and on standard error, and return its new path."""
-    aside = path.with_name(f"{path.name}.broken-{datetime.now(UTC):%Y%m%dT%H%M%S%f}")
+    aside = path.with_name(f"{path.name}{ASIDE}{datetime.now(UTC):%Y%m%dT%H%M%S%f}")
     path.replace(aside)
     message = f"{path} {reason}. It was set aside as {aside.name}; the local cloud goes on without it."
     log.error(message)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections import defaultdict
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,8 @@ class FunctionLog:
 
     def __call__(self, function: str, line: str) -> None:
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3]
-        self._file.write(f"{now}Z {function} {line}\n")
+        with suppress(OSError):  # a full disk stops no function
+            self._file.write(f"{now}Z {function} {line}\n")
         self._lines.put((function, line))
 
     def close(self) -> None:

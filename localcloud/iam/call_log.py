@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -40,18 +41,22 @@ class CallLog:
         self._seen: set[tuple[Any, ...]] = set()
 
     def add(self, call: Recorded) -> None:
-        """Write a call, unless it has been written since the start."""
+        """Write a call, unless it has been written since the start. A full disk leaves it out and stops nobody."""
         key = (call.role, call.service, call.operation, call.allowed, call.needs)
         with self._lock:
             if key in self._seen:
                 return
             if len(self._seen) >= KEPT_KEYS:
                 self._seen.clear()
-            self._seen.add(key)
-            if self._path.exists() and self._path.stat().st_size >= self._limit:
-                self._path.replace(self._path.with_suffix(f".1{self._path.suffix}"))
-            with self._path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(describe(call)) + "\n")
+            with suppress(OSError):
+                self._write(call)
+                self._seen.add(key)
+
+    def _write(self, call: Recorded) -> None:
+        if self._path.exists() and self._path.stat().st_size >= self._limit:
+            self._path.replace(self._path.with_suffix(f".1{self._path.suffix}"))
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(describe(call)) + "\n")
 
 
 def describe(call: Recorded) -> dict[str, Any]:

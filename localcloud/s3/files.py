@@ -4,8 +4,8 @@
     HOME/s3/bodies/ab/abcd…   a file for each version's body, written once, never changed, linked when S3 copies
 
 A body is complete on disk before its row is committed, so a kill at any moment leaves either no version or a whole one.
-A kill can leave a body without a row; `sweep` removes such files at the next start.
-Writes are not forced to the platter: they survive the end of the process, not that of the machine.
+A kill can leave a body without a row; `sweep` removes such files at the next start. Bodies and rows are forced to the
+disk, so what was answered survives a power cut too. Tables that are found broken are set aside with all bodies.
 """
 
 from __future__ import annotations
@@ -23,7 +23,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from localcloud.common.durable import ASIDE, make_private_folder, set_aside, sync_folder
+
 CHUNK = 1 << 20
+BROKEN = (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT)
 Record = dict[str, Any]
 
 
@@ -59,17 +62,25 @@ class Bodies:
     """The folder of bodies."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        folder.mkdir(parents=True, exist_ok=True)
+        self.folder = make_private_folder(folder)
+        for number in range(256):
+            (folder / f"{number:02x}").mkdir(exist_ok=True)
+        sync_folder(folder)
 
     def write(self, pieces: Iterable[Any]) -> Body:
-        """Write the pieces (anything with a buffer) into a new file."""
+        """Write the pieces (anything with a buffer) into a new file. Raises OSError and leaves none on a full disk."""
         digest, size, path = hashlib.md5(usedforsecurity=False), 0, self._new_path()
-        with path.open("wb") as file:
-            for piece in pieces:
-                digest.update(piece)
-                file.write(piece)
-                size += len(piece)
+        try:
+            with path.open("wb") as file:
+                for piece in pieces:
+                    digest.update(piece)
+                    file.write(piece)
+                    size += len(piece)
+                file.flush()
+                os.fsync(file.fileno())  # of a new file, this keeps its name too on the file systems that matter
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
         return Body(path, size, digest.hexdigest())
 
     def link(self, body: Body) -> Body:
@@ -79,10 +90,19 @@ class Bodies:
             os.link(body.path, path)
         except OSError:
             shutil.copyfile(body.path, path)
+        sync_folder(path.parent)
         return Body(path, body.size, body.md5)
 
     def find(self, name: str, size: int, md5: str) -> Body:
         return Body(self._path(name), size, md5)
+
+    def is_whole(self, name: str, size: int) -> bool:
+        """Return whether a body has all its bytes. One that has not is set aside."""
+        path = self._path(name)
+        found = path.stat().st_size if path.exists() else None
+        if found not in (None, size):
+            set_aside(path, f"has {found} of {size} bytes")
+        return found == size
 
     def remove(self, names: Iterable[str]) -> None:
         for name in names:
@@ -90,7 +110,7 @@ class Bodies:
 
     def sweep(self, known: set[str]) -> int:
         """Remove the files that no version names and return how many there were."""
-        lost = [path for path in self.folder.glob("??/*") if path.name not in known]
+        lost = [path for path in self.folder.glob("??/*") if path.name not in known and ASIDE not in path.name]
         for path in lost:
             path.unlink(missing_ok=True)
         return len(lost)
@@ -99,9 +119,7 @@ class Bodies:
         return self.folder / name[:2] / name
 
     def _new_path(self) -> Path:
-        path = self._path(secrets.token_hex(16))
-        path.parent.mkdir(exist_ok=True)
-        return path
+        return self._path(secrets.token_hex(16))
 
 
 class Versions:
@@ -113,13 +131,18 @@ class Versions:
         self._database.executescript(
             """
             pragma journal_mode = wal;
-            pragma synchronous = normal;
+            pragma synchronous = full;
             create table if not exists version (
                 bucket text, key text, version_id text, record text, primary key (bucket, key, version_id));
             create table if not exists setting (
                 bucket text, name text, request text, primary key (bucket, name));
             """
         )
+
+    def find_fault(self) -> str | None:
+        """Return what SQLite finds broken in the file, or None."""
+        (told,) = self._database.execute("pragma quick_check(1)").fetchone()
+        return None if told == "ok" else str(told)
 
     def close(self) -> None:
         self._database.close()
@@ -170,3 +193,30 @@ class Versions:
     def _select(self, query: str, *values: str) -> list[tuple[Any, ...]]:
         with self._lock:
             return self._database.execute(query, values).fetchall()
+
+
+def open_tables(home: Path) -> Versions:
+    """Open the tables of a folder. What is broken is set aside with the bodies, which nothing else can name."""
+    path, bodies = home / "objects.sqlite", home / "bodies"
+    if path.exists() and not path.stat().st_size and any(bodies.glob("??/*")):
+        _set_all_aside(home, "is empty, and there are objects")
+    try:
+        versions = Versions(path)
+        fault = versions.find_fault()
+    except sqlite3.DatabaseError as error:
+        if error.sqlite_errorcode & 0xFF not in BROKEN:  # such as a full disk: another start may find it whole
+            raise
+        fault = str(error)
+    else:
+        if fault is None:
+            return versions
+        versions.close()
+    _set_all_aside(home, f"is broken ({fault})")
+    return Versions(path)
+
+
+def _set_all_aside(home: Path, reason: str) -> None:
+    set_aside(home / "objects.sqlite", reason)
+    for name in ("objects.sqlite-wal", "objects.sqlite-shm", "bodies"):
+        if (home / name).exists():
+            set_aside(home / name, f"belongs to tables that {reason.partition(' (')[0].replace('is ', 'are ')}")

@@ -14,6 +14,8 @@ from __future__ import annotations
 
 import datetime
 import io
+import logging
+import sqlite3
 import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -23,13 +25,17 @@ from urllib.parse import parse_qsl, unquote
 
 from moto.iam.access_control import PermissionResult
 
+from localcloud.common.durable import make_private_folder
 from localcloud.protocol.wsgi import Environ, Headers, WsgiApp, call, make_environ
 from localcloud.s3.events import Change, describe_change, reason_of
-from localcloud.s3.files import Bodies, Record, Versions
+from localcloud.s3.files import Bodies, Record, open_tables
 from localcloud.s3.storage import StoredKey, install, models, touched, uninstall
 
+log = logging.getLogger(__name__)
 ACCOUNT = "123456789012"
 STRIPES = 64
+KEEPING_FAULTS = (OSError, sqlite3.Error)
+NOT_KEPT = "The local cloud could not write this to its disk, and has changed nothing. Make room there and try again."
 PRECONDITION = "At least one of the pre-conditions you specified did not hold"
 KEPT_ATTRIBUTES = (
     *("encryption", "kms_key_id", "bucket_key_enabled", "lock_mode", "lock_legal_status", "lock_until"),
@@ -46,9 +52,9 @@ class S3Keeper:
     """
 
     def __init__(self, app: WsgiApp, home: Path, emit: Emit, region: str = "us-east-1") -> None:
-        home.mkdir(parents=True, exist_ok=True)
+        make_private_folder(home)
         self._app, self._emit, self._region = app, emit, region
-        self._versions = Versions(home / "objects.sqlite")
+        self._versions = open_tables(home)
         self._bodies = Bodies(home / "bodies")
         self._stripes = [threading.Lock() for _ in range(STRIPES)]
         install(self._bodies)
@@ -64,29 +70,58 @@ class S3Keeper:
         bucket, key = split_path(environ)
         if environ["REQUEST_METHOD"] in ("GET", "HEAD", "OPTIONS"):
             status, headers, body = self._hide_missing(environ, *call(self._app, environ))
-        elif key and "partNumber=" in environ["QUERY_STRING"]:  # a part is no object yet, and parts come in parallel
-            status, headers, body = call(self._app, environ)
-        elif key:
-            with self._stripes[hash((bucket, key)) % STRIPES]:
-                status, headers, body = self._change_objects(bucket, {key}, environ)
         else:
-            status, headers, body = self._change_bucket(bucket, environ)
+            try:
+                status, headers, body = self._change(bucket, key, environ)
+            except KEEPING_FAULTS as error:
+                log.exception("%s of %s/%s is not kept", environ["REQUEST_METHOD"], bucket, key)
+                status, headers, body = refuse("500 Internal Server Error", "InternalError", f"{NOT_KEPT} ({error})")
         start_response(status, headers)
         return body
+
+    def _change(self, bucket: str, key: str, environ: Environ) -> Answer:
+        """Serve a request that changes something. Raises OSError or sqlite3's error where the disk does not take it."""
+        if key and "partNumber=" in environ["QUERY_STRING"]:  # a part is no object yet, and parts come in parallel
+            return call(self._app, environ)
+        if key:
+            with self._stripes[hash((bucket, key)) % STRIPES]:
+                return self._change_objects(bucket, {key}, environ)
+        return self._change_bucket(bucket, environ)
 
     def _change_objects(self, bucket: str, keys: set[str], environ: Environ) -> Answer:
         if self._source_differs(environ):
             return refuse("412 Precondition Failed", "PreconditionFailed", PRECONDITION)
         touched.keys = keys
-        status, headers, body = call(self._app, environ)
-        touched.keys = None
+        try:
+            status, headers, body = call(self._app, environ)
+        except KEEPING_FAULTS:
+            self._roll_back(bucket, keys)
+            raise
+        finally:
+            touched.keys = None
         if status[0] in "23" and bucket in self._backend.buckets:
             arguments = set(dict(parse_qsl(environ["QUERY_STRING"], keep_blank_values=True)))
             copies = "HTTP_X_AMZ_COPY_SOURCE" in environ
             reason = reason_of(environ["REQUEST_METHOD"], arguments, copies=copies)
-            for name in sorted(keys):
-                self._announce(bucket, self._write_through(bucket, name), reason)
+            try:
+                for name in sorted(keys):
+                    self._announce(bucket, self._write_through(bucket, name), reason)
+            except KEEPING_FAULTS:
+                self._roll_back(bucket, keys)
+                raise
         return status, headers, body
+
+    def _roll_back(self, bucket: str, keys: set[str]) -> None:
+        """Give moto back what the tables hold of the keys, and remove the bodies that no row names."""
+        held = self._backend.buckets.get(bucket)
+        for key in keys if held is not None else ():
+            kept = self._versions.of_key(bucket, key)
+            named = {record.get("body") for record in kept}
+            bodies = [version.body.path.name for version in held.keys.getlist(key, []) if hasattr(version, "body")]
+            dict.pop(held.keys, key, None)
+            for record in kept:
+                self._restore(bucket, key, record)
+            self._bodies.remove(set(bodies) - named)
 
     def _source_differs(self, environ: Environ) -> bool:
         """Return whether a copy requires another etag than its source has (CopySourceIfMatch); moto does not check."""
@@ -173,7 +208,11 @@ class S3Keeper:
             call(self._app, environ)
             self._backend.buckets[bucket].creation_date = datetime.datetime.fromisoformat(request["created"])
         known = set()
-        for bucket, key, record in self._versions.all():
+        for bucket, key, record in list(self._versions.all()):
+            if "body" in record and not self._bodies.is_whole(record["body"], record["size"]):
+                log.error("s3://%s/%s (%s) has lost its body, and is gone", bucket, key, record["version_id"])
+                self._versions.replace(bucket, key, [record], [])
+                continue
             known.add(record.get("body"))
             if bucket in self._backend.buckets:
                 self._restore(bucket, key, record)

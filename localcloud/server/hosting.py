@@ -25,6 +25,7 @@ from botocore.config import Config
 
 from localcloud.common.addresses import REGION, Place
 from localcloud.common.clock import SystemClock
+from localcloud.common.durable import append_line
 from localcloud.common.faults import FaultFile
 from localcloud.common.keys import keep_credentials, keep_tokens
 from localcloud.common.store import Store
@@ -216,8 +217,8 @@ class Hosting:
     def _keep_lost(self, function: str, event: dict[str, Any], reason: str) -> None:
         """Keep a dead letter on disk too, because moto's queues end with the process."""
         log.error("%s gave up an event: %s", function, reason)
-        with (self._home / "dead-letters.jsonl").open("a") as file:
-            file.write(json.dumps({"function": function, "reason": reason, "event": event}) + "\n")
+        letter = json.dumps({"function": function, "reason": reason, "event": event})
+        append_line(self._home / "dead-letters.jsonl", letter)
 
 
 def choose_parameters(environ: Mapping[str, str]) -> dict[str, str]:

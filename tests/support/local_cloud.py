@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 import boto3
 import httpx
 import psutil
+from botocore.config import Config
 
 from tests.support.logs import follow_logs
 
@@ -116,7 +117,7 @@ class LocalCloud:
         self.process.kill()
         self.process.wait(timeout=60)
 
-    def client(self, service: str) -> Any:
+    def client(self, service: str, *, max_attempts: int = 4) -> Any:
         """Return an unmodified boto3 client that talks to this cloud."""
         return boto3.client(
             service,
@@ -124,6 +125,7 @@ class LocalCloud:
             region_name=self.variables["AWS_REGION"],
             aws_access_key_id=self.variables["AWS_ACCESS_KEY_ID"],
             aws_secret_access_key=self.variables["AWS_SECRET_ACCESS_KEY"],
+            config=Config(retries={"total_max_attempts": max_attempts}),
         )
 
     @cached_property

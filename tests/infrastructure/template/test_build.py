@@ -65,6 +65,11 @@ def test_a_cached_template_is_not_built_again(project: Path, template: Any) -> N
     before = cached.stat().st_mtime_ns
     assert run_builder(project, "--cache", str(project / "cache")).stdout.strip() == str(cached)
     assert cached.stat().st_mtime_ns == before
+    whole = cached.read_text()
+    for spoilt in ("", whole[:100]):
+        cached.write_text(spoilt)
+        run_builder(project, "--cache", str(project / "cache"))
+        assert cached.read_text() == whole
 
 
 @pytest.mark.parametrize("changed", ["app.py", "chalicelib/new.py", ".chalice/config.json"])

@@ -13,10 +13,12 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
+from botocore.exceptions import ClientError
 
 from localcloud.cli.up import hold_lock, is_up
 from localcloud.common.addresses import CannotStart, Place, enter, read_env, read_place, write_env
 from localcloud.common.keys import keep_tokens
+from tests.localcloud.common.full_disk import fill_disk
 from tests.support.local_cloud import LocalCloud, find_free_port, run_local_cloud, wait_until
 
 
@@ -63,9 +65,9 @@ def test_the_env_file_is_all_that_a_user_needs(cloud: LocalCloud) -> None:
 
 
 def test_the_routes_stand_under_the_stage(cloud: LocalCloud) -> None:
-    """/api/health answers; an unknown path is API Gateway's 403; a missing token is the app's 401."""
+    """/api/health answers; an unknown path is 404; a missing token is the app's 401."""
     assert httpx.get(f"{cloud.variables['API_URL']}/health").status_code == 200
-    assert httpx.get(f"{cloud.variables['API_URL']}/nothing").status_code == 403
+    assert httpx.get(f"{cloud.variables['API_URL']}/nothing").status_code == 404
     assert httpx.get(f"{cloud.variables['API_URL']}/runs").status_code == 401
 
 
@@ -92,6 +94,71 @@ def test_a_killed_cloud_leaves_no_process_and_keeps_its_state(tmp_path: Path) ->
         _gone, alive = psutil.wait_procs(processes, timeout=15)
         assert not alive, [process.cmdline() for process in alive]
         assert not (cloud.home / "env").exists()
+
+
+def test_all_of_the_state_is_its_owners_alone(cloud: LocalCloud) -> None:
+    """Nobody else may look into the folder, or read any file in it, whatever wrote it."""
+    open_to_others = [
+        path for path in [cloud.home, *cloud.home.rglob("*")] if stat.S_IMODE(path.stat().st_mode) & 0o077
+    ]
+    assert open_to_others == [cloud.home / "up.log"]  # which the test wrote before the cloud began
+
+
+def test_a_full_disk_loses_nothing_that_was_acknowledged(tmp_path: Path) -> None:
+    """While the cloud can write to no file it refuses and says why; what it took before is there after a kill."""
+    with run_local_cloud(tmp_path / "state") as cloud:
+        assert cloud.process is not None
+        cloud.s3.put_object(Bucket=cloud.bucket, Key="kept", Body=b"1")
+        cloud.sagemaker.add_tags(ResourceArn=create_model(cloud, "kept"), Tags=[{"Key": "a", "Value": "1"}])
+        with fill_disk(cloud.process.pid):
+            s3, sagemaker = (cloud.client(service, max_attempts=1) for service in ("s3", "sagemaker"))
+            with pytest.raises(ClientError, match="could not write this to its disk"):
+                s3.put_object(Bucket=cloud.bucket, Key="kept", Body=b"2")
+            with pytest.raises(ClientError, match="InternalFailure"):
+                sagemaker.delete_tags(ResourceArn=name_model("kept"), TagKeys=["a"])
+            assert s3.get_object(Bucket=cloud.bucket, Key="kept")["Body"].read() == b"1"
+            assert cloud.api.get("/runs").status_code == 200
+        cloud.kill()
+        cloud.start()
+        assert cloud.client("s3").get_object(Bucket=cloud.bucket, Key="kept")["Body"].read() == b"1"
+        assert cloud.client("sagemaker").list_tags(ResourceArn=name_model("kept"))["Tags"] == [
+            {"Key": "a", "Value": "1"}
+        ]
+
+
+def name_model(name: str) -> str:
+    return f"arn:aws:sagemaker:us-east-1:123456789012:model/{name}"
+
+
+def create_model(cloud: LocalCloud, name: str) -> str:
+    image = "763104351884.dkr.ecr.us-east-1.amazonaws.com/pytorch-inference:2.6.0-cpu-py312"
+    container = {"Image": image, "ModelDataUrl": f"s3://{cloud.bucket}/kept"}
+    role = "arn:aws:iam::123456789012:role/me"
+    made = cloud.sagemaker.create_model(ModelName=name, PrimaryContainer=container, ExecutionRoleArn=role)
+    return str(made["ModelArn"])
+
+
+def test_it_starts_whatever_state_files_it_finds(tmp_path: Path) -> None:
+    """Each file is cut or emptied: the cloud starts, names every one it set aside, and has new keys."""
+    home = tmp_path / "state"
+    with run_local_cloud(home) as cloud:
+        cloud.s3.put_object(Bucket=cloud.bucket, Key="kept", Body=b"1")
+        create_model(cloud, "whole")
+        create_model(cloud, "cut")
+        key = cloud.variables["AWS_ACCESS_KEY_ID"]
+        cloud.kill()
+        spoilt = [home / "tokens.json", home / "credentials.json", *home.glob("sagemaker/*/cut.json")]
+        spoilt += [*home.glob("template/*.json"), home / "s3" / "objects.sqlite"]
+        (home / "s3" / "objects.sqlite-wal").unlink(missing_ok=True)
+        for number, path in enumerate(spoilt):
+            path.write_bytes(path.read_bytes()[: number % 2 * 20])
+        cloud.start()
+        assert cloud.variables["AWS_ACCESS_KEY_ID"] != key
+        models = cloud.client("sagemaker").list_models()["Models"]
+        assert [each["ModelName"] for each in models] == ["whole"]
+        assert cloud.client("s3").list_buckets()["Buckets"]
+        told = (home / "up.log").read_text()
+        assert [path.name for path in spoilt if f"{path} is " not in told and "template" not in path.name] == []
 
 
 def test_a_cloud_for_one_program_ends_with_it(tmp_path: Path) -> None:

@@ -186,7 +186,7 @@ def test_a_body_whose_row_was_never_written_is_swept(tmp_path: Path) -> None:
     """A kill between body and row leaves a file; the next start removes it."""
     with aws(tmp_path, []):
         orphan = tmp_path / "bodies" / "ab" / "abcd"
-        orphan.parent.mkdir()
+        orphan.parent.mkdir(exist_ok=True)
         orphan.write_bytes(b"x")
     with aws(tmp_path, []):
         assert not orphan.exists()
