@@ -79,19 +79,26 @@ def test_the_template_names_the_archive_and_its_python(package: Package) -> None
     assert all(f"cpython-{python.replace('.', '')}-x86_64" in name or ".abi3." in name for name in compiled)
 
 
-def test_packing_again_changes_no_byte(package: Package, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def ordered(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """Run the command of `make package` where an older archive lies. Returns its folder, and what it printed."""
+    folder = tmp_path_factory.mktemp("ordered")
+    (folder / "lambda-0000000000000000.zip").write_bytes(b"old")
+    command = [sys.executable, "-m", "infrastructure.packaging.build", "--to", str(folder)]
+    return folder, subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=True).stdout
+
+
+def test_packing_again_changes_no_byte(package: Package, ordered: tuple[Path, str]) -> None:
     """The same content has the same names, so nothing is uploaded and no function changes without a reason."""
-    again = build_package(PROJECT, "dev", tmp_path)
-    assert (again.code.name, again.source.name) == (package.code.name, package.source.name)
-    assert again.code.read_bytes() == package.code.read_bytes()
-    assert again.template.read_bytes() == package.template.read_bytes()
+    folder, _ = ordered
+    for file in (package.code, package.template, package.source):
+        assert (folder / file.name).read_bytes() == file.read_bytes()
 
 
-def test_an_older_package_does_not_stay(tmp_path: Path) -> None:
+def test_an_older_package_does_not_stay(ordered: tuple[Path, str]) -> None:
     """dist/ keeps one archive of each kind."""
-    (tmp_path / "lambda-0000000000000000.zip").write_bytes(b"old")
-    build_package(PROJECT, "dev", tmp_path)
-    assert len(list(tmp_path.glob("lambda-*.zip"))) == 1
+    folder, _ = ordered
+    assert len(list(folder.glob("lambda-*.zip"))) == 1
 
 
 def test_times_and_order_do_not_count() -> None:
@@ -142,12 +149,11 @@ def test_functions_of_two_pythons_are_refused() -> None:
         find_runtime({"Resources": {"A": function("python3.11"), "B": function("python3.12")}})
 
 
-def test_the_command_says_what_it_wrote(tmp_path: Path) -> None:
+def test_the_command_says_what_it_wrote(ordered: tuple[Path, str]) -> None:
     """As called by `make package`, it prints three files with their sizes."""
-    command = [sys.executable, "-m", "infrastructure.packaging.build", "--to", str(tmp_path)]
-    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=True)
-    assert [line.split()[-1] for line in done.stdout.splitlines()] == [
-        str(tmp_path / "template.json"),
-        *map(str, tmp_path.glob("lambda-*.zip")),
-        *map(str, tmp_path.glob("sourcedir-*.tar.gz")),
+    folder, printed = ordered
+    assert [line.split()[-1] for line in printed.splitlines()] == [
+        str(folder / "template.json"),
+        *map(str, folder.glob("lambda-*.zip")),
+        *map(str, folder.glob("sourcedir-*.tar.gz")),
     ]
