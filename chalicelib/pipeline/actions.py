@@ -13,7 +13,7 @@ from chalicelib.aws.sagemaker import Kind
 from chalicelib.costs.allowances import fit_trials
 from chalicelib.costs.billing import count_spent, estimate_run, tell_training
 from chalicelib.costs.ledgers import join_queue, make_reservation, release
-from chalicelib.datasets.preflight import DatasetLimits, inspect_dataset
+from chalicelib.datasets.preflight import DatasetLimits, Wishes, inspect_dataset
 from chalicelib.models.deployments import (
     create_own,
     delete_endpoint,
@@ -159,6 +159,11 @@ def read_recipe(seen: Observation) -> Recipe:
     return read_pinned(seen.run.recipe)
 
 
+def read_wishes(recipe: Recipe) -> Wishes:
+    """Return what the recipe says about reading the dataset."""
+    return Wishes.read(recipe.class_level, recipe.name_encoding, recipe.ignore, recipe.group, recipe.labels)
+
+
 def pin_input(seen: Observation, services: Services) -> None:
     """Copy exactly the run's version of the dataset to its input. Ends the run if that version is gone."""
     run, source = seen.run, seen.run.source
@@ -178,7 +183,7 @@ def inspect(seen: Observation, services: Services) -> None:
     settings = services.settings
     limits = DatasetLimits(settings.dataset_max_images, settings.dataset_max_bytes, settings.dataset_max_classes)
     with services.bucket.open(f"{seen.run.folder}input/dataset.zip") as archive:
-        report = inspect_dataset(archive, limits)
+        report = inspect_dataset(archive, limits, read_wishes(read_recipe(seen)))
     services.runs.write_file(seen.run.run_id, "dataset.json", report.as_dict())
 
 

@@ -132,9 +132,23 @@ def _explain(error: Any) -> Iterator[Problem]:
         case "uniqueItems":
             yield Problem(path, f"lists a value twice: {_show(value)}; keep one of each.")
         case "pattern":
-            yield Problem(path, f"{_show(value)} is no instance type: write one such as 'ml.m5.xlarge'.")
+            yield Problem(path, _explain_pattern(path, value))
         case _:
             yield Problem(path, f"{error.message}.")
+
+
+def _explain_pattern(path: str, value: Any) -> str:
+    """Say what may stand in a text that has a pattern."""
+    match path.partition("[")[0]:
+        case "$.labels":
+            allowed = "write 'folders', 'file', or a pattern such as '{label}_#.jpg' with '{label}' once and no '/'."
+        case "$.group":
+            allowed = "write a pattern such as '{group}_*' with '{group}' once and no '/'."
+        case "$.ignore":
+            allowed = "write the name of a folder or file, or a pattern such as '*_thumb.jpg'."
+        case _:
+            return f"{_show(value)} is no instance type: write one such as 'ml.m5.xlarge'."
+    return f"{_show(value)} is no pattern that serves: {allowed}"
 
 
 def _explain_unknown(name: str, known: Mapping[str, Any]) -> str:

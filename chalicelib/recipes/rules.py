@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -12,6 +13,7 @@ from chalicelib.recipes.values import OF_OTHER_KIND, LogRange, Recipe
 
 MAX_COMBINATIONS = 750
 HYPERBAND_MIN_EPOCHS = 3
+MOST_IGNORED = 2_000
 
 
 def _check_spans(document: Mapping[str, Any], _: Recipe) -> Iterator[Problem]:
@@ -119,6 +121,13 @@ def _check_runtimes(_: Mapping[str, Any], recipe: Recipe) -> Iterator[Problem]:
         yield Problem("$.max_runtime_seconds.trial", message)
 
 
+def _check_ignore(_: Mapping[str, Any], recipe: Recipe) -> Iterator[Problem]:
+    size = len(json.dumps(recipe.ignore, ensure_ascii=False))
+    if size > MOST_IGNORED:  # a hyperparameter holds 2,500 characters
+        message = f"the patterns have {size:,} characters together, more than {MOST_IGNORED:,}: write fewer."
+        yield Problem("$.ignore", message)
+
+
 RULES: tuple[tuple[set[str], Callable[[Mapping[str, Any], Recipe], Iterator[Problem]]], ...] = (
     (set(), _check_spans),
     ({"strategy"}, _check_grid),
@@ -133,4 +142,5 @@ RULES: tuple[tuple[set[str], Callable[[Mapping[str, Any], Recipe], Iterator[Prob
     ({"endpoint", "instance_types"}, _check_machines),
     ({"instance_types"}, _check_families),
     ({"max_runtime_seconds"}, _check_runtimes),
+    ({"ignore"}, _check_ignore),
 )

@@ -105,6 +105,11 @@ class Recipe:
     endpoint: EndpointPlan = field(default_factory=EndpointPlan)
     gate: Gate = field(default_factory=Gate)
     max_runtime_seconds: MaxRuntimeSeconds = field(default_factory=MaxRuntimeSeconds)
+    class_level: int = 0
+    labels: str = "auto"
+    group: str = ""
+    ignore: tuple[str, ...] = ()
+    name_encoding: str = "auto"
 
     def as_dict(self) -> dict[str, Any]:
         """Return a document that resolves to this same recipe: what `run.json` pins."""
@@ -112,6 +117,7 @@ class Recipe:
         document["ranges"] = {name: _write_range(name, each) for name, each in self.ranges.by_name().items()}
         document["instance_types"] = {use: list(types) for use, types in document["instance_types"].items() if types}
         document["stop_on_rules"] = list(self.stop_on_rules)
+        document["ignore"] = list(self.ignore)
         foreign = OF_OTHER_KIND[self.endpoint.kind]
         document["endpoint"] = {name: value for name, value in document["endpoint"].items() if name not in foreign}
         return document

@@ -57,6 +57,7 @@ def build_hyperparameters(
     }
     if profile and recipe.stop_on_rules:
         ours["stop_on_rules"] = json.dumps(recipe.stop_on_rules)
+    ours |= list_wishes(recipe)
     toolkit = {
         "sagemaker_program": json.dumps("train.py"),
         "sagemaker_submit_directory": json.dumps(run.code_uri),
@@ -65,6 +66,15 @@ def build_hyperparameters(
         "sagemaker_region": json.dumps(settings.aws_region),
     }
     return ours | toolkit
+
+
+def list_wishes(recipe: Recipe) -> dict[str, str]:
+    """Return what the recipe says about reading the dataset, as pre-flight reads it; nothing for a default."""
+    names = ("class_level", "labels", "group", "ignore", "name_encoding")
+    said = {name: getattr(recipe, name) for name in names if getattr(recipe, name) != getattr(Recipe, name)}
+    return {
+        name: each if isinstance(each, str) else json.dumps(each, ensure_ascii=False) for name, each in said.items()
+    }
 
 
 def _write_value(value: float | int | str) -> str:

@@ -118,14 +118,8 @@ def read_data(job: Job, chosen: Hyperparameters) -> Dataset:
 
 
 def read_wishes(chosen: Hyperparameters) -> Wishes:
-    """Return what the recipe says about reading the dataset; empty values are not said."""
-    return Wishes(
-        chosen.class_level or None,
-        chosen.name_encoding or None,
-        chosen.ignore,
-        chosen.group or None,
-        chosen.labels or None,
-    )
+    """Return what the recipe says about reading the dataset."""
+    return Wishes.read(chosen.class_level, chosen.name_encoding, chosen.ignore, chosen.group, chosen.labels)
 
 
 def choose_stream(chosen: Hyperparameters, needed: int) -> bool:

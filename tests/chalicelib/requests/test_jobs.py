@@ -249,6 +249,25 @@ def test_only_the_last_training_is_told_which_rules_may_end_it() -> None:
     assert "stop_on_rules" not in build_all(run, resolve_recipe({}))["CreateTrainingJob"]["HyperParameters"]
 
 
+def test_both_jobs_read_the_dataset_as_the_recipe_says() -> None:
+    """What pre-flight was told about levels, labels, groups, litter and names goes to every job; defaults do not."""
+    said = {
+        "class_level": 2,
+        "labels": "{label}_#.jpg",
+        "group": "{group}_*",
+        "ignore": ["masks", "größe"],
+        "name_encoding": "cp932",
+    }
+    wanted = {**said, "class_level": "2", "ignore": '["masks", "größe"]'}
+    requests = build_all(make_run(), resolve_recipe(said))
+    for asked in (
+        requests["CreateTrainingJob"]["HyperParameters"],
+        requests["CreateHyperParameterTuningJob"]["TrainingJobDefinition"]["StaticHyperParameters"],
+    ):
+        assert {name: asked[name] for name in wanted} == wanted
+    assert not set(wanted) & set(build_all(make_run(), resolve_recipe({}))["CreateTrainingJob"]["HyperParameters"])
+
+
 @given(st.text(max_size=400))
 def test_tags_hold_what_tags_may(name: str) -> None:
     """Letters, digits, spaces and a few signs, at most 256."""

@@ -8,7 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from images.layout import Sample, find_samples
+from images.reading.labels import Wishes
 from images.splits import SHARE, choose_side, cut, perceptual_key, position
+from job.settings import read_hyperparameters
+from learning.preparation import read_wishes
 from PIL import Image
 
 from tests.training.tiny import encode, smooth
@@ -120,3 +123,17 @@ def test_an_uneven_cut_is_told() -> None:
     """Where most images look alike, a warning names the share that came out."""
     _, warnings = cut([b"one", *(bytes([number]) for number in range(20))] + [b"one"] * 100, ["a"] * 121, BOTH)
     assert any("since many images look alike" in warning for warning in warnings)
+
+
+def test_the_recipe_says_how_the_dataset_is_read() -> None:
+    """The hyperparameters that the control plane sends become the wishes that pre-flight had; defaults say nothing."""
+    given = {
+        "class_level": "2",
+        "labels": "{label}_#.jpg",
+        "group": "{group}_*",
+        "ignore": '["masks", "größe"]',
+        "name_encoding": "cp932",
+    }
+    read = read_wishes(read_hyperparameters(given, print))
+    assert read == Wishes(2, "cp932", ("masks", "größe"), "{group}_*", "{label}_#.jpg")
+    assert read_wishes(read_hyperparameters({"labels": "auto", "name_encoding": "auto"}, print)) == Wishes()

@@ -45,6 +45,12 @@ class Wishes:
     group: str | None = None
     labels: str | None = None
 
+    @classmethod
+    def read(cls, class_level: int, name_encoding: str, ignore: tuple[str, ...], group: str, labels: str) -> Wishes:
+        """Return a recipe's members as wishes: 0, an empty text and `auto` say nothing."""
+        encoding, source = (None if value in ("", "auto") else value for value in (name_encoding, labels))
+        return cls(class_level or None, encoding, ignore, group or None, source)
+
     @property
     def label_pattern(self) -> str | None:
         return self.labels if self.labels and "{label}" in self.labels else None
