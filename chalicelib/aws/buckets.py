@@ -279,7 +279,9 @@ class Bucket:
 
     def find_origin(self) -> str:
         """Return the origin of the signed URLs, as a browser names it: https://BUCKET.s3.REGION.amazonaws.com."""
-        parts = urlsplit(self.sign_download("uploads/", 1))
+        with translated(f"Finding the address of {self.name}"):
+            url = self._client.generate_presigned_url("head_bucket", Params={"Bucket": self.name}, ExpiresIn=1)
+        parts = urlsplit(url)
         return f"{parts.scheme}://{parts.netloc}"
 
     def _sign(self, operation: str, key: str, seconds: int, **more: Any) -> str:

@@ -59,6 +59,9 @@ class FakeS3(Client):
     def do_create_multipart_upload(self, Bucket: str, Key: str) -> Any:
         return {"UploadId": f"parts-of-{Key}"}
 
+    def do_complete_multipart_upload(self, Bucket: str, Key: str, UploadId: str, MultipartUpload: Any) -> Any:
+        return self.store(Key, b"".join(each["ETag"].encode() for each in MultipartUpload["Parts"]))
+
     def store(self, key: str, body: bytes) -> dict[str, str]:
         earlier = self.versions.setdefault(key, [])
         etag = f'"{hashlib.md5(body).hexdigest()}"'
@@ -156,7 +159,7 @@ class FakeS3(Client):
 
     def generate_presigned_url(self, operation: str, Params: dict[str, str], ExpiresIn: int) -> str:
         self.world.hear(self, operation, Params)  # whoever uses it has the permissions of who signed it
-        return f"https://{Params['Bucket']}.s3.example/{Params['Key']}?for={ExpiresIn}"
+        return f"https://{Params['Bucket']}.s3.example/{Params.get('Key', '')}?for={ExpiresIn}"
 
 
 def cut_range(body: bytes, header: str) -> tuple[bytes, str]:

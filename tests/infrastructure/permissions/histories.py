@@ -26,8 +26,19 @@ from tests.fakes.clients import Client, Killed
 from tests.fakes.world import World
 from tests.support.pictures import build_colour_zip
 
-ZIP = build_colour_zip(counts={"red": 3, "green": 3})
-ZIP_AGAIN = build_colour_zip(seed=1, counts={"red": 3, "green": 3})
+ZIP = build_colour_zip()
+ZIP_AGAIN = build_colour_zip(seed=1)
+UPLOAD = "0" * 32
+RECORD = {"key": "datasets/cats.zip", "upload_id": "parts-of-datasets/cats.zip", "parts": 1}
+BODIES = {  # of the routes whose calls depend on what they are sent
+    "/models/{name}/predict": ["picture", json.dumps({"upload": UPLOAD})],
+    "/uploads": [
+        json.dumps({"kind": "image", "size": 1_000_000}),
+        json.dumps({"kind": "dataset", "name": "cats", "size": 1_000_000}),
+        json.dumps({"kind": "dataset", "name": "cats", "size": 1_000_000_000}),
+    ],
+    "/uploads/{id}/complete": [json.dumps({"parts": [{"number": 1, "etag": "e"}]})],
+}
 SERVICES = {
     "FakeS3": "s3",
     "FakeSageMaker": "sagemaker",
@@ -75,6 +86,7 @@ def make_world(settings: Settings, recorder: Recorder) -> World:
     world = World(settings)
     world.hear = recorder.hear
     world.upload("dogs.zip", ZIP)
+    world.s3.store(f"uploads/{UPLOAD}", b"picture")
     return world
 
 
@@ -130,26 +142,29 @@ def make_event(detail: dict[str, Any]) -> dict[str, Any]:
 def list_requests(world: World, methods: tuple[str, ...] = ("GET", "POST"), last: str = "") -> list[dict[str, Any]]:
     """List every route for the dataset and its runs; those that end something are told by method or last word."""
     runs = [key.split("/")[1] for key in world.list_keys("runs/") if key.endswith("/run.json")]
+    world.s3.store(f"uploads/{UPLOAD}.json", json.dumps(RECORD).encode())
     return [
-        make_request(method, resource, {"name": "dogs", "run_id": run})
+        make_request(method, resource, {"name": "dogs", "run_id": run, "id": UPLOAD, "proxy+": "nowhere"}, body)
         for resource, methods_of in sorted(app.app.routes.items())
         for method in methods_of
         if method in methods and (last in resource if last else not resource.endswith("/stop"))
         for run in (runs if "{run_id}" in resource else [""])
+        for body in BODIES.get(resource, ["picture"])
     ]
 
 
-def make_request(method: str, resource: str, values: dict[str, str]) -> dict[str, Any]:
+def make_request(method: str, resource: str, values: dict[str, str], body: str) -> dict[str, Any]:
     """Build API Gateway's event for a request to a route."""
     parameters = {name: value for name, value in values.items() if f"{{{name}}}" in resource}
+    kind = "application/json" if body.startswith("{") else "image/png"
     return {
         "httpMethod": method,
-        "headers": {"authorization": "Bearer ann-token", "content-type": "image/png"},
+        "headers": {"authorization": "Bearer ann-token", "content-type": kind},
         "multiValueQueryStringParameters": None,
         "pathParameters": parameters or None,
         "requestContext": {"resourcePath": resource, "path": resource.format(**values), "httpMethod": method},
         "stageVariables": None,
-        "body": "picture",
+        "body": body,
         "isBase64Encoded": False,
     }
 
