@@ -12,7 +12,7 @@ from tests.support.pictures import build_colour_zip
 
 TOKEN = {"Authorization": "Bearer ann-token"}
 PICTURE = b"\x89PNG\r\n\x1a\n, as far as the door looks"
-ZIP = build_colour_zip(counts={"red": 3, "green": 3})
+ZIP = build_colour_zip(counts={"train": 3, "valid": 3})
 CLEAN = 25  # characters of a message that a user can act on, at the least
 
 

@@ -28,7 +28,7 @@ UPLOADS = {
     for path in samples("valid", "s3-object-created")
     if (key := load(path)["detail"]["object"]["key"]).startswith("datasets/") and key.endswith(".zip")
 }
-ZIP = build_colour_zip(counts={"red": 3, "green": 3})
+ZIP = build_colour_zip(counts={"train": 3, "valid": 3})
 
 
 def make_world() -> World:

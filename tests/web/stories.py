@@ -13,7 +13,7 @@ from chalicelib.pipeline.intake import begin_run, sweep
 from tests.fakes.world import World
 from tests.support.pictures import build_colour_zip
 
-ZIP = build_colour_zip(counts={"red": 3, "green": 3})
+ZIP = build_colour_zip(counts={"train": 3, "valid": 3})
 CLASSES = [str(digit) for digit in range(10)]
 ROUNDS = 8
 

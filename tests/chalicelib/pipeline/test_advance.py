@@ -13,7 +13,7 @@ from chalicelib.pipeline.progress import describe_run, list_runs
 from tests.fakes.world import World
 from tests.support.pictures import build_colour_zip
 
-ZIP = build_colour_zip(counts={"red": 3, "green": 3})
+ZIP = build_colour_zip(counts={"train": 3, "valid": 3})
 
 
 def start(world: World, name: str = "dogs", recipe: object = None) -> str:

@@ -15,7 +15,7 @@ from chalicelib.runs.identity import find_run_of_training
 from tests.fakes.world import SETTINGS, World
 from tests.support.pictures import build_colour_zip
 
-ZIP = build_colour_zip(counts={"red": 3, "green": 3})
+ZIP = build_colour_zip(counts={"train": 3, "valid": 3})
 MONTH = 31 * 86_400
 NO_MACHINE = "CapacityError: Unable to provision requested ML compute capacity. Please retry using a different type."
 

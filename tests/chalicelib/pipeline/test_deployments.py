@@ -21,7 +21,7 @@ MACHINES = {"endpoint": {"kind": "instance", "min_instances": 2, "max_instances"
 def run(world: World, recipe: dict[str, Any], seed: int = 0) -> dict[str, Any]:
     """Upload the dataset with a recipe and let the run end. Returns its result."""
     world.upload("dogs.json", json.dumps(recipe).encode())
-    world.upload("dogs.zip", build_colour_zip(seed=seed, counts={"red": 3, "green": 3}))
+    world.upload("dogs.zip", build_colour_zip(seed=seed, counts={"train": 3, "valid": 3}))
     run_id = look_at_dataset("dogs", world.services())
     for _ in range(8):
         world.end_everything()
@@ -87,7 +87,7 @@ def test_a_deployment_that_goes_back_scales_as_before(world: World) -> None:
     """The old model keeps serving, with its own numbers."""
     run(world, MACHINES)
     world.upload("dogs.json", json.dumps({"endpoint": {"kind": "instance", "max_instances": 9}}).encode())
-    world.upload("dogs.zip", build_colour_zip(seed=1, counts={"red": 3, "green": 3}))
+    world.upload("dogs.zip", build_colour_zip(seed=1, counts={"train": 3, "valid": 3}))
     run_id = look_at_dataset("dogs", world.services())
     for _ in range(2):
         world.end_everything()

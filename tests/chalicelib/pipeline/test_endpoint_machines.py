@@ -33,7 +33,7 @@ def world() -> World:
 
 def start(world: World, recipe: dict[str, Any] = RECIPE, seed: int = 0) -> str:
     world.upload("dogs.json", json.dumps(recipe).encode())
-    world.upload("dogs.zip", build_colour_zip(seed=seed, counts={"red": 3, "green": 3}))
+    world.upload("dogs.zip", build_colour_zip(seed=seed, counts={"train": 3, "valid": 3}))
     return look_at_dataset("dogs", world.services()) or ""
 
 

@@ -15,8 +15,8 @@ from tests.fakes.clients import Killed
 from tests.fakes.world import World
 from tests.support.pictures import build_colour_zip
 
-ZIP = build_colour_zip(counts={"red": 3, "green": 3})
-AGAIN = build_colour_zip(seed=1, counts={"red": 3, "green": 3})
+ZIP = build_colour_zip(counts={"train": 3, "valid": 3})
+AGAIN = build_colour_zip(seed=1, counts={"train": 3, "valid": 3})
 ONE_OF_EACH = {"HyperParameterTuningJob": 1, "TrainingJob": 1, "Model": 1, "EndpointConfig": 1, "Endpoint": 1}
 
 

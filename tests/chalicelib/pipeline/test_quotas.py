@@ -18,7 +18,7 @@ from tests.fakes.clients import fail
 from tests.fakes.world import SETTINGS, World
 from tests.support.pictures import build_colour_zip
 
-ZIP = build_colour_zip(counts={"red": 3, "green": 3})
+ZIP = build_colour_zip(counts={"train": 3, "valid": 3})
 FIRST, SECOND = "ml.g4dn.xlarge", "ml.g5.xlarge"
 ADVICE = "Please use AWS Service Quotas to request an increase for this quota."
 USED_UP = (

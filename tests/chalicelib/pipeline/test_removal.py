@@ -16,8 +16,8 @@ from tests.fakes.clients import Killed
 from tests.fakes.world import SETTINGS, World
 from tests.support.pictures import build_colour_zip
 
-ZIP = build_colour_zip(counts={"red": 3, "green": 3})
-OTHER = build_colour_zip(counts={"red": 3, "blue": 3})
+ZIP = build_colour_zip(counts={"train": 3, "valid": 3})
+OTHER = build_colour_zip(counts={"train": 3, "test": 3})
 
 
 def run_to_its_end(world: World, name: str, body: bytes = ZIP) -> str:

@@ -162,7 +162,7 @@ def test_settings_that_cannot_be_used_are_named(change: dict[str, str], named: s
 def test_every_notification_keeps_the_contract(world: World) -> None:
     """What is sent passes the schemas under events/, even for a dataset whose name no subject could hold."""
     name = "Hündchen 犬\t" * 12
-    world.upload(f"{name}.zip", build_colour_zip(counts={"red": 3, "green": 3}))
+    world.upload(f"{name}.zip", build_colour_zip(counts={"train": 3, "valid": 3}))
     for _ in range(5):
         sweep(world.services())
         world.end_everything()
@@ -185,7 +185,7 @@ def test_a_name_that_cannot_be_served(world: World, name: str) -> None:
 def test_a_sweep_goes_on_after_a_failure(world: World) -> None:
     """A run whose look fails is reported, and the next one is looked at."""
     for name in ("cats", "dogs"):
-        world.upload(f"{name}.zip", build_colour_zip(counts={"red": 3, "green": 3}))
+        world.upload(f"{name}.zip", build_colour_zip(counts={"train": 3, "valid": 3}))
         look_at_dataset(name, world.services())
     world.end_everything()
     calls = len(world.trouble.calls)

@@ -16,8 +16,8 @@ from tests.fakes.clients import Killed
 from tests.fakes.world import World
 from tests.support.pictures import build_colour_zip
 
-ZIP = build_colour_zip(counts={"red": 3, "green": 3})
-ZIP_AGAIN = build_colour_zip(seed=1, counts={"red": 3, "green": 3})
+ZIP = build_colour_zip(counts={"train": 3, "valid": 3})
+ZIP_AGAIN = build_colour_zip(seed=1, counts={"train": 3, "valid": 3})
 ONE_OF_EACH = {
     "CreateHyperParameterTuningJob": 1,
     "CreateTrainingJob": 1,

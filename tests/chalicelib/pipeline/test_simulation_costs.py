@@ -20,7 +20,7 @@ from tests.fakes.clients import Killed
 from tests.fakes.world import SETTINGS, World
 from tests.support.pictures import build_colour_zip
 
-ZIP = build_colour_zip(counts={"red": 3, "green": 3})
+ZIP = build_colour_zip(counts={"train": 3, "valid": 3})
 CAP = 4.0  # dollars: a run may cost 3.0 at most, a cheap one 0.6
 DATASETS = ("dogs", "cats", "mice")
 CHEAP = {"trials": 1, "max_runtime_seconds": {"trial": 300, "training": 300}}

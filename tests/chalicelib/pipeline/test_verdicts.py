@@ -106,7 +106,7 @@ def test_without_a_page_the_paragraph_is_the_report(page: bytes | None) -> None:
 
 def test_the_runs_end_puts_the_jobs_report_into_the_runs_folder(world: World) -> None:
     """The verdict is in it, and it is written once: the first one stands."""
-    world.upload("dogs.zip", build_colour_zip(counts={"red": 3, "green": 3}))
+    world.upload("dogs.zip", build_colour_zip(counts={"train": 3, "valid": 3}))
     run_id = look_at_dataset("dogs", world.services()) or ""
     drawn = b"<h1>Drawn</h1><!-- verdict --><!-- /verdict -->"
     world.s3.store(f"runs/{run_id}/jobs/{run_id}-train/report.html", drawn)
