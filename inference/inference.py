@@ -35,6 +35,7 @@ CONTENT_TYPES = (
     "application/x-image",
 )
 DIGITS = 6
+SEEN = ("resize_size", "image_size", "mean", "std", "interpolation")  # the last one is not in older manifests
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,8 @@ def model_fn(model_dir: str) -> Classifier:
     """Load the model. Raises ValueError if the manifest has another format or the weights do not fit it."""
     folder = Path(model_dir)
     manifest = read_manifest(folder / "manifest.json")
-    network = torchvision.models.get_model(manifest["architecture"], weights=None, num_classes=len(manifest["classes"]))
+    options = {"num_classes": len(manifest["classes"]), **manifest.get("options", {})}
+    network = torchvision.models.get_model(manifest["architecture"], weights=None, **options)
     try:
         network.load_state_dict(torch.load(folder / "model.pth", map_location="cpu", weights_only=True))
     except RuntimeError as error:
@@ -86,7 +88,7 @@ def input_fn(request_body: bytes | str, content_type: str | None) -> Image.Image
 def predict_fn(image: Image.Image, classifier: Classifier) -> dict[str, Any]:
     """Classify the image: every class with its probability, best first."""
     manifest = classifier.manifest
-    settings = {name: manifest[name] for name in ("resize_size", "image_size", "mean", "std")}
+    settings = {name: manifest[name] for name in SEEN if name in manifest}
     device = next(classifier.network.parameters()).device
     batch = make_tensor(image, **settings)[None].to(device, memory_format=torch.channels_last)
     with torch.inference_mode():

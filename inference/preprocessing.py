@@ -1,8 +1,8 @@
 """Turn the bytes of an image into the tensor that the network was trained on.
 
 The steps are those of the training's evaluation, and a contract test compares the two tensor by tensor: orientation by
-EXIF, eight bits a channel, transparency onto white, RGB; the shorter side scaled to `resize_size` (bilinear,
-antialiased), the centre `image_size` square cut out; values to [0, 1], then normalised.
+EXIF, eight bits a channel, transparency onto white, RGB; the shorter side scaled to `resize_size`
+(antialiased), the centre `image_size` square cut out; values to [0, 1], then normalised.
 
 Scaling and cropping are one call: Pillow's `box` scales only the part that is kept. The pixels are the same, and an
 image of 1 by 40,000 is never scaled to 256 by ten million in between.
@@ -30,6 +30,7 @@ LEAN_FORMATS = ("JPEG", "MPO", "PNG")
 TILE = 1 << 20  # pixels that are converted at a time
 ORIENTATION = 0x0112  # the tag of EXIF
 TWELVE_BITS = 4096  # levels
+FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 _WHITE = (255, 255, 255, 255)
 
 
@@ -115,25 +116,34 @@ def _reduce_to_8_bits(image: Image.Image, shift: int) -> Image.Image:
 
 
 def make_tensor(
-    image: Image.Image, *, resize_size: int, image_size: int, mean: Sequence[float], std: Sequence[float]
+    image: Image.Image,
+    *,
+    resize_size: int,
+    image_size: int,
+    mean: Sequence[float],
+    std: Sequence[float],
+    interpolation: str = "bilinear",
 ) -> torch.Tensor:
     """Turn an RGB image into the network's input: float32, 3 × image_size × image_size, normalised by channel."""
-    square = scale_and_crop(image, resize_size, image_size)
+    square = scale_and_crop(image, resize_size, image_size, interpolation)
     pixels = torch.from_numpy(np.array(square)).permute(2, 0, 1).float().div_(255)
     return pixels.sub_(torch.tensor(mean)[:, None, None]).div_(torch.tensor(std)[:, None, None])
 
 
-def scale_and_crop(image: Image.Image, resize_size: int, image_size: int) -> Image.Image:
-    """Scale the shorter side to `resize_size` and keep the centre `image_size` square, placed as torchvision does."""
+def scale_and_crop(
+    image: Image.Image, resize_size: int, image_size: int, interpolation: str = "bilinear"
+) -> Image.Image:
+    """Scale the shorter side to `resize_size` and keep the centre `image_size` square, placed as in training."""
     left, width = _place_crop(image.width, min(image.size), resize_size, image_size)
     top, height = _place_crop(image.height, min(image.size), resize_size, image_size)
     box = (left, top, left + width, top + height)
-    return image.resize((image_size, image_size), Image.Resampling.BILINEAR, box=box)
+    return image.resize((image_size, image_size), FILTERS[interpolation], box=box)
 
 
 def _place_crop(length: int, shorter: int, resize_size: int, image_size: int) -> tuple[float, float]:
     """Return where the crop begins along one side, and its length, both in pixels of the original image."""
     scaled = int(resize_size * length / shorter)
-    begin = round((scaled - image_size) / 2.0)
+    # Training crops twice, into its cache and out of it, and rounds each time.
+    begin = round((scaled - resize_size) / 2.0) + round((resize_size - image_size) / 2.0)
     start = begin * length / scaled
     return start, min(image_size * length / scaled, length - start)

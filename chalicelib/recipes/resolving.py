@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from chalicelib.errors import InvalidRecipe
+from chalicelib.recipes.architectures import find_input
 from chalicelib.recipes.documents import Problem, find_schema_problems, read_document, recipe_schema
 from chalicelib.recipes.rules import RULES
 from chalicelib.recipes.serving_memory import MOST_MB, choose_memory, estimate_memory
@@ -81,6 +82,7 @@ def _find_rule_problems(document: Mapping[str, Any], broken: set[str], in_vpc: b
 
 def _build(document: Mapping[str, Any], in_vpc: bool) -> Recipe:
     simple = {name: _plain(value) for name, value in document.items() if not isinstance(value, Mapping)}
+    simple.setdefault("image_size", _find_size(document))
     strategy, pretrained = simple.get("strategy", "Bayesian"), simple.get("pretrained", "auto")
     ranges = _build_ranges(document.get("ranges", {}), strategy, pretrained)
     combinations = ranges.combinations()
@@ -104,6 +106,11 @@ def read_pinned(document: Mapping[str, Any] | None) -> Recipe:
     return _build(document or {}, False)
 
 
+def _find_size(document: Mapping[str, Any]) -> int:
+    """Return the image size of a document that names none: its network's own."""
+    return find_input(document.get("architecture", Recipe.architecture)).size
+
+
 def _build_ranges(given: Mapping[str, Any], strategy: str, pretrained: str) -> Ranges:
     defaults: dict[str, LogRange | Choices] = {}
     if strategy == "Grid":
@@ -117,7 +124,7 @@ def _build_endpoint(document: Mapping[str, Any], in_vpc: bool) -> EndpointPlan:
     """Build the endpoint's plan: serverless where possible, with the memory that the network needs."""
     given = _plain_members(document, "endpoint")
     needed = estimate_memory(
-        document.get("architecture", Recipe.architecture), int(document.get("image_size", Recipe.image_size))
+        document.get("architecture", Recipe.architecture), int(document.get("image_size", _find_size(document)))
     )
     fewest = given.get("min_instances", EndpointPlan.min_instances)
     defaults = {

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from chalicelib.recipes.architectures import find_input
 from chalicelib.recipes.documents import Problem
 from chalicelib.recipes.instances import find_list_problems
 from chalicelib.recipes.serving_memory import MOST_MB, estimate_memory
@@ -50,6 +51,14 @@ def _check_depth(_: Mapping[str, Any], recipe: Recipe) -> Iterator[Problem]:
             f"without pretrained weights a network is trained whole, so {shallow} cannot serve: set it to ['all']."
         )
         yield Problem("$.ranges.fine_tune", message)
+
+
+def _check_image_size(_: Mapping[str, Any], recipe: Recipe) -> Iterator[Problem]:
+    known, size = find_input(recipe.architecture), recipe.image_size
+    if known.least <= size <= known.most:
+        return
+    taken = f"{known.least} pixels and no other size" if known.least == known.most else f"{known.least} pixels or more"
+    yield Problem("$.image_size", f"{recipe.architecture} takes images of {taken}, not {size}: leave it out.")
 
 
 def _check_trials(_: Mapping[str, Any], recipe: Recipe) -> Iterator[Problem]:
@@ -134,6 +143,7 @@ RULES: tuple[tuple[set[str], Callable[[Mapping[str, Any], Recipe], Iterator[Prob
     ({"strategy", "early_stopping"}, _check_hyperband_stopping),
     ({"strategy", "epochs"}, _check_hyperband_epochs),
     ({"pretrained"}, _check_depth),
+    ({"architecture", "image_size"}, _check_image_size),
     ({"strategy", "trials", "ranges", "pretrained"}, _check_trials),
     ({"strategy", "trials", "parallel_trials", "ranges"}, _check_parallel),
     ({"endpoint"}, _check_endpoint),

@@ -8,11 +8,12 @@ Mirroring is not, since it can turn one letter into another, so only data that l
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch.nn.functional import affine_grid, grid_sample
 
-from images.pixels import normalise
+from images.pixels import MEAN, STD, normalise
 
 SHIFT = 0.08
 ZOOM = (0.85, 1.15)
@@ -21,7 +22,15 @@ TURN = math.radians(10)
 LIGHT = 0.2
 
 
-def augment(batch: torch.Tensor, generator: torch.Generator, *, size: int, flip: bool) -> torch.Tensor:
+def augment(
+    batch: torch.Tensor,
+    generator: torch.Generator,
+    *,
+    size: int,
+    flip: bool,
+    mean: Sequence[float] = MEAN,
+    std: Sequence[float] = STD,
+) -> torch.Tensor:
     """Turn bytes (n, 3, s, s) into normalised, randomly augmented inputs (n, 3, size, size).
 
     The generator is the CPU's, so that every device gets the same numbers.
@@ -31,7 +40,7 @@ def augment(batch: torch.Tensor, generator: torch.Generator, *, size: int, flip:
     matrices = make_matrices(chance, size / batch.shape[-1], flip).to(batch.device)
     grid = affine_grid(matrices, [count, 3, size, size], align_corners=False)
     moved = grid_sample(batch.float(), grid, padding_mode="border", align_corners=False)
-    return normalise(relight(moved, chance[:, 6:].to(batch.device)))
+    return normalise(relight(moved, chance[:, 6:].to(batch.device)), mean, std)
 
 
 def make_matrices(chance: torch.Tensor, share: float, flip: bool) -> torch.Tensor:

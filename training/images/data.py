@@ -14,7 +14,7 @@ import zipfile
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,10 +40,14 @@ GLANCE = 4 * SMALL
 
 @dataclass(frozen=True)
 class Source:
-    """An open zip and its files by their names, decoded alike under every version of Python."""
+    """An open zip and its files by their names, decoded alike under every version of Python.
+
+    interpolation: how images are scaled, bilinear or bicubic.
+    """
 
     opened: zipfile.ZipFile
     entries: Mapping[str, zipfile.ZipInfo]
+    interpolation: str = "bilinear"
 
     def read(self, name: str) -> bytes:
         return read_entry(self.opened, self.entries[name])
@@ -75,6 +79,7 @@ def read_dataset(
     scratch: Path,
     streams: Callable[[int], bool] = lambda _: False,
     wishes: Wishes | None = None,
+    interpolation: str = "bilinear",
 ) -> Dataset:
     """Read, decode and split a zip of labelled images.
 
@@ -85,14 +90,14 @@ def read_dataset(
     wishes = wishes or Wishes()
     try:
         with zipfile.ZipFile(archive) as opened:
-            source = Source(opened, list_entries(opened, wishes.name_encoding))
+            source = Source(opened, list_entries(opened, wishes.name_encoding), interpolation)
             found = read_layout(source.entries, wishes, source.read_head)
             check_found(found)
             samples = found.samples
             shape = (len(samples), 3, size, size)
             if streams(math.prod(shape)):
                 decoded = look_at_all(source, samples, threads)
-                return assemble(decoded, make_stream(archive, source.entries, samples, size, scratch), wishes)
+                return assemble(decoded, make_stream(archive, source, samples, size, scratch), wishes)
             cache = make_cache(shape, scratch)
             decoded = decode_all(source, samples, cache, threads)
     except (zipfile.BadZipFile, UnicodeDecodeError, NotImplementedError) as error:
@@ -100,14 +105,12 @@ def read_dataset(
     return assemble(decoded, torch.from_numpy(cache), wishes)
 
 
-def make_stream(
-    archive: Path, entries: Mapping[str, zipfile.ZipInfo], samples: Sequence[Sample], size: int, scratch: Path
-) -> ImageStream:
+def make_stream(archive: Path, known: Source, samples: Sequence[Sample], size: int, scratch: Path) -> ImageStream:
     """Make a stream that decodes samples on demand; the zip stays open as long as the stream lives."""
-    source = Source(zipfile.ZipFile(archive), entries)
+    source = replace(known, opened=zipfile.ZipFile(archive))
 
     def load(row: int) -> Pixels:
-        return to_square(open_rgb(source.read(samples[row].name)), size)
+        return to_square(open_rgb(source.read(samples[row].name)), size, source.interpolation)
 
     return ImageStream(load, len(samples), size, lambda shape: make_cache(shape, scratch))
 
@@ -161,7 +164,7 @@ def decode(source: Source, sample: Sample, row: Pixels, *, glance: int | None = 
         image = open_rgb(data, glance)
     except Exception as error:  # noqa: BLE001  zipfile and its decompressors raise many kinds: zlib.error, EOFError …
         return explain(sample.name, data, error)
-    row[:] = to_square(image, row.shape[-1])
+    row[:] = to_square(image, row.shape[-1], source.interpolation)
     grey = bool((row[0] == row[1]).all() and (row[1] == row[2]).all())
     digest = hashlib.blake2b(data, digest_size=8).hexdigest()
     bits = bool(image.info.get("twelve_bits"))

@@ -6,6 +6,8 @@ A contract test compares this with the preprocessing in `inference/`, tensor by 
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -21,19 +23,32 @@ FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", *(("AVIF",) if fe
 MAX_PIXELS, MAX_WEBP_PIXELS = 50_000_000, 25_000_000
 LEAN_FORMATS = ("JPEG", "MPO", "PNG")
 TWELVE_BITS = 4096  # levels
+FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
 
 class UnreadableImage(Exception):
     """The bytes cannot be decoded as an image."""
 
 
-def choose_resize(image_size: int) -> int:
-    """Choose the length of the shorter side from which the centre is cropped: ImageNet's 256 for 224.
+@dataclass(frozen=True)
+class Preprocessing:
+    """How an image becomes a network's input: scale its shorter side, crop the centre, normalise."""
 
-    Small images are not cropped, since every pixel of a digit counts. The difference is a multiple of four, so that
-    cropping twice (once into the cache, once at evaluation) rounds as cropping once does.
+    image_size: int
+    resize_size: int
+    mean: tuple[float, ...] = MEAN
+    std: tuple[float, ...] = STD
+    interpolation: str = "bilinear"
+
+
+def choose_resize(image_size: int, crop: int = 224, resize: int = 256) -> int:
+    """Choose the length of the shorter side from which the centre is cropped: `resize` for `crop`, as ImageNet's 256.
+
+    Other sizes are in proportion. Small images are not cropped, since every pixel of a digit counts.
     """
-    return image_size + 4 * round(image_size / 28) if image_size >= 96 else image_size
+    if image_size == crop:
+        return resize
+    return image_size + 4 * round(image_size * (resize - crop) / crop / 4) if image_size >= 96 else image_size
 
 
 def open_rgb(data: bytes, glance: int | None = None) -> Image.Image:
@@ -90,8 +105,8 @@ def has_twelve_bits(levels: np.ndarray) -> bool:
     return bool(255 < levels.max(initial=0) < TWELVE_BITS)
 
 
-def to_square(image: Image.Image, size: int) -> np.ndarray:
-    """Scale the shorter side to `size` (bilinear, antialiased) and keep the centre: uint8 of shape (3, size, size).
+def to_square(image: Image.Image, size: int, interpolation: str = "bilinear") -> np.ndarray:
+    """Scale the shorter side to `size`, antialiased, and keep the centre: uint8 of shape (3, size, size).
 
     Pillow's `box` scales only what is kept, so that an image of 1 by 40,000 stays small on the way; the box lies where
     torchvision's resize and center_crop would put it.
@@ -99,7 +114,7 @@ def to_square(image: Image.Image, size: int) -> np.ndarray:
     left, width = place_crop(image.width, min(image.size), size)
     top, height = place_crop(image.height, min(image.size), size)
     box = (left, top, left + width, top + height)
-    return np.asarray(image.resize((size, size), Image.Resampling.BILINEAR, box=box)).transpose(2, 0, 1)
+    return np.asarray(image.resize((size, size), FILTERS[interpolation], box=box)).transpose(2, 0, 1)
 
 
 def place_crop(length: int, shorter: int, size: int) -> tuple[float, float]:
@@ -114,9 +129,8 @@ def crop_centre(batch: torch.Tensor, size: int) -> torch.Tensor:
     return center_crop(batch, [size, size])
 
 
-def normalise(batch: torch.Tensor) -> torch.Tensor:
-    """Turn levels 0 to 255 of shape (n, 3, h, w) into ImageNet's normalised floats, channels last."""
-    mean = torch.tensor(MEAN, device=batch.device).view(1, 3, 1, 1)
-    std = torch.tensor(STD, device=batch.device).view(1, 3, 1, 1)
-    batch = batch.to(torch.float32).div_(255).sub_(mean).div_(std)
+def normalise(batch: torch.Tensor, mean: Sequence[float] = MEAN, std: Sequence[float] = STD) -> torch.Tensor:
+    """Turn levels 0 to 255 of shape (n, 3, h, w) into normalised floats, channels last; ImageNet's by default."""
+    means, deviations = (torch.tensor(values, device=batch.device).view(1, 3, 1, 1) for values in (mean, std))
+    batch = batch.to(torch.float32).div_(255).sub_(means).div_(deviations)
     return batch.contiguous(memory_format=torch.channels_last)

@@ -26,7 +26,9 @@ def write_model(folder: Path, network: nn.Module, manifest: Mapping[str, Any], c
     written before either is replaced, so that hardly any moment is left in which they are of different epochs.
     """
     copy_code(find_inference(code), folder / "code")
-    weights = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
+    weights = network.state_dict()  # with its metadata: torchvision's mnasnet cannot be loaded without
+    for name, value in weights.items():
+        weights[name] = value.detach().cpu().contiguous()
     partial = folder / "model.partial"
     torch.save(weights, partial)
     described = write_partial(folder / "manifest.json", describe(manifest))

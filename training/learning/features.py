@@ -70,4 +70,5 @@ def fit_head(head: nn.Linear, features: torch.Tensor, labels: torch.Tensor) -> f
         loss.backward()
         return loss
 
-    return float(optimizer.step(compute).detach())
+    optimizer.step(compute)  # what it returns is the loss before the first of its rounds
+    return float(compute().detach())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 import torchvision
 from job.settings import TrainingError
@@ -25,7 +27,12 @@ def build_network(architecture: str, classes: int) -> nn.Module:
         raise TrainingError(
             f"architecture {architecture!r} is no torchvision classifier; choose one of {', '.join(known)}"
         )
-    return models.get_model(architecture, weights=None, num_classes=classes)
+    return models.get_model(architecture, weights=None, num_classes=classes, **choose_options(architecture))
+
+
+def choose_options(architecture: str) -> dict[str, int]:
+    """Return what torchvision must know to build a network as its weights were trained: a size other than usual."""
+    return {"image_size": 518} if architecture == "vit_h_14" else {}
 
 
 def check_input(network: nn.Module, image_size: int, architecture: str) -> None:
@@ -40,13 +47,30 @@ def check_input(network: nn.Module, image_size: int, architecture: str) -> None:
 
 
 def load_weights(network: nn.Module, state: dict[str, torch.Tensor], architecture: str) -> None:
-    """Load all weights except those of layers that depend on the number of classes."""
+    """Load all weights except those of layers that depend on the number of classes.
+
+    Raises TrainingError if anything else differs: a network loaded in part would learn from noise in silence.
+    """
     own = network.state_dict()
     fitting = {name: value for name, value in state.items() if name in own and own[name].shape == value.shape}
-    heads = {name.rsplit(".", 1)[0] for name in own.keys() - fitting.keys()}
-    if not fitting or len(heads) > 3:
-        raise TrainingError(f"the weights do not fit {architecture}: {len(fitting)} of {len(own)} tensors do")
-    network.load_state_dict(fitting, strict=False)
+    wrong = sorted(name for name in own.keys() | state.keys() if not may_differ(name, own, state))
+    if wrong:
+        raise TrainingError(
+            f"the weights do not fit {architecture}: {len(fitting)} of {len(own)} tensors do, and more than the last "
+            f"layer differs ({', '.join(wrong[:3])}{' …' if len(wrong) > 3 else ''}); give it torchvision's own file"
+        )
+    own.update(fitting)
+    network.load_state_dict(own)
+
+
+def may_differ(name: str, own: Mapping[str, torch.Tensor], state: Mapping[str, torch.Tensor]) -> bool:
+    """Return whether a tensor may be absent from the weights, or of another shape: a counter, or a classifier's.
+
+    A classifier's tensor differs in its first dimension alone, which is the number of classes.
+    """
+    if name.endswith("num_batches_tracked"):
+        return True
+    return name in own and name in state and own[name].shape[1:] == state[name].shape[1:]
 
 
 def find_head(network: nn.Module, classes: int) -> nn.Module:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -14,7 +14,7 @@ from caching.store import open_store
 from images.assembly import Dataset, Split
 from images.augment import augment, choose_flip
 from images.data import MEMORY_LIMIT, Batches, find_archive, read_dataset
-from images.pixels import MEAN, STD, choose_resize, crop_centre, normalise
+from images.pixels import Preprocessing, crop_centre, normalise
 from images.reading.labels import Wishes
 from images.skipping import describe_skipped
 from job.artifact import write_json
@@ -26,7 +26,7 @@ from learning.engine import Learner, Metrics
 from learning.evaluate import measure, standard_error
 from learning.extraction import Extractor
 from learning.model import build_network, check_input, choose_rate, find_head, find_normalisation, freeze, load_weights
-from learning.weights import find_weights
+from learning.weights import State, choose_preprocessing, find_weights
 
 FROM_SCRATCH = (
     "no ImageNet weights could be had, so the network was trained FROM SCRATCH: expect a much lower accuracy on "
@@ -50,6 +50,7 @@ class Setup:
     pretrained: str
     device: torch.device
     warnings: list[str]
+    inputs: Preprocessing
     features: dict[int, torch.Tensor] = field(default_factory=dict)  # what extract_split returned, by split
 
 
@@ -95,23 +96,31 @@ def prepare(job: Job, chosen: Hyperparameters) -> Setup:
     torch.set_num_threads(job.threads)
     device = choose_device(job)
     check_input(build_network(chosen.architecture, 2), chosen.image_size, chosen.architecture)
-    dataset = read_data(job, chosen)
-    network, pretrained = make_network(job, chosen, len(dataset.classes))
+    state = find_weights(chosen.architecture, chosen.pretrained, job.places.weights, log)
+    pretrained = "none" if state is None else "imagenet"
+    inputs = choose_preprocessing(chosen.architecture, chosen.image_size, pretrained=state is not None)
+    dataset = read_data(job, chosen, inputs)
+    network = make_network(chosen, len(dataset.classes), state)
     warnings = [*dataset.warnings, *([FROM_SCRATCH] if pretrained == "none" and chosen.pretrained == "auto" else [])]
     for warning in warnings:
         log(f"WARNING: {warning}")
     network = network.to(device, memory_format=torch.channels_last)
     head = find_head(network, len(dataset.classes))
     chosen = choose_normalisation(choose_depth(chosen, pretrained), pretrained, len(dataset.train))
-    return Setup(job, chosen, dataset, network, head, pretrained, device, warnings)
+    return Setup(job, chosen, dataset, network, head, pretrained, device, warnings, inputs)
 
 
-def read_data(job: Job, chosen: Hyperparameters) -> Dataset:
+def read_data(job: Job, chosen: Hyperparameters, inputs: Preprocessing) -> Dataset:
     """Read the dataset, and list the images that were skipped in skipped.json."""
-    archive, size = find_archive(job.places.dataset), choose_resize(chosen.image_size)
-    scratch, streams = job.places.output / "scratch", partial(choose_stream, chosen)
-    wishes = read_wishes(chosen)
-    dataset = read_dataset(archive, size, threads=job.threads, scratch=scratch, streams=streams, wishes=wishes)
+    dataset = read_dataset(
+        find_archive(job.places.dataset),
+        inputs.resize_size,
+        threads=job.threads,
+        scratch=job.places.output / "scratch",
+        streams=partial(choose_stream, chosen),
+        wishes=read_wishes(chosen),
+        interpolation=inputs.interpolation,
+    )
     if dataset.skipped:
         write_json(job.places.checkpoints / "skipped.json", describe_skipped(dataset.skipped, len(dataset)))
     return dataset
@@ -169,15 +178,13 @@ def choose_device(job: Job, probe: Callable[[], None] = try_gpu) -> torch.device
     return torch.device("cuda")
 
 
-def make_network(job: Job, chosen: Hyperparameters, classes: int) -> tuple[nn.Module, str]:
-    """Build the network and load the weights that can be found. Return it with imagenet or none."""
+def make_network(chosen: Hyperparameters, classes: int, state: State | None) -> nn.Module:
+    """Build the network and load the weights, if there are any."""
     torch.manual_seed(chosen.seed)
     network = build_network(chosen.architecture, classes)
-    state = find_weights(chosen.architecture, chosen.pretrained, job.places.weights, log)
-    if state is None:
-        return network, "none"
-    load_weights(network, state, chosen.architecture)
-    return network, "imagenet"
+    if state is not None:
+        load_weights(network, state, chosen.architecture)
+    return network
 
 
 def choose_depth(chosen: Hyperparameters, pretrained: str) -> Hyperparameters:
@@ -206,7 +213,8 @@ def make_course(setup: Setup) -> Course:
     frozen = freeze(setup.network, setup.head, chosen.fine_tune)
     frozen += find_normalisation(setup.network) if chosen.batch_norm == "keep" else []
     flip = choose_flip(chosen.horizontal_flip, data.photographs)
-    batches = make_batches(setup, data.train.images, partial(augment, size=chosen.image_size, flip=flip))
+    levels = {"mean": setup.inputs.mean, "std": setup.inputs.std}
+    batches = make_batches(setup, data.train.images, partial(augment, size=chosen.image_size, flip=flip, **levels))
     learner = make_learner(setup, setup.network, batches, frozen)
     return Course(learner, batches, Judge(setup, lambda name: learner.judge(inputs_of(setup, getattr(data, name)))))
 
@@ -245,7 +253,8 @@ def inputs_of(setup: Setup, split: Split) -> Iterator[torch.Tensor]:
 
 def make_inputs(setup: Setup, split: Split, chosen: torch.Tensor) -> torch.Tensor:
     """Return the chosen images of a split as the endpoint would see them."""
-    return normalise(crop_centre(split.images(chosen).to(setup.device), setup.chosen.image_size))
+    inputs = setup.inputs
+    return normalise(crop_centre(split.images(chosen).to(setup.device), inputs.image_size), inputs.mean, inputs.std)
 
 
 def extract_split(setup: Setup, split: Split) -> torch.Tensor:
@@ -261,9 +270,8 @@ def extract_split(setup: Setup, split: Split) -> torch.Tensor:
 def make_extractor(setup: Setup) -> Extractor:
     """Describe the frozen backbone, and everything besides the images that its features depend on."""
     chosen, device = setup.chosen, setup.device
-    size = {"architecture": chosen.architecture, "image_size": chosen.image_size, "mean": MEAN, "std": STD}
     workers = 1 if device.type == "cuda" else setup.job.threads
     batch = max(1, JUDGED_PIXELS // chosen.image_size**2)
-    about = {**size, "resize": choose_resize(chosen.image_size)}
+    about = {"architecture": chosen.architecture, **asdict(setup.inputs)}
     store = open_store(setup.job.feature_cache)
     return Extractor(setup.network, setup.head, device, batch, about, store, workers)

@@ -8,9 +8,9 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
-from images.pixels import MEAN, STD, choose_resize
 from job.artifact import list_versions
 
+from learning.model import choose_options
 from learning.preparation import Setup
 
 SUMMARY = ("images", "loss", "accuracy", "macro_precision", "macro_recall", "macro_f1")
@@ -65,9 +65,8 @@ def describe_model(setup: Setup, valid: dict[str, Any], test: dict[str, Any]) ->
         "architecture": chosen.architecture,
         "classes": setup.dataset.classes,
         "image_size": chosen.image_size,
-        "resize_size": choose_resize(chosen.image_size),
-        "mean": MEAN,
-        "std": STD,
+        **{name: getattr(setup.inputs, name) for name in ("resize_size", "mean", "std", "interpolation")},
+        "options": choose_options(chosen.architecture),
         "pretrained": setup.pretrained,
         "fine_tune": chosen.fine_tune,
         "hyperparameters": asdict(chosen),

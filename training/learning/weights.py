@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from images.pixels import Preprocessing, choose_resize
 from job.settings import TrainingError
 from torchvision import models
 
@@ -19,9 +20,26 @@ CONNECT_SECONDS = 10.0
 DOWNLOAD_SECONDS = 600.0
 
 
-def find_weights(
-    architecture: str, wish: str, folder: Path | None, log: Callable[[str], None]
-) -> dict[str, torch.Tensor] | None:
+State = dict[str, torch.Tensor]
+# Networks whose ImageNet weights were trained on inputs normalised by these; torchvision's `transform_input` converts.
+HALVES = (0.5, 0.5, 0.5)
+CONVERTING = ("googlenet", "inception_v3")
+# Files of densenets are older than their layers' names.
+OLD_NAME = re.compile(r"^(.*denselayer\d+\.(?:norm|relu|conv))\.((?:[12])\.(?:weight|bias|running_mean|running_var))$")
+
+
+def choose_preprocessing(architecture: str, image_size: int, *, pretrained: bool) -> Preprocessing:
+    """Choose how images become inputs: as the network's ImageNet weights were trained, if it begins with them."""
+    entry = find_entry(architecture) if pretrained else None
+    if entry is None:
+        return Preprocessing(image_size, choose_resize(image_size))
+    known = entry.transforms()
+    resize = choose_resize(image_size, known.crop_size[0], known.resize_size[0])
+    mean, std = (HALVES, HALVES) if architecture in CONVERTING else (tuple(known.mean), tuple(known.std))
+    return Preprocessing(image_size, resize, mean, std, known.interpolation.value)
+
+
+def find_weights(architecture: str, wish: str, folder: Path | None, log: Callable[[str], None]) -> State | None:
     """Find ImageNet weights in the channel, torch's cache or torchvision's download. None means from scratch.
 
     wish: auto (use weights if there are any), imagenet (raise TrainingError if there are none) or none.
@@ -36,7 +54,7 @@ def find_weights(
     return state
 
 
-def read_channel(architecture: str, folder: Path | None, log: Callable[[str], None]) -> dict[str, torch.Tensor] | None:
+def read_channel(architecture: str, folder: Path | None, log: Callable[[str], None]) -> State | None:
     """Read the channel's file for this network: torchvision's own, ARCHITECTURE.pth or ARCHITECTURE-*.pth."""
     if folder is None:
         return None
@@ -51,7 +69,7 @@ def read_channel(architecture: str, folder: Path | None, log: Callable[[str], No
     return read_state(fitting[0].read_bytes(), fitting[0].name)
 
 
-def read_torchvision(architecture: str, log: Callable[[str], None]) -> dict[str, torch.Tensor] | None:
+def read_torchvision(architecture: str, log: Callable[[str], None]) -> State | None:
     """Read the weights from torch's cache or their address. Return None, and log it, if neither has them."""
     address = find_address(architecture)
     if address is None:
@@ -66,13 +84,18 @@ def read_torchvision(architecture: str, log: Callable[[str], None]) -> dict[str,
 
 
 def find_address(architecture: str) -> str | None:
-    """Find the address of a network's ImageNet weights.
+    """Find the address of a network's ImageNet weights."""
+    entry = find_entry(architecture)
+    return entry.url if entry else None
+
+
+def find_entry(architecture: str) -> Any:
+    """Find torchvision's entry of a network's ImageNet weights; None if there is none.
 
     Prefer the first version: its plainly trained features transfer better than those of later recipes.
     """
     weights = models.get_model_weights(architecture)
-    chosen = getattr(weights, "IMAGENET1K_V1", None) or next(iter(weights), None)
-    return chosen.url if chosen else None
+    return getattr(weights, "IMAGENET1K_V1", None) or next(iter(weights), None)
 
 
 def download(address: str) -> bytes:
@@ -99,12 +122,13 @@ def fetch(address: str, begun: threading.Event, result: dict[str, Any]) -> None:
     begun.set()
 
 
-def read_state(data: bytes, name: str) -> dict[str, torch.Tensor]:
+def read_state(data: bytes, name: str) -> State:
     """Load a state dictionary. Check the digits of its hash that torchvision puts into file names."""
     expected = re.search(r"-([0-9a-f]{8,})\.pth$", name)
     if expected and not hashlib.sha256(data).hexdigest().startswith(expected[1]):
         raise TrainingError(f"weights {name} are damaged: their hash is not that of their name; copy them again")
     try:
-        return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+        state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+        return {OLD_NAME.sub(r"\1\2", key): value for key, value in state.items()}
     except Exception as error:
         raise TrainingError(f"weights {name} are no state dictionary of tensors ({error})") from error
