@@ -45,7 +45,7 @@ def decode_image(data: bytes) -> Image.Image:
     except Image.DecompressionBombError as error:
         raise refuse_image(f"The image has too many pixels: {error} Send a smaller one.") from error
     except Image.UnidentifiedImageError as error:
-        raise refuse_image("The body is no JPEG, PNG or WebP image. Send the bytes of an image file.") from error
+        raise refuse_image("The body is not a JPEG, PNG or WebP image. Send the bytes of an image file.") from error
     # Pillow's decoders raise almost any exception on hostile bytes: OSError, SyntaxError, ValueError, struct.error, …
     except (OSError, SyntaxError, ValueError, ArithmeticError, LookupError, TypeError, EOFError) as error:
         raise refuse_image(f"The image is damaged or cut off ({error}). Send the whole file.") from error

@@ -31,8 +31,8 @@ OTHER_FORMATS = {
     b"BZh": "a bzip2 file",
     b"\x28\xb5\x2f\xfd": "a Zstandard file",
     b"%PDF": "a PDF",
-    b"\xff\xd8\xff": "a JPEG picture",
-    b"\x89PNG": "a PNG picture",
+    b"\xff\xd8\xff": "a JPEG image",
+    b"\x89PNG": "a PNG image",
     b"<": "a web page or XML",
     b"{": "JSON",
 }
@@ -163,7 +163,7 @@ def _explain_no_end(archive: BinaryIO, size: int) -> Finding:
     if head[257:262] == b"ustar":
         kinds = ["a tar archive"]
     what = f"it looks like {kinds[0]}" if kinds else f"and begins with {quote_bytes(head[:8])}"
-    return Finding("not_a_zip", f"The file is no zip, {what}. Pack the folder as .zip and upload that.")
+    return Finding("not_a_zip", f"The file is not a zip, {what}. Pack the folder as .zip and upload that.")
 
 
 def _find_tricks(ends: list[End]) -> Iterator[Finding]:

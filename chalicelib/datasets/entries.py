@@ -106,7 +106,7 @@ def _find_duplicates(entries: list[Entry]) -> list[Finding]:
 
 def _find_kinds(entries: list[Entry]) -> Iterator[Finding]:
     """Yield entries of a kind that is not supported: links, encrypted entries, rare compression methods."""
-    advice = "Pack the pictures themselves (zip without -y)."
+    advice = "Pack the images themselves (zip without -y)."
     yield from _find_where(
         "links", entries, _is_special, "entry is a link or device|entries are links or devices", advice
     )

@@ -112,7 +112,7 @@ def move_endpoint(run: Run, recipe: Recipe, services: Services) -> bool:
     _check_ours(run, there, services)
     stop_scaling(there, services)
     if is_on_machines(there) and recipe.endpoint.kind == "serverless":
-        reason = "SageMaker makes no serverless endpoint of one on machines: it is deleted and created anew."
+        reason = "SageMaker cannot turn an endpoint on machines into a serverless one: it is deleted and created again."
         document = {"format": 1, "endpoint": run.endpoint, "reason": reason, "at": services.clock.now()}
         services.runs.write_file(run.run_id, "replacement.json", document)
         delete_endpoint(run.endpoint, services)

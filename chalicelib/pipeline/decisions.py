@@ -82,7 +82,7 @@ def decide_wait(seen: Observation, kind: str, reason: str) -> Hold | Finish:
     """Decide what a run does that cannot begin now: it waits, or ends if it has waited for as long as it may."""
     until = find_wait_begin(seen, kind) + WAIT_LIMITS[kind]
     if seen.now >= until:
-        return _finish(seen, "failed", f"The run has waited in vain for {WAIT_LIMITS[kind].days} days. {reason}")
+        return _finish(seen, "failed", f"The run gave up after waiting {WAIT_LIMITS[kind].days} days. {reason}")
     return Hold(f"{reason} It is tried again every few minutes until {until:%Y-%m-%d %H:%M} UTC.", kind)
 
 

@@ -99,7 +99,9 @@ def retry_run(run_id: str, services: Services) -> str:
     if result is None:
         raise errors.Conflict(f"The run {last.run_id} is on its way with this input. Stop it first, or wait for it.")
     if result["status"] == "deployed":
-        raise errors.Conflict(f"The run {last.run_id} of this input is deployed. Upload the dataset again to go anew.")
+        raise errors.Conflict(
+            f"The run {last.run_id} of this input is deployed. Upload the dataset again to train it again."
+        )
     upload = Entry(run.key, run.etag, run.size, services.clock.now(), run.version)
     following = begin_run(run.dataset, upload, last.attempt + 1, services, source=_find_input(last, services))
     advance(following.run_id, services)

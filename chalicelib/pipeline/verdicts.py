@@ -77,11 +77,11 @@ def _tell_quality(story: Story) -> list[str]:
     test = (story.result.get("metrics") or {}).get("test") or {}
     if "accuracy" not in test:
         return []
-    text = f"The model names {test['accuracy']:.1%} of the test images correctly"
+    text = f"The model classifies {test['accuracy']:.1%} of the test images correctly"
     if images := test.get("images"):
         low, high = find_interval(test["accuracy"], images)
         text = (
-            f"The model names {round(test['accuracy'] * images)} of {images:,} test images correctly, "
+            f"The model classifies {round(test['accuracy'] * images)} of {images:,} test images correctly, "
             f"{test['accuracy']:.1%}; the true share lies between {low:.1%} and {high:.1%} (95 % confidence)"
         )
     means = [f"macro {name} {test[f'macro_{name}']:.3f}" for name in ("precision", "recall") if f"macro_{name}" in test]
@@ -130,11 +130,11 @@ def _tell_next(story: Story) -> list[str]:
         advice = [*_advise_on_weights(story), *_advise_on_ranges(story), *_advise_on_data(story)]
         return [f"What to do next: {'; '.join(advice[:2])}."] if advice else []
     advices = {
-        "rejected": "mend the dataset and upload it again",
-        "failed": "mend what the reason names, then POST /runs/RUN_ID/retry",
-        "stopped": "POST /runs/RUN_ID/retry begins it anew",
+        "rejected": "fix the dataset and upload it again",
+        "failed": "fix what the reason names, then POST /runs/RUN_ID/retry",
+        "stopped": "POST /runs/RUN_ID/retry starts it again",
         "superseded": "see the newer run",
-        "declined": "add images, or upload the recipe with a lower gate.min_accuracy, which trains anew",
+        "declined": "add images, or upload the recipe with a lower gate.min_accuracy, which starts a new training",
     }
     return [f"What to do next: {advices[status]}."] if status in advices else []
 
@@ -173,7 +173,7 @@ def _advise_on_data(story: Story) -> list[str]:
     low, high = find_interval(test.get("accuracy", 0.0), test.get("images") or 0)
     if test.get("images") and high - low > WIDE:
         advice.append(f"test on more images, since {test['images']:,} leave the accuracy uncertain")
-    return advice or ["nothing needs doing; upload a newer dataset under the same name to train anew"]
+    return advice or ["nothing; to train again, upload a newer dataset under the same name"]
 
 
 def _find_worst_pair(test: Mapping[str, Any]) -> tuple[str, str] | None:

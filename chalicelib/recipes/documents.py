@@ -102,7 +102,7 @@ def _refuse_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _refuse_number(text: str) -> Any:
-    raise ValueError(f"{_show(text)} is no number that serves, write a finite and shorter one")
+    raise ValueError(f"{_show(text)} cannot be used as a number: write a finite and shorter one")
 
 
 def _read_int(digits: str) -> int:
@@ -147,7 +147,7 @@ def _explain_pattern(path: str, value: Any) -> str:
         case "$.ignore":
             allowed = "write the name of a folder or file, or a pattern such as '*_thumb.jpg'."
         case _:
-            return f"{_show(value)} is no instance type: write one such as 'ml.m5.xlarge'."
+            return f"{_show(value)} is not an instance type: write one such as 'ml.m5.xlarge'."
     return f"{_show(value)} is no pattern that serves: {allowed}"
 
 

@@ -74,7 +74,7 @@ def find_list_problems(use: str, types: Sequence[str]) -> Iterator[str]:
 def _explain_unfit(use: str, instance_type: str) -> str | None:
     family = find_family(instance_type)
     if not family:
-        return f"{instance_type!r} is no instance type: write one such as 'ml.m5.xlarge'"
+        return f"{instance_type!r} is not an instance type: write one such as 'ml.m5.xlarge'"
     if family.startswith(NEURON):
         return f"{instance_type} has AWS's own accelerator, for which there is no image: take a GPU, such as ml.g5"
     if ARM.fullmatch(family):

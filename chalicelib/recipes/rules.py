@@ -88,7 +88,7 @@ def _check_parallel(_: Mapping[str, Any], recipe: Recipe) -> Iterator[Problem]:
 def _check_endpoint(document: Mapping[str, Any], recipe: Recipe) -> Iterator[Problem]:
     for name in OF_OTHER_KIND[recipe.endpoint.kind]:
         if name in document.get("endpoint", {}):
-            message = f"is no matter of a {recipe.endpoint.kind!r} endpoint: leave it out, or change kind."
+            message = f"does not apply to a {recipe.endpoint.kind!r} endpoint: leave it out, or change kind."
             yield Problem(f"$.endpoint.{name}", message)
 
 

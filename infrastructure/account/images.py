@@ -81,7 +81,7 @@ def split_image(uri: str) -> Parts:
     host, _, path = uri.partition("/")
     repository, _, tag = path.partition(":")
     if not (host and repository and tag):
-        raise CannotDeploy(f"{uri!r} is no image with a tag. Write it as REGISTRY/REPOSITORY:TAG.")
+        raise CannotDeploy(f"{uri!r} is not an image with a tag. Write it as REGISTRY/REPOSITORY:TAG.")
     return Parts(host, repository, tag)
 
 

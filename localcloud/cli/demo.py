@@ -273,7 +273,7 @@ def tell_next(user: User, name: str, run: Mapping[str, Any], console: Console) -
         "make up                                     the local cloud, until Ctrl-C; then, in another terminal:",
         ". .localcloud/env",
         f"aws s3 ls --recursive s3://{user.bucket}/runs/{run['run_id']}/",
-        "aws s3 cp dogs.zip s3://$BUCKET/datasets/   your own pictures, in train/CLASS, valid/CLASS, test/CLASS",
+        "aws s3 cp dogs.zip s3://$BUCKET/datasets/   your own images, in train/CLASS, valid/CLASS, test/CLASS",
         f"curl -H \"Authorization: Bearer $API_TOKEN\" -H 'Content-Type: image/png' --data-binary @seven.png "
         f"$API_URL/models/{name}/predict",
     )

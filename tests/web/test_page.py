@@ -217,7 +217,7 @@ def test_a_rejected_dataset_tells_every_problem(world: World, tab: Tab) -> None:
     tab.page.get_by_role("link", name="broken").click()
     tab.page.get_by_text("This dataset was rejected").wait_for()
     told = tab.page.locator(".callout.bad").inner_text()
-    assert told.count("The file is no zip") == 1
+    assert told.count("The file is not a zip") == 1
     tab.keep("run-rejected")
 
 

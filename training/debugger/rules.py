@@ -120,7 +120,7 @@ class ExplodingTensor(HealthRule):
         means = {**self.each(step, pattern, "abs_mean"), "the loss": self.loss(step) or 0.0}
         bad = math.isnan if self.parameters["only_nan"] else (lambda value: not math.isfinite(value))
         exploded = [name for name, mean in means.items() if bad(mean)]
-        return f"{tell(exploded)} is no finite number" if exploded else ""
+        return f"{tell(exploded)} is not a finite number" if exploded else ""
 
 
 class AllZero(HealthRule):

@@ -101,7 +101,7 @@ def read_dataset(
             cache = make_cache(shape, scratch)
             decoded = decode_all(source, samples, cache, threads)
     except (zipfile.BadZipFile, UnicodeDecodeError, NotImplementedError) as error:
-        raise TrainingError(f"{archive.name} is no zip that can be read ({error}); upload it again") from error
+        raise TrainingError(f"{archive.name} is not a readable zip ({error}); upload it again") from error
     return assemble(decoded, torch.from_numpy(cache), wishes)
 
 

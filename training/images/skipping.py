@@ -81,7 +81,7 @@ def report_skipped(skipped: Sequence[Skipped], total: int) -> list[str]:
     first = skipped[0]
     text = f"{len(skipped)} of {total} images cannot be read, the first: {first.name}: {first.reason}"
     if len(skipped) > CORRUPT_LIMIT * total:
-        raise TrainingError(f"{text}; at most {CORRUPT_LIMIT:.0%} may be broken, so mend or remove them")
+        raise TrainingError(f"{text}; at most {CORRUPT_LIMIT:.0%} may be broken, so fix or remove them")
     return [f"{text}; they were skipped (skipped.json lists them all)"]
 
 

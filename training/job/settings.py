@@ -165,7 +165,7 @@ def check(chosen: Hyperparameters) -> None:
             )
     for name in set(chosen.stop_on_rules) - set(RULES):
         raise TrainingError(
-            f"hyperparameter stop_on_rules names {name!r}, which is no rule; the rules: {', '.join(RULES)}"
+            f"hyperparameter stop_on_rules names {name!r}, which is not a rule; the rules: {', '.join(RULES)}"
         )
     least = {
         "image_size": 8,

@@ -25,7 +25,7 @@ def build_network(architecture: str, classes: int) -> nn.Module:
     known = models.list_models(module=torchvision.models)
     if architecture not in known:
         raise TrainingError(
-            f"architecture {architecture!r} is no torchvision classifier; choose one of {', '.join(known)}"
+            f"architecture {architecture!r} is not a torchvision classifier; choose one of {', '.join(known)}"
         )
     return models.get_model(architecture, weights=None, num_classes=classes, **choose_options(architecture))
 

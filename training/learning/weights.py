@@ -131,4 +131,4 @@ def read_state(data: bytes, name: str) -> State:
         state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
         return {OLD_NAME.sub(r"\1\2", key): value for key, value in state.items()}
     except Exception as error:
-        raise TrainingError(f"weights {name} are no state dictionary of tensors ({error})") from error
+        raise TrainingError(f"weights {name} are not a state dictionary of tensors ({error})") from error

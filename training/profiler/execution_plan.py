@@ -203,7 +203,7 @@ def judge_probe(setup: Setup, probe: Probe) -> list[str]:
 def sum_up(chosen: dict[str, str], before: Probe, after: Probe) -> str:
     """Return one sentence on the outcome."""
     if not chosen:
-        return "Nothing to gain."
+        return "Profiling found no faster setting."
     factor = sum(before.seconds) / len(before.seconds) / (sum(after.seconds) / len(after.seconds))
     settings = ", ".join(f"{name} {value}" for name, value in chosen.items())
     return f"A step is {factor:.1f} times as fast as before: {settings}."

@@ -103,7 +103,7 @@ def tell_confusion(test: Mapping[str, Any]) -> str:
 def tell_pairs(test: Mapping[str, Any], judged: Sequence[Any], pictures: PictureSource | None) -> str:
     classes = [row["class"] for row in test.get("classes") or []]
     pairs = find_pairs(test.get("confusion") or [], judged, PAIRS, EXAMPLES)
-    body = show_pairs(pairs, classes, pictures) if pairs else paragraph("No image was taken for another class.")
+    body = show_pairs(pairs, classes, pictures) if pairs else paragraph("No image was assigned to another class.")
     return title("Most confused pairs") + body
 
 

@@ -30,7 +30,7 @@ def draft_verdict(found: Findings) -> str:
     images = test.get("images") or 0
     low, high = find_interval(test["accuracy"], images)
     return (
-        f"The model names {round(test['accuracy'] * images)} of {images:,} test images correctly, "
+        f"The model classifies {round(test['accuracy'] * images)} of {images:,} test images correctly, "
         f"{test['accuracy']:.1%}; the true share lies between {low:.1%} and {high:.1%} (95 % confidence). "
         "What was deployed is not known yet: the run goes on."
     )
@@ -211,7 +211,7 @@ def tell_reproduction(found: Findings, about: Mapping[str, Any]) -> str:
             "another number of threads differs in the last digits."
         ),
         f"<pre>{escape(commands)}</pre>",
-        paragraph("Or train anew on the same input through the app: POST /runs/RUN_ID/retry."),
+        paragraph("Or train again on the same input through the app: POST /runs/RUN_ID/retry."),
     ]
     rows = [
         ["run", run_id],

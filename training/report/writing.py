@@ -37,7 +37,7 @@ def write_report(
     """
     page = build_report(job_folder, jobs_folder, pictures, about or {}, warn)
     if len(page) > limit and pictures:
-        warn(f"WARNING: the report would have {len(page):,} bytes, so it is written without pictures")
+        warn(f"WARNING: the report would have {len(page):,} bytes, so it is written without images")
         page = build_report(job_folder, jobs_folder, None, about or {}, warn)
     path = job_folder / "report.html"
     partial = path.with_suffix(".partial")

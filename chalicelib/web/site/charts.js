@@ -92,7 +92,7 @@ export function confusion(classes, counts) {
   const worst = pairs.length
     ? h("ol", { class: "pairs" }, pairs.slice(0, 8).map(([i, j, count]) =>
         h("li", {}, h("b", {}, classes[i]), " taken for ", h("b", {}, classes[j]), ` ${count} ${count === 1 ? "time" : "times"}`)))
-    : h("p", {}, "No picture of the test split was taken for another class.");
+    : h("p", {}, "No test image was assigned to another class.");
   const matrix = classes.length <= LARGEST_TABLE ? confusionTable(classes, counts) : confusionPicture(classes, counts);
   return [matrix, h("h3", {}, "Most confused"), worst];
 }

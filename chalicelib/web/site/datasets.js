@@ -99,7 +99,7 @@ class Upload {
     const link = h("p", {}, h("a", { class: "button", href: `#/runs/${part(run.run_id)}` }, run.status === "rejected" ? "See the run" : "Follow the run"));
     const { problems = [], warnings = [] } = run.dataset_report ?? {};
     if (run.status === "rejected") {
-      return callout("bad", "Rejected: mend this, and drop it again", problems.length ? findings(problems) : h("p", {}, run.reason), link);
+      return callout("bad", "Not accepted. Fix this, then upload it again", problems.length ? findings(problems) : h("p", {}, run.reason), link);
     }
     return callout("good", "Checked: its run has begun", warnings.length > 0 && findings(warnings), link);
   }
@@ -111,7 +111,7 @@ function take([file]) {
     upload.bar.remove();
     upload.cancel.remove();
     upload.state.textContent = "";
-    upload.result.show({ error: `${file.name} is no .zip. Pack the pictures as one zip: a folder for each class.` });
+    upload.result.show({ error: `${file.name} is not a .zip. Pack the images into one zip, with a folder for each class.` });
   } else {
     upload.go();
   }
@@ -144,9 +144,9 @@ async function remove(name) {
 
 export async function showDatasets(main, { signal }) {
   const known = live(drawKnown);
-  const zone = dropZone({ id: "zip", label: "Drop a zip of pictures, or choose one", hint: "A folder for each class; train/, valid/ and test/ above them if you have them", accept: ".zip,application/zip", take });
+  const zone = dropZone({ id: "zip", label: "Drop a zip of images, or choose one", hint: "A folder for each class; train/, valid/ and test/ above them if you have them", accept: ".zip,application/zip", take });
   main.append(h("h1", {}, "Datasets"),
-    h("p", { class: "lead" }, "The dataset and its model are named after the file. A zip of the same name is a new version: it is trained anew, and the model that serves goes on serving until the new one is there."),
+    h("p", { class: "lead" }, "The dataset and its model are named after the file. A zip of the same name is a new version: a new model is trained, and the present one answers until the new one is deployed."),
     zone, shelf, known);
   const see = async () => {
     const { runs } = await ask("runs?limit=200", { signal });

@@ -15,9 +15,9 @@ function drawQuality({ evaluation, baseline }) {
   const test = evaluation?.test;
   if (!test) return null;
   const before = baseline?.test;
-  const pairs = MEASURES.map(([name, words]) => [words, percent(test[name]), before && Number.isFinite(before[name]) ? `${percent(before[name])} untuned` : null]);
+  const pairs = MEASURES.map(([name, words]) => [words, percent(test[name]), before && Number.isFinite(before[name]) ? `${percent(before[name])} baseline` : null]);
   return section("How good it is",
-    h("p", { class: "hint" }, `Measured on ${number(test.images)} pictures of the test split, which no training saw.`),
+    h("p", { class: "hint" }, `Measured on ${number(test.images)} test images, which no training saw.`),
     tiles(pairs));
 }
 
@@ -28,7 +28,7 @@ function drawEvaluation(evaluation) {
   const whole = table("Quality by class", ["Class", "Precision", "Recall", "F1", "Images"], rows);
   return section("Class by class",
     rows.length > SHOWN_CLASSES ? h("details", { "data-key": "by-class" }, h("summary", {}, `All ${rows.length} classes`), whole) : whole,
-    test.confusion && [h("h3", {}, "Which class was taken for which"), confusion(test.classes.map((each) => each.class), test.confusion)]);
+    test.confusion && [h("h3", {}, "Confusion matrix"), confusion(test.classes.map((each) => each.class), test.confusion)]);
 }
 
 function drawRules({ rules, rule_stop: stop }) {

@@ -92,7 +92,7 @@ class Tester {
     Object.assign(this, { name, signal });
     this.answers = h("ul", { class: "answers", "aria-label": "Answers, the newest first" });
     const zone = dropZone({
-      id: "picture", label: "Drop a picture, or choose one", hint: "JPEG, PNG or WebP", accept: SERVED.join(), multiple: true,
+      id: "picture", label: "Drop an image, or choose one", hint: "JPEG, PNG or WebP", accept: SERVED.join(), multiple: true,
       take: (files) => files.forEach((file) => this.classify(file)),
     });
     this.element = section("Try it", zone, this.answers);
@@ -100,7 +100,7 @@ class Tester {
   }
 
   async classify(file) {
-    const image = h("img", { src: URL.createObjectURL(file), alt: `The picture ${file.name}` });
+    const image = h("img", { src: URL.createObjectURL(file), alt: `The image ${file.name}` });
     image.addEventListener("error", () => image.remove());
     const result = h("div", { class: "result" }, h("p", { class: "hint" }, "Asking the model …"));
     this.answers.prepend(h("li", { class: "answer" }, image, h("div", {}, h("h3", {}, file.name, " ", h("small", {}, bytes(file.size))), result)));
@@ -111,7 +111,7 @@ class Tester {
       const best = answer.results[0].predictions[0];
       say(`${file.name}: ${best.class}, ${percent(best.probability)}`);
     } catch (error) {
-      if (!this.signal.aborted) result.replaceChildren(callout("bad", "No answer", h("p", {}, error.message ?? "This picture cannot be read.")));
+      if (!this.signal.aborted) result.replaceChildren(callout("bad", "No answer", h("p", {}, error.message ?? "This image cannot be read.")));
     }
   }
 }

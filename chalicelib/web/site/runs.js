@@ -19,7 +19,7 @@ function row(run) {
 function nothing() {
   return h("div", { class: "card empty" },
     h("h2", {}, "No runs yet"),
-    h("p", {}, "A run begins when a zip of labelled pictures arrives: a folder for each class, pictures inside."),
+    h("p", {}, "A run begins when a zip of labelled images arrives: a folder for each class, images inside."),
     h("p", {}, h("a", { class: "button", href: "#/datasets" }, "Drop a dataset")));
 }
 

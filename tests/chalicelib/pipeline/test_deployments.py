@@ -72,7 +72,7 @@ def test_machines_become_serverless_by_a_new_endpoint(world: World) -> None:
     assert world.autoscaling.targets == {}
     assert "ServerlessConfig" in world.sagemaker.kept["EndpointConfig"][second["run_id"]]["ProductionVariants"][0]
     assert world.sagemaker.count("DeleteEndpoint") == 1
-    assert "created anew" in world.read(f"runs/{second['run_id']}/replacement.json")["reason"]
+    assert "created again" in world.read(f"runs/{second['run_id']}/replacement.json")["reason"]
 
 
 def test_serverless_becomes_machines_without_a_pause(world: World) -> None:

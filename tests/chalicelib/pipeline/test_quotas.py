@@ -213,7 +213,7 @@ def test_a_quota_is_waited_for_two_days(world: World) -> None:
     sweep(world.services())
     result = world.read(f"runs/{run_id}/result.json")
     assert result["status"] == "failed"
-    assert result["reason"].startswith("The run has waited in vain for 2 days. ")
+    assert result["reason"].startswith("The run gave up after waiting 2 days. ")
     assert "service limit" in result["reason"]
     world.clock.sleep(400)
     sweep(world.services())

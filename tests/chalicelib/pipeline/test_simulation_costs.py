@@ -109,7 +109,7 @@ def read_last_ledger(world: World) -> Any:
 def find_waited_in_vain(world: World) -> list[str]:
     """Return the results of runs that failed because they waited for as long as they may."""
     results = [key for key in world.list_keys("runs/") if key.endswith("/result.json")]
-    return [key for key in results if "has waited in vain for 62 days" in (world.read(key)["reason"] or "")]
+    return [key for key in results if "gave up after waiting 62 days" in (world.read(key)["reason"] or "")]
 
 
 def list_statuses(world: World) -> set[str]:

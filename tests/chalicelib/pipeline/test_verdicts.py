@@ -114,7 +114,7 @@ def test_the_runs_end_puts_the_jobs_report_into_the_runs_folder(world: World) ->
         world.end_everything()
         advance(run_id, world.services())
     [report] = world.s3.versions[f"runs/{run_id}/report.html"]
-    assert report.body.startswith(b"<h1>Drawn</h1><!-- verdict -->The model names 95.0% of the test images correctly")
+    assert report.body.startswith(b"<h1>Drawn</h1><!-- verdict -->The model classifies 95.0% of the test images correctly")
     assert world.list_keys("active/") == []
 
 
@@ -122,4 +122,4 @@ def test_a_rejected_dataset_has_a_report_too(world: World) -> None:
     """It says why and what to do."""
     world.upload("dogs.zip", b"no zip")
     run_id = look_at_dataset("dogs", world.services()) or ""
-    assert b"mend the dataset" in world.s3.versions[f"runs/{run_id}/report.html"][-1].body
+    assert b"fix the dataset" in world.s3.versions[f"runs/{run_id}/report.html"][-1].body

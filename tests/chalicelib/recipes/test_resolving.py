@@ -80,7 +80,7 @@ def test_schema_is_a_schema_that_describes_every_member() -> None:
 
 
 def test_page_is_up_to_date() -> None:
-    """The table in docs/recipes.md is the schema's; `python -m tests.support.recipe_table` writes it anew."""
+    """The table in docs/recipes.md is the schema's; `python -m tests.support.recipe_table` rewrites it."""
     assert draw_generated_part() in PAGE.read_text(encoding="utf-8")
 
 

@@ -155,7 +155,7 @@ def test_a_registry_that_refuses_names_the_permission(ecr: Any) -> None:
 
 def test_an_image_without_a_tag_is_no_image() -> None:
     """The error shows a URI that cannot be split as it is."""
-    with pytest.raises(CannotDeploy, match="'pytorch' is no image with a tag"):
+    with pytest.raises(CannotDeploy, match="'pytorch' is not an image with a tag"):
         check_support(replace(IMAGES, training_cpu="pytorch"), date(2026, 4, 1))
 
 

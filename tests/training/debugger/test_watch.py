@@ -240,5 +240,5 @@ def test_rules_to_stop_on_are_read_as_a_list_or_as_text() -> None:
     assert read_hyperparameters({"stop_on_rules": "[]"}, print).stop_on_rules == ()
     schema = json.loads((ROOT / "chalicelib/recipes/schema.json").read_text())
     assert tuple(schema["properties"]["stop_on_rules"]["items"]["enum"]) == NAMES
-    with pytest.raises(TrainingError, match="'Dead', which is no rule; the rules: VanishingGradient"):
+    with pytest.raises(TrainingError, match="'Dead', which is not a rule; the rules: VanishingGradient"):
         read_hyperparameters({"stop_on_rules": "Dead"}, print)

@@ -113,7 +113,7 @@ def test_a_healthy_training_is_left_alone(tmp_path: Path) -> None:
     known = [*list_candidates(setup, course), Sluggish(course, clock, 0.001).candidate()]
     plan = choose_plan(setup, tmp_path / "job", course, candidates=known, clock=clock)
     assert (plan["chosen"], plan["candidates"], plan["recommendations"]) == ({}, [], [])
-    assert plan["verdict"] == "Nothing to gain."
+    assert plan["verdict"] == "Profiling found no faster setting."
     assert plan["before"] == plan["after"]
     assert plan["probed_steps"] <= 0.03 * plan["steps"]
 

@@ -138,7 +138,7 @@ def test_a_plan_that_tried_nothing_says_why(jobs: Path) -> None:
     path = jobs / JOB / "execution_plan.json"
     plan = json.loads(path.read_text())
     side = {"phases": {"data": 2.0, "forward": 60.0, "backward": 38.0}, "images_per_second": 190.4}
-    same = {"candidates": [], "before": side, "after": side, "verdict": "Nothing to gain."}
+    same = {"candidates": [], "before": side, "after": side, "verdict": "Profiling found no faster setting."}
     write_json(path, plan | same)
     assert "No setting was tried: of a step 2.0% goes into waiting" in draw_parts(jobs, ["profiler"])["profiler"]
 
