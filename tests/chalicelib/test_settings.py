@@ -51,7 +51,7 @@ def test_every_kind_of_value_is_read() -> None:
         ("COST_TAGS", '{"aws:x": "x"}', "which are AWS's own"),
         ("COST_TAGS", '{"a(b)": "x"}', "cannot be a tag"),
         ("TRIAL_INSTANCE_TYPES", "ml.g5.xlarge,ml.m5.xlarge", "list one kind"),
-        ("TRAINING_INSTANCE_TYPES", "m5.xlarge", "no instance type"),
+        ("TRAINING_INSTANCE_TYPES", "m5.xlarge", "not an instance type"),
         ("ENDPOINT_INSTANCE_TYPES", "ml.inf1.xlarge", "accelerator"),
         ("SUBNET_IDS", "subnet-1", "go together"),
         ("SECURITY_GROUP_IDS", "sg-1", "go together"),
