@@ -114,7 +114,9 @@ def test_the_runs_end_puts_the_jobs_report_into_the_runs_folder(world: World) ->
         world.end_everything()
         advance(run_id, world.services())
     [report] = world.s3.versions[f"runs/{run_id}/report.html"]
-    assert report.body.startswith(b"<h1>Drawn</h1><!-- verdict -->The model classifies 95.0% of the test images correctly")
+    assert report.body.startswith(
+        b"<h1>Drawn</h1><!-- verdict -->The model classifies 95.0% of the test images correctly"
+    )
     assert world.list_keys("active/") == []
 
 
