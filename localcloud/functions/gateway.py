@@ -1,19 +1,19 @@
 """Serve the app's API function behind API Gateway's REST API: proxy events of version 1.0, its limits and refusals.
 
 The limits: a body of 10 MB, an event of Lambda's 6 MB (an image grows by a third in base64), an answer within 29 s.
-The routes are those of the OpenAPI body in the app's template. There is no throttling, no caching and no API keys.
+The routes are those of the OpenAPI body in the app's template, the refusals its gateway responses. Where Lambda has no
+place left for a call, it is refused at once. There is no throttling, no caching and no API keys.
 """
 
 from __future__ import annotations
 
 import asyncio
 import base64
-import json
 import re
 import time
 import uuid
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from typing import Any
 from urllib.parse import parse_qsl
@@ -22,7 +22,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import RedirectResponse, Response
 from starlette.types import Receive, Scope, Send
 
-from localcloud.functions.invoking import FunctionError, PayloadTooLarge
+from localcloud.functions.invoking import FunctionError, PayloadTooLarge, TooManyRequests
+from localcloud.functions.refusals import Refusals
 from localcloud.stacks.provisioning import ACCOUNT
 
 BODY_BYTES = 10 * 1024 * 1024
@@ -36,7 +37,17 @@ class Gateway:
 
     seconds = SECONDS
 
-    def __init__(self, body: dict[str, Any], *, stage: str, function: str, invoke: Invoke, pool: Executor) -> None:
+    def __init__(
+        self,
+        body: dict[str, Any],
+        *,
+        stage: str,
+        function: str,
+        invoke: Invoke,
+        pool: Executor,
+        responses: Mapping[str, Any] | None = None,
+    ) -> None:
+        self._refusals = Refusals(responses or {})
         self._stage, self._function, self._invoke, self._pool = stage, function, invoke, pool
         self._routes = list_routes(body)
         self._binary = set(body.get("x-amazon-apigateway-binary-media-types", []))
@@ -57,16 +68,16 @@ class Gateway:
         if raw in ("/", prefix):
             return RedirectResponse(f"{prefix}/")
         if not raw.startswith(f"{prefix}/"):
-            return refuse(403, "Forbidden")
+            return Response('{"message":"Forbidden"}', 403, media_type="application/json")  # of no API, so no template
         found = find_route(self._routes, request.method, raw.removeprefix(prefix))
         if found is None:  # this is API Gateway's answer to every path and method that it does not know
-            return refuse(403, "Missing Authentication Token", "MissingAuthenticationTokenException")
+            return self._refusals.answer("MISSING_AUTHENTICATION_TOKEN")
         resource, operation, parameters = found
         if operation.get("x-amazon-apigateway-integration", {}).get("type") == "mock":
             return answer_mock(operation)
         body = await read_body(request, BODY_BYTES)
         if body is None:
-            return refuse(413, "Request Too Long", "RequestTooLargeException")
+            return self._refusals.answer("REQUEST_TOO_LARGE")
         event = build_event(
             request, body, resource=resource, raw_path=raw.removeprefix(prefix), parameters=parameters,
             stage=self._stage, binary=is_binary(request.headers.get("content-type", ""), self._binary),
@@ -80,14 +91,15 @@ class Gateway:
         try:
             return render(await asyncio.wait_for(asyncio.shield(work), self.seconds))
         except PayloadTooLarge as error:
-            if error.kind == "RequestTooLargeException":
-                return refuse(413, "Request Too Long", error.kind)
-            return refuse(502, "Internal server error", "InternalServerErrorException")
+            too_large = error.kind == "RequestTooLargeException"
+            return self._refusals.answer("REQUEST_TOO_LARGE" if too_large else "BAD_INTEGRATION_ANSWER")
+        except TooManyRequests:
+            return self._refusals.answer("INTEGRATION_FAILURE")
         except TimeoutError:
             work.add_done_callback(lambda done: done.exception())  # the function runs on; nobody reads its answer
-            return refuse(504, "Endpoint request timed out", "IntegrationTimeoutException")
+            return self._refusals.answer("INTEGRATION_TIMEOUT")
         except (FunctionError, MalformedAnswer):
-            return refuse(502, "Internal server error", "InternalServerErrorException")
+            return self._refusals.answer("BAD_INTEGRATION_ANSWER")
 
 
 class MalformedAnswer(ValueError):
@@ -190,12 +202,6 @@ def render(answer: Any) -> Response:
     if "content-type" not in response.headers:
         response.headers["content-type"] = "application/json"
     return response
-
-
-def refuse(status: int, message: str, kind: str = "") -> Response:
-    """Build one of API Gateway's own error answers."""
-    headers = {"x-amzn-ErrorType": kind} if kind else {}
-    return Response(json.dumps({"message": message}), status, headers, "application/json")
 
 
 def answer_mock(operation: dict[str, Any]) -> Response:

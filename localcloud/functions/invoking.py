@@ -2,7 +2,8 @@
 
 An environment serves one invocation at a time, is kept for the next, and ends after a minute without work. A function
 that exceeds its timeout is killed with its process, as in Lambda. What an environment prints goes line by line to
-`log`, with the lines START, END and REPORT around each invocation.
+`log`, with the lines START, END and REPORT around each invocation. So many run at once as Lambda's limit allows; beyond
+it a caller that does not wait is refused.
 """
 
 from __future__ import annotations
@@ -17,10 +18,10 @@ from functools import partial
 from typing import Any
 
 from localcloud.functions.environments import Environment, FunctionHost, HostError
+from localcloud.functions.places import DEFAULT_LIMIT, NoPlace, Places
 from localcloud.stacks.provisioning import ACCOUNT, Function
 
 PAYLOAD_BYTES = 6 * 1024 * 1024
-CONCURRENCY = 10  # what a new account has
 IDLE_SECONDS = 60.0
 Log = Callable[[str, str], None]
 Assume = Callable[[str, str], Mapping[str, str]]
@@ -43,21 +44,33 @@ class PayloadTooLarge(FunctionError):
     """The event or the answer exceeds Lambda's 6 MB."""
 
 
+class TooManyRequests(FunctionError):
+    """As many invocations run as Lambda's concurrency allows."""
+
+
 @dataclass
 class _Pool:
     function: Function
-    free: threading.Semaphore
     idle: list[Environment] = field(default_factory=list)
 
 
 class Functions:
     """All functions of one app. `log(function, line)` takes what they print; `assume(role, session)` returns the
-    variables with a role's credentials."""
+    variables with a role's credentials; `read_limit()` gives the concurrent executions of the account."""
 
     def __init__(
-        self, functions: Iterable[Function], host: FunctionHost, *, region: str, log: Log, assume: Assume = stay
+        self,
+        functions: Iterable[Function],
+        host: FunctionHost,
+        *,
+        region: str,
+        log: Log,
+        assume: Assume = stay,
+        read_limit: Callable[[], int] = lambda: DEFAULT_LIMIT,
     ) -> None:
-        self._pools = {function.name: _Pool(function, threading.Semaphore(CONCURRENCY)) for function in functions}
+        self._pools = {function.name: _Pool(function) for function in functions}
+        reserved = {name: pool.function.reserved for name, pool in self._pools.items()}
+        self._places = Places(read_limit, {name: count for name, count in reserved.items() if count is not None})
         self._host, self._region, self._log, self._assume = host, region, log, assume
         self._lock = threading.Lock()
         self._closed = threading.Event()
@@ -84,33 +97,36 @@ class Functions:
         """Stop retiring environments. They end with their host."""
         self._closed.set()
 
-    def invoke(self, name: str, event: Any, request_id: str = "") -> Any:
-        """Return a function's result. Raises FunctionError where it raised, timed out, or its process ended."""
-        pool = self._pools[name]
-        request_id = request_id or str(uuid.uuid4())
+    def invoke(self, name: str, event: Any, request_id: str = "", *, wait: bool = False) -> Any:
+        """Return a function's result. Raises FunctionError where it raised, timed out, or its process ended.
+
+        Beyond the limit of concurrent executions it waits, as events do, or raises TooManyRequests.
+        """
         check_size(event, "event")
-        with pool.free:
-            environment = self._take(pool)
-            started = time.monotonic()
-            self._log(name, f"START RequestId: {request_id} Version: $LATEST")
-            try:
-                answer = environment.ask(
-                    self._call(pool.function, event, request_id, environment), pool.function.timeout
-                )
-            except TimeoutError:
-                environment.kill()
-                raise self._fail(
-                    name, request_id, f"Task timed out after {pool.function.timeout:.2f} seconds"
-                ) from None
-            except (EOFError, ConnectionError):
-                environment.close()
-                raise self._fail(name, request_id, "Runtime exited without providing a reason") from None
-            finally:
-                milliseconds = (time.monotonic() - started) * 1000
-                self._log(name, f"END RequestId: {request_id}")
-                self._log(name, f"REPORT RequestId: {request_id}\tDuration: {milliseconds:.2f} ms")
-            self._give_back(pool, environment)
-        return read_answer(answer)
+        try:
+            with self._places.take(name, wait=wait):
+                return read_answer(self._ask(self._pools[name], event, request_id or str(uuid.uuid4())))
+        except NoPlace:
+            raise TooManyRequests("TooManyRequestsException", "Rate Exceeded.") from None
+
+    def _ask(self, pool: _Pool, event: Any, request_id: str) -> bytes:
+        name, timeout, environment = pool.function.name, pool.function.timeout, self._take(pool)
+        started = time.monotonic()
+        self._log(name, f"START RequestId: {request_id} Version: $LATEST")
+        try:
+            answer: bytes = environment.ask(self._call(pool.function, event, request_id, environment), timeout)
+        except TimeoutError:
+            environment.kill()
+            raise self._fail(name, request_id, f"Task timed out after {timeout:.2f} seconds") from None
+        except (EOFError, ConnectionError):
+            environment.close()
+            raise self._fail(name, request_id, "Runtime exited without providing a reason") from None
+        finally:
+            milliseconds = (time.monotonic() - started) * 1000
+            self._log(name, f"END RequestId: {request_id}")
+            self._log(name, f"REPORT RequestId: {request_id}\tDuration: {milliseconds:.2f} ms")
+        self._give_back(pool, environment)
+        return answer
 
     def _fail(self, name: str, request_id: str, reason: str) -> FunctionError:
         message = f"RequestId: {request_id} Error: {reason}"

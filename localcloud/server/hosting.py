@@ -15,7 +15,7 @@ import socket
 import threading
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ from localcloud.functions.event_delivery import Delivery, subscribe
 from localcloud.functions.gateway import Gateway
 from localcloud.functions.invoking import Functions
 from localcloud.functions.log import FunctionLog
+from localcloud.functions.places import DEFAULT_LIMIT
 from localcloud.iam.access import Accesses
 from localcloud.iam.call_log import CallLog
 from localcloud.iam.guard import Guard
@@ -42,6 +43,7 @@ from localcloud.iam.identity import Identities
 from localcloud.jobs.forkserver import ForkServer
 from localcloud.jobs.run import Tools
 from localcloud.jobs.runner import ProcessJobRunner, choose_inherited
+from localcloud.protocol.account_limits import CONCURRENCY
 from localcloud.s3.keeper import S3Keeper
 from localcloud.sagemaker.app import create_app
 from localcloud.sagemaker.core.cloud import Cloud
@@ -65,7 +67,7 @@ CHOSEN = {
     "DEBUGGER_RULES_IMAGE": "DebuggerRulesImage",
     "WEIGHTS_URI": "WeightsUri",
 }
-API_THREADS = 64
+API_THREADS = 1024  # more than may run at once: who is refused must not wait for a thread
 
 
 class Hosting:
@@ -104,15 +106,22 @@ class Hosting:
         stack = self._provision(json.loads(template.read_text()), source)
         self._log = FunctionLog(self._home / "functions.log", self._clients("logs"))
         self._functions = Functions(
-            stack.functions, self._host, region=REGION, log=self._log, assume=self._identities.assume
+            stack.functions,
+            self._host,
+            region=REGION,
+            log=self._log,
+            assume=self._identities.assume,
+            read_limit=lambda: self.cloud.faults().quotas.get(CONCURRENCY, DEFAULT_LIMIT),
         )
-        self._delivery = Delivery(stack.functions, self._functions.invoke, region=REGION, lost=self._keep_lost)
+        invoke = partial(self._functions.invoke, wait=True)
+        self._delivery = Delivery(stack.functions, invoke, region=REGION, lost=self._keep_lost)
         gateway = Gateway(
             stack.api_body,
             stage=stack.api_stage,
             function=stack.api_function,
             invoke=self._functions.invoke,
             pool=self._pool,
+            responses=stack.api_responses,
         )
         self._serve(Door(gateway, place.port, (), friends), sockets[1])
         self._functions.warm(stack.api_function)

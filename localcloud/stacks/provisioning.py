@@ -19,7 +19,9 @@ FUNCTION, API, ROLE = "AWS::Serverless::Function", "AWS::Serverless::Api", "AWS:
 
 @dataclass(frozen=True)
 class Function:
-    """A Lambda function of the template. Times in seconds, memory in MB. `role` is its role's ARN, or empty."""
+    """A Lambda function of the template. Times in seconds, memory in MB. `role` is its role's ARN, or empty.
+
+    `reserved` is the number of concurrent executions that are its own, or None."""
 
     name: str
     handler: str
@@ -31,17 +33,20 @@ class Function:
     retries: int = 2
     dead_letters: str = ""
     role: str = ""
+    reserved: int | None = None
 
 
 @dataclass(frozen=True)
 class Stack:
-    """The built stack: the functions, the outputs, and the API's stage and OpenAPI body where there is an API."""
+    """The built stack: the functions, the outputs, and, where there is an API, its stage, its OpenAPI body and its
+    gateway responses by type."""
 
     functions: list[Function]
     outputs: Mapping[str, str]
     api_stage: str = ""
     api_body: Properties = field(default_factory=dict)
     api_function: str = ""
+    api_responses: Properties = field(default_factory=dict)
 
 
 def provision(
@@ -74,9 +79,9 @@ class _Builder:
         if not apis:
             return Stack(list(functions.values()), outputs)
         api = apis[0]
-        return Stack(
-            list(functions.values()), outputs, api["StageName"], api["DefinitionBody"], functions["APIHandler"].name
-        )
+        responses = self._resolver.resolve(api.get("GatewayResponses", {}))
+        name = functions["APIHandler"].name
+        return Stack(list(functions.values()), outputs, api["StageName"], api["DefinitionBody"], name, responses)
 
     def _is_wanted(self, body: Properties) -> bool:
         return "Condition" not in body or self._resolver.holds(body["Condition"])
@@ -133,7 +138,13 @@ class _Builder:
             retries=properties.get("EventInvokeConfig", {}).get("MaximumRetryAttempts", 2),
             dead_letters=resolve(properties.get("DeadLetterQueue", {}).get("TargetArn", "")),
             role=resolve(properties.get("Role", "")),
+            reserved=self._read_reserved(properties),
         )
+
+    def _read_reserved(self, properties: Properties) -> int | None:
+        name = "ReservedConcurrentExecutions"
+        told = self._resolver.resolve({name: properties[name]} if name in properties else {})
+        return int(told[name]) if name in told else None
 
 
 def read_values(template: Properties, parameters: Mapping[str, str], region: str) -> dict[str, str]:

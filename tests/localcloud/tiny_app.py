@@ -24,6 +24,17 @@ def wrong():
     raise ValueError("a bug")
 
 
+@app.route("/slow")
+def slow():
+    time.sleep(1)
+    return {}
+
+
+@app.route("/quick")
+def quick():
+    return {}
+
+
 def leave(*words):
     with open(os.environ["DIARY"], "a") as diary:
         diary.write(json.dumps(words) + "\\n")

@@ -192,3 +192,12 @@ def test_the_projects_own_resources_are_known(clients: Clients) -> None:
     roles = {role["Arn"] for role in clients("iam").list_roles()["Roles"]}
     assert {function.role for function in stack.functions} <= roles
     assert stack.outputs["BucketName"] == "whippet-local-123456789012-us-east-1"
+    busy = stack.api_responses["INTEGRATION_FAILURE"]
+    assert (busy["StatusCode"], busy["ResponseParameters"]["Headers"]) == (503, {"Retry-After": "'5'"})
+    assert {function.reserved for function in stack.functions} == {None}
+
+
+def test_reserved_calls_are_the_templates(clients: Clients) -> None:
+    """Where a stage's parameter asks for some, and not where its condition says none."""
+    stack = provision(build_app_template(), {"StageName": "local", "ApiConcurrency": "7"}, clients)
+    assert [function.reserved for function in stack.functions if function.name == stack.api_function] == [7]
