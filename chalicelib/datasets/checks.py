@@ -135,9 +135,9 @@ def _find_confusable(classes: Iterable[str]) -> list[Finding]:
 
 def _find_twins(contents: Contents) -> list[Finding]:
     """Find classes whose names are composed in two ways, if files of both have one name."""
-    names = [image.filename for image in contents.all_images() if not image.filename.isascii()]
-    twice = {name for name, count in Counter(names).items() if count > 1}
-    groups = sorted({label for (_, label), images in contents.images.items() for i in images if i.filename in twice})
+    odd = {place: images for place, images in contents.images.items() if not place[1].isascii()}
+    counts = Counter(image.filename for images in odd.values() for image in images)
+    groups = sorted({label for (_, label), images in odd.items() if any(counts[i.filename] > 1 for i in images)})
     advice = "Two folders have this name, with letters composed in two ways: merge them."
     return find_among("confusable_classes", groups, "class|classes", advice)
 

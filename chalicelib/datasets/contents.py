@@ -27,6 +27,7 @@ from chalicelib.datasets.reading.names import (
 )
 
 SPLITS = ("train", "valid", "test")
+USUAL = (".jpg", ".png")  # the suffixes of most files: a hundred thousand names are looked at
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,10 @@ class Contents:
                 counts[split] = found
         return counts
 
+    @property
+    def count(self) -> int:
+        return sum(map(len, self.images.values()))
+
     def all_images(self) -> Iterator[Entry]:
         for images in self.images.values():
             yield from images
@@ -107,7 +112,7 @@ def group_files(entries: Iterable[Entry], ignore: tuple[str, ...] = ()) -> Files
             files.left_out += [entry] if file else []
             continue
         members = folders[folder]
-        if file and not is_litter_file(file):
+        if file and ((file.endswith(USUAL) and file[0] != ".") or not is_litter_file(file)):
             members.append(entry)
     for name, members in folders.items():
         parts = split_folder(name)

@@ -20,6 +20,7 @@ from chalicelib.errors import BrokenZip
 CENTRAL = struct.Struct("<4sxBBx2H4x3L3H4x2L")  # without the times and other fields that nothing uses
 CENTRAL_MARK = b"PK\x01\x02"
 HEADER = struct.Struct("<4s2B4H3L2H")
+NO_EXTRA: dict[int, bytes] = {}
 HEADER_MARK = b"PK\x03\x04"
 PATCHED = 0x20
 ENCRYPTED = 0x41  # both ways of encrypting
@@ -79,33 +80,33 @@ def read_entries(directory: bytes, shift: int, encoding: str | None = None) -> I
         outer, offset = rest
         position += fixed
         raw = directory[position : position + name_length]
-        name = file_name = _read_name(raw, flags)
         position += name_length
-        extra = _split_extra(directory[position : position + extra_length]) if extra_length else {}
-        if extra:
+        extra = _split_extra(directory[position : position + extra_length]) if extra_length else NO_EXTRA
+        if extra_length:
             size, packed, offset = _read_zip64(extra, size, packed, offset)
-        guessed = False
-        if UNICODE_PATH in extra or not raw.isascii() or "\\" in name:
-            file_name, guessed = _choose_name(raw, flags, system, extra, encoding)
+        name, file_name, guessed = _read_names(raw, flags, system, extra, encoding)
         if size == packed:
             size = packed  # one number object for both
-        file_name = file_name.partition("\0")[0] if "\0" in file_name else file_name
         outer = attributes.setdefault(outer, outer)
         yield Entry(file_name, name, system, flags, method, crc, packed, size, outer, offset + shift, guessed)
         position += extra_length + comment_length
 
 
-def _choose_name(
+def _read_names(
     raw: bytes, flags: int, system: int, extra: dict[int, bytes], encoding: str | None
-) -> tuple[str, bool]:
-    """Return the name to go by, and whether its encoding was guessed. Raise BrokenZip where zipfile does."""
-    path = extra.get(UNICODE_PATH)
+) -> tuple[str, str, bool]:
+    """Return the name by its flags, the one to go by, and whether that was guessed. Raise BrokenZip as zipfile does."""
+    if raw.isascii() and UNICODE_PATH not in extra and b"\\" not in raw and b"\0" not in raw:
+        plain = raw.decode("ascii")
+        return plain, plain, False
+    path, name = extra.get(UNICODE_PATH), _read_name(raw, flags)
     if path is not None and len(path) < 5:
         raise BrokenZip("a Unicode path field is cut short")
     try:
-        return decode_name(raw, flags=flags, system=system, path=path, encoding=encoding)
+        chosen, guessed = decode_name(raw, flags=flags, system=system, path=path, encoding=encoding)
     except UnicodeDecodeError as error:
         raise BrokenZip(f"the Unicode path of {quote_bytes(raw[:40])} is not UTF-8") from error
+    return name, chosen.partition("\0")[0], guessed
 
 
 def _read_name(raw: bytes, flags: int) -> str:

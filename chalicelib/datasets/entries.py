@@ -60,7 +60,8 @@ def is_readable(entry: Entry) -> bool:
 
 def _find_names(entries: list[Entry]) -> Iterator[Finding]:
     """Yield names that escape the folder they are unpacked in, or that no folder can hold."""
-    names = [name for entry in entries if not _is_plain(name := _name_in_full(entry)) and not name.endswith("Icon\r")]
+    odd = [entry for entry in entries if entry.filename is not entry.orig_filename or not _is_plain(entry.filename)]
+    names = [name for entry in odd if not _is_plain(name := _name_in_full(entry)) and not name.endswith("Icon\r")]
     advice = "Pack the folder again from inside it, with relative names."
     yield from find_among(
         "name_escapes", filter(_escapes, names), "name leaves the folder|names leave the folder", advice

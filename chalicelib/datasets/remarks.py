@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 
 from chalicelib.datasets.checks import OTHER_PICTURES, PACKED, describe_reading, group, spaced
@@ -69,7 +69,7 @@ def warn_of_names(contents: Contents) -> Iterator[Finding]:
 def warn_of_ignored(contents: Contents, wishes: Wishes) -> Iterator[Finding]:
     """Warn of everything that is not used: images by folder with their counts, and other files."""
     layout = contents.layout
-    placed = set(_folders_of(contents))
+    placed = set(_folders_of(contents)) if contents.unplaced or any(contents.hidden.values()) else set()
     inside = {folder: images for folder, images in contents.unplaced.items() if layout.is_unlabelled(folder)}
     outside = {folder: images for folder, images in contents.unplaced.items() if folder not in inside}
     hidden = "hidden folder or a program's folder"
@@ -133,19 +133,17 @@ def warn_of_level(contents: Contents) -> Iterator[Finding]:
 
 def warn_of_copies(contents: Contents) -> Iterator[Finding]:
     """Warn of equal images, by checksum and size, in two splits or under two labels."""
+    sums = [image.CRC for image in contents.all_images()]
+    if len(set(sums)) == len(sums):
+        return
+    twice = {checksum for checksum, count in Counter(sums).items() if count > 1}
     places: dict[tuple[int, int], dict[tuple[str, str], Entry]] = defaultdict(dict)
-    seen: set[tuple[int, int]] = set()
-    twice: set[tuple[int, int]] = set()
-    for images in contents.images.values():
-        keys = {(image.CRC, image.file_size) for image in images if image.file_size}
-        twice |= keys & seen
-        seen |= keys
-    for place, images in contents.images.items() if twice else ():
+    for place, images in contents.images.items():
         for image in images:
-            if (key := (image.CRC, image.file_size)) in twice:
-                places[key].setdefault(place, image)
-    yield from _warn_of_leaks(contents, places) if places else ()
-    yield from _warn_of_contradictions(places) if places else ()
+            if image.CRC in twice and image.file_size:
+                places[image.CRC, image.file_size].setdefault(place, image)
+    yield from _warn_of_leaks(contents, places)
+    yield from _warn_of_contradictions(places)
 
 
 def _warn_of_leaks(

@@ -62,7 +62,7 @@ def find_bad_pictures(
         rest = _choose_rest(by_class, looked, limits.max_samples - len(first))
     last = _judge_all(archive, rest, limits)
     share = _estimate_share(by_class, (first, bad), (more, worse), (rest, last))
-    total = sum(1 for _ in contents.all_images())
+    total = contents.count
     empty = [image.filename for image in contents.all_images() if not image.file_size]
     is_problem = bool(broken) or len(empty) + share * (total - len(empty)) > BROKEN_LIMIT * total
     findings = _describe_all([*bad, *worse, *last], len(first) + len(more) + len(rest), limits, broken)
