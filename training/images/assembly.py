@@ -145,7 +145,8 @@ def report_groups(names: Sequence[str], sides: Sequence[str], pattern: str | Non
     divided = [key.removeprefix(b"group ").decode() for key, own in found.items() if len(own) > 1]
     if not found:
         return [f"the recipe's group {pattern!r} fits no file name, so no images were kept together by it"]
-    return [f"{len(divided)} groups are in several splits: {list_some(divided)}"] if divided else []
+    count = "1 group is" if len(divided) == 1 else f"{len(divided)} groups are"
+    return [f"{count} in several splits: {list_some(divided)}"] if divided else []
 
 
 def check_splits(members: dict[str, list[tuple[int, Decoded]]]) -> None:

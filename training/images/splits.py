@@ -96,17 +96,17 @@ def plan_cut(keys: Sequence[bytes], labels: Sequence[str], missing: Sequence[str
     """
     groups = group_classes(keys, labels)
     shared = find_shared(groups)
-    moved = {label: choose_moves(own, shared) for label, own in groups.items()}
+    moved = {label: choose_moves(own, shared, missing) for label, own in groups.items()}
     side_of = {key: choose_side(key, missing) for key in set(keys)}
     for moves in moved.values():
-        side_of |= {key: side if side in missing else "train" for key, side in moves.items()}
+        side_of |= moves
     sides = [side_of[key] for key in keys]
     lost = find_lost(sides, labels)
     planned = Cut(sides, kept_whole=lost, warnings=[*keep_classes(sides, labels)])
     planned.moved = {
-        label: {key.hex(): side for key, side in moves.items() if side in missing}
+        label: {key.hex(): side for key, side in moves.items()}
         for label, moves in moved.items()
-        if label not in lost and any(side in missing for side in moves.values())
+        if moves and label not in lost
     }
     planned.just_enough = sorted(label for label, own in groups.items() if len(own) == ENOUGH_GROUPS)
     planned.warnings += [*fill_empty(sides, keys, labels, missing), *report_shares(sides, missing)]
@@ -133,20 +133,17 @@ def find_shared(groups: dict[str, list[bytes]]) -> set[bytes]:
     return shared
 
 
-def choose_moves(groups: Sequence[bytes], shared: set[bytes]) -> dict[bytes, str]:
-    """Return the groups that a class of three or more sends to test and valid because it has none there.
-
-    It is the same whichever split is missing, so that no image falls into test of one version and valid of another.
-    """
-    sides = {key: choose_side(key, ("valid", "test")) for key in groups}
+def choose_moves(groups: Sequence[bytes], shared: set[bytes], missing: Sequence[str]) -> dict[bytes, str]:
+    """Return the groups that a class of three or more sends to test and valid because it has none there."""
+    sides = {key: choose_side(key, missing) for key in groups}
     own = {side: [key for key in groups if sides[key] == side] for side in ("train", "valid", "test")}
     if len(groups) < ENOUGH_GROUPS or not own["train"]:
         return {}
     moves: dict[bytes, str] = {}
     free = [key for key in groups if key not in shared]
-    if not own["test"] and free:
+    if "test" in missing and not own["test"] and free:
         moves[free[0]] = "test"
-    if not [key for key in own["valid"] if key not in moves]:
+    if "valid" in missing and not [key for key in own["valid"] if key not in moves]:
         spare = own["test"] if len(own["test"]) > 1 else own["train"]
         chosen = next((key for key in spare if key not in moves and key not in shared), None)
         if chosen is not None:

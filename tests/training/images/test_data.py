@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import zipfile
 from pathlib import Path
 
@@ -78,11 +79,42 @@ def test_what_cannot_be_trained_on_is_refused(tmp_path: Path, content: bytes, re
         read(tmp_path, content)
 
 
-def test_images_of_train_in_test_are_told(tmp_path: Path) -> None:
-    """The same file in train and test is a warning: the test would flatter."""
-    copied = {f"test/bar/{number}.png": png(shape("bar", np.random.default_rng(0))) for number in range(2)}
-    read_back = read(tmp_path, shapes_zip({"train": 3, "valid": 2, "test": 2}, extra=copied))
-    assert "2 of 8 test images are in train too" in read_back.warnings[0]
+def test_skipped_images_are_listed_in_words(tmp_path: Path) -> None:
+    """Each with its name, what is wrong, and what its bytes really are."""
+    jpeg = encode(Image.new("RGB", (40, 40)), "JPEG")
+    extra = {
+        "train/bar/a.png": b"",
+        "train/bar/b.jpg": jpeg[:200],
+        "train/bar/c.jpg": b"<!DOCTYPE html><title>404</title>",
+        "train/bar/d.jpg": b"\0\0\0\x18ftypheic" + bytes(40),
+        "train/bar/e.png": announce_png(30_000, 30_000),
+    }
+    skipped = read(tmp_path, shapes_zip({"train": 20, "valid": 2, "test": 2}, extra=extra)).skipped
+    assert [(each.name, each.reason, each.format) for each in skipped] == [
+        ("train/bar/a.png", "it is empty (0 bytes)", "empty"),
+        ("train/bar/b.jpg", "it ends too early", "JPEG"),
+        ("train/bar/c.jpg", "it is not an image of a supported format", "web page or XML"),
+        ("train/bar/d.jpg", "it is not an image of a supported format", "HEIC"),
+        ("train/bar/e.png", "it has too many pixels or bytes", "PNG"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("copy", "origin", "says"),
+    [
+        ("valid/bar/9.png", "train/bar/000.png", "1 of 7 validation images are in train too, so validation flatters"),
+        ("test/bar/9.png", "train/bar/000.png", "1 of 7 test images are in train too, so the test flatters"),
+        ("test/bar/9.png", "valid/bar/000.png", "1 of 7 test images are in validation too, so the test flatters"),
+        ("train/disc/9.png", "train/bar/000.png", "1 image has two labels: train/bar/000.png = train/disc/9.png"),
+    ],
+)
+def test_copies_in_two_splits_or_classes_are_told(tmp_path: Path, copy: str, origin: str, says: str) -> None:
+    """The same file in two splits flatters what is measured; under two labels, one of them is wrong."""
+    whole = shapes_zip({"train": 3, "valid": 2, "test": 2})
+    with zipfile.ZipFile(io.BytesIO(whole)) as opened:
+        files = {name: opened.read(name) for name in opened.namelist()}
+    (warning,) = read(tmp_path, make_zip({**files, copy: files[origin]})).warnings
+    assert says in warning
 
 
 def test_an_entry_that_announces_gigabytes_is_not_unpacked(tmp_path: Path) -> None:
