@@ -1,4 +1,4 @@
-# Every command a newcomer, a developer or CI needs. `make` alone lists them.
+# Every command that a newcomer, a developer or CI needs. `make` alone lists them.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -7,7 +7,7 @@ STAGE ?= dev
 APP ?= whippet
 export CHROMIUM ?= /usr/bin/chromium
 export JAVA ?= /usr/bin/java
-export PYTHONDONTWRITEBYTECODE := # every process that compiled torch or boto3 anew would lose seconds
+export PYTHONDONTWRITEBYTECODE := # otherwise every process would compile torch and boto3 again, for seconds
 
 .DEFAULT_GOAL := help
 .PHONY: chaos-kills help install demo up package deploy destroy lock test test-contracts check format lint types openapi bench clean prices
@@ -37,13 +37,13 @@ package: $(INSTALLED) ## pack the app for AWS into dist/, without AWS (STAGE=dev
 
 WHERE = --stage "$(STAGE)" --app "$(APP)" --profile "$(PROFILE)" --region "$(REGION)"
 
-deploy: $(INSTALLED) ## make or update a stage on AWS (STAGE, PROFILE, REGION, TAGS, PARAMETERS: docs/aws.md)
+deploy: $(INSTALLED) ## create or update a stage on AWS (STAGE, PROFILE, REGION, TAGS, PARAMETERS: docs/aws.md)
 	@$(BIN)/python -m infrastructure.deploying.deploy $(WHERE) --tags "$(TAGS)" --parameters "$(PARAMETERS)" $(if $(ANYWAY),--anyway)
 
-destroy: $(INSTALLED) ## take a stage away from AWS; its data too with DATA=delete
+destroy: $(INSTALLED) ## remove a stage from AWS; its data too with DATA=delete
 	@$(BIN)/python -m infrastructure.removing.destroy $(WHERE) --data "$(or $(DATA),keep)"
 
-test: $(INSTALLED) $(if $(ONLY),,$(CHROMIUM) $(JAVA)) ## run every test, the fast ones first; or ONLY=chalicelib/datasets, with LOGS=1 in view
+test: $(INSTALLED) $(if $(ONLY),,$(CHROMIUM) $(JAVA)) ## run every test, the fast ones first (ONLY=chalicelib/datasets: one room; LOGS=1: its logs in view)
 	@$(if $(LOGS),LOGS=1 )$(BIN)/python -m pytest tests/$(ONLY) --numprocesses $(if $(ONLY),0,2)$(if $(LOGS), --capture=no)
 
 $(CHROMIUM): # the page is tested in a real browser
@@ -75,17 +75,17 @@ lint: $(INSTALLED)
 types: $(INSTALLED)
 	@$(BIN)/mypy --no-error-summary
 
-format: $(INSTALLED) ## format the code and mend what the linter can mend
+format: $(INSTALLED) ## format the code and fix what the linter can fix
 	@$(BIN)/ruff format --quiet .
 	@$(BIN)/ruff check --quiet --fix .
 
-openapi: $(INSTALLED) ## write openapi.json anew from the app's routes
+openapi: $(INSTALLED) ## write openapi.json from the app's routes
 	@$(BIN)/python -m chalicelib.web.openapi app:app > openapi.json
 
-prices: $(INSTALLED) ## refresh what AWS asks for, from its price list (PROFILE=, REGION= to add one)
+prices: $(INSTALLED) ## refresh the prices from AWS's price list (PROFILE=, REGION= to add one)
 	@$(BIN)/python -m infrastructure.account.prices --profile "$(PROFILE)" $(if $(REGION),--region $(REGION))
 
-lock: $(INSTALLED) ## compile the pinned requirements anew
+lock: $(INSTALLED) ## compile the pinned requirements again
 	@$(BIN)/uv pip compile --universal --python-version 3.11 --no-emit-index-url --quiet requirements.in -o requirements.txt
 	@$(BIN)/uv pip compile --universal --python-version 3.11 --no-emit-index-url --quiet --override requirements-overrides.txt requirements-dev.in -o requirements-dev.txt
 
