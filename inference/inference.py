@@ -92,7 +92,8 @@ def predict_fn(image: Image.Image, classifier: Classifier) -> dict[str, Any]:
     device = next(classifier.network.parameters()).device
     batch = make_tensor(image, **settings)[None].to(device, memory_format=torch.channels_last)
     with torch.inference_mode():
-        probabilities = classifier.network(batch)[0].double().softmax(0).tolist()
+        logits = classifier.network(batch)[0].double() / manifest.get("temperature", 1.0)
+    probabilities = logits.softmax(0).tolist()
     ranked = sorted(zip(manifest["classes"], probabilities, strict=True), key=lambda pair: -pair[1])
     predictions = [{"class": name, "probability": round(value, DIGITS)} for name, value in ranked]
     return {"results": [{"predictions": predictions}], "run_id": manifest["run_id"]}

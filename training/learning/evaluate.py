@@ -12,6 +12,10 @@ from torch.nn.functional import cross_entropy
 # The objective `score` is accuracy minus this fraction of the mean negative log-likelihood, which breaks ties.
 LIKELIHOOD_WEIGHT = 0.1
 BINS = 15
+TEMPERATURES = (0.5, 5.0)
+FEWEST_FOR_TEMPERATURE = 50  # validation images
+MOST_FOR_TEMPERATURE = 2000  # more would only take longer to tell whether a temperature helps
+REPETITIONS, FOLDS = 2, 5
 RESAMPLES = 200
 # The loss of a diverged network is bounded: a tuner needs a number, and JSON has no infinity.
 WORST = 100.0
@@ -80,12 +84,12 @@ def describe_test(
 
 
 def calibrate(logits: torch.Tensor, labels: torch.Tensor, temperature: float) -> dict[str, Any]:
-    """Compute the expected calibration error, as it is and at a temperature."""
-    bins = list_bins(logits, labels)
+    """Compute the expected calibration error, as it is and at a temperature; the bins are those at the temperature."""
+    bins = list_bins(logits / temperature, labels)
     return {
-        "ece": calibration_error(bins),
+        "ece": calibration_error(list_bins(logits, labels)),
         "temperature": temperature,
-        "ece_at_temperature": calibration_error(list_bins(logits / temperature, labels)),
+        "ece_at_temperature": calibration_error(bins),
         "bins": bins,
     }
 
@@ -110,16 +114,48 @@ def calibration_error(bins: Sequence[dict[str, float]]) -> float:
     return sum(row["images"] * abs(row["confidence"] - row["accuracy"]) for row in bins) / max(1, total)
 
 
+def choose_temperature(logits: torch.Tensor, labels: torch.Tensor) -> float:
+    """Choose the temperature that the endpoint divides logits by, from the validation split; 1 leaves them as they are.
+
+    It is fitted only if temperatures fitted without an image lower that image's loss by more than one standard error.
+    Few images cannot tell: a temperature at its bound may make the likelihood of new images many times worse.
+    """
+    if len(labels) < FEWEST_FOR_TEMPERATURE:
+        return 1.0
+    gains = measure_gains(logits[:MOST_FOR_TEMPERATURE], labels[:MOST_FOR_TEMPERATURE])
+    if not float(gains.mean()) > float(gains.std()) / math.sqrt(len(gains)):
+        return 1.0
+    return fit_temperature(logits, labels)
+
+
+def measure_gains(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Return how much a temperature fitted on the other folds lowers each image's loss, averaged over repetitions."""
+    generator, before = torch.Generator().manual_seed(0), losses(logits, labels)
+    gains = torch.zeros(len(labels), dtype=torch.float64)
+    for _ in range(REPETITIONS):
+        for fold in torch.randperm(len(labels), generator=generator).tensor_split(FOLDS):
+            rest = torch.ones(len(labels), dtype=torch.bool)
+            rest[fold] = False
+            temperature = fit_temperature(logits[rest], labels[rest])
+            gains[fold] += before[fold] - losses(logits[fold] / temperature, labels[fold])
+    return gains / REPETITIONS
+
+
 def fit_temperature(logits: torch.Tensor, labels: torch.Tensor) -> float:
-    """Find the temperature in [1/16, 16] with the lowest loss (golden-section search on its logarithm)."""
-    low, high = math.log(1 / 16), math.log(16)
+    """Find the temperature in TEMPERATURES with the lowest loss (golden-section search on its logarithm)."""
+    low, high = (math.log(end) for end in TEMPERATURES)
     shrink = (math.sqrt(5) - 1) / 2
-    while high - low > 1e-3:
-        left, right = high - shrink * (high - low), low + shrink * (high - low)
-        if loss_at(left, logits, labels) < loss_at(right, logits, labels):
-            high = right
+    left, right = high - shrink * (high - low), low + shrink * (high - low)
+    at_left, at_right = (loss_at(place, logits, labels) for place in (left, right))
+    while high - low > 2e-3:
+        if at_left < at_right:
+            high, right, at_right = right, left, at_left
+            left = high - shrink * (high - low)
+            at_left = loss_at(left, logits, labels)
         else:
-            low = left
+            low, left, at_left = left, right, at_right
+            right = low + shrink * (high - low)
+            at_right = loss_at(right, logits, labels)
     return math.exp((low + high) / 2)
 
 

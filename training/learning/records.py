@@ -67,6 +67,7 @@ def describe_model(setup: Setup, valid: dict[str, Any], test: dict[str, Any]) ->
         "image_size": chosen.image_size,
         **{name: getattr(setup.inputs, name) for name in ("resize_size", "mean", "std", "interpolation")},
         "options": choose_options(chosen.architecture),
+        "temperature": test["calibration"]["temperature"],
         "pretrained": setup.pretrained,
         "fine_tune": chosen.fine_tune,
         "hyperparameters": asdict(chosen),

@@ -18,7 +18,7 @@ from job.metrics import describe, log
 from torch import nn
 
 from learning.engine import Progress, copy_weights, restore_best
-from learning.evaluate import describe_test, fit_temperature, measure, standard_error
+from learning.evaluate import choose_temperature, describe_test, measure, standard_error
 from learning.model import measure_size
 from learning.predictions import describe_predictions
 from learning.preparation import Course, Setup
@@ -117,7 +117,7 @@ class Shipper:
         data = setup.dataset
         valid = measure(judged.valid, data.valid.labels)
         error = standard_error(judged.valid, data.valid.labels, setup.chosen.objective)
-        temperature = fit_temperature(judged.valid, data.valid.labels)
+        temperature = choose_temperature(judged.valid, data.valid.labels)
         test = describe_test(judged.test, data.test.labels, data.classes, temperature)
         seconds = self.clock() - self.begun
         evaluation = describe_evaluation(setup, valid, error, test, finished=finished, seconds=seconds)

@@ -132,8 +132,10 @@ def tell_calibration(test: Mapping[str, Any]) -> str:
     calibration = {"ece": 0.0, "temperature": 1.0, "ece_at_temperature": 0.0} | (test.get("calibration") or {})
     if not calibration.get("bins"):
         return ""
-    caption = f"Points on the line: the model is as often right as it says. Mean distance {calibration['ece']:.1%}."
-    if calibration["ece_at_temperature"] < calibration["ece"]:
-        better = f"{calibration['ece_at_temperature']:.1%}"
-        caption += f" Logits divided by {calibration['temperature']:.2f} would bring it to {better}."
+    distance, temperature = calibration["ece_at_temperature"], calibration["temperature"]
+    caption = f"Points on the line: the model is as often right as it says. Mean distance {distance:.1%}."
+    if temperature != 1.0:
+        caption += (
+            f" The endpoint divides logits by {temperature:.2f}; without that it would be {calibration['ece']:.1%}."
+        )
     return title("Can its confidence be trusted?") + figure(draw_calibration(calibration["bins"]), caption)

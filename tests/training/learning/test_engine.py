@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from job.settings import Hyperparameters, TrainingError, read_given, read_hyperparameters, read_job, unwrap
 from learning.checkpoints import Checkpoint, fingerprint
 from learning.engine import Hook, Learner, Progress, Stopped, Totals, fit, restore_best
-from learning.evaluate import calibrate, confusion, describe_test, fit_temperature, macro, measure, standard_error
+from learning.evaluate import confusion, describe_test, macro, measure, standard_error
 from sklearn import metrics as reference
 from torch import nn
 
@@ -171,18 +171,6 @@ def test_measures_agree_with_scikit_learn(answers: list[tuple[int, list[float]]]
     expected = reference.precision_recall_fscore_support(labels, said, average="macro", zero_division=0)
     for name, value in zip(("precision", "recall", "f1"), expected[:3], strict=True):
         assert macro(counts, name) == pytest.approx(value)
-
-
-def test_calibration_finds_overconfidence() -> None:
-    """Logits ten times too large give a temperature near ten, at which the calibration error shrinks."""
-    generator = torch.Generator().manual_seed(0)
-    honest = torch.randn(4000, 3, generator=generator) * 2
-    labels = torch.multinomial(honest.softmax(1), 1, generator=generator)[:, 0]
-    temperature = fit_temperature(10 * honest, labels)
-    assert temperature == pytest.approx(10, rel=0.15)
-    account = calibrate(10 * honest, labels, temperature)
-    assert account["ece_at_temperature"] < 0.05 < account["ece"]
-    assert sum(row["images"] for row in account["bins"]) == 4000
 
 
 @pytest.mark.parametrize("objective", ["score", "accuracy", "macro_f1"])
