@@ -10,7 +10,7 @@ export JAVA ?= /usr/bin/java
 export PYTHONDONTWRITEBYTECODE := # otherwise every process would compile torch and boto3 again, for seconds
 
 .DEFAULT_GOAL := help
-.PHONY: chaos-kills help install demo up package deploy destroy lock test test-contracts check format lint types openapi bench clean prices
+.PHONY: chaos-kills fuzz help install demo up package deploy destroy lock test test-contracts check format lint types openapi bench clean prices
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -74,6 +74,9 @@ lint: $(INSTALLED)
 
 types: $(INSTALLED)
 	@$(BIN)/mypy --no-error-summary
+
+fuzz: $(INSTALLED) ## read 2,000 mutated zips and 1,000 mutated images as the app does; seconds
+	@$(BIN)/python -W ignore -m tests.support.datasets.fuzz 2000 1000
 
 format: $(INSTALLED) ## format the code and fix what the linter can fix
 	@$(BIN)/ruff format --quiet .
