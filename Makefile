@@ -10,7 +10,7 @@ export JAVA ?= /usr/bin/java
 export PYTHONDONTWRITEBYTECODE := # otherwise every process would compile torch and boto3 again, for seconds
 
 .DEFAULT_GOAL := help
-.PHONY: chaos-kills fuzz help install demo up package deploy destroy lock test test-contracts check format lint types openapi bench clean prices
+.PHONY: chaos chaos-kills fuzz help install demo up package deploy destroy lock test test-contracts check format lint types openapi bench clean prices
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -62,6 +62,9 @@ $(JAVA): # the model is served by AWS's own server, TorchServe, which runs on Ja
 
 test-contracts: $(INSTALLED) $(JAVA) ## run training/ and inference/ under AWS's own toolkits, and AWS's SDK here
 	@$(BIN)/python -m pytest tests/contracts
+
+chaos: $(INSTALLED) ## live through 10,000 simulated histories of the control plane, or replay one (SEED=n)
+	@$(BIN)/python -m tests.chaos $(if $(SEED),--seed $(SEED),--histories $(or $(HISTORIES),10000))
 
 chaos-kills: $(INSTALLED) ## kill -9 the local cloud, jobs and endpoints a hundred times (KILLS=100, SEED=1)
 	@$(BIN)/python -m tests.end_to_end.kills --kills "$(or $(KILLS),100)" --seed "$(or $(SEED),1)"

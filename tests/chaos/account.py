@@ -72,7 +72,10 @@ class TracedLog:
 
 
 class Account(World):
-    """An account whose SageMaker moves by itself. `alter` may put a faulty part into the functions' services."""
+    """An account whose SageMaker moves by itself. `alter` may put a faulty part into the functions' services.
+
+    `interfere` is told of a call that takes long, and for how many seconds.
+    """
 
     def __init__(self, faults: Faults, settings: Settings, alter: Alter = lambda services: services) -> None:
         super().__init__(settings)
@@ -85,6 +88,7 @@ class Account(World):
         self.trouble = cast(Any, self)  # it is this account that goes around the calls
         self.hear = self._note
         self._request: dict[str, Any] = {}
+        self.interfere: Callable[[float], None] = lambda seconds: None
         self._thread = threading.get_ident()
 
     def services(self) -> Services:
@@ -136,13 +140,19 @@ class Account(World):
                 self._do(work)
                 pause(self.dice.uniform(0.5, 3.0))
             case "slow before":
-                pause(self.faults.draw_hang())
+                self._hang()
             case "slow after":
                 try:
                     return work()
                 finally:
-                    pause(self.faults.draw_hang())
+                    self._hang()
         return work()
+
+    def _hang(self) -> None:
+        """Let a call take long: that is when others should come."""
+        seconds = self.faults.draw_hang()
+        self.interfere(seconds)
+        self.scheduler.pause(seconds)
 
     def _do(self, work: Callable[[], Any]) -> None:
         """Do what a call asks for, whose answer nobody gets."""

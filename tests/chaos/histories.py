@@ -59,6 +59,7 @@ FOCUSES = (
 )
 CHEAP = ("ml.m5.xlarge",)  # a run may cost some 3 dollars on them
 LIMITED = ("HyperParameterTuningJob", "TrainingJob", "Endpoint")
+INTERFERENCES = 10
 HOUR, DAY = 3600.0, 86_400.0
 REST = (*[400.0] * 12, *[HOUR] * 12, *[DAY] * 75)  # seconds between the sweeps that bring a history to rest
 
@@ -74,21 +75,24 @@ class Verdict:
 
 
 class History:
-    """A history as its seed tells it."""
+    """A history as its seed tells it. `focus` may be given to meet faults in one place."""
 
-    def __init__(self, seed: int, alter: Alter = lambda services: services) -> None:
+    def __init__(self, seed: int, alter: Alter = lambda services: services, focus: Focus | None = None) -> None:
         self.seed = seed
         self.dice = dice = random.Random(seed)
         self.seconds = dice.choice((HOUR, 3 * HOUR, 8 * HOUR, 2 * DAY))
-        self.cap = dice.choice((0.0, 0.0, 200.0, 4.0, 4.0, 8.0))
+        self.cap = dice.choice((0.0, 0.0, 200.0, 5.0, 5.0, 11.0))
         self.is_calm = dice.random() < 0.1
         self.is_crowded = dice.random() < 0.4
         self.faults = self._draw_faults()
+        self.faults.focus = focus or self.faults.focus
         self.account = account = Account(self.faults, self._draw_settings(), alter)
         chances = (0.0, 0.0, 0.0) if self.is_calm else (dice.choice((0, 0.1, 0.5)), dice.choice((0, 0.2)), 0.1)
         self.functions = Functions(account, random.Random(dice.random()), *chances)
         account.sagemaker.emit = self.functions.emit
-        account.sagemaker.spread = 0.05 if self.is_crowded else 1.0
+        account.sagemaker.spread = dice.choice((0.0, 0.05)) if self.is_crowded else 1.0
+        account.interfere = self._interfere
+        self.interfered = 0
         self.people = People(account, self.functions, random.Random(dice.random()))
 
     def _draw_faults(self) -> Faults:
@@ -125,11 +129,11 @@ class History:
         later, people = self.account.scheduler.call_later, self.people
         later(1.0, lambda: people.upload(people.names[0]))
         if self.is_crowded:
-            for name in (*people.names, self.dice.choice(people.names)):
-                later(self.dice.uniform(2.0, 20.0), partial(people.upload, name))
-        for _ in range(self.dice.randint(0, 8)):
-            # the first minutes are as likely as all hours after them
-            later(math.exp(self.dice.uniform(math.log(3.0), math.log(self.seconds))), people.act)
+            for _ in range(self.dice.randint(1, 5)):
+                later(self.dice.uniform(2.0, 30.0), partial(people.upload, self.dice.choice(people.names)))
+        for _ in range(self.dice.choice((0, 2, 5, 10, 15))):
+            early = math.exp(self.dice.uniform(math.log(3.0), math.log(self.seconds)))
+            later(self.dice.choice((early, self.dice.uniform(3.0, self.seconds))), people.act)
 
     def _schedule_sweeps(self, begin: float) -> None:
         moment = begin
@@ -137,6 +141,19 @@ class History:
             moment += self.dice.choice(GAPS) if self.seconds < DAY else self.dice.choice((600.0, HOUR, 4 * HOUR))
             for _ in range(2 if self.dice.random() < 0.2 else 1):
                 self.account.scheduler.call_later(moment + self.dice.uniform(0.0, 2.0), self.functions.sweep)
+
+    def _interfere(self, seconds: float) -> None:
+        """Let others look, and sometimes act, while a call takes long."""
+        later, people = self.account.scheduler.call_later, self.people
+        self.interfered += 1
+        if self.interfered > INTERFERENCES:  # else those that come meanwhile would bring others, without end
+            return
+        for _ in range(self.dice.choice((0, 1, 1, 2, 3))):
+            later(self.dice.uniform(0.0, seconds), self.functions.sweep)
+        if self.dice.random() < 0.2:
+            later(self.dice.uniform(0.0, seconds), people.act)
+        if self.dice.random() < 0.2:
+            later(self.dice.uniform(0.0, seconds / 4), partial(people.upload, self.dice.choice(people.names)))
 
     def _schedule_quotas(self) -> None:
         """Let the account have none left of one kind for some time, or no machine of one type at all."""

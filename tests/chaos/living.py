@@ -72,7 +72,7 @@ class LivingSageMaker(FakeSageMaker):
                 self._later(20, 400, partial(self._begin_training, name))
             case "Endpoint":
                 self.deployed[request["EndpointConfigName"]] += 1
-                self._later(30, 900, partial(self._end_creation, name))
+                self._later(15, 900, partial(self._end_creation, name))
         return answer
 
     def _check_parts(self, kind: str, request: dict[str, Any]) -> None:
@@ -91,9 +91,6 @@ class LivingSageMaker(FakeSageMaker):
     def _stop(self, kind: str, request: dict[str, Any]) -> dict[str, Any]:
         name = request[f"{kind}Name"]
         status = self.find(kind, name)[f"{kind}Status"]
-        if status in ENDED:
-            text = f"The request was rejected because the {kind} is in status {status}."
-            raise fail("ValidationException", text, f"Stop{kind}")
         answer = super()._stop(kind, request)
         if status == "InProgress":
             self._tell(kind, name)
@@ -124,7 +121,7 @@ class LivingSageMaker(FakeSageMaker):
         answer = super().do_update_endpoint(EndpointName, EndpointConfigName)
         self.deployed[EndpointConfigName] += 1
         self._tell(ENDPOINT, EndpointName)
-        self._later(30, 900, partial(self._end_update, EndpointName))
+        self._later(15, 900, partial(self._end_update, EndpointName))
         return answer
 
     def _describe(self, kind: str, request: dict[str, Any]) -> dict[str, Any]:
@@ -146,7 +143,7 @@ class LivingSageMaker(FakeSageMaker):
             self._tell(TRAINING, name)
             return
         job["TrainingStartTime"] = self.world.clock.now()
-        self._later(60, 7200, partial(self._end_training, name, ""))
+        self._later(60, 3600, partial(self._end_training, name, ""))
 
     def _end_training(self, name: str, status: str) -> None:
         """End a run's training: completed, failed, or stopped by its time limit or by a person."""
@@ -256,7 +253,7 @@ class TuningLife:
     def _start(self, name: str) -> None:
         if (job := self._find(name)) and job["TrainingJobStatus"] == "InProgress":
             job["TrainingStartTime"] = self.sagemaker.world.clock.now()
-            self.sagemaker._later(60, 2400, partial(self._end, name, ""))
+            self.sagemaker._later(60, 1200, partial(self._end, name, ""))
 
     def _end(self, name: str, status: str) -> None:
         job = self._find(name)

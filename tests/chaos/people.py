@@ -33,7 +33,7 @@ RECIPES: list[dict[str, Any]] = [
 ]
 NAMES = ("dogs", "cats", "Dogs!")  # the first and the last have one slug
 ODD_NAMES = ("d\x01gs", "Ü" * 101, "..", "a b+c%20d")
-ACTIONS = {"upload": 4, "recipe": 3, "stop": 3, "retry": 3, "delete model": 2, "delete dataset": 2, "look": 3}
+ACTIONS = {"upload": 8, "recipe": 3, "stop": 3, "retry": 3, "delete model": 2, "delete dataset": 2, "look": 3}
 AGAIN = 30.0  # seconds after which a person asks again for a deletion that is not finished
 
 
@@ -52,9 +52,11 @@ class People:
         self.deleting = 0
 
     def act(self) -> None:
-        """Do one thing or another."""
+        """Do one thing or another: where a model serves, more often to it."""
         action = self.dice.choices(list(ACTIONS), list(ACTIONS.values()))[0]
         name = self.dice.choice(self.names)
+        if self.account.sagemaker.kept["Endpoint"] and self.dice.random() < 0.3:
+            action = self.dice.choice(("upload", "upload", "delete model", "delete dataset"))
         if action == "upload":
             self.upload(name)
         elif action == "recipe":
@@ -90,7 +92,7 @@ class People:
 
     def upload(self, name: str) -> None:
         """Upload a dataset, with whatever name the door lets through: new, the same again, or no zip at all."""
-        body = self.dice.choice(ZIPS) if self.dice.random() < 0.93 else b"no zip"
+        body = self.dice.choice(ZIPS) if self.dice.random() < 0.97 else b"no zip"
         try:
             sign_dataset_upload(name, self.account.services())
         except errors.InvalidName:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from chalicelib.aws.buckets import Bucket
 from chalicelib.aws.sagemaker import Kind, SageMaker
 from chalicelib.runs.folder import Runs
 from chalicelib.runs.identity import Run
-from chalicelib.services import Services
 from tests.chaos.account import Alter
+from tests.chaos.faults import Focus
 
 
 class OverwritingBucket(Bucket):
@@ -73,35 +73,15 @@ class UnmarkedRuns(Runs):
 class CrashingRuns(Runs):
     """Takes it for granted that a run is there."""
 
-    def find(self, run_id: str) -> Run | None:
-        if (run := super().find(run_id)) is None and self.list_files(run_id):
-            raise KeyError(run_id)
-        return run
-
-
-class RenamingSageMaker(SageMaker):
-    """Gives a training job the next name where one is taken."""
-
-    def create(self, kind: Kind, request: dict[str, Any]) -> None:
-        number = 2
-        while kind is Kind.TRAINING_JOB and self.describe(kind, request["TrainingJobName"]):
-            stem = request["TrainingJobName"].removesuffix("-train").removesuffix(f"-{number - 1}")
-            request = request | {"TrainingJobName": f"{stem}-{number}-train"}
-            number += 1
-        super().create(kind, request)
-
-    def describe(self, kind: Kind, name: str) -> dict[str, Any] | None:
-        return None if name.endswith("-train") and self._is_asked() else super().describe(kind, name)
-
-    def _is_asked(self) -> bool:
-        return False
+    def get(self, run_id: str) -> Run:
+        return {run.run_id: run for run in (self.find(run_id),) if run}[run_id]
 
 
 class KeepingSageMaker(SageMaker):
-    """Does not delete endpoints."""
+    """Does not delete models."""
 
     def delete(self, kind: Kind, name: str) -> bool:
-        return True if kind is Kind.ENDPOINT else super().delete(kind, name)
+        return True if kind is Kind.MODEL else super().delete(kind, name)
 
 
 class ShortSightedSageMaker(SageMaker):
@@ -123,16 +103,30 @@ def with_sagemaker(kind: type[SageMaker]) -> Alter:
     return lambda services: replace(services, sagemaker=kind(services.sagemaker._client))
 
 
-# What is planted, and the sentence that gives it away.
-PLANTED: dict[str, tuple[Callable[[Services], Services], str]] = {
-    "a file is written twice": (with_bucket(OverwritingBucket), r"deployed \d times|gets .+ \d+ times"),
-    "a notification goes out at every sweep": (with_bucket(ForgetfulBucket), r"gets .+ \d+ times"),
-    "a change of the ledger is lost": (with_bucket(UnconditionalBucket), r"ledger"),
-    "a file is left of a dataset": (with_bucket(StingyBucket), r"is left of the deleted dataset"),
-    "two deployments hold one lease": (with_bucket(SharedLeaseBucket), r"is deployed"),
-    "a run ends without a reason": (with_runs(SilentRuns), r"with the reason None"),
-    "a run has no marker": (with_runs(UnmarkedRuns), r"never ends"),
-    "a run that is gone crashes a function": (with_runs(CrashingRuns), r"KeyError"),
-    "an endpoint is not deleted": (with_sagemaker(KeepingSageMaker), r"is left of the deleted dataset|InService with"),
-    "a trial is not billed": (with_sagemaker(ShortSightedSageMaker), r"SageMaker bills"),
+@dataclass(frozen=True)
+class Planted:
+    """A fault: what it puts into the services, the sentence that gives it away, and where other faults must fall."""
+
+    alter: Alter
+    sentence: str
+    focus: Focus | None = None
+
+
+PLANTED = {
+    "a file is written twice": Planted(with_bucket(OverwritingBucket), r"deployed \d times|with the run .+ is failed"),
+    "a notification goes out at every sweep": Planted(with_bucket(ForgetfulBucket), r"SNS gets .+ \d+ times"),
+    "a change of the ledger is lost": Planted(
+        with_bucket(UnconditionalBucket), r"no ledger has|'reserved'", Focus("put_object", "ledger/")
+    ),
+    "a file is left of a dataset": Planted(with_bucket(StingyBucket), r"is left of the deleted dataset"),
+    "two deployments hold one lease": Planted(
+        with_bucket(SharedLeaseBucket), r"is deployed \d times", Focus("update_endpoint")
+    ),
+    "a run ends without a reason": Planted(with_runs(SilentRuns), r"with the reason None"),
+    "a run has no marker": Planted(with_runs(UnmarkedRuns), r"never ends"),
+    "a run that is gone crashes a function": Planted(with_runs(CrashingRuns), r"KeyError"),
+    "a model is not deleted": Planted(
+        with_sagemaker(KeepingSageMaker), r"Model .+ is left of the deleted dataset", Focus("publish")
+    ),
+    "a trial is not billed": Planted(with_sagemaker(ShortSightedSageMaker), r"SageMaker bills"),
 }
