@@ -21,7 +21,7 @@ from tests.chaos.functions import API_LIMIT, Functions
 from tests.chaos.scheduling import Task
 from tests.support.pictures import build_colour_zip
 
-ZIPS = [build_colour_zip(seed, counts={"red": 2, "green": 2}) for seed in range(3)]
+ZIPS = [build_colour_zip(seed, counts={"train": 2, "valid": 1, "test": 1}) for seed in range(3)]
 RECIPES: list[dict[str, Any]] = [
     {"trials": 2},
     {"trials": 1, "parallel_trials": 1, "max_runtime_seconds": {"trial": 300, "training": 300}},
