@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from chalicelib.settings import Settings
-from tests.chaos.account import Account, Alter
-from tests.chaos.faults import Faults, Focus, Outage
-from tests.chaos.functions import Functions
-from tests.chaos.invariants import find_broken
-from tests.chaos.people import People
+from tests.chalicelib.chaos.account import Account, Alter
+from tests.chalicelib.chaos.faults import Faults, Focus, Outage
+from tests.chalicelib.chaos.functions import Functions
+from tests.chalicelib.chaos.invariants import find_broken
+from tests.chalicelib.chaos.people import People
 from tests.fakes.world import SETTINGS
 
 # Chances of a fault: (of changes on SageMaker, of writes and messages, of reads).

@@ -15,9 +15,9 @@ from botocore.exceptions import ClientError, ConnectionClosedError
 
 from chalicelib.services import Services
 from chalicelib.settings import Settings
-from tests.chaos.faults import Call, Faults
-from tests.chaos.living import LivingSageMaker
-from tests.chaos.scheduling import Scheduler
+from tests.chalicelib.chaos.faults import Call, Faults
+from tests.chalicelib.chaos.living import LivingSageMaker
+from tests.chalicelib.chaos.scheduling import Scheduler
 from tests.fakes.clients import Client, fail
 from tests.fakes.world import World
 

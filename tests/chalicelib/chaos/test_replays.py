@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.chaos.functions import API_LIMIT, LIMIT
-from tests.chaos.histories import History
-from tests.chaos.scheduling import Scheduler
+from tests.chalicelib.chaos.functions import API_LIMIT, LIMIT
+from tests.chalicelib.chaos.histories import History
+from tests.chalicelib.chaos.scheduling import Scheduler
 from tests.fakes.clients import Killed
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def digest(seed: int) -> str:
@@ -25,7 +25,7 @@ def digest(seed: int) -> str:
 
 def test_a_seed_is_one_history() -> None:
     """Every line of the trace is the same, in processes that hash differently too; another seed is another history."""
-    program = "from tests.chaos.test_replays import digest; print(*(digest(seed) for seed in range(6)))"
+    program = "from tests.chalicelib.chaos.test_replays import digest; print(*(digest(seed) for seed in range(6)))"
     told = [
         subprocess.run(
             [sys.executable, "-c", program],

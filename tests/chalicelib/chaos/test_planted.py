@@ -6,8 +6,8 @@ import re
 
 import pytest
 
-from tests.chaos.histories import History
-from tests.chaos.planted import PLANTED
+from tests.chalicelib.chaos.histories import History
+from tests.chalicelib.chaos.planted import PLANTED
 
 SEEDS = 200
 
