@@ -1,7 +1,7 @@
 """Check a few images of each class by their first 64 KB and their headers, without decoding.
 
-The Lambda functions have no imaging library, and need none to see that a file is no image, is truncated, or has absurd
-dimensions.
+The Lambda functions have no imaging library, and need none to see that a file is not an image, is truncated, or has
+absurd dimensions.
 """
 
 from __future__ import annotations

@@ -57,7 +57,7 @@ class Source:
         try:
             with self.opened.open(self.entries[name]) as file:
                 return file.read(most)
-        except Exception:  # noqa: BLE001  zipfile and its decompressors raise many kinds; the file is no image then
+        except Exception:  # noqa: BLE001  zipfile and its decompressors raise many kinds; the file is not an image then
             return b""
 
 
@@ -85,7 +85,7 @@ def read_dataset(
 
     size: the side in pixels of the squares in the cache. scratch: a folder for a cache larger than memory. streams:
     decides from the cache's size in bytes whether to do without one. wishes: what the recipe says about reading it.
-    Raise TrainingError for a file that is no zip, fewer than two classes, or too many unreadable images.
+    Raise TrainingError for a file that is not a zip, fewer than two classes, or too many unreadable images.
     """
     wishes = wishes or Wishes()
     try:

@@ -274,7 +274,7 @@ def test_a_training_without_a_machine_is_tried_on_the_next_type(world: World) ->
     ],
 )
 def test_every_try_of_a_training_is_its_runs(job: str, run_id: str | None) -> None:
-    """Each try's event lets the run go on; a trial's name is not taken for a training's."""
+    """Each try's event lets the run go on; a trial's name is not mistaken for a training's."""
     assert find_run_of_training(job) == run_id
 
 

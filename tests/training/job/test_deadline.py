@@ -32,7 +32,7 @@ def test_without_a_limit_there_is_no_deadline() -> None:
 
 
 def test_a_training_ends_when_it_is_asked_to_or_out_of_time() -> None:
-    """Either is enough, and the time that closing takes is asked for anew at every look."""
+    """Either is enough, and the time that closing takes is asked for again at every look."""
     now, closing, asked = [0.0], [0.0], [False]
     ending = Ending(lambda: asked[0], Deadline(100, 0.0, 0, clock=lambda: now[0]), lambda: closing[0])
     assert not ending()
