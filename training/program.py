@@ -19,6 +19,9 @@ from learning.records import count_images, describe_start
 from learning.shipping import Shipper
 from torch import nn
 
+# What drawing the report may take, but of a short time limit only a part.
+REPORT_SECONDS, REPORT_SHARE = 60.0, 0.1
+
 
 class Stop(Protocol):
     """Whether the job was asked to stop. After `defer`, a request waits until the training checks for it."""
@@ -59,7 +62,7 @@ def run(job: Job, chosen: Hyperparameters, stop: Stop, *, begun: float, hooks: S
         log("stopped before the first epoch ended: there is no model yet")
         return
     close(session, finished=finished)
-    if inspection and not session.ending():
+    if inspection and not stop():
         inspection.close()
     if finished:
         session.checkpoint.remove()
@@ -74,7 +77,8 @@ def open_session(setup: Setup, stop: Stop, begun: float) -> Session:
     shipper = Shipper(setup, course, begun)
     begun -= progress.spent
     deadline = Deadline(setup.chosen.max_runtime, begun, shipper.size)
-    ending = Ending(stop, deadline, lambda: shipper.estimate_closing(progress))
+    told = min(REPORT_SECONDS, REPORT_SHARE * setup.chosen.max_runtime) if setup.chosen.profile else 0.0
+    ending = Ending(stop, deadline, lambda: shipper.estimate_closing(progress) + told)
     return Session(setup, course, progress, checkpoint, metrics, ObjectiveLines(), shipper, ending, begun)
 
 
