@@ -10,6 +10,7 @@ NAMES = (
     "local.server",
     "local.trial_start",
     "local.serving",
+    "local.load",
     "training.debugger",
     "training.batch_norm",
     "training.profiler",

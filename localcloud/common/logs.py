@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
@@ -38,6 +39,11 @@ class LogStream:
             if not self._complained:
                 log.warning("lines of %s do not reach CloudWatch Logs: %s", self._stream, error)
             self._complained = True
+
+    def delete(self) -> None:
+        """Delete the stream with its lines; a fault of the log service leaves it."""
+        with suppress(botocore.exceptions.ClientError, botocore.exceptions.BotoCoreError):
+            self._client.delete_log_stream(logGroupName=self._group, logStreamName=self._stream)
 
     def _put(self, lines: list[str], now: datetime) -> None:
         moment = int(now.timestamp() * 1000)

@@ -1,7 +1,8 @@
 """Write what the functions print to one file, and to CloudWatch Logs in Lambda's log groups.
 
 The file is written at once. One thread feeds the log service once a second, so that no function waits for it and its
-calls, which this same process answers, stay few. moto holds log groups in memory, so only the file survives a restart.
+calls, which this same process answers, stay few. moto holds log groups in memory, so only the file survives a restart,
+and of a function that is called for hours the log service keeps the newest lines alone.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any
 from localcloud.common.logs import LogStream
 
 GATHER_SECONDS = 1.0
+STREAM_LINES = 5_000  # of a stream; the one before it is kept too
 
 
 class FunctionLog:
@@ -25,7 +27,7 @@ class FunctionLog:
     def __init__(self, path: Path, client: Any) -> None:
         self._file = path.open("a", buffering=1)
         self._client = client
-        self._streams: dict[str, LogStream] = {}
+        self._streams: dict[str, Streams] = {}
         self._lines: queue.SimpleQueue[tuple[str, str] | None] = queue.SimpleQueue()
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._feed, daemon=True, name="function-log")
@@ -49,10 +51,29 @@ class FunctionLog:
             while not self._lines.empty() and (following := self._lines.get()) is not None:
                 batches[following[0]].append(following[1])
             for function, lines in batches.items():
-                self._stream(function).write(lines, datetime.now(UTC))
+                if function not in self._streams:
+                    self._streams[function] = Streams(self._client, f"/aws/lambda/{function}")
+                self._streams[function].write(lines, datetime.now(UTC))
 
-    def _stream(self, function: str) -> LogStream:
-        if function not in self._streams:
-            name = f"{datetime.now(UTC):%Y/%m/%d}/[$LATEST]local"
-            self._streams[function] = LogStream(self._client, f"/aws/lambda/{function}", name)
-        return self._streams[function]
+
+class Streams:
+    """The newest streams of one function's log group."""
+
+    def __init__(self, client: Any, group: str) -> None:
+        self._client, self._group = client, group
+        self._kept: list[LogStream] = []
+        self._number, self._lines = 0, STREAM_LINES
+
+    def write(self, lines: list[str], now: datetime) -> None:
+        """Append the lines, to a new stream where the present one is full."""
+        if self._lines >= STREAM_LINES:
+            self._begin(now)
+        self._lines += len(lines)
+        self._kept[-1].write(lines, now)
+
+    def _begin(self, now: datetime) -> None:
+        self._number, self._lines = self._number + 1, 0
+        name = f"{now:%Y/%m/%d}/[$LATEST]local-{self._number}"
+        self._kept.append(LogStream(self._client, self._group, name))
+        if len(self._kept) > 2:
+            self._kept.pop(0).delete()

@@ -18,7 +18,7 @@ from typing import Any
 from localcloud.iam.policies import Need
 
 LIMIT = 16 << 20
-KEPT_KEYS = 200_000
+KEPT_KEYS = 20_000
 
 
 @dataclass(frozen=True)
