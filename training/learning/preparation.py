@@ -16,6 +16,7 @@ from images.augment import augment, choose_flip
 from images.data import MEMORY_LIMIT, Batches, find_archive, read_dataset
 from images.pixels import Preprocessing, crop_centre, normalise
 from images.reading.labels import Wishes
+from images.similar import report_near_copies
 from images.skipping import describe_skipped
 from job.artifact import write_json
 from job.metrics import log
@@ -111,7 +112,7 @@ def prepare(job: Job, chosen: Hyperparameters) -> Setup:
 
 
 def read_data(job: Job, chosen: Hyperparameters, inputs: Preprocessing) -> Dataset:
-    """Read the dataset, and list the images that were skipped in skipped.json."""
+    """Read the dataset, list skipped images in skipped.json, and look for near copies, in the last training only."""
     dataset = read_dataset(
         find_archive(job.places.dataset),
         inputs.resize_size,
@@ -121,6 +122,8 @@ def read_data(job: Job, chosen: Hyperparameters, inputs: Preprocessing) -> Datas
         wishes=read_wishes(chosen),
         interpolation=inputs.interpolation,
     )
+    if chosen.profile:
+        dataset.warnings.extend(report_near_copies(dataset))
     if dataset.skipped:
         write_json(job.places.checkpoints / "skipped.json", describe_skipped(dataset.skipped, len(dataset)))
     return dataset
