@@ -1,4 +1,4 @@
-"""Near copies: each kind is found among drawn scenes, and hardly any other image is flagged; the key is measured too."""
+"""Near copies: each kind is found among drawn scenes, and hardly any other image is flagged; so much finds the key."""
 
 from __future__ import annotations
 
