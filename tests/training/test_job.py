@@ -203,7 +203,7 @@ def test_a_foreign_or_broken_checkpoint_is_passed_over(trained: Runner, runner: 
     [
         ({"learning_rate": "fast"}, "hyperparameter learning_rate is 'fast'"),
         ({"objective": "speed"}, "choose one of score, accuracy, macro_f1"),
-        ({"architecture": "resnet19"}, "is no torchvision classifier"),
+        ({"architecture": "resnet19"}, "is not a torchvision classifier"),
         ({"architecture": "vit_b_16", "image_size": "32"}, "cannot take images of 32 pixels"),
         ({"pretrained": "imagenet"}, "channel `weights`"),
         ({"max_runtime": "-1"}, "hyperparameter max_runtime is -1; it must be at least 0"),

@@ -100,8 +100,8 @@ def test_a_channel_without_the_right_file_is_told(channel: Path) -> None:
     ("data", "name", "reason"),
     [
         (b"x", "resnet18-00000000.pth", "damaged"),
-        (b"x", "resnet18.pth", "no state dictionary"),
-        (to_bytes({"a": torch.zeros(1)})[:-40], "resnet18.pth", "no state dictionary"),
+        (b"x", "resnet18.pth", "not a state dictionary"),
+        (to_bytes({"a": torch.zeros(1)})[:-40], "resnet18.pth", "not a state dictionary"),
     ],
 )
 def test_damaged_weights_are_refused(data: bytes, name: str, reason: str) -> None:
