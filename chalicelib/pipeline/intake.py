@@ -26,7 +26,7 @@ def look_at_dataset(dataset: str, services: Services, *, only_new: bool = False)
     The current version gets its first run. If its last attempt failed and the recipe has changed since, it gets the
     next one. With `only_new`, a run that exists is left alone, because the sweep looks at active runs separately.
     """
-    upload = services.bucket.describe(f"{DATASETS}{dataset}.zip")
+    upload = find_upload(dataset, services)
     if upload is None:
         return None
     attempts = list(services.runs.find_attempts(services.settings, dataset, _name_version(upload)))
@@ -39,6 +39,21 @@ def look_at_dataset(dataset: str, services: Services, *, only_new: bool = False)
         run = attempts[-1]
     advance(run.run_id, services)
     return run.run_id
+
+
+def find_upload(dataset: str, services: Services) -> Entry | None:
+    """Return the dataset's zip. If there is no `NAME.zip`, the newest of `NAME.ZIP` and the like is taken."""
+    upload = services.bucket.describe(f"{DATASETS}{dataset}.zip")
+    if upload is not None:
+        return upload
+    entries = services.bucket.list_entries(f"{DATASETS}{dataset}.")
+    other = [each.key for each in sorted(entries, key=lambda each: each.modified) if is_zip_of(each.key, dataset)]
+    return services.bucket.describe(other[-1]) if other else None
+
+
+def is_zip_of(key: str, dataset: str) -> bool:
+    """Return whether a key is that of a dataset's zip, in small or capital letters."""
+    return parse_dataset_key(key) == dataset and not key.endswith(".json")
 
 
 def _name_version(upload: Entry) -> str:

@@ -19,7 +19,7 @@ from chalicelib.aws.sagemaker import Kind
 from chalicelib.models.catalog import take_down
 from chalicelib.pipeline.advance import advance
 from chalicelib.pipeline.intake import check_name, stop_run
-from chalicelib.runs.identity import DATASETS, Run, make_run_id
+from chalicelib.runs.identity import DATASETS, Run, make_run_id, parse_dataset_key
 from chalicelib.services import Services
 
 SECONDS = 18.0  # a call leaves the rest to the next one after this long: API Gateway allows 29
@@ -35,7 +35,8 @@ def delete_dataset(name: str, services: Services) -> dict[str, Any]:
     Raises DatasetNotFound if nothing of the dataset exists.
     """
     runs = list(find_runs(check_name(name), services))
-    removed = sum(_delete_exactly(f"{DATASETS}{name}.{kind}", services) for kind in ("zip", "json"))
+    found = {key for key, _ in services.bucket.list_versions(f"{DATASETS}{name}.") if parse_dataset_key(key) == name}
+    removed = sum(_delete_exactly(key, services) for key in sorted(found))
     if not (runs or removed or next(services.bucket.list_versions(f"models/{name}/"), None)):
         raise errors.DatasetNotFound(f"There is no dataset {name!r}: no upload, no recipe, no run and no model of it.")
     left = [reason for run in runs if (reason := _end_run(run, services))]

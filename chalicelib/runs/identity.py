@@ -99,6 +99,6 @@ def _digest(*parts: str) -> str:
 
 
 def parse_dataset_key(key: str) -> str | None:
-    """Return NAME of `datasets/NAME.zip` or `datasets/NAME.json`; None for any other key."""
-    found = re.fullmatch(r"datasets/([^/]+)\.(?:zip|json)", key, re.DOTALL)
+    """Return NAME of `datasets/NAME.zip`, in small or capital letters, or `datasets/NAME.json`; None for other keys."""
+    found = re.fullmatch(r"datasets/([^/]+)\.(?:(?i:zip)|json)", key, re.DOTALL)
     return found[1] if found else None

@@ -68,6 +68,8 @@ def test_the_same_upload_is_the_same_run() -> None:
     [
         ("datasets/dogs.zip", "dogs"),
         ("datasets/dogs.json", "dogs"),
+        ("datasets/dogs.ZIP", "dogs"),
+        ("datasets/dogs.JSON", None),
         ("datasets/a.b c+d.zip", "a.b c+d"),
         ("datasets/.zip", None),
         ("datasets/a/b.zip", None),
