@@ -28,7 +28,7 @@ from chalicelib.models import catalog, predictions, uploads
 from chalicelib.pipeline import intake, job_files, progress, strays
 from chalicelib.pipeline.advance import advance
 from chalicelib.pipeline.removal import Unfinished, delete_dataset
-from chalicelib.runs.identity import find_run_of_training, parse_dataset_key
+from chalicelib.runs.identity import find_run_of_training
 from chalicelib.services import ServiceProvider, Services, connect_services
 from chalicelib.settings import Settings
 from chalicelib.web import pages, routing
@@ -303,13 +303,9 @@ def of_ours(detail_type: str, member: str, name: dict[str, str]) -> dict[str, An
 )
 def on_dataset_uploaded(event: CloudWatchEvent) -> None:
     """Handle the upload of a dataset or a recipe. EventBridge's key is not URL-encoded: a plus is a plus."""
-    if event.detail["bucket"]["name"] != services.current.settings.bucket:
-        return
     key = event.detail["object"]["key"]
-    if dataset := parse_dataset_key(key):
-        react("upload", lambda services: intake.look_at_dataset(dataset, services))
-    else:
-        react("stray upload", lambda services: strays.tell_stray(key, services))
+    if event.detail["bucket"]["name"] == services.current.settings.bucket:
+        react("upload", lambda services: strays.look_at_upload(key, services))
 
 
 @app.on_cw_event(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from chalicelib import errors
+from chalicelib.pipeline.intake import look_at_dataset
 from chalicelib.runs.claims import finish_claim, release_claim, take_claim
 from chalicelib.runs.identity import DATASETS, parse_dataset_key
 from chalicelib.services import Services
@@ -50,6 +51,14 @@ def describe_stray(key: str) -> Stray | None:
     return Stray(
         name, f"{key} is neither a dataset ({DATASETS}NAME.zip) nor a recipe ({DATASETS}NAME.json). Rename it."
     )
+
+
+def look_at_upload(key: str, services: Services) -> None:
+    """Look at the dataset that an upload belongs to, or tell that it belongs to none."""
+    if dataset := parse_dataset_key(key):
+        look_at_dataset(dataset, services)
+    else:
+        tell_stray(key, services)
 
 
 def tell_stray(key: str, services: Services) -> bool:
