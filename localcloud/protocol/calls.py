@@ -77,7 +77,7 @@ def read_call(service: str, method: str, path: str, query: str, headers: Mapping
 def _read_json(body: bytes) -> dict[str, Any]:
     try:
         read = json.loads(body or b"{}")
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return read if isinstance(read, dict) else {}
 

@@ -56,7 +56,7 @@ def parse_json(body: bytes) -> dict[str, Any]:
     """Parse a request's body as a dictionary. Raises SerializationException where it is not a JSON object."""
     try:
         value = json.loads(body or b"{}")
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:  # the second for what is nested too deeply
         raise SerializationException(f"The request's body is not JSON: {error}") from error
     if not isinstance(value, dict):
         raise SerializationException("The request's body is not a JSON object")

@@ -6,6 +6,7 @@ failing both, by its path.
 
 from __future__ import annotations
 
+import io
 import logging
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -19,7 +20,9 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from localcloud.iam.guard import Guard
-from localcloud.protocol.wsgi import Environ, WsgiApp, WsgiBridge, refuse_json
+from localcloud.protocol.errors import SerializationException
+from localcloud.protocol.service_model import parse_json
+from localcloud.protocol.wsgi import Environ, WsgiApp, WsgiBridge, answer_json, refuse_json
 from localcloud.s3.keeper import S3Keeper
 
 log = logging.getLogger(__name__)
@@ -77,12 +80,23 @@ class Router:
     def __call__(self, environ: Environ, start_response: Any) -> Iterable[bytes]:
         service = environ["localcloud.service"]
         try:
+            check_json(environ)
             answer = self._fronts.get(service, self._moto)(environ, start_response)
+        except SerializationException as error:
+            return answer_json(start_response, {"__type": error.code, "message": error.message}, "400 Bad Request")
         except NotImplementedError as error:
             return _refuse_unknown(service, error, start_response)
         if service in MESSENGERS:
             self._sent()
         return answer
+
+
+def check_json(environ: Environ) -> None:
+    """Raise SerializationException where a body of the JSON protocols is no JSON object: moto would break over it."""
+    if environ.get("CONTENT_TYPE", "").startswith("application/x-amz-json"):
+        sent = environ["wsgi.input"].read()
+        environ["wsgi.input"] = io.BytesIO(sent)
+        parse_json(sent)
 
 
 def _refuse_unknown(service: str, error: NotImplementedError, start_response: Any) -> Iterable[bytes]:

@@ -184,6 +184,8 @@ def test_the_door_answers_broken_bodies_as_aws_does(local: LocalSageMaker) -> No
     answer = send_signed("POST", local.url, "sagemaker", b"{", X_Amz_Target="SageMaker.ListTrainingJobs")
     assert (answer.status_code, answer.json()["__type"]) == (400, "SerializationException")
     assert answer.headers["x-amzn-requestid"]
+    deep = send_signed("POST", local.url, "sagemaker", b"[" * 100_000, X_Amz_Target="SageMaker.ListTrainingJobs")
+    assert (deep.status_code, deep.json()["__type"]) == (400, "SerializationException")
     assert send_signed("PUT", f"{local.url}/endpoints/x/invocations", "sagemaker", b"").status_code == 404
 
 

@@ -9,7 +9,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from localcloud.server.origin import find_service
-from tests.localcloud.hosting import aws, client
+from tests.localcloud.hosting import aws, client, send_signed
 
 SIGNED = "AWS4-HMAC-SHA256 Credential=AKIA/20260101/us-east-1/{}/aws4_request, SignedHeaders=host, Signature=x"
 
@@ -44,6 +44,23 @@ def test_every_service_answers_behind_one_url(tmp_path: Path) -> None:
         client("secretsmanager", url).create_secret(Name="s", SecretString="{}")
         with pytest.raises(ClientError, match="418"):
             client("sagemaker", url).list_models()
+
+
+@pytest.mark.parametrize(
+    ("service", "target"),
+    [
+        ("secretsmanager", "secretsmanager.GetSecretValue"),
+        ("tagging", "ResourceGroupsTaggingAPI_20170126.GetResources"),
+        ("events", "AWSEvents.PutEvents"),
+    ],
+)
+@pytest.mark.parametrize("body", [b'{"SecretId":' * 100_000, b'{"SecretId":', b"\xff"])
+def test_what_is_no_json_is_the_callers_fault(tmp_path: Path, service: str, target: str, body: bytes) -> None:
+    """A body that is cut or nested too deeply is answered 400, by moto's services as by ours."""
+    kind = "application/x-amz-json-1.1"
+    with aws(tmp_path, []) as url:
+        answer = send_signed("POST", url, service, body, X_Amz_Target=target, Content_Type=kind)
+        assert (answer.status_code, answer.json()["__type"]) == (400, "SerializationException")
 
 
 def test_motos_own_api_is_closed(tmp_path: Path) -> None:
