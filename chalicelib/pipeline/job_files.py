@@ -19,6 +19,7 @@ DOCUMENTS = {
     "execution_plan": "execution_plan.json",
     "baseline": "baseline.json",
     "timeline": "profile/timeline.json",
+    "skipped": "skipped.json",
 }
 PROFILER_REPORTS = "profiler-reports/"
 

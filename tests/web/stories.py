@@ -132,6 +132,18 @@ def make_findings() -> dict[str, Any]:
             "kind": "linear_head",
             "test": {"accuracy": 0.871, "macro_precision": 0.872, "macro_recall": 0.869, "macro_f1": 0.8695},
         },
+        "skipped.json": {
+            "format": 1,
+            "images": 1_230,
+            "skipped": [
+                {
+                    "name": "train/three/0007.jpg",
+                    "reason": "it ends too early",
+                    "format": "JPEG",
+                    "error": "image file is truncated",
+                }
+            ],
+        },
         "execution_plan.json": {
             "format": 1,
             "chosen": {"cache": True},

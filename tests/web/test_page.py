@@ -79,7 +79,16 @@ def test_a_whole_run_can_be_read(world: World, address: str, open_any: OpenTab, 
     tab = open_any(address, dark=dark)
     tab.sign_in("ann-token")
     tab.go(f"runs/{run_id}")
-    for title in ("How good it is", "Class by class", "Debugger", "Profiler", "Curves", "Tuning", "Dataset"):
+    for title in (
+        "How good it is",
+        "Class by class",
+        "Skipped images",
+        "Debugger",
+        "Profiler",
+        "Curves",
+        "Tuning",
+        "Dataset",
+    ):
         tab.page.get_by_role("heading", name=title, exact=True).wait_for()
     assert tab.page.get_by_text("96.4 %").first.is_visible()
     assert tab.page.get_by_text("87.1 % untuned").is_visible()

@@ -8,7 +8,7 @@ const SHOWN_CLASSES = 20;
 
 export function showFindings(told) {
   if (!told) return null;
-  return [drawQuality(told), drawEvaluation(told.evaluation), drawRules(told), drawProfile(told)];
+  return [drawQuality(told), drawEvaluation(told.evaluation), drawSkipped(told.skipped), drawRules(told), drawProfile(told)];
 }
 
 function drawQuality({ evaluation, baseline }) {
@@ -29,6 +29,15 @@ function drawEvaluation(evaluation) {
   return section("Class by class",
     rows.length > SHOWN_CLASSES ? h("details", { "data-key": "by-class" }, h("summary", {}, `All ${rows.length} classes`), whole) : whole,
     test.confusion && [h("h3", {}, "Confusion matrix"), confusion(test.classes.map((each) => each.class), test.confusion)]);
+}
+
+function drawSkipped(skipped) {
+  const files = skipped?.skipped ?? [];
+  if (!files.length) return null;
+  const rows = files.map((each) => [text(each.name), text(each.reason), each.format]);
+  return section("Skipped images",
+    h("p", { class: "hint" }, `${number(files.length)} images could not be read and were left out; ${number(skipped.images)} were used.`),
+    h("details", { "data-key": "skipped" }, h("summary", {}, "The files"), table("Skipped images", ["File", "What is wrong", "Its format"], rows)));
 }
 
 function drawRules({ rules, rule_stop: stop }) {
