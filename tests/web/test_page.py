@@ -91,7 +91,7 @@ def test_a_whole_run_can_be_read(world: World, address: str, open_any: OpenTab, 
     ):
         tab.page.get_by_role("heading", name=title, exact=True).wait_for()
     assert tab.page.get_by_text("96.4 %").first.is_visible()
-    assert tab.page.get_by_text("87.1 % untuned").is_visible()
+    assert tab.page.get_by_text("87.1 % baseline").is_visible()
     report = tab.page.get_by_role("link", name="Open the report").get_attribute("href") or ""
     assert f"/runs/{run_id}/report.html" in report
     tab.keep("run-dark" if dark else "run")
