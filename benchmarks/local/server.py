@@ -61,13 +61,14 @@ def time_calls(call: Callable[[], Any], count: int) -> list[float]:
     return times[10:]
 
 
-def connect(url: str) -> Any:
+def connect(url: str, key: str = "moto", secret: str = "moto") -> Any:
+    """Return a client of an AWS port. The local cloud takes its own keys alone; a bare moto takes any."""
     return boto3.client(
         "sagemaker",
         endpoint_url=url,
         region_name="us-east-1",
-        aws_access_key_id="test",
-        aws_secret_access_key="test",
+        aws_access_key_id=key,
+        aws_secret_access_key=secret,
         config=Config(max_pool_connections=CONCURRENT, retries={"total_max_attempts": 1}),
     )
 
@@ -106,7 +107,8 @@ def main() -> None:
         time.sleep(15)  # let the template finish its imports and the cloud settle
         cloud_mib, template_mib = measure_memory(cloud)
         request = build_training_request(cloud, "described", upload_program(cloud, "print('done')\n"))
-        client = connect(cloud.variables["AWS_ENDPOINT_URL"])
+        names = ("AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+        client = connect(*(cloud.variables[name] for name in names))
         client.create_training_job(**request)
         client.get_waiter("training_job_completed_or_stopped").wait(
             TrainingJobName="described", WaiterConfig={"Delay": 1}
