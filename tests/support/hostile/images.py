@@ -113,8 +113,13 @@ CASES: dict[str, Prediction] = {
     ),
     "5 MB": Prediction(413, build=lambda: pad(5_000_000), content_type="image/jpeg"),
     # what it is called
-    "animated GIF": Prediction(
-        422, "UnreadableImage", build=lambda: draw_animation("GIF"), content_type="image/gif", by_container=True
+    "animated GIF": Prediction(200, build=lambda: draw_animation("GIF"), content_type="image/gif"),
+    "HEIC": Prediction(
+        422,
+        "UnreadableImage",
+        build=lambda: b"\0\0\0\x18ftypheic" + bytes(400),
+        content_type="image/heic",
+        by_container=True,
     ),
     "JSON": Prediction(400, "BadRequest", build=lambda: b"{}", content_type="application/json"),
     "a form": Prediction(
