@@ -28,6 +28,7 @@ class Record:
         self.sagemaker = account.sagemaker
         self.people = history.people
         self.runs = {key.split("/")[1]: account.read(key) for key in self._list("run.json")}
+        self.deleted_stems = [make_run_id(account.settings, name, "", 0)[:-8] for name in self.people.asked_to_delete]
         self.results = {key.split("/")[1]: account.read(key) for key in self._list("result.json")}
 
     def _list(self, name: str) -> list[str]:
@@ -92,7 +93,7 @@ def one_of_each_a_run(record: Record) -> Iterator[str]:
         if count > 1 + record.sagemaker.unavailable[run_id]:
             yield f"the run {run_id} is deployed {count} times"
     for name in record.sagemaker.kept["HyperParameterTuningJob"]:
-        if name not in record.runs and not record.people.deleted:
+        if name not in record.runs and not any(name.startswith(stem) for stem in record.deleted_stems):
             yield f"the tuning job {name} has no run"
 
 

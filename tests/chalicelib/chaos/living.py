@@ -53,7 +53,9 @@ class LivingSageMaker(FakeSageMaker):
         act()
 
     def _tell(self, kind: str, name: str) -> None:
-        status = self.kept[kind].get(name, {}).get(f"{kind}Status", "gone")
+        changed = self.kept[kind].get(name, {})
+        changed["LastModifiedTime"] = self.world.clock.now()
+        status = changed.get(f"{kind}Status", "gone")
         self.account.trace.add(f"  SageMaker: {kind} {name} is {status}")
         self.emit(kind, name)
 

@@ -48,6 +48,7 @@ class People:
         self.uploaded: dict[str, list[datetime]] = defaultdict(list)
         self.deleted: dict[str, datetime] = {}
         self.taken_down: set[str] = set()
+        self.asked_to_delete: set[str] = set()
         self.stopped: set[str] = set()
         self.deleting = 0
 
@@ -118,13 +119,15 @@ class People:
         asked_at = self.account.clock.time
         self.deleting += 1
         self.taken_down.add(name)
+        self.asked_to_delete.add(name)
 
         def end(task: Task) -> None:
             self.deleting -= 1
             is_gone = isinstance(task.failure, errors.NotFound)
-            if is_gone or (isinstance(task.answer, dict) and not isinstance(task.answer, Unfinished)):
+            is_done = is_gone or (isinstance(task.answer, dict) and not isinstance(task.answer, Unfinished))
+            if is_done or task.answer:  # 202: what is left goes by itself
                 self.deleted[name] = asked_at
-            elif tries > 1 and not isinstance(task.failure, errors.BadRequest):
+            if not is_done and tries > 1 and not isinstance(task.failure, errors.BadRequest):
                 self.deleting += 1
                 self.account.scheduler.call_later(AGAIN, partial(self._delete_again, name, tries - 1))
 
