@@ -96,7 +96,7 @@ class Faults:
     def cease(self) -> None:
         """Let every call succeed from now on."""
         self.of_changes = self.of_writes = self.of_reads = 0.0
-        self.outages, self.focus = (), None
+        self.outages, self.focus, self.pace = (), None, 1.0
 
     def find_outage(self, call: Call, seconds: float) -> Outage | None:
         for each in self.outages:

@@ -182,7 +182,7 @@ class History:
     def is_quiet(self) -> bool:
         account = self.account
         moves = account.scheduler.running + account.sagemaker.moving + self.functions.coming + self.people.deleting
-        return not moves and not account.list_keys("active/")
+        return not moves and not account.list_keys("active/") and not account.list_keys("removals/")
 
 
 def live(seed: int) -> Verdict:

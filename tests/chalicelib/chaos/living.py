@@ -28,7 +28,7 @@ class LivingSageMaker(FakeSageMaker):
     """SageMaker whose jobs and endpoints move by chance. `emit` is told the kind and name of whatever has changed.
 
     `spread` shortens the range of times: the smaller it is, the more happens at once.
-    `deployed` counts how often an endpoint was asked to serve a config, `unavailable` how often there was no machine.
+    `deployed` counts how often an endpoint was asked to serve a config, `undone` how often that failed or was rolled back.
     """
 
     def __init__(self, account: Account, dice: random.Random) -> None:
@@ -38,7 +38,7 @@ class LivingSageMaker(FakeSageMaker):
         self.spread = 1.0
         self.moving = 0
         self.deployed: Counter[str] = Counter()
-        self.unavailable: Counter[str] = Counter()
+        self.undone: Counter[str] = Counter()
         self.created: Counter[tuple[str, str]] = Counter()
 
     def _later(self, least: float, most: float, act: Callable[[], None]) -> None:
@@ -180,8 +180,8 @@ class LivingSageMaker(FakeSageMaker):
         endpoint = self.kept[ENDPOINT][name]
         fate = self.dice.choices(("InService", "no machine", "broken"), (8, 1, 1))[0]
         endpoint["EndpointStatus"] = "InService" if fate == "InService" else "Failed"
+        self.undone[endpoint["EndpointConfigName"]] += fate != "InService"
         if fate == "no machine" and self.list_types(ENDPOINT, endpoint):
-            self.unavailable[endpoint["EndpointConfigName"]] += 1
             endpoint["FailureReason"] = NO_MACHINE
         elif fate != "InService":
             endpoint["FailureReason"] = "The primary container did not pass the ping health check."
@@ -194,10 +194,10 @@ class LivingSageMaker(FakeSageMaker):
         endpoint["EndpointStatus"] = "InService"
         endpoint.pop("FailureReason", None)
         fate = self.dice.choices(("InService", "no machine", "broken"), (8, 1, 1))[0]
+        self.undone[pending] += fate != "InService"
         if fate == "InService":
             endpoint["EndpointConfigName"] = pending
         elif fate == "no machine" and self.list_types(ENDPOINT, {"EndpointConfigName": pending}):
-            self.unavailable[pending] += 1
             endpoint["FailureReason"] = NO_MACHINE
         else:
             endpoint["FailureReason"] = "The primary container did not pass the ping health check."
