@@ -79,11 +79,13 @@ def aws(home: Path, events: list[Event]) -> Iterator[str]:
     moto = make_moto()
     keeper = S3Keeper(moto, home, lambda *event: events.append(event))
     origin = Origin(Router(moto, keeper), no_sagemaker, make_guard(home))
-    with serve(origin) as url:
-        yield url
-    origin.close()
-    keeper.close()
-    forget_buckets()
+    try:
+        with serve(origin) as url:
+            yield url
+    finally:  # a test that fails here must not fail those after it
+        origin.close()
+        keeper.close()
+        forget_buckets()
 
 
 def forget_buckets() -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, Playwright, sync_playwright
 
 from tests.fakes.world import World
 from tests.web.browser import Tab, find_chromium, open_tab
@@ -16,11 +16,17 @@ OpenTab = Callable[..., Tab]
 
 
 @pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=find_chromium(), args=["--disable-gpu"])
+def playwright() -> Iterator[Playwright]:
+    """Drive browsers. One process can have only one at a time."""
+    with sync_playwright() as started:
         yield started
-        started.close()
+
+
+@pytest.fixture(scope="session")
+def browser(playwright: Playwright) -> Iterator[Browser]:
+    started = playwright.chromium.launch(executable_path=find_chromium(), args=["--disable-gpu"])
+    yield started
+    started.close()
 
 
 @pytest.fixture

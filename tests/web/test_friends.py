@@ -9,10 +9,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import Browser
 
 from tests.support.local_cloud import LocalCloud, find_free_port, run_local_cloud
-from tests.web.browser import find_chromium
 
 PAGE = b"<!doctype html><title>A shop</title>"
 ASK = """async ([method, address, headers, body]) => {
@@ -52,25 +51,24 @@ def befriended(port: int, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         yield cloud
 
 
-def test_a_friendly_page_uploads_and_predicts_and_no_more(befriended: LocalCloud, port: int) -> None:
+def test_a_friendly_page_uploads_and_predicts_and_no_more(befriended: LocalCloud, port: int, browser: Browser) -> None:
     """The shop's page gets answers of two routes; the same page under its other name, a stranger's, gets none."""
     url, token = befriended.variables["API_URL"], befriended.variables["API_TOKEN"]
     headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
     request = json.dumps({"kind": "image", "size": 5})
-    with sync_playwright() as player:
-        browser = player.chromium.launch(executable_path=find_chromium(), args=["--no-sandbox", "--disable-gpu"])
-        friend, stranger = browser.new_page(), browser.new_page()
-        friend.goto(f"http://localhost:{port}/")
-        stranger.goto(f"http://127.0.0.1:{port}/")
-        status, text = friend.evaluate(ASK, ["POST", f"{url}/uploads", headers, request])
-        assert status == 201, text
-        upload = json.loads(text)
-        assert friend.evaluate(ASK, ["PUT", upload["url"], {}, "bytes"])[0] == 200
-        status, text = friend.evaluate(ASK, ["POST", f"{url}/models/none/predict", headers, request])
-        assert (status, json.loads(text)["error"]["code"]) == (400, "BadRequest")
-        assert friend.evaluate(ASK, ["GET", f"{url}/runs", headers, None])[0] == 0
-        assert stranger.evaluate(ASK, ["POST", f"{url}/uploads", headers, request])[0] == 0
-        assert stranger.evaluate(ASK, ["PUT", upload["url"], {}, "other"])[0] == 0
-        browser.close()
+    friend, stranger = browser.new_page(), browser.new_page()
+    friend.goto(f"http://localhost:{port}/")
+    stranger.goto(f"http://127.0.0.1:{port}/")
+    status, text = friend.evaluate(ASK, ["POST", f"{url}/uploads", headers, request])
+    assert status == 201, text
+    upload = json.loads(text)
+    assert friend.evaluate(ASK, ["PUT", upload["url"], {}, "bytes"])[0] == 200
+    status, text = friend.evaluate(ASK, ["POST", f"{url}/models/none/predict", headers, request])
+    assert (status, json.loads(text)["error"]["code"]) == (400, "BadRequest")
+    assert friend.evaluate(ASK, ["GET", f"{url}/runs", headers, None])[0] == 0
+    assert stranger.evaluate(ASK, ["POST", f"{url}/uploads", headers, request])[0] == 0
+    assert stranger.evaluate(ASK, ["PUT", upload["url"], {}, "other"])[0] == 0
+    friend.close()
+    stranger.close()
     stored = befriended.s3.get_object(Bucket=befriended.bucket, Key=upload["key"])["Body"].read()
     assert stored == b"bytes"

@@ -53,7 +53,7 @@ def test_a_rejected_zip_shows_its_problems_where_it_was_dropped(cloud: LocalClou
     tab.sign_in(cloud.variables["API_TOKEN"])
     tab.go("datasets")
     tab.drop(".drop", "not packed.txt", "text/plain", b"x")
-    tab.page.get_by_text("is no .zip").wait_for()
+    tab.page.get_by_text("is not a .zip").wait_for()
     tab.drop(".drop", "torn & broken.zip", "application/zip", b"this is no archive")
     tab.page.get_by_text("Not accepted. Fix this, then upload it again").wait_for()
     tab.keep("dataset-rejected")

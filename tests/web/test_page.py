@@ -299,7 +299,7 @@ def test_a_picture_that_cannot_be_read_is_answered_in_words(world: World, tab: T
     tell_of_a_model(world)
     tab.go("models/digits")
     tab.drop(".drop", "notes.txt", "text/plain", b"no picture")
-    tab.page.get_by_text("Send the picture's bytes as").wait_for()
+    tab.page.get_by_text("Send the bytes of an image").wait_for()
     tab.complaints.clear()  # the browser notes the 415
 
 

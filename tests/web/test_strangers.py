@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, Playwright, sync_playwright
+from playwright.sync_api import Browser, Playwright
 
 from tests.support.local_cloud import LocalCloud, run_local_cloud
 from tests.web.browser import find_chromium
@@ -68,14 +68,12 @@ def stranger() -> Iterator[int]:
 
 
 @pytest.fixture(scope="module")
-def resolving_browser(stranger: int) -> Iterator[Browser]:
+def resolving_browser(playwright: Playwright) -> Iterator[Browser]:
     """A browser for which a stranger's name is this machine, as after DNS rebinding."""
-    started: Playwright
-    with sync_playwright() as started:
-        rules = f"--host-resolver-rules=MAP {EVIL} 127.0.0.1"
-        browser = started.chromium.launch(executable_path=find_chromium(), args=["--disable-gpu", rules, UNPROTECTED])
-        yield browser
-        browser.close()
+    rules = f"--host-resolver-rules=MAP {EVIL} 127.0.0.1"
+    browser = playwright.chromium.launch(executable_path=find_chromium(), args=["--disable-gpu", rules, UNPROTECTED])
+    yield browser
+    browser.close()
 
 
 def look(cloud: LocalCloud) -> dict[str, Any]:

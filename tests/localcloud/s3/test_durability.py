@@ -40,7 +40,6 @@ def read_all(s3: Any) -> dict[str, Any]:
         "bodies": bodies,
         "tags": tags,
         "markers": [each["VersionId"] for each in listed.get("DeleteMarkers", [])],
-        "buckets": [each["Name"] for each in s3.list_buckets()["Buckets"]],
         "cors": sorted(key for key in s3.get_bucket_versioning(Bucket="box") if key == "Status"),
     }
 
