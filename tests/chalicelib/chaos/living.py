@@ -28,7 +28,7 @@ class LivingSageMaker(FakeSageMaker):
     """SageMaker whose jobs and endpoints move by chance. `emit` is told the kind and name of whatever has changed.
 
     `spread` shortens the range of times: the smaller it is, the more happens at once.
-    `deployed` counts how often an endpoint was asked to serve a config, `undone` how often that failed or was rolled back.
+    `deployed` counts how often an endpoint was asked to serve a config, `undone` how often that failed.
     """
 
     def __init__(self, account: Account, dice: random.Random) -> None:
