@@ -64,8 +64,8 @@ def test_broken_images_are_skipped_and_counted(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (b"no zip at all", "no zip that can be read"),
-        (shapes_zip({"train": 2, "valid": 2, "test": 2})[:-30], "no zip that can be read"),
+        (b"no zip at all", "not a readable zip"),
+        (shapes_zip({"train": 2, "valid": 2, "test": 2})[:-30], "not a readable zip"),
         (make_zip({"readme.txt": b"hello"}), "two class folders"),
         (make_zip({"train/a/1.png": b"x", "valid/a/1.png": b"x"}), "it has: a"),
         (shapes_zip({"train": 3}, extra={"test/square/1.png": png(draw(9, 9))}), "no image in train.*square"),
