@@ -134,7 +134,7 @@ def test_a_report_says_which_rule_ended_the_training(jobs: Path) -> None:
 
 
 def test_a_plan_that_tried_nothing_says_why(jobs: Path) -> None:
-    """What could be shortened is shown beside "Nothing to gain"."""
+    """What could be shortened is shown beside "Profiling found no faster setting"."""
     path = jobs / JOB / "execution_plan.json"
     plan = json.loads(path.read_text())
     side = {"phases": {"data": 2.0, "forward": 60.0, "backward": 38.0}, "images_per_second": 190.4}
@@ -210,7 +210,7 @@ def test_a_report_that_grows_too_large_is_written_without_pictures(judged: Path)
     warnings: list[str] = []
     page = write(judged, pictures=draw_picture, limit=1000, warn=warnings.append)
     assert "data:image" not in page
-    assert "without pictures" in warnings[-1]
+    assert "without images" in warnings[-1]
 
 
 def test_trials_without_an_evaluation_are_listed_as_such(jobs: Path) -> None:
