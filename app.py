@@ -28,6 +28,7 @@ from chalicelib.models import catalog, predictions, uploads
 from chalicelib.pipeline import intake, job_files, progress, strays
 from chalicelib.pipeline.advance import advance
 from chalicelib.pipeline.removal import Unfinished, delete_dataset
+from chalicelib.pipeline.sweep import sweep as sweep_all
 from chalicelib.runs.identity import find_run_of_training
 from chalicelib.services import ServiceProvider, Services, connect_services
 from chalicelib.settings import Settings
@@ -343,6 +344,6 @@ def advance_ours(run_id: str, what: str) -> None:
 @app.schedule(Rate(2, unit=Rate.MINUTES))
 def sweep(_: CloudWatchEvent) -> None:
     """Look at every active run and every recent upload, in case an event was lost."""
-    for failure in intake.sweep(services.current):
+    for failure in sweep_all(services.current):
         count("SweepFailures")
         logger.warning("the sweep could not look", extra={"why": failure})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +23,7 @@ COPY_LIMIT = 5 * 1024**3  # CopyObject takes objects up to 5 GiB; larger ones ar
 READ_BUFFER = 1024 * 1024
 RANGE = 8 * 1024 * 1024
 CONFLICT_TRIES = 5
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 DELETE_LIMIT = 1000  # versions in one call
 GETS_AT_ONCE = 10  # as many connections as boto3's client pools
 
@@ -121,20 +123,21 @@ class Bucket:
         self._client = client
         self.name = name
 
-    def read(self, key: str) -> Stored | None:
-        """Return an object's body and etag, or None if there is no such object."""
+    def read(self, key: str, *, most: int | None = None) -> Stored | None:
+        """Return an object's body, of which `most` bytes are read, and its etag. None if there is no such object."""
         try:
             with translated(f"Reading s3://{self.name}/{key}"):
                 answer = self._client.get_object(Bucket=self.name, Key=key)
-                return Stored(answer["Body"].read(), answer["ETag"])
+                return Stored(answer["Body"].read(most), answer["ETag"])
         except errors.ServiceNotFound:
             return None
 
-    def describe(self, key: str) -> Entry | None:
-        """Describe an object's current version, or return None if there is no such object."""
+    def describe(self, key: str, *, version: str | None = None) -> Entry | None:
+        """Describe an object's current version, or the given one, or return None if there is no such object."""
+        of_version = {"VersionId": version} if version else {}
         try:
             with translated(f"Looking at s3://{self.name}/{key}"):
-                answer = self._client.head_object(Bucket=self.name, Key=key)
+                answer = self._client.head_object(Bucket=self.name, Key=key, **of_version)
         except errors.ServiceNotFound:
             return None
         version = {"null": None}.get(answer.get("VersionId"), answer.get("VersionId"))  # "null": before versioning
@@ -185,8 +188,17 @@ class Bucket:
             marker = {"KeyMarker": page["NextKeyMarker"], "VersionIdMarker": page["NextVersionIdMarker"]}
 
     def delete_versions(self, versions: Sequence[tuple[str, str]]) -> None:
-        """Delete up to DELETE_LIMIT versions for good. Raises ServiceError for the first that S3 refuses."""
-        objects = [{"Key": key, "VersionId": version} for key, version in versions]
+        """Delete up to DELETE_LIMIT versions for good. Raises ServiceError for the first that S3 refuses.
+
+        The request is XML, which cannot hold control characters: a key that has some is deleted by a call of its own.
+        """
+        for key, version in versions:
+            if CONTROL.search(key):
+                with translated(f"Deleting s3://{self.name}/{key!r}"):
+                    self._client.delete_object(Bucket=self.name, Key=key, VersionId=version)
+        objects = [{"Key": key, "VersionId": version} for key, version in versions if not CONTROL.search(key)]
+        if not objects:
+            return
         with translated(f"Deleting {len(objects)} versions of s3://{self.name}"):
             answer = self._client.delete_objects(Bucket=self.name, Delete={"Objects": objects, "Quiet": True})
         if failed := answer.get("Errors"):

@@ -81,6 +81,10 @@ ERRORS: Mapping[str, type[ServiceError]] = {
 # SageMaker raises ValidationException for many reasons; only the text tells them apart.
 VALIDATION_TEXTS: tuple[tuple[str, type[ServiceError]], ...] = (
     ("Cannot create already existing", errors.AlreadyExists),
+    ("assume role", errors.AccessDenied),  # of a role whose creation IAM has not told everywhere yet, too
+    ("sts:AssumeRole", errors.AccessDenied),
+    ("is not authorized to perform", errors.AccessDenied),
+    ("Could not access model data", errors.AccessDenied),  # by the role, or since there is none
     ("No scalable target", errors.ServiceNotFound),
     ("Could not find", errors.ServiceNotFound),
     ("Requested resource not found", errors.ServiceNotFound),

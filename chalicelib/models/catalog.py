@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from chalicelib import errors
@@ -87,6 +88,33 @@ def take_down(name: str, services: Services) -> list[str]:
     finally:
         release_claim(services.bucket, claim, services.clock.now())
     return deleted
+
+
+def take_down_runs(name: str, run_ids: Collection[str], services: Services) -> bool:
+    """Delete whatever serves one of these runs of a dataset. Returns False if something is in the way: call again.
+
+    A run that is none of these may be on its way to the same endpoint.
+    """
+    claim = take_claim(services.bucket, f"models/{name}/lease.json", services.make_id(), services.clock.now())
+    if claim is None:
+        return False
+    endpoint = make_endpoint_name(services.settings, name)
+    try:
+        there = services.sagemaker.describe(Kind.ENDPOINT, endpoint) or {}
+        pending = there.get("PendingDeploymentSummary", {}).get("EndpointConfigName")
+        if there.get("EndpointConfigName") in run_ids and pending in (None, *run_ids):
+            delete_endpoint(endpoint, services)
+            there = services.sagemaker.describe(Kind.ENDPOINT, endpoint) or {}
+        if {there.get("EndpointConfigName"), pending} & set(run_ids):
+            return False
+        for run_id in run_ids:
+            for kind in (Kind.ENDPOINT_CONFIG, Kind.MODEL):
+                services.sagemaker.delete(kind, run_id)
+    except errors.Busy:
+        return False
+    finally:
+        release_claim(services.bucket, claim, services.clock.now())
+    return True
 
 
 def _delete_endpoint(name: str, endpoint: str, services: Services) -> None:

@@ -83,32 +83,41 @@ def create_endpoint(run: Run, services: Services) -> bool:
         try:
             services.sagemaker.create(Kind.ENDPOINT, request)
         except errors.AlreadyExists:
-            return _is_created(run, services)
+            if there := services.sagemaker.describe(Kind.ENDPOINT, run.endpoint):
+                _check_ours(run, there, services)
+            return _is_asked(run, services)
         except errors.ServiceNotFound:
             if attempt == CREATE_TRIES - 1:
                 raise
             services.clock.sleep(1.0)
+        except errors.ServiceError:
+            if not _is_asked(run, services):
+                raise
+            return True
         else:
             return True
     return False
 
 
-def _is_created(run: Run, services: Services) -> bool:
-    """Return whether the endpoint that is there already is the one that the run asked for."""
-    there = services.sagemaker.describe(Kind.ENDPOINT, run.endpoint)
-    if there is None:
-        return False
-    _check_ours(run, there, services)
-    return bool(there.get("EndpointConfigName") == run.run_id)
+def _is_asked(run: Run, services: Services) -> bool:
+    """Return whether the endpoint serves the run or soon will: a call that failed may have done its work.
+
+    An answer may be lost, and the SDK's repeated call then meets what the first one did.
+    """
+    there = services.sagemaker.describe(Kind.ENDPOINT, run.endpoint) or {}
+    pending = there.get("PendingDeploymentSummary", {}).get("EndpointConfigName")
+    return run.run_id in (there.get("EndpointConfigName"), pending)
 
 
 def move_endpoint(run: Run, recipe: Recipe, services: Services) -> bool:
-    """Move the endpoint to the run's config. Returns False if it had to be deleted first, to be created again.
+    """Move the endpoint to the run's config. Returns False if it is gone, or had to go, and has to be created.
 
     SageMaker cannot turn an endpoint on machines into a serverless one. While a variant scales, its machines cannot be
     changed. Raises AlreadyExists if the endpoint does not belong to this app and stage.
     """
-    there = services.sagemaker.describe(Kind.ENDPOINT, run.endpoint) or {}
+    there = services.sagemaker.describe(Kind.ENDPOINT, run.endpoint)
+    if there is None:
+        return False
     _check_ours(run, there, services)
     stop_scaling(there, services)
     if is_on_machines(there) and recipe.endpoint.kind == "serverless":
@@ -122,12 +131,15 @@ def move_endpoint(run: Run, recipe: Recipe, services: Services) -> bool:
     except errors.QuotaExceeded:  # it keeps serving what it serves, perhaps for long
         scale_as_served(run.endpoint, there.get("EndpointConfigName"), services)
         raise
+    except errors.ServiceError:
+        if not _is_asked(run, services):
+            raise
     return True
 
 
 def _check_ours(run: Run, there: dict[str, Any], services: Services) -> None:
     settings = services.settings
-    tags = services.sagemaker.list_tags(there["EndpointArn"]) if there else {}
+    tags = services.sagemaker.list_tags(there["EndpointArn"])
     if (tags.get("whippet:app"), tags.get("whippet:stage")) != (settings.app_name, settings.stage):
         raise errors.AlreadyExists(f"The endpoint {run.endpoint} is not of this app and stage: its tags are {tags}.")
 

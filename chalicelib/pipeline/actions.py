@@ -14,6 +14,7 @@ from chalicelib.costs.allowances import fit_trials
 from chalicelib.costs.billing import count_spent, estimate_run, tell_training
 from chalicelib.costs.ledgers import join_queue, make_reservation, release
 from chalicelib.datasets.preflight import DatasetLimits, Wishes, inspect_dataset
+from chalicelib.models.choosing import describe_trial
 from chalicelib.models.deployments import (
     create_own,
     delete_endpoint,
@@ -22,11 +23,12 @@ from chalicelib.models.deployments import (
     record_no_machine,
     scale,
 )
-from chalicelib.pipeline.decisions import describe_trial, find_reached, find_wait_begin
+from chalicelib.pipeline.decisions import find_wait_begin
 from chalicelib.pipeline.observing import read_evaluation, see_trainings, see_trials
 from chalicelib.pipeline.verdicts import Story, fill_report
 from chalicelib.recipes.resolving import Recipe, read_pinned
 from chalicelib.requests.jobs import build_training_request, build_tuning_request
+from chalicelib.runs.identity import Run
 from chalicelib.runs.observation import Observation, Training
 from chalicelib.runs.steps import (
     DeleteEndpoint,
@@ -202,7 +204,7 @@ def build_result(seen: Observation, status: str, reason: str | None, services: S
         "attempt": run.attempt,
         "status": status,
         "reason": reason,
-        "reached": list(find_reached(seen)),
+        "reached": list(seen.reached),
         "started_at": run.created_at,
         "ended_at": now,
         "seconds": round((now - datetime.fromisoformat(run.created_at)).total_seconds(), 3),
@@ -212,30 +214,45 @@ def build_result(seen: Observation, status: str, reason: str | None, services: S
     if tuned:
         result["hyperparameters"] = tuned["best"]["hyperparameters"]
     if decision:
-        evaluation = read_evaluation(run, decision["training_job_name"], services) or {}
+        evaluation = find_evaluation(run, decision, services)
         result["training_job_name"] = decision["training_job_name"]
         result["model_data"] = decision["model_data"]
         result["metrics"] = {split: evaluation[split] for split in ("valid", "test") if split in evaluation}
     if run.cost:
         result["cost"] = {name: run.cost[name] for name in ("expected_usd", "worst_usd")} | {
-            "spent_usd": count_run_spent(seen, list(find_reached(seen)), services)
+            "spent_usd": count_spent_if_known(seen, services)
         }
     if status == "deployed":
         result |= {"model": run.run_id, "endpoint": run.endpoint}
     return result
 
 
-def count_run_spent(seen: Observation, reached: list[str], services: Services) -> float | None:
+def find_evaluation(run: Run, decision: dict[str, Any], services: Services) -> dict[str, Any]:
+    """Return what was measured of the model that ships: the job's own file, else its last metrics."""
+    found = read_evaluation(run, decision["training_job_name"], services)
+    return found or decision.get("evaluation") or {}
+
+
+def count_spent_if_known(seen: Observation, services: Services) -> float | None:
+    """Return what the run has cost so far, or None where SageMaker cannot be asked: no run goes on for want of that."""
+    try:
+        return count_run_spent(seen, services)
+    except errors.ServiceError:
+        services.log.exception("what the run has cost is not known yet")
+        return None
+
+
+def count_run_spent(seen: Observation, services: Services) -> float | None:
     """Return the dollars that the run's jobs have cost so far, or None if a price is unknown."""
     run = seen.run
-    trials = list_trials(seen, reached, services)
-    trainings = [tell_training(each) for each in see_trainings(run, services)] if "training" in reached else []
+    trials = list_trials(seen, services)
+    trainings = [tell_training(each) for each in see_trainings(run, services)] if "training" in seen.reached else []
     return count_spent(run, trials, trainings, services.clock.now(), services.settings.aws_region)
 
 
 def settle(seen: Observation, services: Services) -> None:
     """Write settlement.json and enter the cost in the ledger. Every job of the run has ended by now."""
-    usd = count_run_spent(seen, (seen.result or {}).get("reached", []), services)
+    usd = count_run_spent(seen, services)
     release(seen.run, usd, services)
     document = {"format": 1, "spent_usd": usd, "worst_usd": (seen.run.cost or {}).get("worst_usd")}
     services.runs.write_file(seen.run.run_id, "settlement.json", document | {"at": services.clock.now()})
@@ -246,11 +263,11 @@ def write_report(seen: Observation, services: Services) -> None:
     run, runs = seen.run, services.runs
     result = seen.result or {}
     job = result.get("training_job_name")
-    trainings = see_trainings(run, services) if "training" in result.get("reached", []) else []
+    trainings = see_trainings(run, services) if "training" in seen.reached else []
     story = Story(
         result=result,
         recipe=run.recipe or {},
-        trials=list_trials(seen, result.get("reached", []), services),
+        trials=list_trials(seen, services),
         best=result.get("hyperparameters") or {},
         decision=runs.read_file(run.run_id, "decision.json"),
         evaluation=read_evaluation(run, job, services) if job else None,
@@ -262,10 +279,10 @@ def write_report(seen: Observation, services: Services) -> None:
     services.bucket.create(f"{run.folder}report.html", page, "text/html; charset=utf-8")
 
 
-def list_trials(seen: Observation, reached: list[str], services: Services) -> list[dict[str, Any]]:
+def list_trials(seen: Observation, services: Services) -> list[dict[str, Any]]:
     """List the run's trials, including those of a tuning that was stopped or failed."""
     tuned = services.runs.read_file(seen.run.run_id, "tuning.json")
-    if tuned or "tuning" not in reached:
+    if tuned or "tuning" not in seen.reached:
         return tuned["trials"] if tuned else []
     return [describe_trial(trial) for trial in see_trials(seen.run, services)]
 

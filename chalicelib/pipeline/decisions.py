@@ -10,9 +10,14 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any
 
+from chalicelib.costs.plans import read_limits
+from chalicelib.errors import AccessDenied, ServiceError, ServiceNotFound
+from chalicelib.models.choosing import choose_trial, describe_tuning, select_model
+from chalicelib.recipes.resolving import resolve_recipe
 from chalicelib.runs.claims import CLAIM_SECONDS
-from chalicelib.runs.identity import Run
-from chalicelib.runs.observation import FOREIGN, Endpoint, Observation, Room, Trial, Tuning
+from chalicelib.runs.identity import find_name_problem
+from chalicelib.runs.notices import FINAL_NOTICES, STAGE_NOTICES, list_unsent
+from chalicelib.runs.observation import FOREIGN, UNDER_WAY, Endpoint, Observation, Room, Training, Tuning
 from chalicelib.runs.steps import (
     Close,
     DeleteEndpoint,
@@ -38,7 +43,6 @@ from chalicelib.runs.steps import (
     WriteReport,
 )
 
-UNDER_WAY = ("InProgress", "Stopping")
 CHANGING = ("Creating", "Updating", "SystemUpdating", "RollingBack", "Deleting")
 CHECK_LIMIT = timedelta(hours=2)  # a pre-flight that has been killed for this long always will be
 NOTICE_LIMIT = timedelta(days=1)  # EventBridge tries a target for as long
@@ -46,14 +50,14 @@ WAIT_LIMITS = {  # nothing that is missing after this long arrives on its own
     "cap": timedelta(days=62),  # two turns of the month
     "quota": timedelta(days=2),
 }
-STAGE_NOTICES = {"tuning": "Tuning Started", "training": "Training Started", "deploying": "Deployment Started"}
-FINAL_NOTICES = {
-    "rejected": "Dataset Rejected",
-    "deployed": "Model Deployed",
-    "declined": "Model Declined",
-    "failed": "Run Failed",
-    "stopped": "Run Stopped",
-    "superseded": "Run Superseded",
+OVERDUE = timedelta(days=7)  # a job that runs for so long beyond its own limits is stopped
+LOST_JOB = timedelta(days=90)  # and one that has not ended then is given up
+LOST_ENDPOINT = timedelta(days=1)  # SageMaker's own limits of a change are hours
+LOST_TURN = timedelta(days=7)  # and a run may wait for those of others
+TROUBLE_LIMITS: dict[type[ServiceError], timedelta] = {  # a call that fails for as long ends the run
+    AccessDenied: timedelta(minutes=30),  # IAM takes minutes to let a new role or policy be known everywhere
+    ServiceNotFound: timedelta(minutes=30),
+    ServiceError: timedelta(days=1),
 }
 
 
@@ -61,7 +65,7 @@ def decide(seen: Observation) -> Step:
     """Return the one next step of a run."""
     if seen.result:
         return _decide_ended(seen, seen.result)
-    if seen.stop and not seen.requested and not _is_on_endpoint(seen):
+    if seen.stop and not seen.requested and not is_on_endpoint(seen):
         return _decide_stop(seen)
     if "tuning.json" not in seen.files:
         return _decide_tuning(seen) if seen.tuning else _decide_checks(seen)
@@ -87,36 +91,31 @@ def decide_wait(seen: Observation, kind: str, reason: str) -> Hold | Finish:
 
 
 def find_due_notices(seen: Observation) -> list[str]:
-    """List the notifications that the run's state asks for and that were not sent yet, in order."""
+    """List the notifications that the run's state asks for and that a channel has not had yet, in order."""
+    expected = [STAGE_NOTICES[stage] for stage in seen.reached]
     if seen.result:
-        expected = [STAGE_NOTICES[stage] for stage in seen.result["reached"]]
         expected.append(FINAL_NOTICES[seen.result["status"]])
-    else:
-        expected = [STAGE_NOTICES[stage] for stage in find_reached(seen)]
-    return [notice for notice in expected if f"notices/{name_notice(notice)}.json" not in seen.files]
+    return [notice for notice in expected if list_unsent(notice, seen.files)]
 
 
-def name_notice(notice: str) -> str:
-    """Return the file name of a notification: `Model Deployed` becomes `model-deployed`."""
-    return notice.lower().replace(" ", "-")
-
-
-def find_reached(seen: Observation) -> tuple[str, ...]:
-    """List the stages that have begun on AWS."""
-    begun = {
-        "tuning": seen.tuning is not None or "tuning.json" in seen.files,
-        "training": seen.training is not None or "decision.json" in seen.files,
-        "deploying": seen.was_requested,
-    }
-    return tuple(stage for stage, is_begun in begun.items() if is_begun)
+def decide_trouble(seen: Observation, error: ServiceError, since: datetime) -> Finish | None:
+    """Decide what a call that has failed since then means: None while it may still come right, else the run's end."""
+    limit = next(limit for kind, limit in TROUBLE_LIMITS.items() if isinstance(error, kind))
+    if seen.result or seen.now - since < limit:
+        return None
+    told = f"{limit.days} day" if limit.days else f"{limit.seconds // 60} minutes"
+    advice = "Mend what it names, then POST /runs/RUN_ID/retry."
+    return _finish(seen, "failed", f"{error.message} It was tried again for {told}. {advice}")
 
 
 def _decide_ended(seen: Observation, result: dict[str, Any]) -> Step:
     """Decide what is left after the end of a run.
 
-    A look that began before a person's stop may launch a job after it, so a stopped run waits until none can live.
+    A look that began before the end may launch a job after it. So a run that could get one waits until no such look can
+    live: what was launched is stopped, paid for, and announced.
     """
-    if result["status"] == "stopped":
+    is_watched = seen.is_watched
+    if is_watched:
         if seen.tuning and seen.tuning.status == "InProgress":
             return StopTuning()
         if seen.training and seen.training.status == "InProgress":
@@ -124,10 +123,10 @@ def _decide_ended(seen: Observation, result: dict[str, Any]) -> Step:
     if "report.html" not in seen.files:
         return WriteReport()
     ended_ago = seen.now - datetime.fromisoformat(result["ended_at"])
-    if result["status"] == "stopped" and ended_ago < timedelta(seconds=CLAIM_SECONDS):
-        return Wait("a look that began before the stop may still be under way")
+    if is_watched and ended_ago < timedelta(seconds=CLAIM_SECONDS):
+        return Wait("a look that began before the end may still be under way")
     if (seen.tuning or seen.training) and _is_under_way(seen):
-        return Wait("a job of the stopped run is still stopping")
+        return Wait("a job of the ended run is still stopping")
     if seen.run.cost and "settlement.json" not in seen.files:
         return Settle()
     if find_due_notices(seen) and ended_ago < NOTICE_LIMIT:
@@ -149,6 +148,8 @@ def _decide_stop(seen: Observation) -> Step:
 
 
 def _decide_checks(seen: Observation) -> Step:
+    if problem := find_name_problem(seen.run.dataset):
+        return _finish(seen, "rejected", f"{problem} Upload it under another name.")
     if seen.run.recipe_error:
         return _finish(seen, "rejected", seen.run.recipe_error)
     if seen.dataset is None:
@@ -186,38 +187,15 @@ def _decide_tuning(seen: Observation) -> Step:
     if tuning.status == FOREIGN:
         return _finish(seen, "failed", _explain_foreign("tuning", seen.run.run_id))
     if tuning.status in UNDER_WAY:
-        return Wait("the tuning job is running")
-    best = next((trial for trial in tuning.trials if trial.name == tuning.best), None)
+        limit = timedelta(seconds=read_limits(seen.run, resolve_recipe(seen.run.recipe)).tuning)
+        overdue = _decide_overdue(seen, f"tuning job {seen.run.run_id}", tuning, limit, StopTuning())
+        return overdue or Wait("the tuning job is running")
+    best = choose_trial(tuning)
     if tuning.status in ("Completed", "Stopped") and best:
-        return RecordTuning(_describe_tuning(tuning, best))
+        return RecordTuning(describe_tuning(tuning, best) | {"at": seen.now})
     reasons = [tuning.reason, *(trial.reason for trial in tuning.trials)]
     why = next((reason for reason in reasons if reason), "no trial reported an objective")
     return _finish(seen, "failed", f"The tuning job {seen.run.run_id} is {tuning.status} with no best trial: {why}")
-
-
-def _describe_tuning(tuning: Tuning, best: Trial) -> dict[str, Any]:
-    return {
-        "format": 1,
-        "status": tuning.status,
-        "parallel_trials": tuning.at_once,
-        "best": {"name": best.name, "objective": best.objective, "hyperparameters": best.hyperparameters},
-        "trials": [describe_trial(trial) for trial in tuning.trials],
-    }
-
-
-def describe_trial(trial: Trial) -> dict[str, Any]:
-    """Describe a trial as tuning.json and the routes show it. Times are ISO 8601."""
-    return {
-        "name": trial.name,
-        "status": trial.status,
-        "hyperparameters": trial.hyperparameters,
-        "objective": trial.objective,
-        "reason": trial.reason,
-        "started_at": trial.started_at.isoformat() if trial.started_at else None,
-        "ended_at": trial.ended_at.isoformat() if trial.ended_at else None,
-        "billable_seconds": trial.billable_seconds,
-        "instance_type": trial.instance_type,
-    }
 
 
 def _decide_training(seen: Observation) -> Step:
@@ -230,63 +208,31 @@ def _decide_training(seen: Observation) -> Step:
     if training.is_out_of_capacity and seen.training_types:
         return StartTraining(seen.tuned["best"]["hyperparameters"], training.number + 1, seen.training_types)
     if training.status in UNDER_WAY:
-        return Wait("the training job is running")
+        limits = read_limits(seen.run, resolve_recipe(seen.run.recipe))
+        limit = timedelta(seconds=limits.training + limits.wait)
+        overdue = _decide_overdue(seen, f"training job {training.name}", training, limit, StopTraining())
+        return overdue or Wait("the training job is running")
     if training.status in ("Completed", "Stopped"):
-        of_both = (seen.trial_evaluation, training.evaluation)
-        return Select(select_model(seen.run, seen.tuned["best"], *of_both, training.name))
+        selected = select_model(seen.run, seen.tuned, seen.trial_evaluation, training)
+        if selected is None:
+            return _finish(seen, "failed", "Neither the training nor any trial left a model (model.tar.gz) to ship.")
+        return Select(selected | {"at": seen.now})
     why = training.reason or "SageMaker gives no reason"
     return _finish(seen, "failed", f"The training job {training.name} is {training.status}: {why}")
 
 
+def _decide_overdue(seen: Observation, what: str, job: Tuning | Training, limit: timedelta, stop: Step) -> Step | None:
+    """Decide about a job under way: None within its limits; it is stopped beyond them, and given up long after."""
+    if job.created_at is None or seen.now < job.created_at + limit + OVERDUE:
+        return None
+    if seen.now >= job.created_at + limit + LOST_JOB:
+        why = f"The {what} is {job.status} since {job.created_at:%Y-%m-%d}, long beyond its limit of {limit}."
+        return _finish(seen, "failed", f"{why} Stop it, and POST /runs/RUN_ID/retry.")
+    return stop if job.status == "InProgress" else None
+
+
 def _explain_foreign(kind: str, name: str) -> str:
     return f"There is a {kind} job {name} that is not of this run. Delete it, and POST /runs/RUN_ID/retry."
-
-
-def select_model(
-    run: Run,
-    best: dict[str, Any],
-    of_trial: dict[str, Any] | None,
-    of_training: dict[str, Any] | None,
-    training: str | None = None,
-) -> dict[str, Any]:
-    """Build decision.json: the training's model ships unless the best trial's is better by over one standard error.
-
-    Both evaluations are of the validation split; the test split never selects. The larger of the two standard errors
-    counts, so that chance alone seldom rejects the training. A training that left no evaluation is rejected.
-    """
-    trial_value = of_trial["objective"]["value"] if of_trial else best["objective"]
-    error = max(each["objective"]["standard_error"] for each in (of_trial, of_training) if each) if of_training else 0.0
-    value = of_training["objective"]["value"] if of_training else None
-    if value is None:
-        ships, why = "trial", "The training left no evaluation, so the best trial's model ships."
-    elif trial_value is not None and value < trial_value - error:
-        ships = "trial"
-        why = f"The training reached {value:.4f}, the best trial {trial_value:.4f}: worse by more than {error:.4f}."
-    else:
-        ships, why = "training", f"The training reached {value:.4f}, within one standard error or better."
-    job = (training or run.training_job) if ships == "training" else best["name"]
-    shipped = of_training if ships == "training" else of_trial
-    return {
-        "format": 1,
-        "ships": ships,
-        "training_job_name": job,
-        "model_data": f"{run.uri}output/{job}/output/model.tar.gz",
-        "objective": {"training": value, "trial": trial_value, "standard_error": error},
-        "reason": why,
-        "declined": explain_decline(run, shipped),
-    }
-
-
-def explain_decline(run: Run, evaluation: dict[str, Any] | None) -> str | None:
-    """Explain why the recipe's gate rejects a model with this evaluation. Returns None if the model passes."""
-    least = (run.recipe or {}).get("gate", {}).get("min_accuracy", 0.0)
-    if not least:
-        return None
-    reached = (evaluation or {}).get("valid", {}).get("accuracy")
-    if reached is not None and reached >= least:
-        return None
-    told = "is unknown, as its job left no evaluation" if reached is None else f"is {reached:.4f}"
-    return f"The model's accuracy on the validation split {told}, and the recipe's gate.min_accuracy is {least:g}."
 
 
 def _decide_deployment(seen: Observation) -> Step:
@@ -299,8 +245,11 @@ def _decide_deployment(seen: Observation) -> Step:
     if endpoint is None:
         why = f"The endpoint {seen.run.endpoint} was deleted while it was being deployed."
         return _finish(seen, "failed", why) if seen.requested else Deploy(update=False)
-    if _is_on_endpoint(seen) and not seen.requested and not (seen.was_requested and endpoint.status == "Failed"):
+    if is_on_endpoint(seen) and not seen.requested and not (seen.was_requested and endpoint.status == "Failed"):
         return RecordDeployment()
+    if endpoint.status in CHANGING and (since := _find_lost_since(seen, endpoint)):
+        told = f"{endpoint.status} since {since:%Y-%m-%d %H:%M} UTC"
+        return _finish(seen, "failed", f"The endpoint {seen.run.endpoint} is {told}, and there is no end of it.")
     if endpoint.status in CHANGING:
         return Wait(f"the endpoint is {endpoint.status}")
     if endpoint.status == "InService":
@@ -313,7 +262,18 @@ def _decide_deployment(seen: Observation) -> Step:
     return DeleteEndpoint()
 
 
-def _is_on_endpoint(seen: Observation) -> bool:
+def _find_lost_since(seen: Observation, endpoint: Endpoint) -> datetime | None:
+    """Return since when an endpoint has been changing without end; None while it may still come right.
+
+    A run that did not ask for it yet may wait behind others, and each of them may take its time.
+    """
+    decided = (seen.decision or {}).get("at")
+    since = seen.asked_at or (datetime.fromisoformat(decided) if decided else seen.now)
+    since = max(since, endpoint.changed_at or since)
+    return since if seen.now >= since + (LOST_ENDPOINT if seen.asked_at else LOST_TURN) else None
+
+
+def is_on_endpoint(seen: Observation) -> bool:
     """Return whether the endpoint serves this run or soon will: it was asked to, even if no look recorded that."""
     return bool(seen.endpoint and seen.run.run_id in (seen.endpoint.config, seen.endpoint.pending))
 
@@ -339,4 +299,4 @@ def _decide_in_service(seen: Observation, endpoint: Endpoint) -> Step:
 
 
 def _finish(seen: Observation, status: str, reason: str | None) -> Finish:
-    return Finish(status, reason, find_reached(seen))
+    return Finish(status, reason, seen.reached)

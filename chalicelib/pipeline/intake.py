@@ -1,30 +1,36 @@
-"""Begin and stop runs: uploads, recipes, retries, stops; and the sweep, for lost events."""
+"""Begin and stop runs: uploads, recipes, retries, stops."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
-from datetime import timedelta
-from functools import partial
 from typing import Any
 
 from chalicelib import errors
 from chalicelib.aws.buckets import Entry
 from chalicelib.pipeline.advance import advance
 from chalicelib.recipes.resolving import parse_recipe, resolve_recipe
-from chalicelib.runs.identity import DATASETS, Run, make_endpoint_name, make_run_id, parse_dataset_key
+from chalicelib.runs.identity import (
+    DATASETS,
+    Run,
+    check_name,
+    find_name_problem,
+    is_zip_of,
+    make_endpoint_name,
+    make_run_id,
+)
+from chalicelib.runs.lost_uploads import TRIED_AGAIN_BY_RECIPE
+from chalicelib.runs.tombstones import is_removed
 from chalicelib.services import Services
 
-TRIED_AGAIN_BY_RECIPE = ("failed", "rejected", "declined")
-SWEEP_LOOKS_BACK = timedelta(days=7)  # the next sweep, minutes later, finds an upload whose event was lost
-STALE_MARKER = timedelta(hours=1)
+MAX_RECIPE = 1_000_000  # bytes that are read of a recipe: one that has more is refused by its first ones
 
 
-def look_at_dataset(dataset: str, services: Services, *, only_new: bool = False) -> str | None:
+def look_at_dataset(dataset: str, services: Services, *, only_new: bool = False, is_quick: bool = False) -> str | None:
     """Begin the run that an upload asks for, or look at it again. Returns the run's id, or None if there is none.
 
     The current version gets its first run. If its last attempt failed and the recipe has changed since, it gets the
-    next one. With `only_new`, a run that exists is left alone, because the sweep looks at active runs separately.
+    next one. With `only_new`, a run that exists is left alone, because the sweep looks at active runs separately. With
+    `is_quick`, a pre-flight is left to a later look.
     """
     upload = find_upload(dataset, services)
     if upload is None:
@@ -32,12 +38,15 @@ def look_at_dataset(dataset: str, services: Services, *, only_new: bool = False)
     attempts = list(services.runs.find_attempts(services.settings, dataset, _name_version(upload)))
     result = services.runs.read_file(attempts[-1].run_id, "result.json") if attempts else None
     if not attempts or (result and _is_recipe_new(attempts[-1], result, services)):
-        run = begin_run(dataset, upload, len(attempts) + 1, services)
+        begun = begin_run(dataset, upload, len(attempts) + 1, services)
+        if begun is None:
+            return None
+        run = begun
     elif result or only_new:
         return None
     else:
         run = attempts[-1]
-    advance(run.run_id, services)
+    advance(run.run_id, services, is_quick=is_quick)
     return run.run_id
 
 
@@ -51,27 +60,23 @@ def find_upload(dataset: str, services: Services) -> Entry | None:
     return services.bucket.describe(other[-1]) if other else None
 
 
-def is_zip_of(key: str, dataset: str) -> bool:
-    """Return whether a key is that of a dataset's zip, in small or capital letters."""
-    return parse_dataset_key(key) == dataset and not key.endswith(".json")
-
-
 def _name_version(upload: Entry) -> str:
     return upload.version or upload.etag
 
 
 def _is_recipe_new(run: Run, result: dict[str, Any], services: Services) -> bool:
     """Return whether the attempt failed and another recipe has been uploaded since."""
-    if result["status"] not in TRIED_AGAIN_BY_RECIPE:
+    if result["status"] not in TRIED_AGAIN_BY_RECIPE or find_name_problem(run.dataset):
         return False
     recipe = services.bucket.describe(f"{DATASETS}{run.dataset}.json")
     return recipe is not None and recipe.etag != run.recipe_etag
 
 
-def begin_run(dataset: str, upload: Entry, attempt: int, services: Services, source: Entry | None = None) -> Run:
+def begin_run(dataset: str, upload: Entry, attempt: int, services: Services, source: Entry | None = None) -> Run | None:
     """Write run.json for an attempt at an upload, with the current recipe. An existing run.json stands.
 
-    The dataset is copied from `source` if there is one, otherwise from the upload.
+    The dataset is copied from `source` if there is one, otherwise from the upload. Returns None if the dataset is being
+    removed: the removal may have missed this run, so nothing is done for it, and the sweep removes it later.
     """
     settings, origin = services.settings, source or upload
     run = Run(
@@ -89,12 +94,16 @@ def begin_run(dataset: str, upload: Entry, attempt: int, services: Services, sou
         source={"key": origin.key, "version": origin.version, "etag": origin.etag},
     )
     services.runs.create(pin_recipe(run, services))
+    if is_removed(run, services.bucket, settings):
+        services.bucket.delete(f"active/{run.run_id}")
+        return None
     return run
 
 
 def pin_recipe(run: Run, services: Services) -> Run:
     """Return the run with the recipe beside its dataset, every default filled in, or with that recipe's error."""
-    stored, in_vpc = services.bucket.read(f"{DATASETS}{run.dataset}.json"), services.settings.in_vpc
+    key, in_vpc = f"{DATASETS}{run.dataset}.json", services.settings.in_vpc
+    stored = None if find_name_problem(run.dataset) else services.bucket.read(key, most=MAX_RECIPE)
     if stored is None:
         return replace(run, recipe=resolve_recipe(None, in_vpc=in_vpc).as_dict())
     try:
@@ -109,7 +118,10 @@ def retry_run(run_id: str, services: Services) -> str:
     Two retries at once begin one attempt.
     """
     run = services.runs.get(run_id)
-    *_, last = services.runs.find_attempts(services.settings, run.dataset, run.version or run.etag)
+    attempts = list(services.runs.find_attempts(services.settings, run.dataset, run.version or run.etag))
+    if not attempts:
+        raise errors.RunNotFound(f"The run {run_id} is being removed with its dataset.")
+    last = attempts[-1]
     result = services.runs.read_file(last.run_id, "result.json")
     if result is None:
         raise errors.Conflict(f"The run {last.run_id} is on its way with this input. Stop it first, or wait for it.")
@@ -119,6 +131,8 @@ def retry_run(run_id: str, services: Services) -> str:
         )
     upload = Entry(run.key, run.etag, run.size, services.clock.now(), run.version)
     following = begin_run(run.dataset, upload, last.attempt + 1, services, source=_find_input(last, services))
+    if following is None:
+        raise errors.Conflict(f"The dataset {run.dataset!r} is being removed, and the run {last.run_id} with it.")
     advance(following.run_id, services)
     return following.run_id
 
@@ -142,47 +156,20 @@ def stop_run(run_id: str, by: str, services: Services) -> str:
 
 
 def advance_by_endpoint(endpoint: str, services: Services) -> None:
-    """Look again at every active run that waits for this endpoint, the oldest first."""
+    """Look again at every active run that waits for this endpoint, the oldest first.
+
+    Raises the first failure, once every run was looked at.
+    """
     found = [services.runs.find(run_id) for run_id in services.runs.list_active()]
     waiting = [run for run in found if run and run.endpoint == endpoint]
+    failures = []
     for run in sorted(waiting, key=lambda run: run.order):
-        advance(run.run_id, services)
-
-
-def sweep(services: Services) -> list[str]:
-    """Look at every active run and every recent upload. Returns the failures: one failure does not stop the others."""
-    failures: list[str] = []
-    for run_id in services.runs.list_active():
-        _try(partial(_sweep_run, run_id, services), f"run {run_id}", failures, services)
-    for dataset in sorted(_list_recent_datasets(services)):
-        _try(partial(look_at_dataset, dataset, services, only_new=True), f"dataset {dataset}", failures, services)
-    return failures
-
-
-def _try(look: Callable[[], object], what: str, failures: list[str], services: Services) -> None:
-    try:
-        look()
-    except errors.WhippetError as error:
-        services.log.exception("the sweep could not look", extra={"at": what})
-        failures.append(f"{what}: {error.message}")
-
-
-def _sweep_run(run_id: str, services: Services) -> None:
-    """Advance an active run. A look that was killed may leave a marker without run.json; an old one is removed."""
-    try:
-        advance(run_id, services)
-    except errors.RunNotFound:
-        marker = services.bucket.describe(f"active/{run_id}")
-        if marker and services.clock.now() - marker.modified > STALE_MARKER:
-            services.runs.close(run_id)
-
-
-def _list_recent_datasets(services: Services) -> set[str]:
-    """List the datasets whose zip or recipe was uploaded recently."""
-    oldest = services.clock.now() - SWEEP_LOOKS_BACK
-    entries = services.bucket.list_entries(DATASETS)
-    names = {parse_dataset_key(entry.key) for entry in entries if entry.modified >= oldest}
-    return {name for name in names if name}
+        try:
+            advance(run.run_id, services)
+        except errors.WhippetError as error:
+            failures.append(error)
+    if failures:
+        raise failures[0]
 
 
 def sign_dataset_upload(dataset: str, services: Services) -> dict[str, Any]:
@@ -195,12 +182,3 @@ def sign_dataset_upload(dataset: str, services: Services) -> dict[str, Any]:
         "key": key,
         "expires_in": seconds,
     }
-
-
-def check_name(dataset: str) -> str:
-    """Return a dataset's name if it can be served. Raises InvalidName."""
-    if not 1 <= len(dataset.encode()) <= 200 or "/" in dataset or any(sign < " " for sign in dataset):
-        raise errors.InvalidName(
-            f"The name {dataset[:50]!r} cannot be served: give 1 to 200 bytes, without '/' and control characters."
-        )
-    return dataset

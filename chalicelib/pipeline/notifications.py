@@ -1,16 +1,18 @@
 """Send a run's notifications: an event on EventBridge's default bus, and a message of the same JSON to the SNS topic.
 
-Each is sent once, however often its cause is seen: the sender holds a claim, and leaves the sent detail in the run's
-folder as `notices/NAME.json`. If the sender dies between sending and writing, it is sent again: at least once, then.
+Each is sent once on each channel, however often its cause is seen: the sender holds a claim, and leaves the sent detail
+in the run's folder as `notices/NAME.CHANNEL.json`. If the sender dies between sending and writing, it is sent again: at
+least once, then.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from chalicelib.pipeline.decisions import FINAL_NOTICES, STAGE_NOTICES, name_notice
+from chalicelib import errors
 from chalicelib.runs.claims import release_claim, take_claim
 from chalicelib.runs.identity import Run
+from chalicelib.runs.notices import FINAL_NOTICES, STAGE_NOTICES, list_unsent, name_mark, name_notice
 from chalicelib.runs.observation import Observation
 from chalicelib.services import Services
 
@@ -19,23 +21,38 @@ MAX_SUBJECT = 99
 STATUSES = {notice: status for status, notice in {**STAGE_NOTICES, **FINAL_NOTICES}.items()}
 
 
-def send_notice(notice: str, seen: Observation, services: Services) -> bool:
-    """Send one notification unless another look has. Returns whether it is sent: False while another look is sending.
+def send_notice(notice: str, seen: Observation, services: Services) -> frozenset[str]:
+    """Send one notification on each channel that has not had it. Returns the marks of those that have.
 
-    Raises ServiceError.
+    A channel that refuses keeps the other from nothing, and is tried again by the next look. Nothing is sent while
+    another look sends. Raises ServiceError if the bucket fails.
     """
-    key = f"{seen.run.folder}notices/{name_notice(notice)}"
-    claim = take_claim(services.bucket, f"{key}.claim", services.make_id(), services.clock.now())
+    folder = seen.run.folder
+    key = f"{folder}notices/{name_notice(notice)}.claim"
+    claim = take_claim(services.bucket, key, services.make_id(), services.clock.now())
     if claim is None:
-        return False
+        return frozenset()
     try:
-        if services.bucket.describe(f"{key}.json") is None:
-            detail = build_detail(notice, seen)
-            services.publisher.put_event(SOURCE, notice, detail)
-            services.publisher.publish(build_subject(notice, seen.run), detail)
-            services.runs.write_file(seen.run.run_id, f"notices/{name_notice(notice)}.json", detail)
+        marks = {channel: name_mark(notice, channel) for channel in list_unsent(notice, seen.files)}
+        return frozenset(mark for channel, mark in marks.items() if _send(notice, channel, mark, seen, services))
     finally:
         release_claim(services.bucket, claim, services.clock.now())
+
+
+def _send(notice: str, channel: str, mark: str, seen: Observation, services: Services) -> bool:
+    """Send one notification on one channel, unless its mark is there. Returns whether it was sent, now or before."""
+    if services.bucket.describe(f"{seen.run.folder}{mark}"):
+        return True
+    detail = build_detail(notice, seen)
+    try:
+        if channel == "event":
+            services.publisher.put_event(SOURCE, notice, detail)
+        else:
+            services.publisher.publish(build_subject(notice, seen.run), detail)
+    except errors.ServiceError:
+        services.log.exception("a notification could not be sent", extra={"notice": notice, "channel": channel})
+        return False
+    services.runs.write_file(seen.run.run_id, mark, detail)
     return True
 
 

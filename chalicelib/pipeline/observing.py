@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 from chalicelib.aws.sagemaker import Kind
 from chalicelib.costs.ledgers import see_room
-from chalicelib.pipeline.decisions import UNDER_WAY
+from chalicelib.errors import RunNotFound
+from chalicelib.models.choosing import MEASURED, rank_trials, read_metrics
+from chalicelib.recipes.resolving import resolve_recipe
 from chalicelib.runs.identity import Run
-from chalicelib.runs.observation import FOREIGN, Endpoint, Observation, Training, Trial, Tuning
+from chalicelib.runs.observation import FOREIGN, UNDER_WAY, Endpoint, Observation, Training, Trial, Tuning, is_watched
 from chalicelib.services import Services
 
 
 def observe(run: Run, services: Services) -> Observation:
     """Return what is seen of a run at this moment."""
     files = frozenset(services.runs.list_files(run.run_id))
+    if "run.json" not in files:
+        raise RunNotFound(f"The run {run.run_id} was removed with its dataset.")
 
     def read(name: str) -> dict[str, Any] | None:
         return services.runs.read_file(run.run_id, name) if name in files else None
@@ -25,8 +30,9 @@ def observe(run: Run, services: Services) -> Observation:
     if run.cost is None and seen["dataset"]:
         run = services.runs.get(run.run_id)  # the cost is added to run.json after the dataset was checked
     seen["waiting"] = None if seen["result"] else read("waiting.json")
-    # A run that a person stopped is observed a while longer: a job may have been launched at the same moment.
-    is_over = bool(seen["result"]) and seen["result"]["status"] != "stopped"
+    seen["trouble"] = read("trouble.json")
+    # An ended run is observed a while longer: a job may have been launched at the same moment.
+    is_over = bool(seen["result"]) and not is_watched(seen["result"], files)
     if not is_over and "dataset.json" in files and "tuning.json" not in files:
         seen["tuning"] = see_tuning(run, services)
         if seen["tuning"] is None and not seen["result"] and run.cost and not run.cost.get("problem"):
@@ -34,12 +40,13 @@ def observe(run: Run, services: Services) -> Observation:
     if not is_over and "tuning.json" in files and "decision.json" not in files:
         seen["tuned"] = read("tuning.json")
         seen["training"] = see_training(run, services)
-        seen["trial_evaluation"] = read_evaluation(run, seen["tuned"]["best"]["name"], services)
+        of_trial = seen["tuned"].get("evaluation")
+        seen["trial_evaluation"] = of_trial or read_evaluation(run, seen["tuned"]["best"]["name"], services)
     if not seen["result"] and "decision.json" in files:
         seen["decision"] = read("decision.json")
         seen["endpoint"] = endpoint = see_endpoint(run.endpoint, services)
         seen["rival"] = _find_rival(run, endpoint, services)
-        seen["machine"] = _find_machine(run, files, services)
+        seen |= _read_last_asking(run, files, services)
     return Observation(run=run, now=services.clock.now(), files=files, **seen)
 
 
@@ -50,14 +57,31 @@ def see_tuning(run: Run, services: Services) -> Tuning | None:
         return None
     if not _is_of(run, job.get("TrainingJobDefinition", {})):
         return Tuning(FOREIGN)
-    status = job["HyperParameterTuningJobStatus"]
+    status, best = job["HyperParameterTuningJobStatus"], job.get("BestTrainingJob", {}).get("TrainingJobName")
     return Tuning(
         status=status,
-        best=job.get("BestTrainingJob", {}).get("TrainingJobName"),
-        trials=() if status in UNDER_WAY else see_trials(run, services),
+        best=best,
+        trials=() if status in UNDER_WAY else _find_model(see_trials(run, services), best, services),
         reason=job.get("FailureReason"),
+        created_at=job.get("CreationTime"),
         at_once=job.get("HyperParameterTuningJobConfig", {}).get("ResourceLimits", {}).get("MaxParallelTrainingJobs"),
     )
+
+
+def _find_model(trials: tuple[Trial, ...], best: str | None, services: Services) -> tuple[Trial, ...]:
+    """Look for the model of each trial, the best one first, until one is there. The others are left without theirs."""
+    found = None
+    for trial in rank_trials(Tuning("Completed", best, trials)):
+        if _is_there(trial.model_data, services):
+            found = trial.name
+            break
+    return tuple(trial if trial.name == found else replace(trial, model_data=None) for trial in trials)
+
+
+def _is_there(uri: str | None, services: Services) -> bool:
+    """Return whether there is an object of our bucket at a URI."""
+    beginning = f"s3://{services.bucket.name}/"
+    return bool(uri and uri.startswith(beginning) and services.bucket.describe(uri.removeprefix(beginning)))
 
 
 def _is_of(run: Run, job: dict[str, Any]) -> bool:
@@ -73,11 +97,13 @@ def see_trials(run: Run, services: Services, *, most: int | None = None) -> tupl
     listed = services.sagemaker.list_trials(run.run_id)
     begun = [each["TrainingJobName"] for each in listed if each.get("TrainingStartTime")][:most]
     details = {name: services.sagemaker.describe(Kind.TRAINING_JOB, name) or {} for name in begun}
-    return tuple(_read_trial(each, details.get(each["TrainingJobName"], {})) for each in listed)
+    return tuple(_read_trial(run, each, details.get(each["TrainingJobName"], {})) for each in listed)
 
 
-def _read_trial(job: dict[str, Any], detail: dict[str, Any]) -> Trial:
+def _read_trial(run: Run, job: dict[str, Any], detail: dict[str, Any]) -> Trial:
     return Trial(
+        metrics=_read_metrics(detail),
+        model_data=_read_model_data(run, job["TrainingJobName"], detail),
         billable_seconds=detail.get("BillableTimeInSeconds"),
         instance_type=detail.get("ResourceConfig", {}).get("InstanceType"),
         name=job["TrainingJobName"],
@@ -90,6 +116,17 @@ def _read_trial(job: dict[str, Any], detail: dict[str, Any]) -> Trial:
     )
 
 
+def _read_metrics(job: dict[str, Any]) -> dict[str, float]:
+    """Return the last value of each metric of a job, as SageMaker describes it."""
+    return {each["MetricName"]: float(each["Value"]) for each in job.get("FinalMetricDataList") or []}
+
+
+def _read_model_data(run: Run, name: str, job: dict[str, Any]) -> str:
+    """Return where a job's model is, if it left one: where its description says, else where SageMaker puts it."""
+    told = (job.get("ModelArtifacts") or {}).get("S3ModelArtifacts")
+    return str(told or f"{run.uri}output/{name}/output/model.tar.gz")
+
+
 def see_training(run: Run, services: Services) -> Training | None:
     """Return the run's training job, with its evaluation once it has ended, or None if there is none yet.
 
@@ -99,8 +136,11 @@ def see_training(run: Run, services: Services) -> Training | None:
     if not tries:
         return None
     last = tries[-1]
-    is_over = last.status not in (*UNDER_WAY, FOREIGN)
-    return replace(last, evaluation=read_evaluation(run, last.name, services) if is_over else None)
+    if last.status in (*UNDER_WAY, FOREIGN):
+        return replace(last, model_data=None)
+    is_there = last.status in MEASURED and _is_there(last.model_data, services)
+    evaluation = read_evaluation(run, last.name, services) or last.evaluation
+    return replace(last, evaluation=evaluation, model_data=last.model_data if is_there else None)
 
 
 def see_trainings(run: Run, services: Services) -> list[Training]:
@@ -119,7 +159,12 @@ def _read_training(run: Run, job: dict[str, Any], number: int) -> Training:
     name = run.name_training(number)
     if not _is_of(run, job):
         return Training(FOREIGN, name=name, number=number)
+    metrics = _read_metrics(job)
+    objective = resolve_recipe(run.recipe).objective
     return Training(
+        evaluation=read_metrics(metrics, metrics.get(f"valid:{objective}")),
+        model_data=_read_model_data(run, name, job),
+        created_at=job.get("CreationTime"),
         status=job["TrainingJobStatus"],
         reason=job.get("FailureReason"),
         started_at=job.get("TrainingStartTime"),
@@ -147,16 +192,17 @@ def see_endpoint(name: str, services: Services) -> Endpoint | None:
         config=endpoint.get("EndpointConfigName"),
         pending=endpoint.get("PendingDeploymentSummary", {}).get("EndpointConfigName"),
         reason=endpoint.get("FailureReason"),
+        changed_at=endpoint.get("LastModifiedTime"),
     )
 
 
-def _find_machine(run: Run, files: frozenset[str], services: Services) -> str | None:
-    """Return the instance type that was last asked for; None for a serverless endpoint."""
-    if not run.list_pinned_types("endpoint"):
-        return None
+def _read_last_asking(run: Run, files: frozenset[str], services: Services) -> dict[str, Any]:
+    """Return `machine`, the instance type that was last asked for, and `asked_at`, when, if the answer is still due."""
     asked = sorted((name for name in files if name.startswith(("deployment", "no-machine-"))), key=_order_of_asking)
-    last = services.runs.read_file(run.run_id, asked[-1]) if asked else None
-    return (last or {}).get("instance_type")
+    last = (services.runs.read_file(run.run_id, asked[-1]) if asked else None) or {}
+    is_due = bool(asked) and asked[-1].startswith("deployment")
+    machine = last.get("instance_type") if run.list_pinned_types("endpoint") else None
+    return {"machine": machine, "asked_at": datetime.fromisoformat(last["at"]) if is_due and "at" in last else None}
 
 
 def _order_of_asking(name: str) -> tuple[int, bool]:

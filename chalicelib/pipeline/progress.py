@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -9,13 +10,14 @@ from typing import Any
 from chalicelib.costs.allowances import explain_fewer
 from chalicelib.costs.billing import meter, tell_training
 from chalicelib.errors import BadRequest
-from chalicelib.pipeline.decisions import describe_trial
+from chalicelib.models.choosing import describe_trial
 from chalicelib.pipeline.observing import observe, see_trainings, see_trials
-from chalicelib.runs.identity import Run
+from chalicelib.runs.identity import RUN_ID, Run
 from chalicelib.runs.observation import Observation, Training
 from chalicelib.services import Services
 
 PAGE = 50
+PLACE = re.compile(r"[0-9]{13}/" + RUN_ID.pattern)  # where the list goes on
 MAX_PAGE = 200
 REPORT_SECONDS = 3600
 MAX_LOOKED_AT = 20  # trials of a running tuning that one look describes one by one
@@ -25,6 +27,8 @@ def list_runs(limit: str | None, after: str | None, services: Services) -> dict[
     """Return a page of runs, newest first: {runs, next}. Pass `next` as `after` to get the following page."""
     if limit is not None and not (limit.isascii() and limit.isdecimal() and 0 < int(limit[:9]) <= MAX_PAGE):
         raise BadRequest(f"limit is {limit[:20]!r}, and must be a whole number from 1 to {MAX_PAGE}.")
+    if after and not PLACE.fullmatch(after):
+        raise BadRequest(f"after is {after[:50]!r}, and must be what `next` of the page before says.")
     runs, following = services.runs.list_all(int(limit) if limit else PAGE, after or "")
     return {"runs": runs, "next": following}
 
@@ -42,7 +46,7 @@ def describe_run(run_id: str, services: Services) -> dict[str, Any]:
         "run_id": run.run_id,
         "dataset": run.dataset,
         "status": seen.status,
-        "reason": result.get("reason") or seen.wait_reason,
+        "reason": result.get("reason") or seen.wait_reason or (seen.trouble or {}).get("reason"),
         "notes": _list_notes(seen, tuned, services),
         "attempt": run.attempt,
         "created_at": run.created_at,

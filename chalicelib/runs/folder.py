@@ -10,22 +10,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict
-from datetime import UTC, datetime
+from datetime import datetime
+from itertools import groupby, islice, takewhile
 from typing import Any
-from urllib.parse import quote, unquote
 
 from chalicelib.aws.buckets import Bucket, Entry, Stored, to_json
 from chalicelib.errors import RunNotFound
-from chalicelib.runs.identity import Run, make_run_id
+from chalicelib.runs.identity import RUN_ID, Run, make_run_id
+from chalicelib.runs.listing import ON_ITS_WAY, WAITING, Listed, name_entries, read_entry, write_entry
 from chalicelib.settings import Settings
 
 CHECKPOINT = "/checkpoint.pt"  # a stopped job leaves it; a job that completes removes it
-ON_ITS_WAY = ("checking", "waiting", "tuning", "training", "deploying")
-WAITING = "waiting"
-ENDED = ("deployed", "declined", "rejected", "failed", "stopped", "superseded")
 KEYS_OF_RUN = len(ON_ITS_WAY) + 1  # in the list: one key for each stage and one for the end
-LATEST = 10**13  # milliseconds; counting time down from here sorts the newest run first
-MAX_INDEXED = 300  # bytes of a name or a reason within a key, of which S3 allows 1024
 
 
 class Runs:
@@ -35,7 +31,7 @@ class Runs:
         self.bucket = bucket
 
     def find(self, run_id: str) -> Run | None:
-        document = self.read_file(run_id, "run.json")
+        document = self.read_file(run_id, "run.json") if RUN_ID.fullmatch(run_id) else None
         if document is None:
             return None
         known = {name: document[name] for name in Run.__dataclass_fields__ if name in document}
@@ -45,13 +41,30 @@ class Runs:
         """Return the run of this name. Raises RunNotFound."""
         run = self.find(run_id)
         if run is None:
-            raise RunNotFound(f"There is no run {run_id!r}. GET /runs lists them.")
+            raise RunNotFound(f"There is no run {run_id[:50]!r}. GET /runs lists them.")
         return run
 
     def create(self, run: Run) -> bool:
-        """Begin a run: its marker first, so that the sweep finds it whatever happens next. False if the run exists."""
+        """Begin a run: its marker first, so that the sweep finds it whatever happens next. False if the run exists.
+
+        The sweep forgets a marker without a run after a while, and may do so at this very moment: hence the second one.
+        """
+        self.mark_active(run)
+        is_new = self.write_file(run.run_id, "run.json", asdict(run))
+        if self.bucket.describe(f"active/{run.run_id}") is None:
+            self.mark_active(run)
+        return is_new
+
+    def mark_active(self, run: Run) -> None:
+        """Let the sweep look at a run."""
         self.bucket.write(f"active/{run.run_id}", to_json({"dataset": run.dataset}))
-        return self.write_file(run.run_id, "run.json", asdict(run))
+
+    def forget(self, run_id: str) -> bool:
+        """Remove a marker that has no run. If the run began at this very moment, it comes back: False."""
+        self.bucket.delete(f"active/{run_id}")
+        if run := self.find(run_id):
+            self.mark_active(run)
+        return run is None
 
     def add_cost(self, run_id: str, cost: dict[str, Any]) -> None:
         """Add the estimated cost to run.json. The first one stands, because the run's requests use its limits."""
@@ -103,19 +116,18 @@ class Runs:
 
     def index(self, run: Run, status: str, reason: str | None) -> None:
         """Show the run in the list with this status. Doing it again changes nothing."""
-        parts = [_count_down(run.created_at), run.run_id, _fit(run.dataset), f"{_rank(status)}-{status}"]
-        self.bucket.write("/".join(["index", *parts, *([_fit(reason)] if reason else [])]))
+        self.bucket.write(write_entry(run, status, reason))
 
     def find_entries(self, run: Run) -> str:
         """Return the prefix of the run's keys in the list."""
-        return f"index/{_count_down(run.created_at)}/{run.run_id}/"
+        return name_entries(run)
 
     def clear_waiting(self, run: Run, reason: str | None) -> None:
         """Remove the run's waits from the list, except the one with this reason."""
-        prefix = "/".join(["index", _count_down(run.created_at), run.run_id, _fit(run.dataset), f"{_rank(WAITING)}-"])
-        current = f"{prefix}{WAITING}/{_fit(reason)}" if reason else ""
-        for entry in self.bucket.list_entries(prefix):
-            if entry.key != current:
+        current = write_entry(run, WAITING, reason) if reason else ""
+        for entry in self.bucket.list_entries(name_entries(run)):
+            listed = read_entry(entry.key)
+            if listed and listed.status == WAITING and entry.key != current:
                 self.bucket.delete(entry.key)
 
     def list_all(self, limit: int, after: str = "") -> tuple[list[dict[str, Any]], str | None]:
@@ -123,22 +135,22 @@ class Runs:
 
         A reason is cut to fit a key; `result.json` has it in full.
         """
-        found: dict[str, dict[str, Any]] = {}
-        last = ""
-        page = min(limit * KEYS_OF_RUN + 1, 1000)  # a listing costs by its length; the last key ends the last run
-        for entry in self.bucket.list_entries("index/", after=f"index/{after}0" if after else "", page=page):
-            time, run_id, dataset, status, *reason = entry.key.split("/")[1:]
-            if run_id not in found and len(found) == limit:
-                return list(found.values()), last
-            found[run_id] = {
-                "run_id": run_id,
-                "dataset": unquote(dataset),
-                "status": status.split("-", 1)[1],
-                "reason": unquote(reason[0]) if reason else None,
-                "created_at": datetime.fromtimestamp((LATEST - int(time)) / 1000, UTC).isoformat(),
-            }
-            last = f"{time}/{run_id}"
-        return list(found.values()), None
+        page = min((limit + 1) * KEYS_OF_RUN, 1000)  # a listing costs by its length; one run more shows what follows
+        listed = self._list_last(f"index/{after}0" if after else "", page)
+        runs = list(islice(listed, limit))
+        is_end = next(listed, None) is None
+        return [run.as_dict() for run in runs], None if is_end or not runs else runs[-1].place
+
+    def list_since(self, oldest: datetime) -> list[Listed]:
+        """List the runs that were created since then, newest first."""
+        return list(takewhile(lambda run: run.created_at >= oldest, self._list_last()))
+
+    def _list_last(self, after: str = "", page: int = 1000) -> Iterator[Listed]:
+        """Yield each run with its last status, newest first."""
+        keys = (entry.key for entry in self.bucket.list_entries("index/", after=after, page=page))
+        entries = (listed for key in keys if (listed := read_entry(key)))
+        for _, own in groupby(entries, key=lambda listed: listed.place):
+            yield max(own, key=lambda listed: listed.rank)
 
     def find_attempts(self, settings: Settings, dataset: str, version: str) -> Iterator[Run]:
         """Find the attempts at one version of a dataset, the first one first."""
@@ -146,26 +158,3 @@ class Runs:
         while run := self.find(make_run_id(settings, dataset, version, attempt)):
             yield run
             attempt += 1
-
-
-def _count_down(created_at: str) -> str:
-    milliseconds = int(datetime.fromisoformat(created_at).timestamp() * 1000)
-    return f"{LATEST - milliseconds:013d}"
-
-
-def _rank(status: str) -> int:
-    """Rank a status: the later of two has the greater rank.
-
-    A run may wait before each launch. Waiting ranks above every stage, and its key is deleted once the run goes on.
-    """
-    if status == WAITING:
-        return 8
-    return ON_ITS_WAY.index(status) if status in ON_ITS_WAY else 9
-
-
-def _fit(text: str) -> str:
-    """Quote a text as one part of a key: no `/`, no control characters, at most MAX_INDEXED bytes."""
-    safe = " !\"#$&'()*+,-.:;<=>?@[]^_`{|}~"
-    while len(quoted := quote(text, safe=safe)) > MAX_INDEXED:
-        text = text[: min(len(text) - 1, MAX_INDEXED)]
-    return quoted

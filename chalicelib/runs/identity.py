@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import re
+import unicodedata
 from dataclasses import dataclass
 from typing import Any
 
+from chalicelib.errors import InvalidName
 from chalicelib.settings import Settings
 
 DATASETS = "datasets/"
+MAX_NAME = 200  # bytes of a dataset's name: it is a part of S3 keys, of which S3 allows 1024 bytes
+MAX_KEY = 1024  # bytes
+NOT_IN_NAME = ("Cc", "Cs")  # control characters, which XML cannot hold, and halves of characters, which UTF-8 cannot
 MAX_RUN_ID = 32  # a tuning job's name
 MAX_ENDPOINT = 63
+RUN_ID = re.compile(r"[a-z0-9](?:-*[a-z0-9]){0,31}")
 
 
 @dataclass(frozen=True)
@@ -96,6 +102,39 @@ def make_endpoint_name(settings: Settings, dataset: str) -> str:
 
 def _digest(*parts: str) -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:8]
+
+
+def find_name_problem(name: str) -> str | None:
+    """Return why a dataset's name cannot be served, or None if it can. This is the one rule, for every way in.
+
+    Clients of HTTP take the names `.` and `..` out of a path, so no route could reach them.
+    """
+    fits = name not in ("", ".", "..") and "/" not in name
+    fits = fits and not any(unicodedata.category(sign) in NOT_IN_NAME for sign in name)
+    if fits and len(name.encode()) <= MAX_NAME:
+        return None
+    return (
+        f"The name {name[:50]!r} cannot be served: give 1 to {MAX_NAME} bytes, without '/' and control characters, and "
+        "neither '.' nor '..'."
+    )
+
+
+def check_name(name: str) -> str:
+    """Return a dataset's name if it can be served. Raises InvalidName."""
+    if problem := find_name_problem(name):
+        raise InvalidName(problem)
+    return name
+
+
+def can_be_uploaded(name: str) -> bool:
+    """Return whether S3 can hold a dataset of this name at all: some such names cannot be served, only removed."""
+    is_text = not any(unicodedata.category(sign) == "Cs" for sign in name)
+    return is_text and bool(name) and "/" not in name and len(f"{DATASETS}{name}.zip".encode()) <= MAX_KEY
+
+
+def is_zip_of(key: str, dataset: str) -> bool:
+    """Return whether a key is that of a dataset's zip, in small or capital letters."""
+    return parse_dataset_key(key) == dataset and not key.endswith(".json")
 
 
 def parse_dataset_key(key: str) -> str | None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -10,6 +11,9 @@ from chalicelib.runs.identity import Run
 
 CAPACITY_ERROR = "CapacityError"  # in the failure reason of a job for which AWS had no machine of its type
 NO_CAPACITY = (CAPACITY_ERROR, "InsufficientInstanceCapacity")  # the same for an endpoint
+UNDER_WAY = ("InProgress", "Stopping")
+STAGES = ("tuning", "training", "deploying")
+WATCHED = ("stopped", "failed", "superseded")  # ends that a look which has decided to launch may not know of yet
 FOREIGN = "Foreign"  # the status of a job that has this run's name but belongs to another
 
 
@@ -17,7 +21,8 @@ FOREIGN = "Foreign"  # the status of a job that has this run's name but belongs 
 class Trial:
     """A training job of the tuning job. `objective` is None if none was measured.
 
-    `billable_seconds` and `instance_type` are None for a job that was listed but not described.
+    `billable_seconds` and `instance_type` are None for a job that was listed but not described. `metrics` are its last
+    ones, and `model_data` is the URI of its model, if that was looked for and is there.
     """
 
     name: str
@@ -29,6 +34,8 @@ class Trial:
     ended_at: datetime | None = None
     billable_seconds: float | None = None
     instance_type: str | None = None
+    metrics: dict[str, float] = field(default_factory=dict)
+    model_data: str | None = None
 
 
 @dataclass(frozen=True)
@@ -40,11 +47,15 @@ class Tuning:
     trials: tuple[Trial, ...] = ()
     reason: str | None = None
     at_once: int | None = None
+    created_at: datetime | None = None
 
 
 @dataclass(frozen=True)
 class Training:
-    """The profiled training job and its evaluation. `number` counts the tries: one for each instance type."""
+    """The profiled training job and its evaluation. `number` counts the tries: one for each instance type.
+
+    `model_data` is the URI of its model, if that was looked for and is there.
+    """
 
     status: str
     reason: str | None = None
@@ -55,6 +66,8 @@ class Training:
     number: int = 1
     billable_seconds: float | None = None
     instance_type: str | None = None
+    model_data: str | None = None
+    created_at: datetime | None = None
 
     @property
     def is_out_of_capacity(self) -> bool:
@@ -82,6 +95,7 @@ class Endpoint:
     config: str | None = None
     pending: str | None = None
     reason: str | None = None
+    changed_at: datetime | None = None
 
     @property
     def is_out_of_capacity(self) -> bool:
@@ -95,7 +109,8 @@ class Observation:
 
     `files` are the names in the run's folder. `tuned` is tuning.json, and `trial_evaluation` the evaluation of its best
     trial. `rival` is a newer run of the dataset that the endpoint serves or will serve. `machine` is the instance type
-    that was last asked for. `room` is read before the tuning.
+    that was last asked for, and `asked_at` when, while the endpoint has not answered. `room` is read before the tuning.
+    `trouble` is trouble.json: a call that has failed since.
     """
 
     run: Run
@@ -110,8 +125,10 @@ class Observation:
     endpoint: Endpoint | None = None
     rival: str | None = None
     machine: str | None = None
+    asked_at: datetime | None = None
     room: Room | None = None
     waiting: dict[str, Any] | None = None
+    trouble: dict[str, Any] | None = None
     stop: dict[str, Any] | None = None
     result: dict[str, Any] | None = None
 
@@ -129,6 +146,22 @@ class Observation:
         if self.result:
             return str(self.result["status"])
         return "waiting" if self.wait_reason else self.stage
+
+    @property
+    def reached(self) -> tuple[str, ...]:
+        """The stages that have begun on AWS: also one that was launched at the moment of the run's end."""
+        begun = {
+            "tuning": is_own(self.tuning) or "tuning.json" in self.files,
+            "training": is_own(self.training) or "decision.json" in self.files,
+            "deploying": self.was_requested,
+        }
+        known = (self.result or {}).get("reached", ())
+        return tuple(stage for stage in STAGES if begun[stage] or stage in known)
+
+    @property
+    def is_watched(self) -> bool:
+        """Whether the run has ended and a look that began before may still launch a job."""
+        return is_watched(self.result, self.files)
 
     @property
     def next_launch(self) -> str | None:
@@ -188,6 +221,16 @@ class Observation:
     @property
     def created_at(self) -> datetime:
         return datetime.fromisoformat(self.run.created_at)
+
+
+def is_own(job: Tuning | Training | None) -> bool:
+    """Return whether there is a job, and it is the run's own."""
+    return job is not None and job.status != FOREIGN
+
+
+def is_watched(result: dict[str, Any] | None, files: Collection[str]) -> bool:
+    """Return whether an ended run may still get a job, by its result.json and its files."""
+    return bool(result) and (result or {})["status"] in WATCHED and "decision.json" not in files
 
 
 def name_deployment(number: int) -> str:

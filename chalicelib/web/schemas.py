@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from chalicelib.pipeline.job_files import DOCUMENTS
-from chalicelib.runs.folder import ENDED, ON_ITS_WAY
+from chalicelib.runs.listing import ENDED, ON_ITS_WAY
 
 Schema = dict[str, Any]
 

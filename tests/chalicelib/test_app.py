@@ -292,7 +292,7 @@ def test_an_upload_is_signed(world: World, client: Client) -> None:
     assert "datasets/dogs.zip" in answer["url"]
 
 
-@pytest.mark.parametrize("query", ["limit=0", "limit=x", "limit=201", "limit=-1"])
+@pytest.mark.parametrize("query", ["limit=0", "limit=x", "limit=201", "limit=-1", "after=%01", "after=x", "after=../x"])
 def test_a_page_of_runs_has_a_size(world: World, client: Client, query: str) -> None:
     """An impossible limit is refused."""
     assert ask(client, "GET", f"/runs?{query}").status_code == 400

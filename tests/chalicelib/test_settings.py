@@ -7,7 +7,7 @@ import pytest
 from chalicelib.errors import InvalidRecipe, InvalidSettings
 from chalicelib.recipes.resolving import resolve_recipe
 from chalicelib.settings import Settings, read_settings
-from tests.chalicelib.pipeline.test_runs import ENVIRONMENT
+from tests.chalicelib.runs.test_folder import ENVIRONMENT
 
 
 def read(**variables: str) -> Settings:

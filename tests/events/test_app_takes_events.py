@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import app
-from chalicelib.pipeline.intake import sweep
+from chalicelib.pipeline.sweep import sweep
 from tests.events.contract import complaints, load, name_of, samples
 from tests.fakes.world import SETTINGS, World
 from tests.support.pictures import build_colour_zip

@@ -32,13 +32,16 @@ class FakeEvents(Client):
 
 
 class FakeSns(Client):
-    """One topic."""
+    """One topic. `refuses` makes it refuse every message."""
 
     def __init__(self, world: World) -> None:
         super().__init__(world)
         self.sent: list[dict[str, str]] = []
+        self.refuses = False
 
     def do_publish(self, **message: str) -> Any:
+        if self.refuses:
+            raise fail("AuthorizationError", "User is not authorized to perform: SNS:Publish", "Publish")
         self.sent.append(message)
         return {}
 

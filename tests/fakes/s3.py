@@ -82,12 +82,15 @@ class FakeS3(Client):
             body, answer["ContentRange"] = cut_range(body, Range)
         return answer | {"Body": io.BytesIO(body), "ContentLength": len(body)}
 
-    def do_head_object(self, Bucket: str, Key: str) -> Any:
-        found = self.find(Key, "HeadObject")
+    def do_head_object(self, Bucket: str, Key: str, VersionId: str | None = None) -> Any:
+        found = self.find(Key, "HeadObject", VersionId)
         described = {"ETag": found.etag, "ContentLength": len(found.body), "LastModified": found.modified}
         return described | {"VersionId": found.version}
 
-    def do_delete_object(self, Bucket: str, Key: str) -> Any:
+    def do_delete_object(self, Bucket: str, Key: str, VersionId: str = "") -> Any:
+        if VersionId:
+            self._forget(Key, VersionId)
+            return {}
         gone = [each.version for each in self.versions.pop(Key, [])]
         self.hidden[Key] = [*self.hidden.get(Key, []), *gone, self._make_version(f"marker of {Key}")]
         return {"DeleteMarker": True}
@@ -110,7 +113,8 @@ class FakeS3(Client):
         return answer
 
     def do_delete_objects(self, Bucket: str, Delete: dict[str, Any]) -> dict[str, Any]:
-        if len(Delete["Objects"]) > DELETE_LIMIT:
+        is_xml = not any(sign < " " for each in Delete["Objects"] for sign in each["Key"])
+        if len(Delete["Objects"]) > DELETE_LIMIT or not is_xml:
             raise fail("MalformedXML", "The XML you provided was not well-formed", "DeleteObjects")
         refused = [each for each in Delete["Objects"] if each["Key"] in self.kept_back]
         for each in Delete["Objects"]:

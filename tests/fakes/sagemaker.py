@@ -140,7 +140,7 @@ class FakeSageMaker(Client):
             raise fail("ValidationException", text, "UpdateEndpoint")
         self._check_change(endpoint, EndpointConfigName)
         self.requests.append(("UpdateEndpoint", {"EndpointName": EndpointName, "config": EndpointConfigName}))
-        endpoint["EndpointStatus"] = "Updating"
+        endpoint["EndpointStatus"], endpoint["LastModifiedTime"] = "Updating", self.world.clock.now()
         endpoint["PendingDeploymentSummary"] = {"EndpointConfigName": EndpointConfigName}
         return {}
 

@@ -111,7 +111,11 @@ class World:
         if score is None:
             return trial | {"FailureReason": f"AlgorithmError: trial {number} broke"}
         self.write_evaluation(run_id, name, score)
+        self.write_model(run_id, name)
         return trial | {OBJECTIVE: {"MetricName": "valid:score", "Value": score}}
+
+    def write_model(self, run_id: str, job: str) -> None:
+        self.s3.store(f"runs/{run_id}/output/{job}/output/model.tar.gz", b"model")
 
     def write_evaluation(self, run_id: str, job: str, score: float) -> None:
         objective = {"name": "valid:score", "value": score, "standard_error": 0.02, "images": 100}
@@ -123,6 +127,8 @@ class World:
         job["TrainingJobStatus"] = status
         if reason:
             job["FailureReason"] = reason
+        if status != "Failed":
+            self.write_model(run_id, f"{run_id}-train")
         if self.score is not None and status != "Failed":
             self.write_evaluation(run_id, f"{run_id}-train", self.score)
 
@@ -132,7 +138,7 @@ class World:
         pending = endpoint.pop("PendingDeploymentSummary", None)
         if pending and status == "InService" and not reason:
             endpoint["EndpointConfigName"] = pending["EndpointConfigName"]
-        endpoint["EndpointStatus"] = status
+        endpoint["EndpointStatus"], endpoint["LastModifiedTime"] = status, self.clock.now()
         if reason:
             endpoint["FailureReason"] = reason
 
@@ -145,6 +151,11 @@ class World:
                 if status in ("InProgress", "Stopping"):
                     end(name, "Completed" if status == "InProgress" else "Stopped")
                     changed.append((title, name))
+        return changed + self.end_deployments()
+
+    def end_deployments(self) -> list[tuple[str, str]]:
+        """Every endpoint that is on its way serves. Returns (kind, name) of each."""
+        changed = []
         for name, endpoint in self.sagemaker.kept["Endpoint"].items():
             if endpoint["EndpointStatus"] in ("Creating", "Updating"):
                 self.end_deployment(name)
@@ -157,6 +168,12 @@ class World:
         kinds = ("HyperParameterTuningJob", "TrainingJob", "Endpoint")
         statuses = {each[f"{kind}Status"] for kind in kinds for each in self.sagemaker.kept[kind].values()}
         return not self.list_keys("active/") and statuses.isdisjoint(under_way)
+
+    def end_deletions(self) -> None:
+        """What SageMaker deletes is gone after a while."""
+        kept = self.sagemaker.kept["Endpoint"]
+        for name in [name for name, endpoint in kept.items() if endpoint["EndpointStatus"] == "Deleting"]:
+            del kept[name]
 
     def _end_train(self, job: str, status: str) -> None:
         self.end_training(job.removesuffix("-train"), status)

@@ -9,7 +9,8 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from chalicelib.pipeline.intake import begin_run, sweep
+from chalicelib.pipeline.intake import begin_run
+from chalicelib.pipeline.sweep import sweep
 from tests.fakes.world import World
 from tests.support.pictures import build_colour_zip
 

@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from chalicelib.pipeline.intake import sweep
 from chalicelib.pipeline.progress import describe_run
+from chalicelib.pipeline.sweep import sweep
 from tests.fakes.world import World
 from tests.web.browser import NARROW, WIDE, Tab
 from tests.web.conftest import OpenTab

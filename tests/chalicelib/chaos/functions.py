@@ -9,7 +9,8 @@ from functools import partial
 
 from chalicelib import errors
 from chalicelib.pipeline.advance import advance
-from chalicelib.pipeline.intake import advance_by_endpoint, look_at_dataset, sweep
+from chalicelib.pipeline.intake import advance_by_endpoint, look_at_dataset
+from chalicelib.pipeline.sweep import sweep
 from chalicelib.runs.identity import find_run_of_training
 from chalicelib.services import Services
 from tests.chalicelib.chaos.account import Account

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 
 import pytest
 
 from chalicelib.errors import Conflict, WhippetError
 from chalicelib.pipeline.advance import advance
-from chalicelib.pipeline.intake import look_at_dataset, retry_run, stop_run, sweep
+from chalicelib.pipeline.intake import look_at_dataset, retry_run, stop_run
 from chalicelib.pipeline.progress import describe_run, list_runs
+from chalicelib.pipeline.sweep import sweep
+from tests.events.contract import complaints
+from tests.fakes.clients import Killed
 from tests.fakes.world import World
 from tests.support.pictures import build_colour_zip
 
@@ -334,3 +338,83 @@ def test_notifications_that_fail_hold_nothing_up(world: World) -> None:
     told = ["Tuning Started", "Training Started", "Deployment Started", "Model Deployed"]
     assert [name for name, _ in world.events.sent] == told
     assert world.list_keys("active/") == []
+
+
+def test_every_notification_keeps_the_contract(world: World) -> None:
+    """What is sent passes the schemas under events/, even for a dataset whose name no subject could hold."""
+    name = "Hündchen 犬 " * 12
+    world.upload(f"{name}.zip", build_colour_zip())
+    for _ in range(5):
+        sweep(world.services())
+        world.end_everything()
+    world.upload("broken.zip", b"no zip")
+    look_at_dataset("broken", world.services())
+    assert len(world.events.sent) == len(world.sns.sent) == 5
+    for detail_type, detail in world.events.sent:
+        assert complaints("whippet-detail", detail) == []
+        assert detail["event"] == detail_type
+    assert [complaints("whippet-notification", message) for message in world.sns.sent] == [[]] * 5
+
+
+@pytest.mark.parametrize("channel", ["event", "message"])
+def test_a_channel_that_refuses_keeps_the_other_from_nothing(world: World, channel: str) -> None:
+    """For a day one of them refuses at every sweep: the other gets each notification once, and nothing is lost."""
+    refusing, taking = (world.events, world.sns) if channel == "event" else (world.sns, world.events)
+    refusing.refuses = True
+    run_id = start(world)
+    assert go_to_the_end(world, run_id) == "deployed"
+    for _ in range(20):
+        sweep(world.services())
+        world.clock.sleep(600)
+    assert (len(taking.sent), len(refusing.sent)) == (4, 0)
+    refusing.refuses = False
+    sweep(world.services())
+    sweep(world.services())
+    assert (len(taking.sent), len(refusing.sent)) == (4, 4)
+    assert world.list_keys("active/") == []
+
+
+def test_marks_of_an_earlier_version_count_for_both_channels(world: World) -> None:
+    """An update of the app in mid-run sends nothing again."""
+    run_id = start(world)
+    for key in world.list_keys(f"runs/{run_id}/notices/"):
+        del world.s3.versions[key]
+    world.s3.store(f"runs/{run_id}/notices/tuning-started.json", b"{}")
+    advance(run_id, world.services())
+    assert len(world.events.sent) == len(world.sns.sent) == 1
+
+
+@pytest.mark.parametrize("stage", ["tuning", "training"])
+@pytest.mark.parametrize("is_killed", [False, True])
+def test_what_is_launched_at_the_moment_of_a_stop_is_paid_for_and_told(
+    world: World, stage: str, is_killed: bool
+) -> None:
+    """A look has decided to launch, and the whole stop comes before its call: stopped, in the ledger, announced."""
+    clean = World()
+    first = start(clean)
+    go_on(clean, first)
+    operation = {"tuning": "create_hyper_parameter_tuning_job", "training": "create_training_job"}[stage]
+    call = clean.trouble.calls.index(operation)
+    world.trouble.other = lambda: stop_run(find_active(world), "ann", world.services()) and None
+    world.trouble.plan = {call: "meanwhile after" if is_killed else "meanwhile"}
+    with contextlib.suppress(Killed):
+        run_id = start(world)
+        go_on(world, run_id)
+    world.clock.sleep(1_000)
+    for _ in range(6):
+        sweep(world.services())
+        world.end_everything()
+        world.clock.sleep(200)
+    assert read_result(world, first)[0] == "stopped"
+    assert world.list_keys("active/") == []
+    started = {"tuning": "Tuning Started", "training": "Training Started"}[stage]
+    assert started in [name for name, _ in world.events.sent]
+    [month] = world.list_keys("ledger/")
+    [entry] = world.read(month)["runs"].values()
+    assert entry["state"] == "settled"
+    settled = world.read(f"runs/{first}/settlement.json")["spent_usd"]
+    assert entry["usd"] == settled > 0
+
+
+def find_active(world: World) -> str:
+    return world.list_keys("active/")[0].removeprefix("active/")

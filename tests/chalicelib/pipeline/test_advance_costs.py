@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from chalicelib.pipeline.advance import advance
-from chalicelib.pipeline.intake import look_at_dataset, stop_run, sweep
+from chalicelib.pipeline.intake import look_at_dataset, stop_run
 from chalicelib.pipeline.progress import describe_run, list_runs
+from chalicelib.pipeline.sweep import sweep
 from chalicelib.runs.identity import find_run_of_training
 from tests.fakes.world import SETTINGS, World
 from tests.support.pictures import build_colour_zip
@@ -258,6 +259,7 @@ def test_a_training_without_a_machine_is_tried_on_the_next_type(world: World) ->
         f"{run_id}-2-train": types[1],
     }
     world.write_evaluation(run_id, f"{run_id}-2-train", 0.97)
+    world.write_model(run_id, f"{run_id}-2-train")
     jobs[f"{run_id}-2-train"]["TrainingJobStatus"] = "Completed"
     advance(run_id, world.services())
     assert world.read(f"runs/{run_id}/decision.json")["training_job_name"] == f"{run_id}-2-train"

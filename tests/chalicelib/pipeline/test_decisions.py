@@ -47,11 +47,15 @@ PRICED, DEAR = replace(RUN, cost={"worst_usd": 2.0}), replace(RUN, cost={"proble
 NOW = datetime(2026, 11, 22, 0, 10, tzinfo=UTC)
 CHECKED: dict[str, Any] = {"dataset": {"problems": []}}
 TUNED = {"tuned": {"best": {"name": "t-001", "objective": 0.9, "hyperparameters": {"learning_rate": "1"}}}}
+NO_MODEL = {"tuned": {**TUNED["tuned"], "model_data": None}}
+DAY_AGO = NOW - timedelta(days=1, minutes=1)
+DECIDED_YESTERDAY = {"at": DAY_AGO.isoformat()}
 STOP = {"stop": {"by": "ann"}}
 IN, TUNING_DONE = "input/", "tuning.json"
 DECIDED = (IN, "dataset.json", TUNING_DONE, "decision.json")
 ASKED = (*DECIDED, "deployment.json")
 BEST = Trial("t-001", "Completed", {"learning_rate": "1"}, 0.9)
+CUT = Trial("t-003", "Stopped", {"learning_rate": "2"}, 0.8)
 BROKEN = Trial("t-002", "Failed", {}, None, "AlgorithmError: no space")
 
 
@@ -61,6 +65,10 @@ def see(*files: str, **seen: Any) -> Observation:
 
 def evaluate(value: float, error: float = 0.02) -> dict[str, Any]:
     return {"objective": {"value": value, "standard_error": error}}
+
+
+def train(evaluation: dict[str, Any] | None, model: str | None = "s3://pictures/model.tar.gz") -> Training:
+    return Training("Completed", evaluation=evaluation, name=RUN.training_job, model_data=model)
 
 
 STEPS: list[tuple[str, Observation, type | tuple[type, str]]] = [
@@ -85,17 +93,15 @@ STEPS: list[tuple[str, Observation, type | tuple[type, str]]] = [
     ("the tuning is done", see(IN, **CHECKED, tuning=Tuning("Completed", "t-001", (BROKEN, BEST))), RecordTuning),
     ("the time limit stopped it", see(IN, **CHECKED, tuning=Tuning("Stopped", "t-001", (BEST,))), RecordTuning),
     ("no trial did", see(IN, **CHECKED, tuning=Tuning("Completed", None, (BROKEN,))), (Finish, "failed")),
-    (
-        "the best is a parent's trial",
-        see(IN, **CHECKED, tuning=Tuning("Completed", "p-9", (BEST,))),
-        (Finish, "failed"),
-    ),
+    ("the best is a parent's trial", see(IN, **CHECKED, tuning=Tuning("Completed", "p-9", (BEST,))), RecordTuning),
+    ("only a stopped one did", see(IN, **CHECKED, tuning=Tuning("Completed", None, (CUT, BROKEN))), RecordTuning),
     ("the tuning failed", see(IN, **CHECKED, tuning=Tuning("Failed", "t-001", (BEST,), "x")), (Finish, "failed")),
     ("the tuning was deleted", see(IN, **CHECKED, tuning=Tuning("Deleting")), (Finish, "failed")),
     ("the tuning is a stranger's", see(IN, **CHECKED, tuning=Tuning(FOREIGN)), (Finish, "failed")),
     ("the tuning is written down", see(IN, TUNING_DONE, **TUNED), StartTraining),
     ("the training runs", see(TUNING_DONE, **TUNED, training=Training("InProgress")), Wait),
-    ("the training is done", see(TUNING_DONE, **TUNED, training=Training("Completed", None, evaluate(1))), Select),
+    ("the training is done", see(TUNING_DONE, **TUNED, training=train(evaluate(1))), Select),
+    ("no job left a model", see(TUNING_DONE, **NO_MODEL, training=train(evaluate(1), None)), (Finish, "failed")),
     ("the time limit stopped it", see(TUNING_DONE, **TUNED, training=Training("Stopped")), Select),
     ("the training failed", see(TUNING_DONE, **TUNED, training=Training("Failed", "x")), (Finish, "failed")),
     ("the training is a stranger's", see(TUNING_DONE, **TUNED, training=Training(FOREIGN)), (Finish, "failed")),
@@ -107,6 +113,21 @@ STEPS: list[tuple[str, Observation, type | tuple[type, str]]] = [
     ("it is being deleted", see(*DECIDED, endpoint=Endpoint("Deleting", OLD)), Wait),
     ("asked, but killed before that was written", see(*DECIDED, endpoint=Endpoint("Creating", OWN)), RecordDeployment),
     ("the same with an update", see(*DECIDED, endpoint=Endpoint("Updating", OLD, OWN)), RecordDeployment),
+    (
+        "it is on its way for a day",
+        see(*ASKED, asked_at=DAY_AGO, endpoint=Endpoint("Creating", OWN)),
+        (Finish, "failed"),
+    ),
+    (
+        "AWS went on with it lately",
+        see(*ASKED, asked_at=DAY_AGO, endpoint=Endpoint("Creating", OWN, None, None, NOW)),
+        Wait,
+    ),
+    (
+        "others are on their way for a day",
+        see(*DECIDED, decision=DECIDED_YESTERDAY, endpoint=Endpoint("Updating", OLD)),
+        Wait,
+    ),
     ("it is on its way", see(*ASKED, endpoint=Endpoint("Creating", OWN)), Wait),
     ("it serves", see(*ASKED, endpoint=Endpoint("InService", OWN)), (Finish, "deployed")),
     ("it went back, and is scaled as before", see(*ASKED, endpoint=Endpoint("InService", OLD)), Scale),
@@ -140,12 +161,17 @@ def test_the_next_step(seen: Observation, expected: type | tuple[type, str]) -> 
         assert type(step) is expected
 
 
-def ended(status: str, minutes: float = 0.0, *, sent: bool = True, told: bool = True, **seen: Any) -> Observation:
+def ended(
+    status: str, minutes: float = 0.0, *, sent: bool = True, told: bool = True, decided: bool = False, **seen: Any
+) -> Observation:
     result = {"status": status, "reached": ["tuning"], "ended_at": (NOW - timedelta(minutes=minutes)).isoformat()}
-    final = {"stopped": "run-stopped", "failed": "run-failed"}[status]
+    final = f"run-{status}"
     files = [
-        "notices/tuning-started.json",
-        *([f"notices/{final}.json"] if sent else []),
+        "notices/tuning-started.event.json",
+        "notices/tuning-started.message.json",
+        *([f"notices/{final}.event.json"] if sent else []),
+        f"notices/{final}.message.json",
+        *(["decision.json", "notices/training-started.json"] if decided else []),
         *(["report.html"] if told else []),
     ]
     return see(*files, result=result, **seen)
@@ -154,7 +180,11 @@ def ended(status: str, minutes: float = 0.0, *, sent: bool = True, told: bool = 
 @pytest.mark.parametrize(
     ("seen", "expected"),
     [
-        (ended("failed"), Close),
+        (ended("failed"), Wait),
+        (ended("failed", 6), Close),
+        (ended("superseded", 6), Close),
+        (ended("failed", decided=True), Close),
+        (ended("failed", tuning=Tuning("InProgress")), StopTuning),
         (ended("failed", told=False), WriteReport),
         (ended("stopped", told=False, training=Training("InProgress")), StopTraining),
         (ended("failed", sent=False), Wait),
@@ -177,6 +207,9 @@ def test_an_ended_run_is_closed_when_nothing_is_left(seen: Observation, expected
         (see(), []),
         (see(tuning=Tuning("InProgress")), ["Tuning Started"]),
         (see("notices/tuning-started.json", tuning=Tuning("InProgress")), []),
+        (see("notices/tuning-started.event.json", tuning=Tuning("InProgress")), ["Tuning Started"]),
+        (see(tuning=Tuning(FOREIGN)), []),
+        (ended("stopped", training=Training("Stopping")), ["Training Started"]),
         (see(*DECIDED, "notices/tuning-started.json"), ["Training Started"]),
         (see(*ASKED), ["Tuning Started", "Training Started", "Deployment Started"]),
         (ended("failed", sent=False), ["Run Failed"]),
@@ -203,7 +236,8 @@ def test_what_is_to_be_told(seen: Observation, due: list[str]) -> None:
 )
 def test_which_model_ships(trial: dict[str, Any] | None, training: dict[str, Any] | None, ships: str) -> None:
     """The training's ships unless it is worse by more than the larger standard error; both numbers are recorded."""
-    decision = select_model(RUN, TUNED["tuned"]["best"], trial, training)
+    decision = select_model(RUN, TUNED["tuned"], trial, train(training))
+    assert decision is not None
     assert decision["ships"] == ships
     assert decision["training_job_name"] == (RUN.training_job if ships == "training" else "t-001")
     assert decision["objective"]["trial"] == (trial["objective"]["value"] if trial else 0.9)
@@ -217,7 +251,9 @@ def test_the_gate_declines_what_is_not_good_enough(least: float, accuracy: float
     """The gate compares the accuracy of the model that would ship; an unmeasured model does not pass either."""
     run = replace(RUN, recipe={"gate": {"min_accuracy": least}})
     measured = {**evaluate(0.95), "valid": {} if accuracy is None else {"accuracy": accuracy}}
-    declined = select_model(run, TUNED["tuned"]["best"], evaluate(0.90), measured)["declined"]
+    decision = select_model(run, TUNED["tuned"], evaluate(0.90), train(measured))
+    assert decision is not None
+    declined = decision["declined"]
     assert (told is None) == (declined is None)
     assert declined is None or (told or "") in declined
 

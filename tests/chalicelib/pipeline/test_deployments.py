@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from chalicelib.models.catalog import delete_model
-from chalicelib.pipeline.intake import look_at_dataset, sweep
+from chalicelib.pipeline.intake import look_at_dataset
+from chalicelib.pipeline.sweep import sweep
 from chalicelib.runs.identity import make_endpoint_name
 from tests.fakes.world import SETTINGS, World
 from tests.support.pictures import build_colour_zip

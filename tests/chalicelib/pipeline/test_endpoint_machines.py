@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from chalicelib.errors import WhippetError
 from chalicelib.pipeline.advance import advance
-from chalicelib.pipeline.intake import look_at_dataset, sweep
+from chalicelib.pipeline.intake import look_at_dataset
+from chalicelib.pipeline.sweep import sweep
 from chalicelib.runs.identity import make_endpoint_name
 from tests.fakes.clients import Killed
 from tests.fakes.world import SETTINGS, World

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from chalicelib.errors import WhippetError
-from chalicelib.pipeline.intake import look_at_dataset, stop_run, sweep
+from chalicelib.pipeline.intake import look_at_dataset, stop_run
+from chalicelib.pipeline.sweep import sweep
 from chalicelib.runs.claims import release_claim, take_claim
 from tests.fakes.clients import Killed
 from tests.fakes.world import World

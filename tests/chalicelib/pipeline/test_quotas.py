@@ -12,8 +12,9 @@ from chalicelib.aws.errors import translate
 from chalicelib.aws.quotas import CONSOLE
 from chalicelib.errors import QuotaExceeded, QuotaTooSmall
 from chalicelib.pipeline.advance import advance
-from chalicelib.pipeline.intake import look_at_dataset, retry_run, sweep
+from chalicelib.pipeline.intake import look_at_dataset, retry_run
 from chalicelib.pipeline.progress import describe_run
+from chalicelib.pipeline.sweep import sweep
 from tests.fakes.clients import fail
 from tests.fakes.world import SETTINGS, World
 from tests.support.pictures import build_colour_zip

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chalicelib.errors import AccessDenied, DatasetNotFound, InvalidName, WhippetError
-from chalicelib.pipeline.intake import look_at_dataset, retry_run, stop_run, sweep
+from chalicelib.pipeline.advance import advance
+from chalicelib.pipeline.intake import look_at_dataset, retry_run, stop_run
 from chalicelib.pipeline.removal import delete_dataset
+from chalicelib.pipeline.sweep import sweep
 from chalicelib.runs.identity import make_endpoint_name
 from tests.fakes.clients import Killed
 from tests.fakes.world import SETTINGS, World
@@ -18,6 +21,7 @@ from tests.support.pictures import build_colour_zip
 
 ZIP = build_colour_zip(counts={"train": 3, "valid": 3})
 OTHER = build_colour_zip(counts={"train": 3, "test": 3})
+AGAIN = build_colour_zip(seed=1)
 
 
 def run_to_its_end(world: World, name: str, body: bytes = ZIP) -> str:
@@ -226,3 +230,169 @@ def test_nothing_is_left_whatever_happens(trouble: dict[int, str], before: int, 
         if not delete_again(world, "dogs"):
             break
     assert list_of(world, "dogs") == []
+
+
+Act = Callable[[World], object]
+
+
+def try_to(work: Callable[[], object]) -> None:
+    with contextlib.suppress(WhippetError, Killed):
+        work()
+
+
+def find_run(world: World) -> str:
+    return world.list_keys("active/")[0].removeprefix("active/")
+
+
+def prepare(stage: str) -> World:
+    """Build an account whose dataset is at a stage."""
+    world = World()
+    world.upload("dogs.zip", ZIP)
+    for _ in range({"uploaded": 0, "tuned": 1, "trained": 2, "served": 3}[stage]):
+        sweep(world.services())
+        world.end_everything()
+    return world
+
+
+def fail_first(world: World) -> None:
+    """Let the first attempt fail, so that a retry may begin."""
+    world.trial_scores = [None]
+    sweep(world.services())
+    world.end_everything()
+    sweep(world.services())
+
+
+def retry(world: World) -> object:
+    [key] = [key for key in world.list_keys("runs/") if key.endswith("run.json")]
+    return retry_run(key.split("/")[1], world.services())
+
+
+LOOKS: dict[str, tuple[str, Act, Act]] = {
+    "an upload": ("uploaded", lambda world: None, lambda world: look_at_dataset("dogs", world.services())),
+    "a sweep": ("uploaded", lambda world: None, lambda world: sweep(world.services())),
+    "the end of a tuning": ("tuned", lambda world: None, lambda world: advance(find_run(world), world.services())),
+    "the end of a training": ("trained", lambda world: None, lambda world: advance(find_run(world), world.services())),
+    "the end of a deployment": ("served", lambda world: None, lambda world: advance(find_run(world), world.services())),
+    "a stop": ("tuned", lambda world: None, lambda world: stop_run(find_run(world), "ann", world.services())),
+    "a retry": ("uploaded", fail_first, retry),
+}
+
+
+def begin(case: str) -> tuple[World, Act]:
+    stage, before, look = LOOKS[case]
+    world = prepare(stage)
+    before(world)
+    return world, look
+
+
+def delete_once(world: World) -> Callable[[], None]:
+    """Build what deletes the dataset at its first call, and does nothing from then on."""
+    asked: list[str] = []
+
+    def work() -> None:
+        if not asked:
+            asked.append("once")
+            plan, world.trouble.plan = world.trouble.plan, {}
+            try_to(lambda: delete_dataset("dogs", world.services()))
+            world.trouble.plan = plan
+
+    return work
+
+
+def let_time_pass(world: World) -> None:
+    """Let the schedule sweep, what runs end, and the person ask again until the dataset is not found."""
+    world.trouble.plan = {}
+    for _ in range(8):
+        sweep(world.services())
+        world.end_everything()
+        world.end_deletions()
+        world.clock.sleep(200)
+        try_to(lambda: delete_dataset("dogs", world.services()))
+
+
+def list_left(world: World) -> list[str]:
+    """List every version of everything but the ledger, and everything that bills."""
+    s3, kept = world.s3, world.sagemaker.kept
+    keys = [key for key in {*s3.versions, *s3.hidden} if not key.startswith("ledger/")]
+    running = [
+        name
+        for kind in ("HyperParameterTuningJob", "TrainingJob")
+        for name, job in kept[kind].items()
+        if job[f"{kind}Status"] in ("InProgress", "Stopping")
+    ]
+    return sorted([*keys, *running, *kept["Endpoint"], *kept["EndpointConfig"], *kept["Model"]])
+
+
+@pytest.mark.parametrize("kind", ["meanwhile", "meanwhile after"])
+@pytest.mark.parametrize("case", list(LOOKS))
+def test_a_look_in_flight_leaves_no_ghost(case: str, kind: str) -> None:
+    """Before whichever of its calls the deletion comes, and whether or not it is killed then: all is gone."""
+    clean, look = begin(case)
+    first = len(clean.trouble.calls)
+    try_to(lambda: look(clean))
+    for number in range(first, len(clean.trouble.calls)):
+        world, look = begin(case)
+        world.trouble.other = delete_once(world)
+        world.trouble.plan = {number: kind}
+        try_to(lambda world=world, look=look: look(world))  # type: ignore[misc]
+        let_time_pass(world)
+        assert list_left(world) == [], f"the deletion came before call {number}: {clean.trouble.calls[number]}"
+
+
+@pytest.mark.parametrize("case", ["an upload", "the end of a tuning", "the end of a deployment", "a retry"])
+def test_an_upload_after_the_deletion_is_another_run_and_stays(case: str) -> None:
+    """However soon it comes, and whatever the look that was in flight still writes."""
+    clean, look = begin(case)
+    first = len(clean.trouble.calls)
+    try_to(lambda: look(clean))
+    for number in range(first, len(clean.trouble.calls), 3):
+        world, look = begin(case)
+        delete = delete_once(world)
+        old = {key.split("/")[1] for key in world.list_keys("runs/")}
+
+        def replace(world: World = world, delete: Callable[[], None] = delete) -> None:
+            delete()
+            world.upload("dogs.zip", AGAIN)
+
+        world.trouble.other = replace
+        world.trouble.plan = {number: "meanwhile"}
+        try_to(lambda world=world, look=look: look(world))  # type: ignore[misc]
+        world.trouble.plan = {}
+        world.trial_scores = [0.8, 0.93]
+        for _ in range(9):
+            sweep(world.services())
+            world.end_everything()
+            world.end_deletions()
+            world.clock.sleep(200)
+        results = [world.read(key) for key in world.list_keys("runs/") if key.endswith("/result.json")]
+        of_new = [each for each in results if each["run_id"] not in old and each["status"] == "deployed"]
+        assert len(of_new) == 1, (number, clean.trouble.calls[number], results)
+        assert world.sagemaker.kept["Endpoint"]
+
+
+def test_a_deletion_that_finds_nothing_leaves_nothing() -> None:
+    """Not even the word that there was one."""
+    world = World()
+    with pytest.raises(WhippetError):
+        delete_dataset("dogs", world.services())
+    assert list_left(world) == []
+
+
+@pytest.mark.parametrize("name", ["x" * 201, "犬" * 80, "a\x01b", "a\nb", "a\x7fb", "a\x85b", ".", "..", "x" * 1000])
+def test_a_name_that_cannot_be_served_is_rejected_and_can_be_deleted(name: str) -> None:
+    """An upload that no route let in: nothing is launched, the run says why, and DELETE removes all of it."""
+    world = World()
+    world.upload(f"{name}.zip", ZIP)
+    run_id = look_at_dataset(name, world.services())
+    world.upload(f"{name}.json", b"{}")
+    sweep(world.services())
+    assert world.sagemaker.requests == []
+    result = world.read(f"runs/{run_id}/result.json")
+    assert result["status"] == "rejected"
+    assert "Upload it under another name" in result["reason"]
+    assert world.list_keys("active/") == []
+    world.clock.sleep(400)
+    assert delete_dataset(name, world.services())["status"] == "deleted"
+    world.clock.sleep(400)
+    sweep(world.services())
+    assert list_left(world) == []

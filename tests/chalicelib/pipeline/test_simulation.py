@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from chalicelib.errors import WhippetError
 from chalicelib.pipeline.advance import advance
-from chalicelib.pipeline.intake import advance_by_endpoint, look_at_dataset, stop_run, sweep
+from chalicelib.pipeline.intake import advance_by_endpoint, look_at_dataset, stop_run
+from chalicelib.pipeline.sweep import sweep
 from tests.fakes.clients import Killed
 from tests.fakes.world import World
 from tests.support.pictures import build_colour_zip

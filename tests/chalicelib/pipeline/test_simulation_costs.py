@@ -15,7 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chalicelib.errors import WhippetError
-from chalicelib.pipeline.intake import look_at_dataset, stop_run, sweep
+from chalicelib.pipeline.intake import look_at_dataset, stop_run
+from chalicelib.pipeline.sweep import sweep
 from tests.fakes.clients import Killed
 from tests.fakes.world import SETTINGS, World
 from tests.support.pictures import build_colour_zip
@@ -55,12 +56,16 @@ def deliver(world: World, event: str) -> None:
 
 
 def turn_month(world: World) -> None:
-    """Let three weeks pass. Before that the sweep finds every upload: a check that takes longer is a failure."""
+    """Let three weeks pass. Before that the sweep finds every upload: a check that takes longer is a failure.
+
+    Endpoints are done within hours; a job may go on.
+    """
     plan, world.trouble.plan = world.trouble.plan, {}
     for _ in range(2):
         sweep(world.services())
         world.clock.sleep(400)
     world.trouble.plan = plan
+    world.end_deployments()
     world.clock.sleep(20 * 86_400)
 
 

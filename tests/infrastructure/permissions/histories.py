@@ -17,7 +17,8 @@ from typing import Any
 
 import app
 from chalicelib.errors import WhippetError
-from chalicelib.pipeline.intake import sweep
+from chalicelib.pipeline.sweep import sweep
+from chalicelib.runs.tombstones import Tombstone, name_tombstone, write_tombstone
 from chalicelib.settings import Settings
 from localcloud.iam.call_log import Recorded
 from localcloud.iam.permissions import list_needs
@@ -39,6 +40,8 @@ BODIES = {  # of the routes whose calls depend on what they are sent
     ],
     "/uploads/{id}/complete": [json.dumps({"parts": [{"number": 1, "etag": "e"}]})],
 }
+GHOST = "whippet-local-dogs-00000000"  # a run that was removed
+LISTED = f"index/8204694399992/{GHOST}/"
 SERVICES = {
     "FakeS3": "s3",
     "FakeSageMaker": "sagemaker",
@@ -323,6 +326,7 @@ def tell_of_another_upload(rounds: int, recorder: Recorder, settings: Settings) 
         for name in world.sagemaker.kept["Endpoint"]:
             world.end_deployment(name, "Failed", "it broke")
     world.upload("dogs.zip", ZIP_AGAIN)
+    world.upload("cats.tar", b"a stray upload")
     move(world)
     go_on(world, recorder)
     react(world, recorder)
@@ -346,10 +350,84 @@ def tell_of_endings(rounds: int, recorder: Recorder, settings: Settings) -> None
     go_on(world, recorder)
 
 
+def tell_of_trouble(rounds: int, recorder: Recorder, settings: Settings) -> None:
+    """A call of the function fails once, or a quota is used up for a while: what that has left is cleared away."""
+    for number in range(4, 28, 6):
+        world = make_world(settings, recorder)
+        move_on(world, rounds)
+        move(world)
+        for plan in ({len(world.trouble.calls) + number: "error"}, {}):
+            world.trouble.plan = dict(plan)
+            stop(world, recorder)
+            react(world, recorder)
+        go_on(world, recorder, 2)
+    for kind in ("HyperParameterTuningJob", "TrainingJob", "Model"):
+        for begin in (make_world, begin_again):
+            world = begin(settings, recorder)
+            world.sagemaker.limits = {kind}
+            move_on(world, rounds)
+            react(world, recorder)
+            world.sagemaker.limits = set()
+            recorder.mute(lambda world=world: kill_at_a_launch(world))  # type: ignore[misc]
+            stop(world, recorder)
+            go_on(world, recorder, 2)
+
+
+def stop(world: World, recorder: Recorder) -> None:
+    """A person asks the routes to stop every run, where the routes' function is the one that is heard."""
+    app.services.use(world.services())
+    for request in list_requests(world, ("POST",), "/stop") if recorder.function == "app" else ():
+        with recorder.listening():
+            app.app(request, None)
+
+
+def kill_at_a_launch(world: World) -> None:
+    """Somebody else's look is killed right after it has created something."""
+    around = world.trouble.around
+
+    def kill(operation: str, work: Callable[[], Any]) -> Any:
+        answer = around(operation, work)
+        if operation.startswith("create_"):
+            raise Killed(operation)
+        return answer
+
+    world.trouble.around = kill  # type: ignore[method-assign]
+    move(world)
+    world.trouble.around = around  # type: ignore[method-assign]
+
+
+def tell_of_a_removal(rounds: int, recorder: Recorder, settings: Settings) -> None:
+    """The dataset was removed, and looks in flight have written about its run since; or it is uploaded again."""
+    if recorder.function == "app":
+        nothing = World(settings)
+        nothing.hear = recorder.hear
+        app.services.use(nothing.services())
+        with recorder.listening():
+            app.app(make_request("DELETE", "/datasets/{name}", {"name": "dogs"}, ""), None)
+    world = make_world(settings, recorder)
+    world.trial_scores = [None] if rounds == 1 else world.trial_scores
+    move_on(world, (0, 2, 3, 5)[rounds])
+    tombstone = Tombstone(name_tombstone(settings, "dogs"), "dogs", {GHOST: LISTED})
+    recorder.mute(lambda: write_tombstone(world.services().bucket, tombstone))
+    for key in (f"active/{GHOST}", f"runs/{GHOST}/x.json", f"{LISTED}dogs/0-checking"):
+        world.s3.store(key, b'{"dataset": "dogs"}')
+    react(world, recorder)
+    if rounds > 1:
+        del world.s3.versions["datasets/dogs.zip"]
+    world.clock.sleep(400)
+    for _ in range(3):
+        react(world, recorder)
+        world.end_everything()
+        world.end_deletions()
+        world.clock.sleep(400)
+
+
 STORIES: tuple[Callable[[int, Recorder, Settings], None], ...] = (
     tell_of_a_stop,
     tell_of_a_failure,
     tell_of_no_machine,
     tell_of_another_upload,
     tell_of_endings,
+    tell_of_trouble,
+    tell_of_a_removal,
 )

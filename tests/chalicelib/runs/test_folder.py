@@ -12,14 +12,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chalicelib.errors import InvalidName, InvalidSettings, RunNotFound
-from chalicelib.pipeline.intake import look_at_dataset, sign_dataset_upload, sweep
 from chalicelib.runs.claims import CLAIM_SECONDS, release_claim, take_claim
-from chalicelib.runs.identity import make_endpoint_name, make_run_id, parse_dataset_key
+from chalicelib.runs.identity import (
+    can_be_uploaded,
+    check_name,
+    find_name_problem,
+    make_endpoint_name,
+    make_run_id,
+    parse_dataset_key,
+)
 from chalicelib.settings import read_settings
 from tests.chalicelib.requests.test_jobs import make_run
-from tests.events.contract import complaints
 from tests.fakes.world import SETTINGS, World
-from tests.support.pictures import build_colour_zip
 
 ENVIRONMENT = {
     "BUCKET": "b",
@@ -161,36 +165,24 @@ def test_settings_that_cannot_be_used_are_named(change: dict[str, str], named: s
         read_settings({**ENVIRONMENT, **change})
 
 
-def test_every_notification_keeps_the_contract(world: World) -> None:
-    """What is sent passes the schemas under events/, even for a dataset whose name no subject could hold."""
-    name = "Hündchen 犬\t" * 12
-    world.upload(f"{name}.zip", build_colour_zip(counts={"train": 3, "valid": 3}))
-    for _ in range(5):
-        sweep(world.services())
-        world.end_everything()
-    world.upload("broken.zip", b"no zip")
-    look_at_dataset("broken", world.services())
-    assert len(world.events.sent) == len(world.sns.sent) == 5
-    for detail_type, detail in world.events.sent:
-        assert complaints("whippet-detail", detail) == []
-        assert detail["event"] == detail_type
-    assert [complaints("whippet-notification", message) for message in world.sns.sent] == [[]] * 5
+BAD_NAMES = ["", ".", "..", "a/b", "a\nb", "a\x00", "\x7f", "\x85", "x" * 201, "犬" * 67, "\ud800"]
 
 
-@pytest.mark.parametrize("name", ["", "a/b", "a\nb", "x" * 201])
-def test_a_name_that_cannot_be_served(world: World, name: str) -> None:
-    """It is refused before anything is signed."""
-    with pytest.raises(InvalidName, match="cannot be served"):
-        sign_dataset_upload(name, world.services())
+@pytest.mark.parametrize("name", BAD_NAMES)
+def test_a_name_that_cannot_be_served(name: str) -> None:
+    """One rule refuses it, and says how a name has to be."""
+    with pytest.raises(InvalidName, match="1 to 200 bytes"):
+        check_name(name)
 
 
-def test_a_sweep_goes_on_after_a_failure(world: World) -> None:
-    """A run whose look fails is reported, and the next one is looked at."""
-    for name in ("cats", "dogs"):
-        world.upload(f"{name}.zip", build_colour_zip(counts={"train": 3, "valid": 3}))
-        look_at_dataset(name, world.services())
-    world.end_everything()
-    calls = len(world.trouble.calls)
-    world.trouble.plan = {calls + 2: "throttle"}
-    assert len(sweep(world.services())) == 1
-    assert len(world.sagemaker.kept["TrainingJob"]) == 1
+@pytest.mark.parametrize("name", ["a", "x" * 200, "犬" * 66, "a b+c.d%", "...", " ", "50%25"])
+def test_a_name_that_can_be_served(name: str) -> None:
+    """Whatever S3 and a path can hold."""
+    assert find_name_problem(name) is None
+    assert can_be_uploaded(name)
+
+
+def test_what_s3_cannot_hold_cannot_be_uploaded() -> None:
+    """Of all others a run may be found, although it cannot be served."""
+    names = ["x" * 201, "a\x01b", ".", "x" * 1011, "x" * 1012, "a/b", "", "\ud800"]
+    assert [can_be_uploaded(name) for name in names] == [True] * 4 + [False] * 4

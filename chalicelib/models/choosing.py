@@ -1,0 +1,143 @@
+"""Choose the model that ships: the best trial that left a model, the final training's, and the recipe's gate. Pure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from chalicelib.runs.identity import Run
+from chalicelib.runs.observation import Training, Trial, Tuning
+
+MEASURED = ("Completed", "Stopped")  # a trial that was stopped early may be the best one all the same
+
+
+def rank_trials(tuning: Tuning) -> list[Trial]:
+    """List the trials that have an objective, the best one first. SageMaker's own choice comes before an equal one."""
+    measured = [trial for trial in tuning.trials if trial.objective is not None and trial.status in MEASURED]
+    return sorted(measured, key=lambda trial: (trial.name == tuning.best, trial.objective), reverse=True)
+
+
+def choose_trial(tuning: Tuning) -> Trial | None:
+    """Return the best trial that left a model; where none did, the best one, for its hyperparameters alone."""
+    ranked = rank_trials(tuning)
+    return next((trial for trial in ranked if trial.model_data), ranked[0] if ranked else None)
+
+
+def describe_tuning(tuning: Tuning, best: Trial) -> dict[str, Any]:
+    """Build tuning.json. `passed_over` says which better trials left no model."""
+    ranked = rank_trials(tuning)
+    passed = ranked[: ranked.index(best)] if best.model_data else []
+    return {
+        "format": 1,
+        "status": tuning.status,
+        "parallel_trials": tuning.at_once,
+        "best": {"name": best.name, "objective": best.objective, "hyperparameters": best.hyperparameters},
+        "model_data": best.model_data,
+        "evaluation": read_metrics(best.metrics, best.objective),
+        "passed_over": [{"name": trial.name, "objective": trial.objective} for trial in passed],
+        "trials": [describe_trial(trial) for trial in tuning.trials],
+    }
+
+
+def describe_trial(trial: Trial) -> dict[str, Any]:
+    """Describe a trial as tuning.json and the routes show it. Times are ISO 8601."""
+    return {
+        "name": trial.name,
+        "status": trial.status,
+        "hyperparameters": trial.hyperparameters,
+        "objective": trial.objective,
+        "reason": trial.reason,
+        "started_at": trial.started_at.isoformat() if trial.started_at else None,
+        "ended_at": trial.ended_at.isoformat() if trial.ended_at else None,
+        "billable_seconds": trial.billable_seconds,
+        "instance_type": trial.instance_type,
+    }
+
+
+def read_metrics(metrics: dict[str, float], objective: float | None) -> dict[str, Any] | None:
+    """Return what a job's last metrics say of its model, in the form of evaluation.json; None if they do not say all.
+
+    A job may be stopped before it leaves a file, and AWS documents nowhere where a trial's checkpoints go.
+    """
+    if objective is None or not {"valid:standard_error", "valid:images"} <= metrics.keys():
+        return None
+    goal = {
+        "value": objective,
+        "standard_error": metrics["valid:standard_error"],
+        "images": round(metrics["valid:images"]),
+    }
+    splits: dict[str, dict[str, float]] = {"valid": {}, "test": {}}
+    for name, value in metrics.items():
+        split, _, measure = name.partition(":")
+        if split in splits:
+            splits[split][measure] = value
+    return {"objective": goal, **{split: values for split, values in splits.items() if values}}
+
+
+def select_model(
+    run: Run,
+    tuned: dict[str, Any],
+    of_trial: dict[str, Any] | None,
+    training: Training,
+) -> dict[str, Any] | None:
+    """Build decision.json: the training's model ships unless the best trial's is better by over one standard error.
+
+    Both evaluations are of the validation split; the test split never selects. The larger of the two standard errors
+    counts, so that chance alone seldom rejects the training. A job that left no model is never shipped: None if neither
+    did. A training that left no evaluation is rejected, if there is a trial's model in its place.
+    """
+    best, of_training = tuned["best"], training.evaluation
+    trial_data = tuned.get("model_data", f"{run.uri}output/{best['name']}/output/model.tar.gz")
+    if not (trial_data or training.model_data):
+        return None
+    trial_value = of_trial["objective"]["value"] if of_trial else best["objective"]
+    error = max(each["objective"]["standard_error"] for each in (of_trial, of_training) if each) if of_training else 0.0
+    value = of_training["objective"]["value"] if of_training else None
+    ships, why = _compare(value, trial_value, error)
+    if not training.model_data:
+        ships, why = "trial", "The training left no model, so the best trial's ships."
+    elif not trial_data:
+        ships, why = "training", "No trial left a model, so the training's ships."
+    if tuned.get("passed_over"):
+        names = ", ".join(each["name"] for each in tuned["passed_over"])
+        why += f" The best trial is {best['name']}, as {names} left no model."
+    return {
+        "format": 1,
+        "ships": ships,
+        "training_job_name": training.name if ships == "training" else best["name"],
+        "model_data": training.model_data if ships == "training" else trial_data,
+        "objective": {"training": value, "trial": trial_value, "standard_error": error},
+        "reason": why,
+        "declined": explain_decline(run, of_training if ships == "training" else of_trial),
+        "evaluation": _shorten(of_training if ships == "training" else of_trial),
+    }
+
+
+def _shorten(evaluation: dict[str, Any] | None) -> dict[str, Any]:
+    """Return the numbers of an evaluation, without its tables."""
+    splits = {split: (evaluation or {}).get(split) or {} for split in ("valid", "test")}
+    numbers = {
+        split: {name: value for name, value in values.items() if isinstance(value, int | float)}
+        for split, values in splits.items()
+    }
+    return {split: values for split, values in numbers.items() if values}
+
+
+def _compare(value: float | None, of_trial: float | None, error: float) -> tuple[str, str]:
+    if value is None:
+        return "trial", "The training left no evaluation, so the best trial's model ships."
+    if of_trial is not None and value < of_trial - error:
+        why = f"The training reached {value:.4f}, the best trial {of_trial:.4f}: worse by more than {error:.4f}."
+        return "trial", why
+    return "training", f"The training reached {value:.4f}, within one standard error or better."
+
+
+def explain_decline(run: Run, evaluation: dict[str, Any] | None) -> str | None:
+    """Explain why the recipe's gate rejects a model with this evaluation. Returns None if the model passes."""
+    least = (run.recipe or {}).get("gate", {}).get("min_accuracy", 0.0)
+    if not least:
+        return None
+    reached = (evaluation or {}).get("valid", {}).get("accuracy")
+    if reached is not None and reached >= least:
+        return None
+    told = "is unknown, as its job left no evaluation" if reached is None else f"is {reached:.4f}"
+    return f"The model's accuracy on the validation split {told}, and the recipe's gate.min_accuracy is {least:g}."

@@ -1,0 +1,119 @@
+"""Write and read the keys of the list of runs: each says what one listing has to tell of a run. Pure.
+
+    index/TIME/RUN_ID/DATASET/ETAGS/RANK-STATUS[/REASON]
+
+TIME counts down, so that the newest run comes first. ETAGS are the upload's and the recipe's, `ZIP.RECIPE`: from them
+the sweep knows which uploads have a run. A run has a key for each status that it had, and the highest rank is the last.
+Keys from before ETAGS were written lack that part.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import quote, unquote
+
+from chalicelib.runs.identity import Run
+
+ON_ITS_WAY = ("checking", "waiting", "tuning", "training", "deploying")
+WAITING = "waiting"
+ENDED = ("deployed", "declined", "rejected", "failed", "stopped", "superseded")
+LATEST = 10**13  # milliseconds; counting time down from here sorts the newest run first
+MAX_KEY = 1024  # bytes
+MAX_DATASET = 600  # bytes: a name of 200, each of them quoted
+MAX_REASON = 300  # bytes; `result.json` has a reason in full
+STATUS = re.compile(r"\d-[a-z]+")
+ENTRY = re.compile(r"index/\d{13}/[^/]+/[^/]*/(?:[^/]+/)?\d-[a-z]+(?:/[^/]*)?$")
+SAFE = " !\"#$&'()*+,-.:;<=>?@[]^_`{|}~"
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A run as one key of the list shows it. `dataset` is quoted; the etags are empty where the key has none."""
+
+    run_id: str
+    dataset: str
+    rank: int
+    status: str
+    reason: str | None
+    created_at: datetime
+    place: str
+    zip_etag: str = ""
+    recipe_etag: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the run as the route shows it."""
+        return {
+            "run_id": self.run_id,
+            "dataset": unquote(self.dataset),
+            "status": self.status,
+            "reason": self.reason,
+            "created_at": self.created_at.isoformat(),
+        }
+
+
+def name_entries(run: Run) -> str:
+    """Return the prefix of a run's keys."""
+    return f"index/{_count_down(run.created_at)}/{run.run_id}/"
+
+
+def write_entry(run: Run, status: str, reason: str | None) -> str:
+    """Return the key of a run with this status."""
+    etags = f"{strip_etag(run.etag)}.{strip_etag(run.recipe_etag or '')}"
+    key = f"{name_entries(run)}{fit_dataset(run.dataset)}/{etags}/{rank(status)}-{status}"
+    return f"{key}/{_fit(reason, min(MAX_REASON, MAX_KEY - len(key) - 1))}" if reason else key
+
+
+def read_entry(key: str) -> Listed | None:
+    """Read a key of the list; None for one that is of another form."""
+    if not ENTRY.match(key):
+        return None
+    _, time, run_id, dataset, *rest = key.split("/")
+    etags = "" if STATUS.fullmatch(rest[0]) else rest.pop(0)
+    number, _, status = rest[0].partition("-")
+    of_zip, _, of_recipe = etags.partition(".")
+    return Listed(
+        run_id=run_id,
+        dataset=dataset,
+        rank=int(number),
+        status=status,
+        reason=unquote(rest[1]) if len(rest) > 1 else None,
+        created_at=datetime.fromtimestamp((LATEST - int(time)) / 1000, UTC),
+        place=f"{time}/{run_id}",
+        zip_etag=of_zip,
+        recipe_etag=of_recipe,
+    )
+
+
+def rank(status: str) -> int:
+    """Rank a status: the later of two has the greater rank.
+
+    A run may wait before each launch. Waiting ranks above every stage, and its key is deleted once the run goes on.
+    """
+    if status == WAITING:
+        return 8
+    return ON_ITS_WAY.index(status) if status in ON_ITS_WAY else 9
+
+
+def strip_etag(etag: str) -> str:
+    """Return an etag without its quotation marks."""
+    return etag.strip('"')
+
+
+def fit_dataset(name: str) -> str:
+    """Return a dataset's name as the list writes it."""
+    return _fit(name, MAX_DATASET)
+
+
+def _count_down(created_at: str) -> str:
+    milliseconds = int(datetime.fromisoformat(created_at).timestamp() * 1000)
+    return f"{LATEST - milliseconds:013d}"
+
+
+def _fit(text: str, most: int) -> str:
+    """Quote a text as one part of a key: no `/`, no control characters, at most so many bytes."""
+    while len(quoted := quote(text, safe=SAFE)) > most:
+        text = text[: min(len(text) - 1, most)]
+    return quoted
