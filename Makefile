@@ -64,7 +64,7 @@ test-contracts: $(INSTALLED) $(JAVA) ## run training/ and inference/ under AWS's
 	@$(BIN)/python -m pytest tests/contracts
 
 chaos: $(INSTALLED) ## live through 10,000 simulated histories of the control plane, or replay one (SEED=n)
-	@$(BIN)/python -m tests.chalicelib.chaos $(if $(SEED),--seed $(SEED),--histories $(or $(HISTORIES),10000))
+	@$(BIN)/python -m tests.histories.chaos $(if $(SEED),--seed $(SEED),--histories $(or $(HISTORIES),10000))
 
 chaos-kills: $(INSTALLED) ## kill -9 the local cloud, jobs and endpoints a hundred times (KILLS=100, SEED=1)
 	@$(BIN)/python -m tests.end_to_end.kills --kills "$(or $(KILLS),100)" --seed "$(or $(SEED),1)"

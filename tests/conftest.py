@@ -19,7 +19,7 @@ from tests.support.local_cloud import LocalCloud, run_local_cloud
 os.environ |= {**SPIN, **os.environ}
 TESTS = Path(__file__).parent
 # The slow ones last, so that a mistake shows soon; what is not named here comes first.
-SLOW_LAST = ("client", "localcloud", "web", "end_to_end", "training", "contracts")
+SLOW_LAST = ("histories", "client", "localcloud", "web", "end_to_end", "training", "contracts")
 # What one process runs where several share the tests, by the beginning of a test's name; any other file is whole.
 TOGETHER = (
     (re.compile(r"tests/end_to_end/test_documentation\.py::test_make_demo"), "the demo"),

@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from tests.contracts.test_documents import PAGES, PROJECT, list_commands
 from tests.end_to_end.conftest import upload_small_dataset
 from tests.support.local_cloud import LocalCloud, find_free_port, read_env_file, wait_until
 from tests.support.pictures import build_colour_zip, draw_test_picture
-from tests.test_documents import PAGES, PROJECT, list_commands
 
 # Errors of the API become errors of the command, and what a reader would see goes to the test's output.
 PREAMBLE = 'set -euo pipefail\ncurl() { command curl --fail-with-body -sS "$@"; }\n'

@@ -10,8 +10,8 @@ from chalicelib.aws.buckets import Bucket
 from chalicelib.aws.sagemaker import Kind, SageMaker
 from chalicelib.runs.folder import Runs
 from chalicelib.runs.identity import Run
-from tests.chalicelib.chaos.account import Alter
-from tests.chalicelib.chaos.faults import Focus
+from tests.histories.chaos.account import Alter
+from tests.histories.chaos.faults import Focus
 
 
 class OverwritingBucket(Bucket):

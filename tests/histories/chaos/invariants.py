@@ -13,7 +13,7 @@ from chalicelib.costs.prices import find_prices
 from chalicelib.runs.identity import find_run_of_training, make_endpoint_name, make_run_id
 
 if TYPE_CHECKING:
-    from tests.chalicelib.chaos.histories import History
+    from tests.histories.chaos.histories import History
 
 UNDER_WAY = ("InProgress", "Stopping")
 ENDS = ("deployed", "declined", "rejected", "failed", "stopped", "superseded")

@@ -27,7 +27,7 @@ from chalicelib.costs.plans import Images, Limits, Plan
 from chalicelib.costs.prices import Prices, find_prices
 from chalicelib.costs.throughput import read_throughput
 from chalicelib.recipes.resolving import Choices, MaxRuntimeSeconds, Ranges, Recipe
-from tests.chalicelib.costs.simulated_bills import FAIR, FOUL, Weather, World
+from tests.histories.bills.simulated_bills import FAIR, FOUL, Weather, World
 
 NEAR = 0.25
 REGION = "eu-central-1"

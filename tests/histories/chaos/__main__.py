@@ -1,6 +1,6 @@
 """Live through many histories, or replay one: `make chaos`, `make chaos SEED=7`.
 
-    python -m tests.chalicelib.chaos [--histories 10000] [--first 0] [--processes 2] [--seed N]
+    python -m tests.histories.chaos [--histories 10000] [--first 0] [--processes 2] [--seed N]
 
 Prints every seed whose history breaks a rule, and the trace of the first one. Exits with 1 if there is any.
 """
@@ -14,13 +14,13 @@ import sys
 import time
 from collections.abc import Iterator
 
-from tests.chalicelib.chaos.histories import History, Verdict, live
+from tests.histories.chaos.histories import History, Verdict, live
 
 CHUNK = 20  # histories that a process takes at a time
 
 
 def main(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(prog="python -m tests.chalicelib.chaos", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m tests.histories.chaos", description=__doc__.splitlines()[0])
     parser.add_argument("--histories", type=int, default=10_000)
     parser.add_argument("--first", type=int, default=0, help="the first seed")
     parser.add_argument("--processes", type=int, default=min(2, os.cpu_count() or 1))

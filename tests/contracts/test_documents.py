@@ -17,7 +17,7 @@ import yaml
 from benchmarks.__main__ import NAMES
 from tests.support.logs import LogReader
 
-PROJECT = Path(__file__).resolve().parents[1]
+PROJECT = Path(__file__).resolve().parents[2]
 PAGES = sorted({*PROJECT.glob("*.md"), *(PROJECT / "docs").rglob("*.md"), *PROJECT.glob("*/README.md")})
 CONTRIBUTING = PROJECT / "CONTRIBUTING.md"
 BLOCK = re.compile(r"^```sh\n(.*?)^```", re.DOTALL | re.MULTILINE)

@@ -16,9 +16,9 @@ from chalicelib.pipeline.intake import retry_run, sign_dataset_upload, stop_run
 from chalicelib.pipeline.progress import describe_run, list_runs
 from chalicelib.pipeline.removal import Unfinished, delete_dataset
 from chalicelib.services import Services
-from tests.chalicelib.chaos.account import Account
-from tests.chalicelib.chaos.functions import API_LIMIT, Functions
-from tests.chalicelib.chaos.scheduling import Task
+from tests.histories.chaos.account import Account
+from tests.histories.chaos.functions import API_LIMIT, Functions
+from tests.histories.chaos.scheduling import Task
 from tests.support.pictures import build_colour_zip
 
 ZIPS = [build_colour_zip(seed, counts={"train": 2, "valid": 1, "test": 1}) for seed in range(3)]

@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from chalicelib.settings import Settings
-from tests.chalicelib.chaos.account import Account, Alter
-from tests.chalicelib.chaos.faults import Faults, Focus, Outage
-from tests.chalicelib.chaos.functions import Functions
-from tests.chalicelib.chaos.invariants import find_broken
-from tests.chalicelib.chaos.people import People
 from tests.fakes.world import SETTINGS
+from tests.histories.chaos.account import Account, Alter
+from tests.histories.chaos.faults import Faults, Focus, Outage
+from tests.histories.chaos.functions import Functions
+from tests.histories.chaos.invariants import find_broken
+from tests.histories.chaos.people import People
 
 # Chances of a fault: (of changes on SageMaker, of writes and messages, of reads).
 TEMPERS = ((0.0, 0.0, 0.0), (0.08, 0.01, 0.003), (0.2, 0.03, 0.01), (0.4, 0.08, 0.02))

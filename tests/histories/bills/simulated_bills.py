@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from chalicelib.costs.plans import Limits, Plan
 from chalicelib.costs.prices import Prices
-from tests.chalicelib.costs.simulated_trainings import Judge, Machines, Took, count_parameters
+from tests.histories.bills.simulated_trainings import Judge, Machines, Took, count_parameters
 
 HOUR = 3600
 MONTH = 730 * HOUR

@@ -15,11 +15,11 @@ from botocore.exceptions import ClientError, ConnectionClosedError
 
 from chalicelib.services import Services
 from chalicelib.settings import Settings
-from tests.chalicelib.chaos.faults import Call, Faults
-from tests.chalicelib.chaos.living import LivingSageMaker
-from tests.chalicelib.chaos.scheduling import Scheduler
 from tests.fakes.clients import Client, fail
 from tests.fakes.world import World
+from tests.histories.chaos.faults import Call, Faults
+from tests.histories.chaos.living import LivingSageMaker
+from tests.histories.chaos.scheduling import Scheduler
 
 Alter = Callable[[Services], Services]
 

@@ -15,7 +15,7 @@ from tests.fakes.sagemaker import ACCOUNT, FakeSageMaker
 from tests.fakes.world import OBJECTIVE
 
 if TYPE_CHECKING:
-    from tests.chalicelib.chaos.account import Account
+    from tests.histories.chaos.account import Account
 
 ENDED = ("Completed", "Failed", "Stopped")
 NO_MACHINE = "CapacityError: Unable to provision requested ML compute capacity."

@@ -6,8 +6,8 @@ import re
 
 import pytest
 
-from tests.chalicelib.chaos.histories import History
-from tests.chalicelib.chaos.planted import PLANTED
+from tests.histories.chaos.histories import History
+from tests.histories.chaos.planted import PLANTED
 
 SEEDS = 200
 

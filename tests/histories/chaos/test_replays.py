@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.chalicelib.chaos.functions import API_LIMIT, LIMIT
-from tests.chalicelib.chaos.histories import History
-from tests.chalicelib.chaos.scheduling import Scheduler
 from tests.fakes.clients import Killed
+from tests.histories.chaos.functions import API_LIMIT, LIMIT
+from tests.histories.chaos.histories import History
+from tests.histories.chaos.scheduling import Scheduler
 
 ROOT = Path(__file__).parents[3]
 
@@ -25,7 +25,7 @@ def digest(seed: int) -> str:
 
 def test_a_seed_is_one_history() -> None:
     """Every line of the trace is the same, in processes that hash differently too; another seed is another history."""
-    program = "from tests.chalicelib.chaos.test_replays import digest; print(*(digest(seed) for seed in range(6)))"
+    program = "from tests.histories.chaos.test_replays import digest; print(*(digest(seed) for seed in range(6)))"
     told = [
         subprocess.run(
             [sys.executable, "-c", program],

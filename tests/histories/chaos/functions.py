@@ -13,8 +13,8 @@ from chalicelib.pipeline.intake import advance_by_endpoint, look_at_dataset
 from chalicelib.pipeline.sweep import sweep
 from chalicelib.runs.identity import find_run_of_training
 from chalicelib.services import Services
-from tests.chalicelib.chaos.account import Account
-from tests.chalicelib.chaos.scheduling import Task
+from tests.histories.chaos.account import Account
+from tests.histories.chaos.scheduling import Task
 
 LIMIT = 300.0  # seconds that a function may run; a test compares them with .chalice/config.json
 API_LIMIT = 30.0
