@@ -241,7 +241,7 @@ def _decide_deployment(seen: Observation) -> Step:
     if declined and not seen.requested:
         return _finish(seen, "declined", declined)
     if seen.rival:
-        return _finish(seen, "superseded", f"The newer run {seen.rival} is on the endpoint.")
+        return _decide_against_rival(seen, seen.rival)
     if endpoint is None:
         why = f"The endpoint {seen.run.endpoint} was deleted while it was being deployed."
         return _finish(seen, "failed", why) if seen.requested else Deploy(update=False)
@@ -260,6 +260,13 @@ def _decide_deployment(seen: Observation) -> Step:
         why = endpoint.reason or "SageMaker gives no reason"
         return _finish(seen, "failed", f"The endpoint {seen.run.endpoint} is {endpoint.status}: {why}")
     return DeleteEndpoint()
+
+
+def _decide_against_rival(seen: Observation, rival: str) -> Step:
+    """Let a newer run win. While that one is on its way, a run that serves is deployed: it serves on if that fails."""
+    if seen.endpoint and seen.endpoint.config == seen.run.run_id:
+        return _finish(seen, "deployed", None) if seen.requested else RecordDeployment()
+    return _finish(seen, "superseded", f"The newer run {rival} is on the endpoint.")
 
 
 def _find_lost_since(seen: Observation, endpoint: Endpoint) -> datetime | None:

@@ -109,6 +109,16 @@ STEPS: list[tuple[str, Observation, type | tuple[type, str]]] = [
     ("the model is not good enough", see(*DECIDED, decision={"declined": "x"}), (Finish, "declined")),
     ("the endpoint serves another run", see(*DECIDED, endpoint=Endpoint("InService", OLD)), Deploy),
     ("a newer run is on it", see(*DECIDED, endpoint=Endpoint("InService", "n"), rival="n"), (Finish, "superseded")),
+    (
+        "it serves, and a newer run is on its way",
+        see(*ASKED, endpoint=Endpoint("Updating", OWN, "n"), rival="n"),
+        (Finish, "deployed"),
+    ),
+    (
+        "the same, killed before that was written",
+        see(*DECIDED, endpoint=Endpoint("Updating", OWN, "n"), rival="n"),
+        RecordDeployment,
+    ),
     ("another run is on its way", see(*DECIDED, endpoint=Endpoint("Updating", OLD, "older")), Wait),
     ("it is being deleted", see(*DECIDED, endpoint=Endpoint("Deleting", OLD)), Wait),
     ("asked, but killed before that was written", see(*DECIDED, endpoint=Endpoint("Creating", OWN)), RecordDeployment),
