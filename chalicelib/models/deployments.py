@@ -64,8 +64,9 @@ def deploy_on_first(seen: Observation, recipe: Recipe, update: bool, services: S
 def deploy(seen: Observation, recipe: Recipe, update: bool, services: Services) -> None:
     """Create model and config, and have the endpoint serve them. One that cannot be updated is deleted first."""
     run, settings = seen.run, services.settings
-    decision = services.runs.read_file(run.run_id, "decision.json") or {}
-    request = build_model_request(run, recipe, settings, decision["model_data"], services.bucket.find_origin())
+    request = build_model_request(
+        run, recipe, settings, (seen.decision or {})["model_data"], services.bucket.find_origin()
+    )
     create_own(Kind.MODEL, run.run_id, request, services)
     create_own(Kind.ENDPOINT_CONFIG, run.run_id, build_config_request(run, recipe, settings), services)
     if move_endpoint(run, recipe, services) if update else create_endpoint(run, services):

@@ -23,14 +23,17 @@ def observe(run: Run, services: Services) -> Observation:
     if "run.json" not in files:
         raise RunNotFound(f"The run {run.run_id} was removed with its dataset.")
 
-    def read(name: str) -> dict[str, Any] | None:
-        return services.runs.read_file(run.run_id, name) if name in files else None
+    def read(name: str, *, may_go: bool = False) -> dict[str, Any] | None:
+        document = services.runs.read_file(run.run_id, name) if name in files else None
+        if name in files and document is None and not may_go:
+            raise RunNotFound(f"The run {run.run_id} was removed with its dataset.")
+        return document
 
     seen: dict[str, Any] = {"dataset": read("dataset.json"), "stop": read("stop.json"), "result": read("result.json")}
     if run.cost is None and seen["dataset"]:
         run = services.runs.get(run.run_id)  # the cost is added to run.json after the dataset was checked
-    seen["waiting"] = None if seen["result"] else read("waiting.json")
-    seen["trouble"] = read("trouble.json")
+    seen["waiting"] = None if seen["result"] else read("waiting.json", may_go=True)
+    seen["trouble"] = read("trouble.json", may_go=True)
     # An ended run is observed a while longer: a job may have been launched at the same moment.
     is_over = bool(seen["result"]) and not is_watched(seen["result"], files)
     if not is_over and "dataset.json" in files and "tuning.json" not in files:

@@ -100,7 +100,8 @@ def list_due_removals(services: Services) -> list[str]:
 def finish_removal(key: str, services: Services) -> bool:
     """Remove what looks in flight have written about removed runs, and the tombstone. Returns False if more is left.
 
-    A run of the dataset whose version is still in the bucket belongs to a later upload, and stays.
+    A run of the dataset whose version is still in the bucket belongs to a later upload, and stays. Until this call, a
+    run that is removed by it could still be looked at, so the tombstone's time begins again before the run goes.
     """
     tombstone = read_tombstone(services.bucket, key)
     if tombstone is None:
@@ -115,10 +116,14 @@ def finish_removal(key: str, services: Services) -> bool:
     may_serve = bool(removed) and _has_served(tombstone.dataset, services)
     if may_serve and not take_down_runs(tombstone.dataset, removed, services):
         return False
+    if ghosts:
+        write_tombstone(services.bucket, tombstone)
     deadline = services.clock.now() + timedelta(seconds=SECONDS)
     for run_id, entries in removed.items():
         if not _delete_run(run_id, entries, deadline, services):
             return False
+    if key not in list_due_removals(services):  # this call has found runs, or another one at the same time
+        return False
     _forget_markers(tombstone.dataset, services)
     if not stays and find_upload(tombstone.dataset, services) is None:
         _delete_until(deadline, services.bucket.list_versions(f"models/{tombstone.dataset}/"), services)

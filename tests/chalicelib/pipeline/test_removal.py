@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 from hypothesis import given, settings
@@ -396,3 +397,39 @@ def test_a_name_that_cannot_be_served_is_rejected_and_can_be_deleted(name: str) 
     world.clock.sleep(400)
     sweep(world.services())
     assert list_left(world) == []
+
+
+def test_what_a_look_writes_about_a_run_that_the_sweep_removes_goes_too() -> None:
+    """Until the sweep removed the run, a look at it could begin: the sweep comes back when no such look can live."""
+    world = prepare("tuned")
+    run_id = find_run(world)
+    assert delete_dataset("dogs", world.services())["left"]
+    while world.list_keys(f"runs/{run_id}/run.json"):
+        world.end_everything()
+        world.clock.sleep(400)
+        sweep(world.services())
+    world.services().runs.write_file(run_id, "settlement.json", {"format": 1})  # a look that was in flight
+    world.clock.sleep(400)
+    sweep(world.services())
+    assert list_of(world, "dogs") == []
+    assert world.list_keys("removals/") == []
+
+
+@pytest.mark.parametrize("case", ["the end of a training", "the end of a deployment"])
+def test_a_run_that_is_removed_between_two_calls_of_a_look_is_none(case: str) -> None:
+    """A file that was listed and is gone when it is read means that the run was removed: nothing else fails."""
+    clean, look = begin(case)
+    calls = len(clean.trouble.calls)
+    look(clean)
+    for number in range(len(clean.trouble.calls) - calls):
+        world, look = begin(case)
+        folder = f"runs/{find_run(world)}/"
+        world.trouble.plan = {len(world.trouble.calls) + number: "meanwhile"}
+        world.trouble.other = partial(remove_all, world, folder)
+        with contextlib.suppress(WhippetError):
+            look(world)
+
+
+def remove_all(world: World, folder: str) -> None:
+    for key in world.list_keys(folder):
+        del world.s3.versions[key]
