@@ -171,13 +171,13 @@ class History:
         self.faults.cease()
         self.functions.cease()
         self.account.sagemaker.limits.clear()
+        was_quiet = False
         for gap in REST:
             self.functions.sweep()
             self.account.scheduler.run(gap)
-            if self.is_quiet():
-                break
-        self.functions.sweep()
-        self.account.scheduler.run(400.0)
+            if was_quiet and self.is_quiet():  # a sweep has found nothing to begin
+                return
+            was_quiet = self.is_quiet()
 
     def is_quiet(self) -> bool:
         account = self.account

@@ -34,6 +34,11 @@ class Record:
     def _list(self, name: str) -> list[str]:
         return [key for key in self.account.list_keys("runs/") if key.count("/") == 2 and key.endswith(f"/{name}")]
 
+    def count_lives(self, run_id: str) -> int:
+        """Return how often a run was begun, at most: a removed one may be retried under its name. Its cost is written
+        after that."""
+        return max(1, (self.account.s3.counts.get(f"runs/{run_id}/run.json", 0) + 1) // 2)
+
     def order(self, run_id: str) -> tuple[str, str]:
         return (self.runs[run_id]["created_at"], run_id)
 
@@ -91,8 +96,7 @@ def one_of_each_a_run(record: Record) -> Iterator[str]:
         if kind.endswith("Job") and count > 1:
             yield f"{kind} {name} is created {count} times"
     for run_id, count in record.sagemaker.deployed.items():
-        lives = max(1, record.account.s3.counts.get(f"runs/{run_id}/result.json", 0))
-        if count > lives + record.sagemaker.undone[run_id]:
+        if count > record.count_lives(run_id) + record.sagemaker.undone[run_id]:
             yield f"the run {run_id} is deployed {count} times"
     for name in record.sagemaker.kept["HyperParameterTuningJob"]:
         if name not in record.runs and not any(name.startswith(stem) for stem in record.deleted_stems):
@@ -217,8 +221,7 @@ def every_notification_goes_out_at_most_twice(record: Record) -> Iterator[str]:
     by_message = Counter((detail["run_id"], detail["event"]) for detail in messages)
     for channel, counts in (("EventBridge", by_event), ("SNS", by_message)):
         for (run_id, event), count in counts.items():
-            # a removed run may be tried again under its name: that is another life
-            lives = max(1, record.account.s3.counts.get(f"runs/{run_id}/result.json", 0))
+            lives = record.count_lives(run_id)
             wounds = record.account.faults.wounds[run_id, event.lower().replace(" ", "-")]
             if count > max(2, 1 + wounds) * lives:
                 yield f"{channel} gets {event} of {run_id} {count} times"

@@ -113,7 +113,7 @@ class Planted:
 
 
 PLANTED = {
-    "a file is written twice": Planted(with_bucket(OverwritingBucket), r"deployed \d times|with the run .+ is failed"),
+    "a file is written twice": Planted(with_bucket(OverwritingBucket), r"gets .+ \d+ times"),
     "a notification goes out at every sweep": Planted(with_bucket(ForgetfulBucket), r"SNS gets .+ \d+ times"),
     "a change of the ledger is lost": Planted(
         with_bucket(UnconditionalBucket), r"no ledger has|'reserved'", Focus("put_object", "ledger/")
