@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from tests.fakes.clients import Killed
+from tests.histories.chaos.__main__ import main, show
 from tests.histories.chaos.functions import API_LIMIT, LIMIT
-from tests.histories.chaos.histories import History
+from tests.histories.chaos.histories import History, Verdict
 from tests.histories.chaos.scheduling import Scheduler
 
 ROOT = Path(__file__).parents[3]
@@ -39,6 +40,23 @@ def test_a_seed_is_one_history() -> None:
     ]
     assert told[0] == told[1]
     assert len(set(told[0])) == 6
+
+
+def test_the_command_counts_and_replays(capsys: pytest.CaptureFixture[str]) -> None:
+    """`make chaos` says how many histories break a rule; `make chaos SEED=3` prints one, call by call."""
+    assert main(["--histories", "4", "--processes", "2"]) == 0
+    assert "4 histories in " in capsys.readouterr().out
+    assert main(["--seed", "3"]) == 0
+    told = capsys.readouterr().out
+    assert "a person puts datasets/" in told
+    assert "put_object runs/whippet-dev-" in told
+    assert told.endswith("broken: nothing\n")
+
+
+def test_the_command_fails_where_a_rule_is_broken(capsys: pytest.CaptureFixture[str]) -> None:
+    """The trace stands above the rules that were broken, and CI sees the exit code."""
+    assert show(Verdict(7, ("the run x never ends",), ("00:00:01  sweep#1  list_objects_v2 active/",), 1)) == 1
+    assert capsys.readouterr().out.splitlines()[-1] == "  broken: the run x never ends"
 
 
 def test_functions_take_turns_in_the_order_of_time() -> None:
