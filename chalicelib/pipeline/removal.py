@@ -2,10 +2,10 @@
 
 The order lets a second call finish what one call had to leave or could not finish. First a tombstone is written, which
 tells looks in flight. Then the uploads go, so that no new run begins. Then every run is stopped, and then the model is
-taken down. A run's folder goes only when its jobs have ended, and its `run.json`, by which the run is found, goes last.
-A look in flight may still write about a run whose folder is gone: once no such look can live, the sweep removes what it
-has written, and the tombstone. The ledger keeps what the runs have cost. SageMaker keeps the records of ended jobs,
-which cost nothing.
+taken down. A run's folder goes only when its jobs have ended, and `run.json`, by which a run is found, after its other
+files. A look in flight may still write about a run whose folder is gone: once no such look can live, the sweep removes
+what it has written, and the tombstone. The ledger keeps what the runs have cost. SageMaker keeps the records of ended
+jobs, which cost nothing.
 """
 
 from __future__ import annotations
@@ -189,12 +189,12 @@ def _delete_files(name: str, runs: Iterable[Run], services: Services) -> list[st
 
 def _delete_run(run_id: str, entries: str, deadline: datetime, services: Services) -> bool:
     """Delete a run's entries in the list, its folder and its marker. Returns False if there was no time for all."""
-    last = [f"active/{run_id}", f"runs/{run_id}/result.json", f"runs/{run_id}/run.json"]
+    last = [f"active/{run_id}", f"runs/{run_id}/run.json", f"runs/{run_id}/result.json"]
     for prefix in (entries, f"runs/{run_id}/"):
         versions = (each for each in services.bucket.list_versions(prefix) if each[0] not in last)
         if not _delete_until(deadline, versions, services):
             return False
-    for key in last:  # in this order a run that is left half removed is known as one that has ended
+    for key in last:  # in this order a run that is left half removed has ended, or is not there
         _delete_exactly(key, services)
     return _delete_until(deadline, services.bucket.list_versions(entries), services)  # written meanwhile by a look
 
