@@ -166,6 +166,8 @@ def advance_by_endpoint(endpoint: str, services: Services) -> None:
     for run in sorted(waiting, key=lambda run: run.order):
         try:
             advance(run.run_id, services)
+        except errors.RunNotFound:
+            services.log.info("a run was removed meanwhile", extra={"run_id": run.run_id})
         except errors.WhippetError as error:
             failures.append(error)
     if failures:

@@ -53,7 +53,9 @@ def thing(description: str, required: str, **members: Schema) -> Schema:
 RUN_ID, DATASET = "whippet-dev-dogs-1f2e3d4c", "dogs"
 STATUS: Schema = {"$ref": "#/components/schemas/Status", "description": "Where the run is."}
 REASON = text(
-    "Why the run is not on its way, or what it waits for; null while it goes on, and once deployed.", None, null=True
+    "Why the run is not on its way, what it waits for, or which call to AWS keeps failing; null otherwise.",
+    None,
+    null=True,
 )
 LISTED: dict[str, Schema] = {
     "run_id": text("The run's id; it is the tuning job's name too.", RUN_ID),

@@ -274,9 +274,14 @@ def test_a_run_is_stopped_and_tried_again(world: World, client: Client) -> None:
     assert json.loads(ask(client, "GET", f"/runs/{again}").body)["attempt"] == 2
 
 
+RUN_ROUTES = (("GET", ""), ("GET", "/curves"), ("GET", "/jobs"), ("POST", "/stop"), ("POST", "/retry"))
+
+
 def test_an_unknown_run_is_404(world: World, client: Client) -> None:
-    """This holds for every route of a run."""
-    for method, path in (("GET", "/runs/x"), ("POST", "/runs/x/stop"), ("POST", "/runs/x/retry")):
+    """This holds for every route of a run, and for a name that S3 could not even hold."""
+    named = ("x", "%01", "x" * 2000, "X", "..%2F..", "%00", "a b")
+    paths = [(method, f"/runs/{name}{end}") for name in named for method, end in RUN_ROUTES]
+    for method, path in paths:
         response = ask(client, method, path)
         assert response.status_code == 404
         assert read_error(response)["code"] == "RunNotFound"

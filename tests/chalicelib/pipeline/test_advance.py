@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -98,6 +100,26 @@ def test_a_broken_recipe_is_rejected_with_every_problem(world: World) -> None:
     assert status == "rejected"
     assert "trials" in reason
     assert "epoch" in reason
+
+
+def test_a_huge_recipe_is_rejected_and_not_read_whole(world: World) -> None:
+    """A file that was uploaded under a recipe's name by mistake costs a megabyte of memory, not all of it."""
+    read: list[int] = []
+    plain = world.s3.do_get_object
+
+    def get(**request: Any) -> Any:
+        answer = plain(**request)
+        if request["Key"] == "datasets/dogs.json":
+            body = answer["Body"]
+            answer["Body"] = SimpleNamespace(read=lambda most: read.append(most) or body.read(most))
+        return answer
+
+    world.s3.get_object = get  # type: ignore[attr-defined]
+    world.upload("dogs.json", b"[" * 5_000_000)
+    run_id = start(world)
+    assert read_result(world, run_id)[0] == "rejected"
+    assert "right file" in read_result(world, run_id)[1]
+    assert read == [1_000_000]
 
 
 def test_a_recipe_uploaded_after_a_failure_begins_the_next_attempt(world: World) -> None:
