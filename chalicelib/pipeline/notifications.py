@@ -25,9 +25,11 @@ def send_notice(notice: str, seen: Observation, services: Services) -> frozenset
     """Send one notification on each channel that has not had it. Returns the marks of those that have.
 
     A channel that refuses keeps the other from nothing, and is tried again by the next look. Nothing is sent while
-    another look sends. Raises ServiceError if the bucket fails.
+    another look sends, and nothing of a run that was removed meanwhile. Raises ServiceError if the bucket fails.
     """
     folder = seen.run.folder
+    if services.bucket.describe(f"{folder}run.json") is None:  # its marks went with it, and all would be sent again
+        return frozenset()
     key = f"{folder}notices/{name_notice(notice)}.claim"
     claim = take_claim(services.bucket, key, services.make_id(), services.clock.now())
     if claim is None:

@@ -10,7 +10,7 @@ jobs, which cost nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import islice
@@ -87,8 +87,10 @@ def _begin_run_ids(name: str, services: Services) -> str:
 
 
 def _add(tombstone: Tombstone, runs: Iterable[Run], services: Services) -> Tombstone:
-    found = {run.run_id: services.runs.find_entries(run) for run in runs}
-    return replace(tombstone, entries=tombstone.entries | found)
+    entries = dict(tombstone.entries)
+    for run in runs:
+        entries[run.run_id] = sorted({*entries.get(run.run_id, ()), services.runs.find_entries(run)})
+    return replace(tombstone, entries=entries)
 
 
 def list_due_removals(services: Services) -> list[str]:
@@ -181,22 +183,22 @@ def _delete_files(name: str, runs: Iterable[Run], services: Services) -> list[st
     """Delete every file of the runs, and the model's lease. Returns what was left for lack of time."""
     deadline = services.clock.now() + timedelta(seconds=SECONDS)
     for run in runs:
-        if not _delete_run(run.run_id, services.runs.find_entries(run), deadline, services):
+        if not _delete_run(run.run_id, [services.runs.find_entries(run)], deadline, services):
             return [f"Files of the run {run.run_id} are left; there was no time for all of them."]
     _delete_until(deadline, services.bucket.list_versions(f"models/{name}/"), services)
     return []
 
 
-def _delete_run(run_id: str, entries: str, deadline: datetime, services: Services) -> bool:
+def _delete_run(run_id: str, entries: Sequence[str], deadline: datetime, services: Services) -> bool:
     """Delete a run's entries in the list, its folder and its marker. Returns False if there was no time for all."""
     last = [f"active/{run_id}", f"runs/{run_id}/run.json", f"runs/{run_id}/result.json"]
-    for prefix in (entries, f"runs/{run_id}/"):
+    for prefix in (*entries, f"runs/{run_id}/"):
         versions = (each for each in services.bucket.list_versions(prefix) if each[0] not in last)
         if not _delete_until(deadline, versions, services):
             return False
     for key in last:  # in this order a run that is left half removed has ended, or is not there
         _delete_exactly(key, services)
-    return _delete_until(deadline, services.bucket.list_versions(entries), services)  # written meanwhile by a look
+    return all(_delete_until(deadline, services.bucket.list_versions(each), services) for each in entries)
 
 
 def _delete_until(deadline: datetime, versions: Iterator[tuple[str, str]], services: Services) -> bool:

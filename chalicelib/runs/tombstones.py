@@ -18,11 +18,14 @@ TOMBSTONES = "removals/"
 
 @dataclass(frozen=True)
 class Tombstone:
-    """What was removed of a dataset: `entries` holds the prefix of each removed run's keys in the list, by its id."""
+    """What was removed of a dataset: `entries` holds the prefixes of each removed run's keys in the list, by its id.
+
+    A look in flight may begin a run once more after its removal: then the run has another time, and another prefix.
+    """
 
     key: str
     dataset: str
-    entries: dict[str, str] = field(default_factory=dict)
+    entries: dict[str, list[str]] = field(default_factory=dict)
 
 
 def name_tombstone(settings: Settings, dataset: str) -> str:

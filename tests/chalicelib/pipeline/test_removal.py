@@ -433,3 +433,27 @@ def test_a_run_that_is_removed_between_two_calls_of_a_look_is_none(case: str) ->
 def remove_all(world: World, folder: str) -> None:
     for key in world.list_keys(folder):
         del world.s3.versions[key]
+
+
+def test_a_run_that_is_begun_again_after_its_removal_leaves_no_entry_of_either_time() -> None:
+    """A doubled event's look was slow: it writes run.json once more, and another look still lists the first one."""
+    world = World()
+    world.upload("dogs.zip", ZIP)
+    run_id = str(look_at_dataset("dogs", world.services()))
+    first = world.s3.versions[f"runs/{run_id}/run.json"][-1].body
+    listed = world.list_keys("index/")
+    stop_run(run_id, "ann", world.services())
+    for _ in range(3):
+        world.end_everything()
+        world.clock.sleep(400)
+        sweep(world.services())
+    assert delete_dataset("dogs", world.services())["status"] == "deleted"
+    again = first.replace(b"2026-11-22T00:00:00", b"2026-11-22T00:00:07")
+    assert again != first
+    world.s3.store(f"runs/{run_id}/run.json", again)
+    world.s3.store(f"active/{run_id}", b'{"dataset": "dogs"}')
+    sweep(world.services())
+    for key in listed:
+        world.s3.store(key, b"")
+    let_time_pass(world)
+    assert list_left(world) == []

@@ -407,7 +407,7 @@ def tell_of_a_removal(rounds: int, recorder: Recorder, settings: Settings) -> No
     world = make_world(settings, recorder)
     world.trial_scores = [None] if rounds == 1 else world.trial_scores
     move_on(world, (0, 2, 3, 5)[rounds])
-    tombstone = Tombstone(name_tombstone(settings, "dogs"), "dogs", {GHOST: LISTED})
+    tombstone = Tombstone(name_tombstone(settings, "dogs"), "dogs", {GHOST: [LISTED]})
     recorder.mute(lambda: write_tombstone(world.services().bucket, tombstone))
     for key in (f"active/{GHOST}", f"runs/{GHOST}/x.json", f"{LISTED}dogs/0-checking"):
         world.s3.store(key, b'{"dataset": "dogs"}')
