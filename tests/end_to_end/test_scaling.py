@@ -55,4 +55,9 @@ def test_it_becomes_a_serverless_one_and_goes(cloud: LocalCloud, on_machines: di
     answer = cloud.api.post("/models/scaled/predict", content=picture, headers={"Content-Type": "image/png"})
     assert answer.status_code == 200, answer.text
     cloud.api.delete("/models/scaled").raise_for_status()
-    assert cloud.sagemaker.list_endpoints(NameContains="-scaled-")["Endpoints"] == []
+    wait_until(lambda: None if list_scaled(cloud) else True, within=20, what="the deleted endpoint is gone")
+
+
+def list_scaled(cloud: LocalCloud) -> list[Any]:
+    """List the dataset's endpoints: a deleted one is shown as Deleting for a while, as on AWS."""
+    return list(cloud.sagemaker.list_endpoints(NameContains="-scaled-")["Endpoints"])
