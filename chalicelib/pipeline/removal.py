@@ -190,15 +190,20 @@ def _delete_files(name: str, runs: Iterable[Run], services: Services) -> list[st
 
 
 def _delete_run(run_id: str, entries: Sequence[str], deadline: datetime, services: Services) -> bool:
-    """Delete a run's entries in the list, its folder and its marker. Returns False if there was no time for all."""
-    last = [f"active/{run_id}", f"runs/{run_id}/run.json", f"runs/{run_id}/result.json"]
-    for prefix in (*entries, f"runs/{run_id}/"):
-        versions = (each for each in services.bucket.list_versions(prefix) if each[0] not in last)
+    """Delete a run's entries in the list, its folder and its marker. Returns False if there was no time for all.
+
+    Its end and the marks of what was sent go after run.json: a run that is left half removed has ended or is not there,
+    and no look in flight finds it without marks and sends everything once more.
+    """
+    folder = f"runs/{run_id}/"
+    kept = (f"{folder}run.json", f"{folder}result.json", f"{folder}notices/")
+    for prefix in (*entries, folder):
+        versions = (each for each in services.bucket.list_versions(prefix) if not each[0].startswith(kept))
         if not _delete_until(deadline, versions, services):
             return False
-    for key in last:  # in this order a run that is left half removed has ended, or is not there
+    for key in (f"active/{run_id}", kept[0]):
         _delete_exactly(key, services)
-    return all(_delete_until(deadline, services.bucket.list_versions(each), services) for each in entries)
+    return all(_delete_until(deadline, services.bucket.list_versions(each), services) for each in (folder, *entries))
 
 
 def _delete_until(deadline: datetime, versions: Iterator[tuple[str, str]], services: Services) -> bool:
