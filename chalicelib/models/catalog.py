@@ -7,7 +7,7 @@ from typing import Any
 
 from chalicelib import errors
 from chalicelib.aws.sagemaker import Kind
-from chalicelib.models.deployments import delete_endpoint
+from chalicelib.models.deployments import delete_endpoint, note_asked
 from chalicelib.runs.claims import release_claim, take_claim
 from chalicelib.runs.identity import make_endpoint_name
 from chalicelib.runs.tags import make_tag_value
@@ -82,6 +82,7 @@ def take_down(name: str, services: Services) -> list[str]:
         if described:
             deleted.append(endpoint)
         if described and described["EndpointStatus"] != "Deleting":
+            note_asked(described, services)
             _delete_endpoint(name, endpoint, services)
         for kind in (Kind.ENDPOINT_CONFIG, Kind.MODEL):
             deleted += _delete_all(kind, name, services)

@@ -179,6 +179,19 @@ def record_deployment(seen: Observation, services: Services, recipe: Recipe | No
     services.runs.write_file(run.run_id, name_deployment(seen.deployment_number), document)
 
 
+def note_asked(endpoint: dict[str, Any], services: Services) -> None:
+    """Write that an endpoint, as SageMaker describes it, was asked to serve its runs, where no look has written it.
+
+    A look may have been killed right after it asked. Without this its run would deploy again what a person takes down.
+    """
+    pending = endpoint.get("PendingDeploymentSummary", {}).get("EndpointConfigName")
+    for run_id in filter(None, (endpoint.get("EndpointConfigName"), pending)):
+        run, files = services.runs.find(run_id), services.runs.list_files(run_id)
+        if run and "result.json" not in files:
+            seen = Observation(run, services.clock.now(), frozenset(files))
+            record_deployment(seen, services)
+
+
 def record_no_machine(seen: Observation, reason: str, services: Services) -> None:
     """Write that AWS had no machine for the current deployment."""
     on, now = seen.machine, services.clock.now()

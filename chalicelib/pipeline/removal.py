@@ -124,11 +124,11 @@ def finish_removal(key: str, services: Services) -> bool:
     for run_id, entries in removed.items():
         if not _delete_run(run_id, entries, deadline, services):
             return False
-    if key not in list_due_removals(services):  # this call has found runs, or another one at the same time
-        return False
     _forget_markers(tombstone.dataset, services)
     if not stays and find_upload(tombstone.dataset, services) is None:
         _delete_until(deadline, services.bucket.list_versions(f"models/{tombstone.dataset}/"), services)
+    if key not in list_due_removals(services):  # this call has found runs, or another one at the same time
+        return False
     _delete_exactly(key, services)
     return True
 

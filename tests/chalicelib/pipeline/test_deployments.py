@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from typing import Any
 
@@ -11,6 +12,7 @@ from chalicelib.models.catalog import delete_model
 from chalicelib.pipeline.intake import look_at_dataset
 from chalicelib.pipeline.sweep import sweep
 from chalicelib.runs.identity import make_endpoint_name
+from tests.fakes.clients import Killed
 from tests.fakes.world import SETTINGS, World
 from tests.support.pictures import build_colour_zip
 
@@ -117,3 +119,34 @@ def test_taking_a_model_down_leaves_nothing_that_costs(world: World, recipe: dic
     assert len(deleted) == 5
     assert world.autoscaling.targets == {}
     assert [kept for kind in ("Endpoint", "EndpointConfig", "Model") for kept in world.sagemaker.kept[kind]] == []
+
+
+def test_a_model_that_is_taken_down_does_not_come_back(world: World) -> None:
+    """A look was killed right after it asked for the endpoint, and a person deletes the model before the next one."""
+    world.upload("dogs.zip", build_colour_zip())
+    run_id = str(look_at_dataset("dogs", world.services()))
+    around = world.trouble.around
+
+    def kill(operation: str, work: Any) -> Any:
+        answer = around(operation, work)
+        if operation == "create_endpoint":
+            raise Killed(operation)
+        return answer
+
+    world.trouble.around = kill  # type: ignore[method-assign]
+    for _ in range(2):
+        world.end_everything()
+        with contextlib.suppress(Killed):
+            sweep(world.services())
+    world.trouble.around = around  # type: ignore[method-assign]
+    world.end_everything()
+    world.clock.sleep(400)
+    delete_model("dogs", world.services())
+    world.end_deletions()
+    for _ in range(4):
+        sweep(world.services())
+        world.end_everything()
+    assert world.sagemaker.count("CreateEndpoint") == 1
+    assert world.sagemaker.kept["Endpoint"] == {}
+    result = world.read(f"runs/{run_id}/result.json")
+    assert "was deleted while it was being deployed" in result["reason"]
