@@ -64,7 +64,7 @@ class Inspection:
         self.attempt("report", self.write_report)
 
     def write_report(self) -> Path:
-        pictures = load("learning.predictions").show_pictures(self.setup.dataset)
+        pictures = load("judging.predictions").show_pictures(self.setup.dataset)
         about = load("learning.records").describe_origin(self.setup)
         path: Path = load("report.writing").write_report(
             self.folder, self.folder.parent, pictures=pictures, about=about

@@ -16,10 +16,10 @@ from typing import Any
 import torch
 from job.artifact import write_json
 from job.settings import Hyperparameters
+from judging.evaluate import describe_test
 from torch import nn
 
 from learning.engine import Progress, Stopped, fit, restore_best
-from learning.evaluate import describe_test
 from learning.features import fit_head
 from learning.model import build_network, find_head
 from learning.preparation import Setup, extract_split, inputs_of, make_course

@@ -21,10 +21,10 @@ from images.skipping import describe_skipped
 from job.artifact import write_json
 from job.metrics import log
 from job.settings import Hyperparameters, Job, TrainingError
+from judging.evaluate import measure, standard_error
 from torch import nn
 
 from learning.engine import Learner, Metrics
-from learning.evaluate import measure, standard_error
 from learning.extraction import Extractor
 from learning.model import build_network, check_input, choose_rate, find_head, find_normalisation, freeze, load_weights
 from learning.weights import State, choose_preprocessing, find_weights

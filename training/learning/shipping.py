@@ -15,12 +15,12 @@ from dataclasses import dataclass, replace
 import torch
 from job.artifact import write_json, write_manifest, write_model
 from job.metrics import describe, log
+from judging.evaluate import choose_temperature, describe_test, measure, standard_error
+from judging.predictions import describe_predictions
 from torch import nn
 
 from learning.engine import Progress, copy_weights, restore_best
-from learning.evaluate import choose_temperature, describe_test, measure, standard_error
 from learning.model import measure_size
-from learning.predictions import describe_predictions
 from learning.preparation import Course, Setup
 from learning.records import describe_evaluation, describe_model, pick
 

@@ -12,9 +12,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from job.settings import Hyperparameters, TrainingError, read_given, read_hyperparameters, read_job, unwrap
+from judging.evaluate import confusion, describe_test, macro, measure, standard_error
 from learning.checkpoints import Checkpoint, fingerprint
 from learning.engine import Hook, Learner, Progress, Stopped, Totals, fit, restore_best
-from learning.evaluate import confusion, describe_test, macro, measure, standard_error
 from sklearn import metrics as reference
 from torch import nn
 

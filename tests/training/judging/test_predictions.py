@@ -11,7 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from images.data import read_dataset
-from learning.predictions import describe_predictions, show_pictures
+from judging.predictions import describe_predictions, show_pictures
 from report.charts.choices import (
     Judged,
     find_interval,

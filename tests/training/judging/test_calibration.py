@@ -6,7 +6,7 @@ from statistics import fmean
 
 import pytest
 import torch
-from learning.evaluate import TEMPERATURES, calibrate, choose_temperature, fit_temperature, losses
+from judging.evaluate import TEMPERATURES, calibrate, choose_temperature, fit_temperature, losses
 
 
 def draw(images: int, seed: int, classes: int = 3, spread: float = 2.0) -> tuple[torch.Tensor, torch.Tensor]:
