@@ -66,9 +66,12 @@ class Result:
         lines = path.read_text().splitlines() if name.endswith("l") else [path.read_text()]
         return [drop_times(json.loads(line)) for line in lines]
 
-    def find_numbers(self) -> list[str]:
-        """Return the printed metrics of every epoch and of the best one."""
-        return re.findall(r"(?:train|valid|test):\w+=\S+", self.log)
+    def find_numbers(self) -> dict[str, list[str]]:
+        """Return the printed values of each metric, in order."""
+        printed = dict[str, list[str]]()
+        for name, value in re.findall(r"((?:train|valid|test):\w+)=(\S+)", self.log):
+            printed.setdefault(name, []).append(value)
+        return printed
 
 
 def drop_times(value: Any) -> Any:
@@ -210,10 +213,15 @@ def test_what_the_job_records_is_the_same(here: Result, there: Result, name: str
 
 
 def test_the_printed_metrics_are_the_same(here: Result, there: Result) -> None:
-    """The toolkit passes whole lines on, so that the metric regexes find the same values."""
-    printed = here.find_numbers()
-    assert any(word.startswith("valid:score=") for word in printed)
-    assert there.find_numbers() == printed
+    """The toolkit passes whole lines on, so that the metric regexes find the same values.
+
+    The second epoch's line is left out where it is due within 1.1 s of the first one's, which depends on the machine.
+    """
+    ours, theirs = here.find_numbers(), there.find_numbers()
+    assert "valid:score" in ours
+    assert ours.keys() == theirs.keys()
+    assert {name: values[-1] for name, values in ours.items()} == {name: values[-1] for name, values in theirs.items()}
+    assert all(set(ours[name]) <= set(theirs[name]) or set(theirs[name]) <= set(ours[name]) for name in ours)
 
 
 def test_the_artifact_holds_the_code_that_serves_it(there: Result) -> None:
