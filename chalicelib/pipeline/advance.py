@@ -143,7 +143,7 @@ def _wait_for_quota(seen: Observation, error: errors.QuotaExceeded, services: Se
 
 
 def _needs_lease(step: Step, seen: Observation) -> bool:
-    is_end = isinstance(step, Finish) and step.status == "stopped" and seen.stage == "deploying"
+    is_end = isinstance(step, Finish) and step.status != "deployed" and seen.stage == "deploying"
     return isinstance(step, Deploy | DeleteEndpoint | Scale) or is_end
 
 
