@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import struct
 import zipfile
+import zlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -12,6 +14,8 @@ from PIL import Image
 
 Counts = dict[str, dict[str, int]]
 SPLITS = {"train": 12, "valid": 2, "test": 3}
+MANY = 500  # files, from which on zipfile is slow
+UTF8 = 0x800  # the flag of a name in UTF-8
 
 
 @cache
@@ -25,11 +29,31 @@ def picture(form: str = "PNG", seed: int = 0) -> bytes:
 
 def pack(files: Mapping[str, bytes] | Iterable[tuple[str, bytes]], method: int = zipfile.ZIP_STORED) -> bytes:
     """Pack these files into a zip, in this order; a name that ends in a slash is a folder."""
+    pairs = list(files.items() if isinstance(files, Mapping) else files)
+    if method == zipfile.ZIP_STORED and len({name for name, _ in pairs}) > MANY:
+        return pack_many(pairs)
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", method) as archive:
-        for name, body in files.items() if isinstance(files, Mapping) else files:
+        for name, body in pairs:
             archive.writestr(name, body)
     return buffer.getvalue()
+
+
+def pack_many(pairs: list[tuple[str, bytes]]) -> bytes:
+    """Pack thousands of files without compression, several times faster than zipfile does: APPNOTE.TXT 4.3."""
+    local, central, offset = [], [], 0
+    for name, body in pairs:
+        name_bytes = name.encode()
+        sizes = (zlib.crc32(body), len(body), len(body), len(name_bytes), 0)
+        local += [struct.pack("<4s5H3L2H", b"PK\3\4", 20, UTF8, 0, 0, 33, *sizes), name_bytes, body]
+        central += [
+            struct.pack("<4s6H3L5H2L", b"PK\1\2", 20, 20, UTF8, 0, 0, 33, *sizes, 0, 0, 0, 0, offset),
+            name_bytes,
+        ]
+        offset += 30 + len(name_bytes) + len(body)
+    directory = b"".join(central)
+    end = struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, len(pairs), len(pairs), len(directory), offset, 0)
+    return b"".join(local) + directory + end
 
 
 def list_pictures(
