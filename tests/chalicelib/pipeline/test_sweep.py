@@ -50,10 +50,10 @@ def make_ended(world: World, count: int) -> None:
 
 
 def test_a_sweep_costs_nothing_for_runs_that_have_ended() -> None:
-    """Deployed, rejected, with and without a recipe: 60 datasets of this week cost as many calls as none."""
+    """Deployed, rejected, with and without a recipe: 24 datasets of this week cost as many calls as none."""
     uncapped = replace(SETTINGS, monthly_cap_usd=0.0)
     empty, full = World(uncapped), World(uncapped)
-    make_ended(full, 60)
+    make_ended(full, 24)
     assert count_calls(full) == count_calls(empty) <= 4
 
 
