@@ -7,6 +7,7 @@ import importlib
 NAMES = (
     "control.cold_import",
     "control.preflight",
+    "control.promotion",
     "local.server",
     "local.trial_start",
     "local.serving",

@@ -9,7 +9,8 @@ from datetime import datetime
 from html import escape
 from typing import Any
 
-SURE = 1.96  # standard deviations on either side of the mean that hold 95 %
+from chalicelib.models.intervals import find_interval
+
 BEGIN, END = b"<!-- verdict -->", b"<!-- /verdict -->"
 WIDE = 0.06  # an interval wider than this says little about a change of the model
 EDGE = 0.05  # this part of a range, on the range's own scale, is its edge
@@ -37,16 +38,6 @@ class Story:
     evaluation: Mapping[str, Any] | None = None
     training_seconds: int | None = None
     cost: Mapping[str, Any] | None = None
-
-
-def find_interval(accuracy: float, images: int) -> tuple[float, float]:
-    """Return Wilson's 95 % interval of an accuracy on so many images. It holds near 0 and 1, and for few images."""
-    if images < 1:
-        return 0.0, 1.0
-    square = SURE**2 / images
-    middle = (accuracy + square / 2) / (1 + square)
-    half = SURE / (1 + square) * math.sqrt(accuracy * (1 - accuracy) / images + square / (4 * images))
-    return max(0.0, middle - half), min(1.0, middle + half)
 
 
 def count_trial_seconds(trials: Sequence[Mapping[str, Any]]) -> int:

@@ -23,6 +23,7 @@ from chalicelib.recipes.values import (
     InstanceTypes,
     LogRange,
     MaxRuntimeSeconds,
+    Promotion,
     Ranges,
     Recipe,
 )
@@ -97,6 +98,7 @@ def _build(document: Mapping[str, Any], in_vpc: bool) -> Recipe:
         ),
         endpoint=_build_endpoint(document, in_vpc),
         gate=Gate(**_plain_members(document, "gate")),
+        promotion=Promotion(**_plain_members(document, "promotion")),
         max_runtime_seconds=MaxRuntimeSeconds(**_plain_members(document, "max_runtime_seconds")),
     )
 

@@ -73,6 +73,14 @@ class Gate:
 
 
 @dataclass(frozen=True)
+class Promotion:
+    """When a model goes live, and how much less accurate than the live one it may be."""
+
+    when: Literal["safe", "always", "ask"] = "safe"
+    margin: float = 0.01
+
+
+@dataclass(frozen=True)
 class MaxRuntimeSeconds:
     """Time limits of a trial, of the final training, and of the whole tuning job."""
 
@@ -104,6 +112,7 @@ class Recipe:
     instance_types: InstanceTypes = field(default_factory=InstanceTypes)
     endpoint: EndpointPlan = field(default_factory=EndpointPlan)
     gate: Gate = field(default_factory=Gate)
+    promotion: Promotion = field(default_factory=Promotion)
     max_runtime_seconds: MaxRuntimeSeconds = field(default_factory=MaxRuntimeSeconds)
     class_level: int = 0
     labels: str = "auto"

@@ -5,12 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from chalicelib.pipeline.advance import advance
 from chalicelib.pipeline.intake import look_at_dataset
-from chalicelib.pipeline.verdicts import Story, count_trial_seconds, fill_report, find_interval, tell_verdict
+from chalicelib.pipeline.verdicts import Story, count_trial_seconds, fill_report, tell_verdict
 from tests.fakes.world import World
 from tests.support.pictures import build_colour_zip
 
@@ -65,19 +63,6 @@ def test_training_from_scratch_is_pointed_out_unless_it_was_wished(wish: str, to
     """Pretrained weights promise more than anything else."""
     text = tell_verdict(Story(DEPLOYED, recipe={"pretrained": wish}, evaluation={"pretrained": "none"}))
     assert ("pretrained weights" in text) == told
-
-
-@given(st.integers(1, 10_000), st.floats(0, 1))
-def test_the_interval_holds_the_share_and_stays_within_0_and_1(images: int, share: float) -> None:
-    """This includes one image, and none or all of them right."""
-    low, high = find_interval(share, images)
-    assert 0 <= low <= share + 1e-9
-    assert share - 1e-9 <= high <= 1
-
-
-def test_the_interval_is_wilsons() -> None:
-    """The published value for 8 of 10 is 49.0 to 94.3 %."""
-    assert find_interval(0.8, 10) == pytest.approx((0.4902, 0.9433), abs=1e-4)
 
 
 def test_trials_are_billed_by_begun_seconds_and_only_those_that_ran() -> None:
