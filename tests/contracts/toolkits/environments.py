@@ -2,8 +2,8 @@
 
 Each holds a toolkit and what it needs, exactly pinned. The rest is taken from the environment that runs the tests,
 through a .pth file: torch, torchvision and Pillow, which are large, and results are compared that only the same torch
-can give; for `serving`, which has a torch of its own, the CUDA libraries without which that torch cannot be imported.
-What the toolkit's own environment holds comes first on the path.
+can give. `serving` has the torch of AWS's image, and so CUDA libraries of its own. What the toolkit's own environment
+holds comes first on the path.
 """
 
 from __future__ import annotations

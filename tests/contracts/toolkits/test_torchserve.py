@@ -1,4 +1,4 @@
-"""A model that PyTorch 2.10 trained, served by stock TorchServe under PyTorch 2.6: what is deployed by default.
+"""A model that PyTorch 2.11 trained, served by stock TorchServe under PyTorch 2.6: what is deployed by default.
 
 What the local cloud's server answers to pictures, good and bad, TorchServe answers too: the endpoint that is developed
 against here is the one that runs there.
@@ -128,7 +128,7 @@ print(json.dumps({"torch": torch.__version__, "tensors": len(weights), "answer":
 
 
 def test_the_artifact_loads_under_pytorch_2_6(programs: Path, model_dir: Path, here: str) -> None:
-    """Weights alone are read, all four functions run, and they answer as PyTorch 2.10 does."""
+    """Weights alone are read, all four functions run, and they answer as PyTorch 2.11 does."""
     command = [programs / "python", "-c", FOUR_FUNCTIONS, model_dir]
     picture = REQUESTS["png"][0]
     ended = subprocess.run(command, input=picture, capture_output=True, timeout=100, check=False)
