@@ -14,6 +14,7 @@ NAMES = (
     "local.load",
     "training.debugger",
     "training.batch_norm",
+    "training.parity",
     "training.profiler",
     "training.report",
     "control.page",

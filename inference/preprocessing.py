@@ -4,8 +4,9 @@ The steps are those of the training's evaluation, and a contract test compares t
 EXIF, eight bits a channel, transparency onto white, RGB; the shorter side scaled to `resize_size`
 (antialiased), the centre `image_size` square cut out; values to [0, 1], then normalised.
 
-Scaling and cropping are one call: Pillow's `box` scales only the part that is kept. The pixels are the same, and an
-image of 1 by 40,000 is never scaled to 256 by ten million in between.
+Pillow's `box` scales only the square whose side is the image's shorter one, so an image of 1 by 40,000 is never scaled
+to 256 by ten million in between. The centre is cut out of the scaled square, as in training: scaling only the centre
+gives other pixels by a grey level, and moved probabilities by 0.01.
 
 A pixel costs four bytes in Pillow, so nothing is copied that need not be: an endpoint's memory is reckoned with the
 costliest image that is let in (chalicelib/recipes/serving_memory.py). Colours are converted tile by tile. The decoder
@@ -31,6 +32,7 @@ TILE = 1 << 20  # pixels that are converted at a time
 ORIENTATION = 0x0112  # the tag of EXIF
 TWELVE_BITS = 4096  # levels
 FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+SHOWN = (112, 224)  # pixels of the square that is shown to people, at least and at most
 _WHITE = (255, 255, 255, 255)
 
 
@@ -134,16 +136,26 @@ def scale_and_crop(
     image: Image.Image, resize_size: int, image_size: int, interpolation: str = "bilinear"
 ) -> Image.Image:
     """Scale the shorter side to `resize_size` and keep the centre `image_size` square, placed as in training."""
-    left, width = _place_crop(image.width, min(image.size), resize_size, image_size)
-    top, height = _place_crop(image.height, min(image.size), resize_size, image_size)
+    left, width = _place_square(image.width, min(image.size), resize_size)
+    top, height = _place_square(image.height, min(image.size), resize_size)
     box = (left, top, left + width, top + height)
-    return image.resize((image_size, image_size), FILTERS[interpolation], box=box)
+    square = image.resize((resize_size, resize_size), FILTERS[interpolation], box=box)
+    edge = round((resize_size - image_size) / 2.0)
+    return square.crop((edge, edge, edge + image_size, edge + image_size))
 
 
-def _place_crop(length: int, shorter: int, resize_size: int, image_size: int) -> tuple[float, float]:
-    """Return where the crop begins along one side, and its length, both in pixels of the original image."""
+def show_square(image: Image.Image, resize_size: int, image_size: int) -> Image.Image:
+    """Return the square that the network sees, of the image's own pixels."""
+    left, width = _place_square(image.width, min(image.size), resize_size)
+    top, height = _place_square(image.height, min(image.size), resize_size)
+    edge = round((resize_size - image_size) / 2.0) / resize_size
+    kept, side = image_size / resize_size, min(max(SHOWN[0], image_size), SHOWN[1])
+    box = (left + edge * width, top + edge * height, left + (edge + kept) * width, top + (edge + kept) * height)
+    return image.resize((side, side), FILTERS["bilinear"], box=box)
+
+
+def _place_square(length: int, shorter: int, resize_size: int) -> tuple[float, float]:
+    """Return where the square begins along one side, and its length, both in pixels of the original image."""
     scaled = int(resize_size * length / shorter)
-    # Training crops twice, into its cache and out of it, and rounds each time.
-    begin = round((scaled - resize_size) / 2.0) + round((resize_size - image_size) / 2.0)
-    start = begin * length / scaled
-    return start, min(image_size * length / scaled, length - start)
+    start = round((scaled - resize_size) / 2.0) * length / scaled
+    return start, min(resize_size * length / scaled, length - start)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -152,6 +152,16 @@ class Learner:
         """Load a state, from which the training resumes."""
         for name in ("network", "optimizer", "schedule", "scaler"):
             getattr(self, name).load_state_dict(state[name])
+
+
+@contextmanager
+def in_full_precision(learner: Learner) -> Iterator[None]:
+    """Let a learner judge in single precision, as the endpoint answers."""
+    usual, learner.precision = learner.precision, None
+    try:
+        yield
+    finally:
+        learner.precision = usual
 
 
 def choose_precision(device: torch.device) -> torch.dtype | None:

@@ -31,7 +31,7 @@ from learning.weights import State, choose_preprocessing, find_weights
 
 FROM_SCRATCH = (
     "no ImageNet weights could be had, so the network was trained FROM SCRATCH: expect a much lower accuracy on "
-    "photographs; give the job a channel `weights` with torchvision's file"
+    "photographs; put them into the bucket (make weights ARCH={architecture}), or give the job a channel `weights`"
 )
 # With fewer images for training batch normalisation keeps ImageNet's statistics: benchmarks/training/batch_norm.py,
 # which measures up to 1,200; of more nothing is known but that both ways are in use.
@@ -103,7 +103,8 @@ def prepare(job: Job, chosen: Hyperparameters) -> Setup:
     inputs = choose_preprocessing(chosen.architecture, chosen.image_size, pretrained=state is not None)
     dataset = read_data(job, chosen, inputs)
     network = make_network(chosen, len(dataset.classes), state)
-    warnings = [*dataset.warnings, *([FROM_SCRATCH] if pretrained == "none" and chosen.pretrained == "auto" else [])]
+    scratch = [FROM_SCRATCH.format(architecture=chosen.architecture)]
+    warnings = [*(scratch if pretrained == "none" and chosen.pretrained == "auto" else []), *dataset.warnings]
     for warning in warnings:
         log(f"WARNING: {warning}")
     network = network.to(device, memory_format=torch.channels_last)
@@ -179,6 +180,7 @@ def choose_device(job: Job, probe: Callable[[], None] = try_gpu) -> torch.device
             "or an instance type without a GPU"
         ) from error
     torch.backends.cudnn.deterministic = True
+    torch.backends.cudnn.allow_tf32 = False  # single precision then means what it means on the endpoint's CPU
     return torch.device("cuda")
 
 

@@ -32,15 +32,16 @@ class Time:
 class Training:
     """Epochs that take the seconds they are told to, of a network that is as small as can be shipped."""
 
-    def __init__(self, setup: Setup, *, seconds: float) -> None:
+    def __init__(self, setup: Setup, *, seconds: float, precision: torch.dtype | None = None) -> None:
         """seconds: what judging a split takes."""
-        self.time, self.progress, self.judged = Time(), Progress(), []
+        self.time, self.progress, self.judged, self.precisions = Time(), Progress(), [], []
         self.setup = replace(setup, network=nn.Linear(1, len(setup.dataset.classes)))
-        learner = type("Still", (), {"network": self.setup.network})()
+        learner = type("Still", (), {"network": self.setup.network, "precision": precision})()
 
         def answer(name: str) -> torch.Tensor:
             self.time.now += seconds
             self.judged.append(name)
+            self.precisions.append(learner.precision)
             return torch.zeros(len(getattr(setup.dataset, name)), len(setup.dataset.classes))
 
         self.course = Course(learner, None, Judge(self.setup, answer, self.time.read))
@@ -128,6 +129,15 @@ def test_what_is_in_place_is_not_judged_again(setup: Setup) -> None:
     evaluation = read(setup.job.places.checkpoints / "evaluation.json")
     assert evaluation["finished"]
     assert evaluation["warnings"] == read(setup.job.places.model / "manifest.json")["warnings"] == []
+
+
+def test_what_ships_is_judged_in_the_precision_of_the_endpoint(setup: Setup) -> None:
+    """A GPU validates in half precision; the report's numbers and the temperature come from single precision."""
+    training = Training(setup, seconds=1.0, precision=torch.bfloat16)
+    training.run_epoch(0.1)
+    training.shipper.finish(training.progress, finished=True)
+    assert training.judged == ["valid", "valid", "test"]
+    assert training.precisions == [torch.bfloat16, None, None]
 
 
 def test_the_end_always_ships(setup: Setup) -> None:
