@@ -10,7 +10,7 @@ export JAVA ?= /usr/bin/java
 export PYTHONDONTWRITEBYTECODE := # otherwise every process would compile torch and boto3 again, for seconds
 
 .DEFAULT_GOAL := help
-.PHONY: chaos chaos-kills fuzz help install demo up package deploy destroy lock test test-contracts check format lint types openapi bench clean prices
+.PHONY: chaos chaos-kills fuzz help install demo up package deploy destroy lock test test-contracts check format lint types openapi bench clean prices weights
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,6 +42,9 @@ deploy: $(INSTALLED) ## create or update a stage on AWS (STAGE, PROFILE, REGION,
 
 destroy: $(INSTALLED) ## remove a stage from AWS; its data too with DATA=delete
 	@$(BIN)/python -m infrastructure.removing.destroy $(WHERE) --data "$(or $(DATA),keep)"
+
+weights: $(INSTALLED) ## put ImageNet weights into a stage's bucket (ARCH=resnet18, FILE=PATH without internet)
+	@$(BIN)/python -m infrastructure.weights.put $(WHERE) --architecture "$(or $(ARCH),resnet18)" $(if $(FILE),--file "$(FILE)")
 
 test: $(INSTALLED) $(if $(ONLY),,$(CHROMIUM) $(JAVA)) ## run every test, the fast ones first (ONLY=chalicelib/datasets: one room; LOGS=1: its logs in view)
 	@$(if $(LOGS),LOGS=1 )$(BIN)/python -m pytest tests/$(ONLY) --numprocesses $(if $(ONLY),0,2)$(if $(LOGS), --capture=no)

@@ -53,6 +53,8 @@ def list_models(models: Iterable[Mapping[str, Any]]) -> Table:
 def show_run(run: Mapping[str, Any]) -> Iterable[Any]:
     """Yield a run's headline, its trials, and what to look at next."""
     yield Text.assemble((run["run_id"], "bold"), "  ", show_status(run["status"]))
+    for note in run.get("notes") or []:
+        yield Text(note, "yellow")
     if run["reason"]:
         yield Text(run["reason"])
     metrics = run.get("metrics") or {}

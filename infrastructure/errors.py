@@ -1,6 +1,8 @@
 """Define the errors that end an operator's command: each says what, where, which value, and what to do.
 
-CannotPackage    the Lambda's archive cannot be built CannotDeploy     the stack cannot be created, changed or removed
+CannotPackage    the Lambda's archive cannot be built
+CannotDeploy     the stack cannot be created, changed or removed
+CannotFetch      pretrained weights are out of reach or damaged
 Unusable         the command line itself makes no sense
 """
 
@@ -19,6 +21,10 @@ class CannotPackage(OperatorError):
 
 class CannotDeploy(OperatorError):
     """The account, the region or CloudFormation prevents it."""
+
+
+class CannotFetch(OperatorError):
+    """A file of pretrained weights cannot be fetched, or is not the one that its name says."""
 
 
 class Unusable(OperatorError):

@@ -6,60 +6,18 @@ digits: on few and on many, with each setting and several seeds. Valid and test 
 
 from __future__ import annotations
 
-import io
-import json
-import sys
 import tempfile
-import time
-import zipfile
 from collections import defaultdict
 from pathlib import Path
 from statistics import mean, stdev
-from typing import Any
-
-import numpy as np
-from PIL import Image
 
 from benchmarks.results import claim, write_result
+from benchmarks.training.pretrain import pretrain, train
 from localcloud.cli.digits import find_source, list_pictures
 
-TRAINING = Path(__file__).parents[2] / "training"
-ARCHITECTURE, SIDE, EPOCHS, SEEDS, THREADS = "mobilenet_v2", 32, 6, 3, 1
-PATTERNS, PRETRAINED_ON = 10, 60
+ARCHITECTURE, SIDE, EPOCHS, SEEDS = "mobilenet_v2", 32, 6, 3
 SIZES = {70: "keep", 140: "keep", 1200: "keep"}  # images for training, and what `auto` takes
 CHOSEN = {"architecture": ARCHITECTURE, "image_size": SIDE, "epochs": EPOCHS, "batch_size": 16}
-
-
-class Never:
-    """A stop that nobody asks for."""
-
-    def __call__(self) -> bool:
-        return False
-
-    def defer(self) -> None:
-        """Nothing is waiting."""
-
-
-def draw_pattern(label: int, rng: np.random.Generator) -> bytes:
-    """A coloured grating whose direction and width are its class, in a random place, light and noise."""
-    down, across = np.mgrid[0:SIDE, 0:SIDE]
-    angle, width = np.pi * (label % 5) / 5, (3.0, 6.0)[label // 5]
-    wave = np.sin(2 * np.pi * (across * np.cos(angle) + down * np.sin(angle)) / width + rng.uniform(0, 6.3))
-    pixels = wave[..., None] * rng.uniform(30, 90, 3) + rng.uniform(60, 190, 3) + rng.normal(0, 20, (SIDE, SIDE, 3))
-    buffer = io.BytesIO()
-    Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(buffer, "PNG")
-    return buffer.getvalue()
-
-
-def draw_patterns() -> dict[str, bytes]:
-    rng = np.random.default_rng(0)
-    counts = {"train": PRETRAINED_ON, "valid": 10, "test": 10}
-    return {
-        f"{split}/{label}/{number:03}.png": draw_pattern(label, rng)
-        for split, count in counts.items()
-        for label in range(PATTERNS)
-        for number in range(count)
-    }
 
 
 def choose_digits(train: int) -> dict[str, bytes]:
@@ -75,21 +33,6 @@ def choose_digits(train: int) -> dict[str, bytes]:
     return kept
 
 
-def train(folder: Path, files: dict[str, bytes], weights: Path | None, **chosen: Any) -> float:
-    """Run a whole training in this process. Returns the shipped model's accuracy on the test split."""
-    import program
-    from job.settings import Hyperparameters, Job, Places
-
-    names = {name: folder / name for name in ("dataset", "model", "output", "checkpoints")}
-    names["dataset"].mkdir(parents=True)
-    with zipfile.ZipFile(names["dataset"] / "dataset.zip", "w") as archive:
-        for name, data in files.items():
-            archive.writestr(name, data)
-    job = Job("benchmark", Places(weights=weights, code=TRAINING, **names), threads=THREADS, gpus=0)
-    program.run(job, Hyperparameters(**CHOSEN, **chosen), Never(), begun=time.time())
-    return float(json.loads((folder / "checkpoints/evaluation.json").read_text())["test"]["accuracy"])
-
-
 def compare(folder: Path, weights: Path, images: int) -> dict[str, list[float]]:
     """The test accuracies of each setting, seed by seed."""
     files = choose_digits(images)
@@ -102,6 +45,7 @@ def compare(folder: Path, weights: Path, images: int) -> dict[str, list[float]]:
                 pretrained="imagenet",
                 batch_norm=setting,
                 seed=seed,
+                **CHOSEN,
             )
             for seed in range(SEEDS)
         ]
@@ -110,13 +54,10 @@ def compare(folder: Path, weights: Path, images: int) -> dict[str, list[float]]:
 
 
 def main() -> None:
-    sys.path.append(str(TRAINING))
     with tempfile.TemporaryDirectory() as base:
         folder = Path(base)
-        train(folder / "patterns", draw_patterns(), None, pretrained="none", learning_rate=1.0)
         weights = folder / "weights"
-        weights.mkdir()
-        (folder / "patterns/model/model.pth").rename(weights / f"{ARCHITECTURE}.pth")
+        pretrain(weights, ARCHITECTURE, side=SIDE, epochs=EPOCHS)
         claims = []
         for images, taken in SIZES.items():
             found = compare(folder, weights, images)

@@ -46,6 +46,17 @@ def read_metrics(text: bytes) -> dict[str, Any]:
     return told
 
 
+def is_from_scratch(run: Run, services: Services) -> bool:
+    """Return whether the run's jobs found no pretrained weights, though its recipe does not do without them."""
+    if (run.recipe or {}).get("pretrained") == "none":
+        return False
+    folder = f"{run.folder}jobs/"
+    names = sorted(name.rstrip("/") for name in services.bucket.list_names(folder) if name.endswith("/"))
+    stored = services.runs.read_job_file(run.run_id, names[0], "metrics.jsonl") if names else None
+    start = read_metrics(stored.body)["start"] if stored else None
+    return (start or {}).get("pretrained") == "none"
+
+
 def describe_jobs(run_id: str, services: Services) -> dict[str, Any]:
     """Return the findings about a run's model and its training. Raises RunNotFound.
 

@@ -11,6 +11,7 @@ from chalicelib.costs.allowances import explain_fewer
 from chalicelib.costs.billing import meter, tell_training
 from chalicelib.errors import BadRequest
 from chalicelib.models.choosing import describe_trial
+from chalicelib.pipeline.job_files import is_from_scratch
 from chalicelib.pipeline.observing import observe, see_trainings, see_trials
 from chalicelib.runs.identity import RUN_ID, Run
 from chalicelib.runs.observation import Observation, Training
@@ -67,11 +68,20 @@ def describe_run(run_id: str, services: Services) -> dict[str, Any]:
 
 
 def _list_notes(seen: Observation, tuned: Mapping[str, Any] | None, services: Services) -> list[str]:
-    """List what is not as the recipe asks for, and why."""
+    """List what is not as the recipe asks for, and why, the costliest first."""
+    scratch = [tell_scratch(str((seen.run.recipe or {}).get("architecture", "resnet18")))]
     asked = (seen.run.recipe or {}).get("parallel_trials", 1)
     known = (tuned or {}).get("parallel_trials") or (seen.tuning.at_once if seen.tuning else None)
     note = explain_fewer(asked, known or services.settings.max_parallel_trials or asked)
-    return [note] if note else []
+    return [*(scratch if is_from_scratch(seen.run, services) else []), *([note] if note else [])]
+
+
+def tell_scratch(architecture: str) -> str:
+    """Return what a training from scratch means, and what to do about it."""
+    return (
+        f"Trained from scratch: no ImageNet weights of {architecture} could be had, so expect a much lower accuracy on "
+        f"photographs. Put them into the bucket with `make weights ARCH={architecture}`, then train again."
+    )
 
 
 def _list_trials(run: Run, seen: Observation, services: Services) -> list[dict[str, Any]]:

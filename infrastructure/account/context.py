@@ -12,7 +12,10 @@ from typing import Any
 from infrastructure.errors import CannotDeploy, Unusable
 
 Clients = Callable[[str], Any]
-CREDENTIALS_AT = "Set AWS_PROFILE, run `aws configure` or `aws sso login`, or give PROFILE=NAME."
+CREDENTIALS_AT = (
+    "Set AWS_PROFILE, run `aws configure` or `aws sso login`, or give PROFILE=NAME. "
+    "For the local cloud: . .localcloud/env"
+)
 
 
 @dataclass(frozen=True)

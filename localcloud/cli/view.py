@@ -77,6 +77,7 @@ def render(snapshot: Snapshot) -> RenderableType:
     """Render the live view."""
     run = snapshot.run
     parts: list[RenderableType] = [render_stages(snapshot), Text()]
+    parts += [Text(f"{note}\n", "yellow") for note in run.get("notes") or []]
     if snapshot.trials:
         parts += [render_trials(snapshot), Text()]
     if snapshot.training:
@@ -130,6 +131,9 @@ def list_changes(before: Snapshot | None, now: Snapshot) -> Iterator[str]:
     """Yield a line for each thing that has happened since the last snapshot, for output that is not a terminal."""
     if before is None or before.status != now.status:
         yield f"[{format_time(now.elapsed)}] {now.status}"
+    yield from (
+        f"    {note}" for note in now.run.get("notes") or [] if not before or note not in before.run.get("notes", [])
+    )
     old = {trial["name"]: trial for trial in before.trials} if before else {}
     for number, trial in enumerate(now.trials, 1):
         if trial["name"] not in old:

@@ -67,6 +67,7 @@ CHOSEN = {
     "DEBUGGER_RULES_IMAGE": "DebuggerRulesImage",
     "WEIGHTS_URI": "WeightsUri",
 }
+WEIGHTS = "weights/"  # the folder of a bucket that `make weights` fills
 API_THREADS = 1024  # more than may run at once: who is refused must not wait for a thread
 
 
@@ -216,7 +217,8 @@ class Hosting:
 
     def _provision(self, template: dict[str, Any], source: Path) -> Stack:
         own = {"StageName": STAGE, "CodeName": source.name, "MonthlyCapUsd": "0", "CreateApiLogsRole": "false"}
-        stack = provision(template, own | choose_parameters(os.environ), self._clients, REGION)
+        chosen = find_weights(self._clients("s3")) | choose_parameters(os.environ)
+        stack = provision(template, own | chosen, self._clients, REGION)
         self._clients("s3").upload_file(str(source), stack.outputs["BucketName"], f"code/{source.name}")
         tokens = json.dumps({"tokens": keep_tokens(self._home)})
         self._clients("secretsmanager").put_secret_value(SecretId=stack.outputs["TokensSecretId"], SecretString=tokens)
@@ -233,3 +235,11 @@ class Hosting:
 def choose_parameters(environ: Mapping[str, str]) -> dict[str, str]:
     """Return the template's parameters that the environment's variables choose."""
     return {parameter: environ[variable] for variable, parameter in CHOSEN.items() if environ.get(variable)}
+
+
+def find_weights(s3: Any) -> dict[str, str]:
+    """Return the parameter that names the pretrained weights, if a bucket holds some: `make weights` put them there."""
+    for bucket in s3.list_buckets()["Buckets"]:
+        if s3.list_objects_v2(Bucket=bucket["Name"], Prefix=WEIGHTS, MaxKeys=1).get("KeyCount"):
+            return {"WeightsUri": f"s3://{bucket['Name']}/{WEIGHTS}"}
+    return {}

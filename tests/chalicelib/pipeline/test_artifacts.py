@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -185,3 +186,17 @@ def test_the_trainings_metrics_stand_in_for_its_file(world: World) -> None:
     decision = world.read(f"runs/{run_id}/decision.json")
     assert (decision["ships"], decision["objective"]["training"]) == ("training", 0.96)
     assert world.read(f"runs/{run_id}/result.json")["metrics"]["test"]["accuracy"] == 0.95
+
+
+@pytest.mark.parametrize(
+    ("recipe", "found", "told"), [(b"{}", "none", 1), (b"{}", "imagenet", 0), (b'{"pretrained": "none"}', "none", 0)]
+)
+def test_a_training_from_scratch_is_told_while_it_runs(world: World, recipe: bytes, found: str, told: int) -> None:
+    """As soon as a job says that it found no weights, unless the recipe wanted none; with what to do about it."""
+    run_id = start(world, recipe)
+    assert describe_run(run_id, world.services())["notes"] == []
+    line = json.dumps({"start": {"pretrained": found}}).encode()
+    world.s3.store(f"runs/{run_id}/jobs/{name_trial(run_id, 1)}/metrics.jsonl", line)
+    notes = describe_run(run_id, world.services())["notes"]
+    assert len(notes) == told
+    assert all("make weights ARCH=resnet18" in note for note in notes)

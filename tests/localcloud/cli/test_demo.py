@@ -61,6 +61,14 @@ def test_the_picture_shows_stage_trials_epochs_and_time() -> None:
         assert told in text, told
 
 
+def test_notes_of_a_run_come_first() -> None:
+    """What is not as the recipe asks for is shown above the trials, and printed once where there is no terminal."""
+    noted = make_snapshot("tuning", notes=["Trained from scratch."], trials=[make_trial(1, "InProgress")])
+    assert draw(noted).index("Trained from scratch.") < draw(noted).index("learning_rate")
+    assert next(iter(list_changes(make_snapshot("tuning"), noted))) == "    Trained from scratch."
+    assert "    Trained from scratch." not in list_changes(noted, noted)
+
+
 def test_the_picture_shows_the_training_that_follows() -> None:
     """The view shows the training's epochs and their scores."""
     assert "training with the best · epoch 1/4 · valid accuracy 0.900" in draw(TRAINING)

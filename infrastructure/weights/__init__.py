@@ -1,0 +1,1 @@
+"""Put a network's pretrained weights into a stage's bucket: `make weights`."""
