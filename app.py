@@ -215,7 +215,7 @@ def predict(services: Services, name: str) -> dict[str, Any]:
     """Classify images: one as the body's bytes, several as a form or as JSON. Returns the classes, best first."""
     request = get_request()
     body, content_type = cast(bytes, request.raw_body), request.headers.get("content-type", "")
-    question = predictions.Question(body, content_type, get_query("top"), get_query("threshold"))
+    question = predictions.Question(body, content_type, get_query("top"), get_query("threshold"), get_query("explain"))
     result = predictions.predict(name, question, services)
     count("Predictions", len(result["results"]))
     count("PredictionTime", result["milliseconds"], "Milliseconds")

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar
@@ -65,11 +66,17 @@ class Inspection:
 
     def write_report(self) -> Path:
         pictures = load("judging.predictions").show_pictures(self.setup.dataset)
+        maps = self.attempt("maps", self.make_maps)
         about = load("learning.records").describe_origin(self.setup)
         path: Path = load("report.writing").write_report(
-            self.folder, self.folder.parent, pictures=pictures, about=about
+            self.folder, self.folder.parent, pictures=pictures, maps=maps, about=about
         )
         return path
+
+    def make_maps(self) -> Any:
+        setup, make_inputs = self.setup, load("learning.preparation").make_inputs
+        show = load("judging.predictions").show_maps
+        return show(setup.dataset, setup.network, partial(make_inputs, setup), setup.inputs.image_size)
 
     def choose_plan(self) -> None:
         load("profiler.execution_plan").choose_plan(self.setup, self.folder, self.course, stop_asked=self.stop_asked)

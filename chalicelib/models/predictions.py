@@ -23,6 +23,7 @@ WAKING_SECONDS = 25.0  # API Gateway gives the function 29 in all
 LEAST_SECONDS = 1.0  # the least time that another try needs
 PAUSES = (0.5, 1.0, 2.0)  # seconds between tries; the last one repeats
 BYTES_TYPE = "application/octet-stream"  # the endpoint tells the format by the bytes
+EXPLAINED = "; explain=true"  # behind the content type: the only part of a request that reaches a model's input_fn
 AT_ONCE = 4  # images of one request that the endpoint is asked about at a time
 # What concerns one image alone; any other error concerns the model, and so the whole request.
 BY_IMAGE = (
@@ -43,24 +44,26 @@ BY_STATUS: dict[int, type[errors.WhippetError]] = {
 
 @dataclass(frozen=True)
 class Question:
-    """A request to classify images, as it came: its body, its content type, and the query's `top` and `threshold`."""
+    """A request to classify images, as it came: its body, its content type, and the query's members."""
 
     body: bytes
     content_type: str = ""
     top: str | None = None
     threshold: str | None = None
+    explain: str | None = None
 
 
 def predict(model: str, question: Question, services: Services) -> dict[str, Any]:
     """Return {results, run_id, milliseconds}: for each image its classes, best first.
 
+    With `explain`, a result has `explanation` too: the image with a map of what decided, as a PNG in a data URL.
     Where a request holds several images, one that cannot be classified has {error} for its result, and the others are
     answered. Raises the errors that the route answers: 400, 404, 409, 413, 415, 422, 502 or 503.
     """
     started = time.perf_counter()
     wanted = Wanted(parse_top(question.top), parse_threshold(question.threshold))
     asked = read_images(question.body, question.content_type, services.settings.image_max_bytes)
-    answer = ask_all(model, asked, services)
+    answer = ask_all(model, asked, services, explain=parse_explain(question.explain))
     answer["results"] = [wanted.apply(result) for result in answer["results"]]
     return answer | {"milliseconds": round((time.perf_counter() - started) * 1000, 1)}
 
@@ -98,13 +101,20 @@ def parse_threshold(text: str | None) -> float | None:
     return float(text)
 
 
-def ask_all(model: str, asked: Asked, services: Services) -> dict[str, Any]:
+def parse_explain(text: str | None) -> bool:
+    """Return whether answers are to be explained. Raises BadRequest."""
+    if text not in (None, "true", "false"):
+        raise errors.BadRequest(f"explain is {text[:40]!r}, and must be true or false, as in ?explain=true.")
+    return text == "true"
+
+
+def ask_all(model: str, asked: Asked, services: Services, *, explain: bool) -> dict[str, Any]:
     """Ask the endpoint about every image, several at a time, and return {results, run_id} in the images' order.
 
     An error of the endpoint itself, and that of a request with one image, is raised.
     """
     endpoint = make_endpoint_name(services.settings, model)
-    ask = partial(ask_one, model, endpoint, services=services)
+    ask = partial(ask_one, model, endpoint, services=services, parameters=EXPLAINED if explain else "")
     if not asked.several:
         found = [ask(asked.images[0])]
     else:
@@ -118,15 +128,17 @@ def ask_all(model: str, asked: Asked, services: Services) -> dict[str, Any]:
     return {"results": results, "run_id": next((each.get("run_id") for each in answered), None)}
 
 
-def ask_one(model: str, endpoint: str, image: Image, *, services: Services) -> dict[str, Any] | errors.WhippetError:
-    """Return the endpoint's answer to one image, or the error that it met."""
+def ask_one(
+    model: str, endpoint: str, image: Image, *, services: Services, parameters: str
+) -> dict[str, Any] | errors.WhippetError:
+    """Return the endpoint's answer to one image, or the error that it met. parameters: of the content type."""
     if image.error:
         return image.error
     try:
         body, kind = image.data, BYTES_TYPE
         if image.upload is not None:
             body, kind = json.dumps({"url": sign_image(image.upload, services)}).encode(), JSON_TYPE
-        return invoke(model, endpoint, body, kind, services)
+        return invoke(model, endpoint, body, kind + parameters, services)
     except errors.WhippetError as error:
         return error
 

@@ -76,6 +76,7 @@ QUERIES: Mapping[str, Mapping[str, tuple[Schema, str, Any]]] = {
     "predict": {
         "top": ({"type": "integer", "minimum": 1}, "How many classes to return.", 5),
         "threshold": ({"type": "number", "minimum": 0, "maximum": 1}, "Say whether the best class reaches this.", 0.8),
+        "explain": ({"type": "boolean"}, "Draw over each image what decided about its answer.", True),
     },
     "list_runs": {
         "limit": ({"type": "integer", "minimum": 1, "maximum": 200}, "How many runs to return.", 20),

@@ -118,6 +118,12 @@ NAMED: dict[str, Schema] = {
         name=text("The file's name, where it was sent.", "dog.jpg"),
         predictions=many("ClassProbability", "The classes, best first; only the first `top` if that is given."),
         sure={"type": "boolean", "description": "Whether the best class reaches `threshold`.", "examples": [True]},
+        explanation=anything(
+            "With `explain`: the best class, and the image with a map of what spoke for it, as a PNG in a data URL. "
+            "Null where the network has no map; absent where an older model answers.",
+            {"class": "husky", "image": "data:image/png;base64,iVBORw0KGgo…"},
+            null=True,
+        ),
         error=reference("Error") | {"description": "Why this image was not classified; the others were."},
     ),
     "Prediction": thing(

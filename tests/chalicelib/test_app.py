@@ -142,6 +142,16 @@ def test_a_picture_is_answered_with_its_classes(world: World, client: Client) ->
     assert world.runtime.asked[0]["Body"] == PICTURE
 
 
+@pytest.mark.parametrize(
+    ("query", "parameters"), [("?explain=true", "; explain=true"), ("?explain=false", ""), ("", "")]
+)
+def test_the_endpoint_is_told_to_explain(world: World, client: Client, query: str, parameters: str) -> None:
+    """By a parameter of the content type, which is what of a request every container hands to its model."""
+    deploy(world, client)
+    assert predict(client, query=query).status_code == 200
+    assert world.runtime.asked[0]["ContentType"] == f"application/octet-stream{parameters}"
+
+
 @pytest.mark.parametrize("kind", ["image/jpeg", "image/webp", "IMAGE/PNG", "image/png; charset=binary"])
 def test_content_types_with_parameters_are_taken(world: World, client: Client, kind: str) -> None:
     """Parameters and capitals of a content type make no difference."""
@@ -165,6 +175,7 @@ def test_content_types_with_parameters_are_taken(world: World, client: Client, k
         ("image/png", 10, "?threshold=2", 400, "BadRequest"),
         ("image/png", 10, "?threshold=-0.1", 400, "BadRequest"),
         ("image/png", 10, "?threshold=high", 400, "BadRequest"),
+        ("image/png", 10, "?explain=yes", 400, "BadRequest"),
     ],
 )
 def test_the_door_says_what_is_wrong(

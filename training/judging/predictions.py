@@ -13,10 +13,16 @@ from typing import Any
 
 import torch
 from images.assembly import Dataset, Split
+from images.pixels import crop_centre
 from PIL import Image
+from torch import nn
+
+from judging.explaining import make_explainer, paint
 
 DIGITS = 4
+LEAST_SIDE = 112  # pixels of an image that is shown with its map
 PictureSource = Callable[[str, int], Image.Image]
+MapSource = Callable[[str, int, int], Image.Image]
 
 
 def describe_predictions(dataset: Dataset, logits: Mapping[str, torch.Tensor], temperature: float) -> dict[str, Any]:
@@ -51,5 +57,27 @@ def show_pictures(dataset: Dataset) -> PictureSource:
     def show(split: str, number: int) -> Image.Image:
         pixels = getattr(dataset, split).images(torch.tensor([number]))[0]
         return Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy())
+
+    return show
+
+
+def show_maps(
+    dataset: Dataset, network: nn.Module, make_inputs: Callable[[Split, torch.Tensor], torch.Tensor], image_size: int
+) -> MapSource | None:
+    """Return a function that gives the image of (split, number) with a map of what spoke for a class; None without.
+
+    make_inputs: gives the network's inputs of the chosen images of a split.
+    """
+    first = torch.tensor([0])
+    explainer = make_explainer(network, make_inputs(dataset.test, first))
+    if explainer is None:
+        return None
+
+    def show(split: str, number: int, label: int) -> Image.Image:
+        own, chosen = getattr(dataset, split), torch.tensor([number])
+        _, heat = explainer.explain(make_inputs(own, chosen), label)
+        pixels = crop_centre(own.images(chosen), image_size)[0].permute(1, 2, 0).contiguous().numpy()
+        side = max(LEAST_SIDE, image_size)
+        return paint(Image.fromarray(pixels).resize((side, side)), heat)
 
     return show

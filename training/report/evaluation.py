@@ -10,9 +10,10 @@ from report.charts.curves import TYPICAL_CLASSES, draw_calibration, draw_classes
 from report.charts.data import Findings
 from report.charts.matrix import NUMBERED, cut_matrix, draw_matrix, pick_confused
 from report.page import figure, fold, note, paragraph, percent, table, title
-from report.pictures import PictureSource, show_pairs, show_shots
+from report.pictures import MapSource, PictureSource, show_pairs, show_shots
 
 PAIRS, EXAMPLES, MISTAKES, SUSPECTS = 9, 2, 24, 24
+MAPPED = 12  # of the worst mistakes, those shown with a map
 MEASURES = {
     "accuracy": "accuracy",
     "macro_precision": "macro precision",
@@ -25,7 +26,7 @@ KINDS = {
 }
 
 
-def tell_evaluation(found: Findings, pictures: PictureSource | None) -> str:
+def tell_evaluation(found: Findings, pictures: PictureSource | None, maps: MapSource | None = None) -> str:
     """Return everything about the test split."""
     test, predictions = found.job.evaluation.get("test") or {}, found.file("predictions")
     if not test:
@@ -37,7 +38,7 @@ def tell_evaluation(found: Findings, pictures: PictureSource | None) -> str:
         return "".join(
             [*parts, note("There is no predictions.json, so single images cannot be shown."), tell_calibration(test)]
         )
-    parts += [tell_mistakes(judged, predictions["classes"], pictures)]
+    parts += [tell_mistakes(judged, predictions["classes"], pictures, maps)]
     parts += [tell_suspects(list_judged(predictions, ("test", "valid")), predictions["classes"], pictures)]
     return "".join([*parts, tell_calibration(test)])
 
@@ -107,13 +108,18 @@ def tell_pairs(test: Mapping[str, Any], judged: Sequence[Any], pictures: Picture
     return title("Most confused pairs") + body
 
 
-def tell_mistakes(judged: Sequence[Any], classes: Sequence[str], pictures: PictureSource | None) -> str:
+def tell_mistakes(
+    judged: Sequence[Any], classes: Sequence[str], pictures: PictureSource | None, maps: MapSource | None = None
+) -> str:
     found = find_mistakes(judged, MISTAKES)
     wrong = sum(image.predicted != image.label for image in judged)
     if not found:
         return title("Worst mistakes") + paragraph("There are none.")
     told = f"The {len(found)} of {wrong} wrong answers that were given with most confidence."
-    return title("Worst mistakes") + paragraph(told) + show_shots(found, classes, pictures)
+    shown = show_shots(found[:MAPPED], classes, pictures, maps) + show_shots(found[MAPPED:], classes, pictures)
+    if maps:
+        told += " Bright in the second image is what spoke for the answer."
+    return title("Worst mistakes") + paragraph(told) + shown
 
 
 def tell_suspects(judged: Sequence[Any], classes: Sequence[str], pictures: PictureSource | None) -> str:

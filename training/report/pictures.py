@@ -16,6 +16,7 @@ SIDE = 132  # pixels, sharp on most screens at the width at which they are shown
 QUALITY = 72
 TINY = 48  # smaller images are shown with visible pixels
 PictureSource = Callable[[str, int], Image.Image]
+MapSource = Callable[[str, int, int], Image.Image]
 
 
 def embed(image: Image.Image) -> str:
@@ -40,21 +41,36 @@ def place(image: Judged, pictures: PictureSource | None) -> str:
         return ""
 
 
+def place_map(image: Judged, maps: MapSource | None) -> str:
+    """Return the image with a map of what spoke for the answer, where one is available."""
+    if maps is None:
+        return ""
+    try:
+        return embed(maps(image.split, image.number, image.predicted))
+    except (OSError, IndexError, ValueError, RuntimeError):
+        return ""
+
+
 def breakable(name: str) -> str:
     """Return a class's name that may break after each of its parts."""
     return re.sub(r"([_.\-])", r"\1<wbr>", escape(name))
 
 
-def show_shots(images: Sequence[Judged], classes: Sequence[str], pictures: PictureSource | None) -> str:
-    """Return images with their label, the model's answer, and the file's name."""
-    return f'<div class="shots">{"".join(show_shot(image, classes, pictures) for image in images)}</div>'
+def show_shots(
+    images: Sequence[Judged], classes: Sequence[str], pictures: PictureSource | None, maps: MapSource | None = None
+) -> str:
+    """Return images with their label, the model's answer, and the file's name; nothing for no images."""
+    shots = "".join(show_shot(image, classes, pictures, maps) for image in images)
+    return f'<div class="shots">{shots}</div>' if shots else ""
 
 
-def show_shot(image: Judged, classes: Sequence[str], pictures: PictureSource | None) -> str:
+def show_shot(
+    image: Judged, classes: Sequence[str], pictures: PictureSource | None, maps: MapSource | None = None
+) -> str:
     label, answer = breakable(classes[image.label]), breakable(classes[image.predicted])
     name = escape(image.file.rsplit("/", 1)[-1])
     return (
-        f'<figure class="shot" title="{escape(image.file)}">{place(image, pictures)}'
+        f'<figure class="shot" title="{escape(image.file)}">{place(image, pictures)}{place_map(image, maps)}'
         f"label <b>{label}</b> {image.given:.0%}<br>answer <b>{answer}</b> {image.probability:.0%}"
         f'<br><span class="muted">{escape(image.split)}/…/{name}</span></figure>'
     )

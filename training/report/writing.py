@@ -19,6 +19,7 @@ from report.charts.data import Findings, read_findings
 
 MAX_BYTES = 5_000_000
 PictureSource = Callable[[str, int], Image.Image]
+MapSource = Callable[[str, int, int], Image.Image]
 
 
 def write_report(
@@ -26,6 +27,7 @@ def write_report(
     jobs_folder: Path,
     *,
     pictures: PictureSource | None = None,
+    maps: MapSource | None = None,
     about: Mapping[str, Any] | None = None,
     warn: Callable[[str], None] = log,
     limit: int = MAX_BYTES,
@@ -33,9 +35,10 @@ def write_report(
     """Write job_folder/report.html and return its path; images are left out if it would exceed `limit` bytes.
 
     jobs_folder: also holds the folders of the trials. pictures: returns the image of (split, number), where the images
-    are available. about: what else reproduces the training, such as versions. Raises ImportError without matplotlib.
+    are available. maps: returns it with a map of what spoke for a class. about: what else reproduces the training, such
+    as versions. Raises ImportError without matplotlib.
     """
-    page = build_report(job_folder, jobs_folder, pictures, about or {}, warn)
+    page = build_report(job_folder, jobs_folder, pictures, about or {}, warn, maps)
     if len(page) > limit and pictures:
         warn(f"WARNING: the report would have {len(page):,} bytes, so it is written without images")
         page = build_report(job_folder, jobs_folder, None, about or {}, warn)
@@ -51,12 +54,13 @@ def build_report(
     pictures: PictureSource | None,
     about: Mapping[str, Any],
     warn: Callable[[str], None],
+    maps: MapSource | None = None,
 ) -> bytes:
     """Return the page, in UTF-8."""
     from report.page import BEGIN, END, attempt, build_page
 
     found = read_findings(job_folder, jobs_folder)
-    parts = list_parts(found, pictures, about)
+    parts = list_parts(found, pictures, about, maps)
     drawn = [(anchor, name, attempt(tell, warn, name)) for anchor, name, tell in parts]
     if BEGIN not in drawn[0][2]:  # the verdict's placeholder must be there, whatever could not be drawn
         drawn[0] = (*drawn[0][:2], f'<p class="lead">{BEGIN}{END}</p>{drawn[0][2]}')
@@ -68,7 +72,7 @@ def build_report(
 
 
 def list_parts(
-    found: Findings, pictures: PictureSource | None, about: Mapping[str, Any]
+    found: Findings, pictures: PictureSource | None, about: Mapping[str, Any], maps: MapSource | None = None
 ) -> list[tuple[str, str, Callable[[], str]]]:
     """List the parts in their order: (anchor, title, what draws it)."""
     # Imported here because they draw: matplotlib takes a second to import, and may be missing.
@@ -81,7 +85,7 @@ def list_parts(
         ("dataset", "Dataset", lambda: tell_dataset(found)),
         ("tuning", "Tuning", lambda: tell_tuning(found)),
         ("curves", "Training curves", lambda: tell_curves(found)),
-        ("evaluation", "Evaluation", lambda: tell_evaluation(found, pictures)),
+        ("evaluation", "Evaluation", lambda: tell_evaluation(found, pictures, maps)),
         ("debugger", "Debugger", lambda: tell_debugger(found)),
         ("profiler", "Profiler", lambda: tell_profiler(found)),
         ("reproduce", "How to reproduce it", lambda: tell_reproduction(found, about)),

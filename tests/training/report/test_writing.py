@@ -127,6 +127,26 @@ def test_a_report_tells_what_the_files_say(run: Path) -> None:
     assert page.count(BEGIN) == page.count(END) == 1
 
 
+def test_the_worst_mistakes_come_with_a_map(judged: Path) -> None:
+    """Each shows what spoke for the answer that was given; one whose map cannot be drawn is shown without."""
+    asked = []
+
+    def draw_map(split: str, number: int, label: int) -> Any:
+        asked.append((split, label))
+        if len(asked) == 2:
+            raise RuntimeError("no map")
+        return draw_picture(split, number)
+
+    parts = writing.list_parts(read_findings(judged / JOB, judged), draw_picture, {}, draw_map)
+    drawn = {anchor: tell() for anchor, _, tell in parts if anchor == "evaluation"}["evaluation"]
+    plain = draw_parts(judged, ["evaluation"])["evaluation"]
+    assert "what spoke for the answer" in drawn
+    assert drawn.count("<img") - plain.count("<img") == len(asked) - 1
+    predictions = json.loads((judged / JOB / "predictions.json").read_text())["test"]
+    wrong = {(said, label) for said, label in zip(predictions["predicted"], predictions["labels"], strict=True)}
+    assert {label for _, label in asked} <= {said for said, label in wrong if said != label}
+
+
 def test_a_report_says_which_rule_ended_the_training(jobs: Path) -> None:
     """It gives the step and the reason from rule-stop.json."""
     write_json(jobs / JOB / "rule-stop.json", {"rule": "DeadRelu", "step": 40, "reason": "step 40: 3 of 4 units"})
