@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from chalicelib import errors
+from docs.drawing.errors import ERRORS_PAGE, list_errors, write_errors
 from docs.drawing.svg import draw
 from docs.drawing.tables import PAGE, Room, list_imported, read_rooms, read_steps, read_units
 
@@ -213,6 +214,14 @@ def test_the_picture_is_drawn_from_the_tables() -> None:
     places = {room.path for room in read_rooms()} | set(read_units())
     assert {step.room for step in read_steps()} - places == set()
     assert PAGE.with_suffix(".svg").read_text(encoding="utf-8") == draw()
+
+
+def test_the_page_of_errors_is_written_from_the_tree() -> None:
+    """docs/errors.md is what `python -m docs.drawing` writes, and every error says itself what to do."""
+    assert ERRORS_PAGE.read_text(encoding="utf-8") == write_errors()
+    kinds = list(list_errors())
+    assert len(kinds) == len(read_drawn_errors())
+    assert [kind.__name__ for kind in kinds if "remedy" not in vars(kind)] == []
 
 
 def test_the_table_of_changes_names_files_that_exist() -> None:

@@ -24,7 +24,7 @@ BLOCK = re.compile(r"^```sh\n(.*?)^```", re.DOTALL | re.MULTILINE)
 LINK = re.compile(r"\]\((?!https?://)([^)#\s]+)")
 NAMED_PATH = re.compile(r"`((?:[\w.-]+/)+[\w.-]*|[\w-]+\.(?:py|md|json|toml|yaml))`")
 NAMED_MODULE = re.compile(r"python -m ([\w.]+)")
-HELPERS = {"local.draw_demo", "local.small_jobs"}  # benchmarks' own tools
+HELPERS = {"local.draw_demo", "local.small_jobs", "training.pretrain"}  # benchmarks' own tools
 
 
 def list_commands(page: Path) -> list[str]:
