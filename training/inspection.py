@@ -11,7 +11,10 @@ import importlib
 import os
 import subprocess
 import sys
+import threading
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Mapping
 from functools import partial
 from importlib.util import find_spec
@@ -24,6 +27,7 @@ from learning.preparation import Course, Setup
 
 SWITCH = "WHIPPET_INSTALL"
 INSTALL_SECONDS = 180
+INDEX_SECONDS = 2.0  # in which an index must answer, else nothing is installed
 # smdebug's own pins conflict with a container's packages (pyinstrument 3 does not work on Python 3.13), so its
 # dependencies are listed here.
 WANTED = {
@@ -124,6 +128,9 @@ def install_missing(wanted: Mapping[str, str], environ: Mapping[str, str], folde
     missing = [requirement for module, requirement in wanted.items() if not is_there(module)]
     if not missing or environ.get(SWITCH) == "0":
         return
+    if not answers(find_index(environ)):
+        log(f"WARNING: no package index answers, so the training goes on without {', '.join(missing)}")
+        return
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input"]
     try:
         # These two pin conflicting versions, so they are installed without their dependencies.
@@ -138,6 +145,35 @@ def install_missing(wanted: Mapping[str, str], environ: Mapping[str, str], folde
         log(f"WARNING: {', '.join(missing)} could not be installed ({type(error).__name__})")
     sys.path.append(str(folder))
     importlib.invalidate_caches()
+
+
+def find_index(environ: Mapping[str, str]) -> str:
+    """Return the address of the index that pip asks: its variable's, its configuration's, or its own default."""
+    if named := environ.get("PIP_INDEX_URL"):
+        return named
+    try:
+        configuration = load("pip._internal.configuration").Configuration(isolated=False)
+        configuration.load()
+        return str(dict(configuration.items()).get("global.index-url") or load("pip._internal.models.index").PyPI.url)
+    except Exception:  # noqa: BLE001  these are not pip's public names: without them pip is simply tried
+        return ""
+
+
+def answers(index: str, seconds: float = INDEX_SECONDS) -> bool:
+    """Return whether an index answers soon; one whose address is not known may. Name resolution has no timeout."""
+    heard = threading.Event()
+
+    def ask() -> None:
+        try:
+            urllib.request.urlopen(index, timeout=seconds).close()  # noqa: S310  the address is pip's own
+        except urllib.error.HTTPError:
+            pass  # it answers, if only with a refusal
+        except (OSError, ValueError):
+            return
+        heard.set()
+
+    threading.Thread(target=ask, daemon=True).start()
+    return not index or heard.wait(seconds)
 
 
 def is_there(module: str) -> bool:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
+from images.early import Decoding
 from inspection import Inspection
 from job.deadline import Deadline, Ending
 from job.metrics import MetricsFile, ObjectiveLines, describe_epoch, describe_splits, log
@@ -16,6 +17,7 @@ from learning.engine import Hook, Progress, Stopped, close_epoch, fit, restore_b
 from learning.features import fit_head
 from learning.preparation import Course, Setup, extract_split, make_course, prepare
 from learning.records import count_images, describe_start
+from learning.replaying import allow_replay
 from learning.shipping import Shipper
 from torch import nn
 
@@ -46,12 +48,20 @@ class Session:
     begun: float
 
 
-def run(job: Job, chosen: Hyperparameters, stop: Stop, *, begun: float, hooks: Sequence[Hook] = ()) -> None:
-    """Train, evaluate and ship. begun: when the program started, in Unix seconds.
+def run(
+    job: Job,
+    chosen: Hyperparameters,
+    stop: Stop,
+    *,
+    begun: float,
+    hooks: Sequence[Hook] = (),
+    early: Decoding | None = None,
+) -> None:
+    """Train, evaluate and ship. begun: when the program started, in Unix seconds; early: images in the making.
 
     Raises TrainingError for what a user can correct. A training stopped within its first epoch ships nothing.
     """
-    setup = prepare(job, chosen)
+    setup = prepare(job, chosen, early)
     session = open_session(setup, stop, begun)
     begin(session)
     stop.defer()
@@ -73,6 +83,7 @@ def open_session(setup: Setup, stop: Stop, begun: float) -> Session:
     course, places = make_course(setup), setup.job.places
     checkpoint = Checkpoint(places.checkpoints, identify(setup))
     progress = checkpoint.resume(course.learner, log)
+    allow_replay(course.learner, course.batches)
     metrics = MetricsFile(places.checkpoints / "metrics.jsonl")
     shipper = Shipper(setup, course, begun)
     begun -= progress.spent

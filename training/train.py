@@ -54,10 +54,13 @@ def main() -> int:
     log(f"whippet training: job {job.name}, {job.threads} threads, {job.gpus} GPUs")
     try:
         hyperparameters = read_hyperparameters(read_given(os.environ), log)
+        from images.early import decode_early
+
+        early = decode_early(job, hyperparameters, log)
         # Imported late: importing torch takes seconds, and the line above shows meanwhile that the job is alive.
         import program
 
-        program.run(job, hyperparameters, stop, begun=begun)
+        program.run(job, hyperparameters, stop, begun=begun, early=early)
     except TrainingError as error:
         return fail(job.places.output, str(error))
     except Exception as error:  # noqa: BLE001  whatever happened, the job's owner must learn of it

@@ -68,9 +68,9 @@ class Switch(Hook):
     def is_on(self, step: int) -> bool:
         return step // BLOCK % 2 == 0
 
-    def on_step(self, epoch: int, step: int, loss: float) -> None:
+    def on_step(self, epoch: int, step: int) -> None:
         if self.is_on(step):
-            self.debugger.on_step(epoch, step, loss)
+            self.debugger.on_step(epoch, step)
 
     def on_end(self) -> None:
         self.debugger.on_end()

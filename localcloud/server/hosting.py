@@ -162,7 +162,8 @@ class Hosting:
 
     def _build_cloud(self) -> Cloud:
         clock = SystemClock()
-        environment = {"FEATURE_CACHE": str(self._home / "features"), **choose_inherited(os.environ)}
+        shared = {"FEATURE_CACHE": str(self._home / "features"), "PIXEL_CACHE": str(self._home / "pixels")}
+        environment = {**shared, **choose_inherited(os.environ)}
         clients, faults = (self._clients("s3"), self._clients("logs")), FaultFile(self._home / "faults.json")
         accesses = Accesses(self._identities, self._connect_as)
         tools = Tools(*clients, self._processes, clock, environment, assume=accesses.of_role, faults=faults)

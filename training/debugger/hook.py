@@ -105,6 +105,20 @@ class Watch(Hook):  # type: ignore[misc]
         saved = self._get_collections_to_save_for_step() if self.trouble is None and self.prepared_collections else ()
         return any(each.name == collection for each in saved)
 
+    def saves_next(self) -> bool:
+        """Return whether the next step has anything to save, so that the hooks must see it."""
+        if not self.prepared_collections:
+            return True
+        step = self.mode_steps.get(self.mode, -1) + 1
+        held = self.collection_manager.get_collections().values()
+        return any(each.save_config.should_save_step(self.mode, step) for each in held)
+
+    def pass_over(self) -> None:
+        """Count a step that the hooks did not see, and close what the one before it wrote."""
+        if self.writer is not None:
+            self._close_writers()
+        self._increment_step()
+
     def save_next(self, mode: Any, collection: str) -> None:
         """Save a collection in the next forward pass of a mode, and in no later one unless called again."""
         once = SaveConfigMode(save_steps=[self.mode_steps.get(mode, -1) + 1], start_step=NEVER)

@@ -91,6 +91,7 @@ class Debugger(Hook):
         self.folder, self.given, self.stop_on_rules, self.say = job_folder, given, tuple(stop_on_rules), say
         self.watcher: Any = None
         self.reader: Any = None
+        self.learner: Learner | None = None
         self.interval = 0
         self.epochs = 0
         self.reason: str | None = None
@@ -112,6 +113,7 @@ class Debugger(Hook):
         folder = self.folder / "debug"
         empty(Path(find_tensors(self.given) or folder))
         (self.folder / "rule-stop.json").unlink(missing_ok=True)
+        self.learner = learner
         self.watcher = attach(learner.network, learner.criterion, self.interval, folder, self.given)
         parameters = {"Confusion": {"start_step": int(LATE * steps)}}
         self.reader = Reader(Path(self.watcher.watch.out_dir), parameters, self.take)
@@ -121,7 +123,14 @@ class Debugger(Hook):
         if self.watcher:
             self.watcher.set_phase(phase)
 
+    def on_batch(self, *_: Any) -> None:
+        """See to it that a step of which something is saved is a plain one: a replayed one calls no hooks."""
+        if self.watcher and self.learner and self.learner.replay and self.watcher.watch.saves_next():
+            self.learner.is_looked_into = True
+
     def on_step(self, *_: Any) -> None:
+        if self.watcher and self.learner and self.learner.was_replayed:
+            self.watcher.watch.attempt(self.watcher.watch.pass_over)
         self.check()
         if self.epochs:
             self.obey()

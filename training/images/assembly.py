@@ -5,18 +5,23 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
+from decoding.skipping import Skipped, report_skipped
 from job.settings import TrainingError
 
 from images.copies import list_some, report_contradictions, report_leaks
 from images.layout import Sample
 from images.reading.labels import Wishes, read_part
-from images.skipping import Skipped, report_skipped
 from images.splits import Cut, plan_cut
 from images.streaming import ImageStream
 
-SMALL = 64
+
+class Rows(Protocol):
+    """Gives the images of row numbers (n,): uint8 of shape (n, 3, size, size)."""
+
+    def __getitem__(self, rows: torch.Tensor) -> torch.Tensor: ...
 
 
 @dataclass(frozen=True)
@@ -26,7 +31,7 @@ class Split:
     The cache is shared by the splits, so that cutting copies nothing.
     """
 
-    cache: torch.Tensor
+    cache: Rows
     rows: torch.Tensor
     labels: torch.Tensor
     hashes: list[str]
@@ -38,6 +43,11 @@ class Split:
     def images(self, chosen: torch.Tensor) -> torch.Tensor:
         """Copy the chosen images out of the cache: uint8 of shape (n, 3, size, size)."""
         return self.cache[self.rows[chosen]]
+
+    def lessons(self, chosen: torch.Tensor) -> torch.Tensor:
+        """Copy the chosen images for a batch that only trains: a stream may decode them faster, a little different."""
+        cache = self.cache
+        return cache.drafts(self.rows[chosen]) if isinstance(cache, ImageStream) else cache[self.rows[chosen]]
 
 
 @dataclass(frozen=True)
@@ -84,7 +94,7 @@ def check_classes(samples: Sequence[Sample]) -> None:
         raise TrainingError(f"classes with no image in train cannot be learnt: {', '.join(strange)}; add some")
 
 
-def assemble(decoded: Sequence[Decoded | Skipped], cache: torch.Tensor | ImageStream, wishes: Wishes) -> Dataset:
+def assemble(decoded: Sequence[Decoded | Skipped], cache: Rows, wishes: Wishes) -> Dataset:
     """Put the decoded images into their splits and cut the missing ones from train."""
     skipped = [one for one in decoded if isinstance(one, Skipped)]
     warnings = report_skipped(skipped, len(decoded))
@@ -155,7 +165,7 @@ def check_splits(members: dict[str, list[tuple[int, Decoded]]]) -> None:
         raise TrainingError(f"too few different images to fill the split {' and '.join(absent)}; add more images")
 
 
-def take(pairs: Sequence[tuple[int, Decoded]], cache: torch.Tensor | ImageStream, classes: Sequence[str]) -> Split:
+def take(pairs: Sequence[tuple[int, Decoded]], cache: Rows, classes: Sequence[str]) -> Split:
     """Gather one split."""
     numbers = {name: number for number, name in enumerate(classes)}
     rows = torch.tensor([index for index, _ in pairs])

@@ -15,6 +15,7 @@ from torch.nn.functional import affine_grid, grid_sample
 
 from images.pixels import MEAN, STD, normalise
 
+DRAWS = 8  # random numbers that an image needs
 SHIFT = 0.08
 ZOOM = (0.85, 1.15)
 STRETCH = 0.08
@@ -24,7 +25,7 @@ LIGHT = 0.2
 
 def augment(
     batch: torch.Tensor,
-    generator: torch.Generator,
+    chance: torch.Tensor,
     *,
     size: int,
     flip: bool,
@@ -33,14 +34,15 @@ def augment(
 ) -> torch.Tensor:
     """Turn bytes (n, 3, s, s) into normalised, randomly augmented inputs (n, 3, size, size).
 
-    The generator is the CPU's, so that every device gets the same numbers.
+    chance: random numbers (n, DRAWS) in [0, 1), on the batch's device. They were drawn on the CPU, so that every device
+    gets the same.
     """
     count = len(batch)
-    chance = torch.rand((count, 8), generator=generator).mul_(2).sub_(1)
-    matrices = make_matrices(chance, size / batch.shape[-1], flip).to(batch.device)
+    chance = chance.mul(2).sub_(1)
+    matrices = make_matrices(chance, size / batch.shape[-1], flip)
     grid = affine_grid(matrices, [count, 3, size, size], align_corners=False)
     moved = grid_sample(batch.float(), grid, padding_mode="border", align_corners=False)
-    return normalise(relight(moved, chance[:, 6:].to(batch.device)), mean, std)
+    return normalise(relight(moved, chance[:, 6:]), mean, std)
 
 
 def make_matrices(chance: torch.Tensor, share: float, flip: bool) -> torch.Tensor:
@@ -51,7 +53,7 @@ def make_matrices(chance: torch.Tensor, share: float, flip: bool) -> torch.Tenso
     low, high = ZOOM
     zoom = share * (low + (high - low) * (chance[:, 0] + 1) / 2)
     wide, tall = zoom * (1 + STRETCH * chance[:, 1]), zoom * (1 - STRETCH * chance[:, 1])
-    mirror = torch.where(chance[:, 5] < 0, -1.0, 1.0) if flip else torch.ones(len(chance))
+    mirror = torch.where(chance[:, 5] < 0, -1.0, 1.0) if flip else torch.ones_like(chance[:, 5])
     angle = TURN * chance[:, 2]
     cos, sin = angle.cos(), angle.sin()
     rows = [

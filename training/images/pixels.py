@@ -1,33 +1,23 @@
-"""Turn the bytes of an image file into pixels, exactly as the endpoint does for every prediction.
+"""Turn decoded pixels into the input of a network, exactly as the endpoint does for every prediction.
 
 A contract test compares this with the preprocessing in `inference/`, tensor by tensor: change both or neither.
 """
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
-import numpy as np
 import torch
-from PIL import Image, ImageOps, features
+from decoding.decoder import UnreadableImage as UnreadableImage
+from decoding.decoder import choose_resize as choose_resize
+from decoding.decoder import open_rgb as open_rgb
+from decoding.decoder import to_square as to_square
 from torchvision.transforms.functional import center_crop
-
-from images.repairs import load_image
 
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", *(("AVIF",) if features.check("avif") else ()))
-# WebP needs more memory for a pixel while it is decoded; the limit holds for every format but JPEG and PNG.
-MAX_PIXELS, MAX_WEBP_PIXELS = 50_000_000, 25_000_000
-LEAN_FORMATS = ("JPEG", "MPO", "PNG")
-TWELVE_BITS = 4096  # levels
-FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
-
-
-class UnreadableImage(Exception):
-    """The bytes cannot be decoded as an image."""
 
 
 @dataclass(frozen=True)
@@ -41,89 +31,6 @@ class Preprocessing:
     interpolation: str = "bilinear"
 
 
-def choose_resize(image_size: int, crop: int = 224, resize: int = 256) -> int:
-    """Choose the length of the shorter side from which the centre is cropped: `resize` for `crop`, as ImageNet's 256.
-
-    Other sizes are in proportion. Small images are not cropped, since every pixel of a digit counts.
-    """
-    if image_size == crop:
-        return resize
-    return image_size + 4 * round(image_size * (resize - crop) / crop / 4) if image_size >= 96 else image_size
-
-
-def open_rgb(data: bytes, glance: int | None = None) -> Image.Image:
-    """Decode an image file, or an animation's first frame, to upright RGB; raise UnreadableImage.
-
-    glance: the least side in pixels to which a JPEG may be reduced on the way: faster, but not exactly the same.
-    """
-    try:
-        return flatten(turn_upright(load_image(data, lambda body: decode_file(body, glance))))
-    except UnreadableImage:
-        raise
-    except Exception as error:
-        raise UnreadableImage(f"{type(error).__name__}: {error}") from error
-
-
-def decode_file(data: bytes, glance: int | None = None) -> Image.Image:
-    image = Image.open(io.BytesIO(data), formats=FORMATS)
-    most = MAX_PIXELS if image.format in LEAN_FORMATS else MAX_WEBP_PIXELS
-    if image.width * image.height > most:
-        raise UnreadableImage(f"{image.width} x {image.height} pixels are more than {most}")
-    if glance:
-        image.draft(None, (glance, glance))
-    image.load()
-    return image
-
-
-def turn_upright(image: Image.Image) -> Image.Image:
-    try:
-        return ImageOps.exif_transpose(image)
-    except Exception:  # noqa: BLE001  broken EXIF does not affect the pixels
-        return image
-
-
-def flatten(image: Image.Image) -> Image.Image:
-    """Convert any mode to RGB: 16 bits to 8 (`info` says if they were 12), transparency onto white."""
-    if image.mode.startswith("I"):
-        levels = np.asarray(image)
-        image = Image.fromarray(reduce_depth(levels))
-        image.info["twelve_bits"] = has_twelve_bits(levels)
-    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
-        image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, "white")
-        return Image.alpha_composite(white, image).convert("RGB")
-    return image.convert("RGB")
-
-
-def reduce_depth(pixels: np.ndarray) -> np.ndarray:
-    """Reduce grey levels of 16 bits to 8, or of 12 bits, as scanners and microscopes put into 16."""
-    levels = np.asarray(pixels).astype(np.int64).clip(0, 65535)
-    return (levels >> (4 if has_twelve_bits(levels) else 8)).astype(np.uint8)
-
-
-def has_twelve_bits(levels: np.ndarray) -> bool:
-    return bool(255 < levels.max(initial=0) < TWELVE_BITS)
-
-
-def to_square(image: Image.Image, size: int, interpolation: str = "bilinear") -> np.ndarray:
-    """Scale the shorter side to `size`, antialiased, and keep the centre: uint8 of shape (3, size, size).
-
-    Pillow's `box` scales only what is kept, so that an image of 1 by 40,000 stays small on the way; the box lies where
-    torchvision's resize and center_crop would put it.
-    """
-    left, width = place_crop(image.width, min(image.size), size)
-    top, height = place_crop(image.height, min(image.size), size)
-    box = (left, top, left + width, top + height)
-    return np.asarray(image.resize((size, size), FILTERS[interpolation], box=box)).transpose(2, 0, 1)
-
-
-def place_crop(length: int, shorter: int, size: int) -> tuple[float, float]:
-    """Place the centre crop along one side: (start, length) in the pixels of the original image."""
-    scaled = int(size * length / shorter)
-    begin = round((scaled - size) / 2.0) * length / scaled
-    return begin, min(size * length / scaled, length - begin)
-
-
 def crop_centre(batch: torch.Tensor, size: int) -> torch.Tensor:
     """Crop the centre of a batch (n, 3, h, w) to (n, 3, size, size)."""
     return center_crop(batch, [size, size])
@@ -131,6 +38,12 @@ def crop_centre(batch: torch.Tensor, size: int) -> torch.Tensor:
 
 def normalise(batch: torch.Tensor, mean: Sequence[float] = MEAN, std: Sequence[float] = STD) -> torch.Tensor:
     """Turn levels 0 to 255 of shape (n, 3, h, w) into normalised floats, channels last; ImageNet's by default."""
-    means, deviations = (torch.tensor(values, device=batch.device).view(1, 3, 1, 1) for values in (mean, std))
+    means, deviations = (hold_levels(tuple(values), batch.device) for values in (mean, std))
     batch = batch.to(torch.float32).div_(255).sub_(means).div_(deviations)
     return batch.contiguous(memory_format=torch.channels_last)
+
+
+@lru_cache(maxsize=16)
+def hold_levels(values: tuple[float, ...], device: torch.device) -> torch.Tensor:
+    """Return a value for each channel, made on the device once: making it for every batch would let a GPU wait."""
+    return torch.tensor(values, device=device).view(1, 3, 1, 1)

@@ -88,7 +88,8 @@ class Places:
 class Job:
     """One training job: its name, its folders, and the cores and GPUs it was granted.
 
-    feature_cache: where this machine's jobs share the features of frozen backbones, or None.
+    feature_cache, pixel_cache: where this machine's jobs share the features of frozen backbones and decoded images, or
+    None.
     """
 
     name: str
@@ -96,6 +97,7 @@ class Job:
     threads: int
     gpus: int
     feature_cache: Path | None = None
+    pixel_cache: Path | None = None
 
 
 def unwrap(value: Any) -> Any:
@@ -187,7 +189,7 @@ def check(chosen: Hyperparameters) -> None:
 def read_job(environ: Mapping[str, str], code: Path, *, share: bool = True) -> Job:
     """Read the job's folders from SageMaker's environment, falling back to their defaults below /opt/ml.
 
-    share: whether to use the folder that FEATURE_CACHE names.
+    share: whether to use the folders that FEATURE_CACHE and PIXEL_CACHE name.
     """
     base = Path(environ.get("SAGEMAKER_BASE_DIR", "/opt/ml"))
     name = environ.get("TRAINING_JOB_NAME") or "training"
@@ -201,9 +203,10 @@ def read_job(environ: Mapping[str, str], code: Path, *, share: bool = True) -> J
         code=code,
     )
     threads, gpus = (count(environ, variable) for variable in ("SM_NUM_CPUS", "SM_NUM_GPUS"))
-    cache = environ.get("FEATURE_CACHE") if share else None
-    shared = Path(cache) if cache else None
-    return Job(name, places, threads=threads or os.cpu_count() or 1, gpus=gpus, feature_cache=shared)
+    named = [environ.get(variable) if share else None for variable in ("FEATURE_CACHE", "PIXEL_CACHE")]
+    features, pixels = (Path(folder) if folder else None for folder in named)
+    cores = threads or os.cpu_count() or 1
+    return Job(name, places, threads=cores, gpus=gpus, feature_cache=features, pixel_cache=pixels)
 
 
 def count(environ: Mapping[str, str], name: str) -> int:

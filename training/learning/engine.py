@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
+from steps.precision import arithmetic
+from steps.replay import Replay, draws_chance
+from steps.tally import Tally
 from torch import nn
 
 Metrics = dict[str, float]
@@ -42,8 +44,11 @@ class Hook:
     def on_batch(self, epoch: int, step: int) -> None:
         """Called when a batch is ready, before its step."""
 
-    def on_step(self, epoch: int, step: int, loss: float) -> None:
-        """Called after each step. Epochs count from 1, steps within an epoch from 0."""
+    def on_step(self, epoch: int, step: int) -> None:
+        """Called after each step. Epochs count from 1, steps within an epoch from 0.
+
+        Its loss lies on the device; to read it every time would make a GPU wait.
+        """
 
     def on_phase(self, phase: str) -> None:
         """Called before a phase begins: train, valid, or keep (the best model may be judged and written)."""
@@ -63,11 +68,6 @@ class Totals:
     correct: int = 0
     images: int = 0
     seconds: float = 0.0
-
-    def add(self, loss: float, correct: int, images: int) -> None:
-        self.loss += loss * images
-        self.correct += correct
-        self.images += images
 
     def means(self) -> Metrics:
         """Return the means over the images. A diverged training gives a large number: JSON and tuning need a number."""
@@ -93,7 +93,7 @@ class Progress:
 
 
 class Learner:
-    """A network with what trains it: AdamW, a one-cycle schedule, and half precision if the GPU supports it."""
+    """A network with what trains it: AdamW, a one-cycle schedule, and half precision where the hardware has it."""
 
     def __init__(
         self,
@@ -104,38 +104,57 @@ class Learner:
         steps: int,
         device: torch.device,
         frozen: Sequence[nn.Module] = (),
+        precision: torch.dtype | None = None,
     ) -> None:
+        """precision: a half precision for the steps; None means single precision."""
         self.network, self.device, self.frozen = network, device, frozen
         self.criterion = nn.CrossEntropyLoss()
-        self.precision = choose_precision(device)
-        self.optimizer = torch.optim.AdamW(group_parameters(network, weight_decay), lr=rate, fused=True)
+        self.precision = precision
+        fused = {"fused": True, "capturable": device.type == "cuda"}
+        self.optimizer = torch.optim.AdamW(group_parameters(network, weight_decay), lr=rate, **fused)
         # The schedule cannot split fewer than five steps into its two phases.
         self.schedule = torch.optim.lr_scheduler.OneCycleLR(
             self.optimizer, max_lr=rate, total_steps=max(steps, 5), pct_start=0.25, cycle_momentum=False
         )
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.precision is torch.float16)
+        self.tally = Tally(device)
+        self.replay: Replay | None = None
+        self.is_looked_into, self.was_replayed = False, False
+        self.keep_rates()
 
-    def learn(self, inputs: torch.Tensor, labels: torch.Tensor) -> tuple[float, int]:
-        """Make one step. Return the mean loss and the number of images classified correctly."""
-        with self.arithmetic():
+    def learn(self, inputs: torch.Tensor, labels: torch.Tensor) -> None:
+        """Make one step, and add its loss and its hits to the tally.
+
+        A hook that looks into a step sets `is_looked_into` before it, and so gets a plain one.
+        """
+        if self.replay and not self.is_looked_into:
+            self.was_replayed = self.replay(inputs, labels)
+        else:
+            self.was_replayed = False
+            self.make_step(inputs, labels)
+        self.is_looked_into = False
+        self.schedule.step()
+
+    def make_step(self, inputs: torch.Tensor, labels: torch.Tensor) -> None:
+        """Make one step but for the schedule."""
+        with arithmetic(self.device, self.precision):
             outputs = plain(self.network(inputs))
             loss = self.criterion(outputs, labels)
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        self.schedule.step()
-        return loss.item(), int((outputs.argmax(1) == labels).sum())
+        self.tally.add(loss, outputs, labels)
+
+    def may_replay(self) -> bool:
+        """Return whether a graph would do what a plain step does: no scaler to read, no random numbers to draw."""
+        return not self.scaler.is_enabled() and not draws_chance(self.network)
 
     def judge(self, batches: Iterable[torch.Tensor]) -> torch.Tensor:
-        """Run the network without learning. Return logits (n, classes) on the CPU, in single precision."""
+        """Run the network without learning, in single precision. Return logits (n, classes) on the CPU."""
         self.network.eval()
-        with torch.inference_mode(), self.arithmetic():
-            return torch.cat([plain(self.network(inputs)).float().cpu() for inputs in batches])
-
-    def arithmetic(self) -> Any:
-        """Return the context that sets the network's precision."""
-        return torch.autocast(self.device.type, self.precision) if self.precision else nullcontext()
+        with torch.inference_mode():
+            return torch.cat([plain(self.network(inputs)).float() for inputs in batches]).cpu()
 
     def set_training(self) -> None:
         """Switch to training mode, except for frozen modules."""
@@ -152,23 +171,15 @@ class Learner:
         """Load a state, from which the training resumes."""
         for name in ("network", "optimizer", "schedule", "scaler"):
             getattr(self, name).load_state_dict(state[name])
+        self.keep_rates()
+        if self.replay:
+            self.replay.forget()
 
-
-@contextmanager
-def in_full_precision(learner: Learner) -> Iterator[None]:
-    """Let a learner judge in single precision, as the endpoint answers."""
-    usual, learner.precision = learner.precision, None
-    try:
-        yield
-    finally:
-        learner.precision = usual
-
-
-def choose_precision(device: torch.device) -> torch.dtype | None:
-    """Choose a half precision that the GPU supports. None means single precision, which a CPU always uses."""
-    if device.type != "cuda":
-        return None
-    return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+    def keep_rates(self) -> None:
+        """On a GPU, let each group of weights have its learning rate in a tensor, which the schedule fills in place."""
+        if self.device.type == "cuda":
+            for group in self.optimizer.param_groups:
+                group["lr"] = torch.tensor(float(group["lr"]), device=self.device)
 
 
 def group_parameters(network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
@@ -243,21 +254,26 @@ def run_epoch(
     learner.set_training()
     if progress.best_weights is None and progress.best_epoch:
         progress.best_weights = copy_weights(learner.network)
-    begun, before = time.monotonic(), progress.totals.seconds
+    begun, totals = time.monotonic(), progress.totals
+    before = totals.seconds
+    learner.tally.begin(totals.loss, totals.correct)
     for inputs, labels in batches.of_epoch(progress.epoch + 1, progress.step):
-        # Dropout draws from the global generator: what a step draws must not depend on where the job resumed.
         for hook in hooks:
             hook.on_batch(progress.epoch + 1, progress.step)
+        # Dropout draws from the global generator: what a step draws must not depend on where the job resumed.
         torch.manual_seed(seed * 1_000_003 + progress.epoch * 10_007 + progress.step)
-        loss, correct = learner.learn(inputs, labels)
-        progress.totals.add(loss, correct, len(labels))
-        progress.totals.seconds = before + time.monotonic() - begun
+        learner.learn(inputs, labels)
+        totals.images += len(labels)
+        totals.seconds = before + time.monotonic() - begun
         for hook in hooks:
-            hook.on_step(progress.epoch + 1, progress.step, loss)
+            hook.on_step(progress.epoch + 1, progress.step)
         progress.step += 1
         if stop_asked():
+            totals.loss, totals.correct = learner.tally.read()
             save(progress)
             raise Stopped
+    totals.loss, totals.correct = learner.tally.read()
+    totals.seconds = before + time.monotonic() - begun
 
 
 def close_epoch(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -11,17 +12,19 @@ from typing import Any
 
 import torch
 from caching.store import open_store
+from decoding.skipping import describe_skipped
 from images.assembly import Dataset, Split
-from images.augment import augment, choose_flip
-from images.data import MEMORY_LIMIT, Batches, find_archive, read_dataset
+from images.augment import DRAWS, augment, choose_flip
+from images.data import Batches, read_dataset
+from images.device import hold_split
+from images.early import Decoding, choose_stream, find_archive, only_trains, read_wishes
 from images.pixels import Preprocessing, crop_centre, normalise
-from images.reading.labels import Wishes
 from images.similar import report_near_copies
-from images.skipping import describe_skipped
 from job.artifact import write_json
 from job.metrics import log
 from job.settings import Hyperparameters, Job, TrainingError
 from judging.evaluate import measure, standard_error
+from steps.precision import choose_precision, compute_exactly
 from torch import nn
 
 from learning.engine import Learner, Metrics
@@ -38,6 +41,7 @@ FROM_SCRATCH = (
 FEW_IMAGES = 2000
 # A pass without learning keeps no activations, so it can use larger batches.
 JUDGED_PIXELS = 64 * 224 * 224
+PREFETCHED = 2  # batches that are fetched ahead for a GPU
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,7 @@ class Setup:
     warnings: list[str]
     inputs: Preprocessing
     features: dict[int, torch.Tensor] = field(default_factory=dict)  # what extract_split returned, by split
+    held: dict[int, torch.Tensor] = field(default_factory=dict)  # the images that lie on the device, by split
 
 
 class Judge:
@@ -92,8 +97,11 @@ class Course:
         return self.judge.validate()
 
 
-def prepare(job: Job, chosen: Hyperparameters) -> Setup:
-    """Set up arithmetic, data and network. Raises TrainingError for what a user can correct."""
+def prepare(job: Job, chosen: Hyperparameters, early: Decoding | None = None) -> Setup:
+    """Set up arithmetic, data and network. Raises TrainingError for what a user can correct.
+
+    early: the images, if they are being decoded already.
+    """
     tune_allocator()
     torch.set_num_threads(job.threads)
     device = choose_device(job)
@@ -101,7 +109,7 @@ def prepare(job: Job, chosen: Hyperparameters) -> Setup:
     state = find_weights(chosen.architecture, chosen.pretrained, job.places.weights, log)
     pretrained = "none" if state is None else "imagenet"
     inputs = choose_preprocessing(chosen.architecture, chosen.image_size, pretrained=state is not None)
-    dataset = read_data(job, chosen, inputs)
+    dataset = read_data(job, chosen, inputs, early)
     network = make_network(chosen, len(dataset.classes), state)
     scratch = [FROM_SCRATCH.format(architecture=chosen.architecture)]
     warnings = [*(scratch if pretrained == "none" and chosen.pretrained == "auto" else []), *dataset.warnings]
@@ -113,7 +121,7 @@ def prepare(job: Job, chosen: Hyperparameters) -> Setup:
     return Setup(job, chosen, dataset, network, head, pretrained, device, warnings, inputs)
 
 
-def read_data(job: Job, chosen: Hyperparameters, inputs: Preprocessing) -> Dataset:
+def read_data(job: Job, chosen: Hyperparameters, inputs: Preprocessing, early: Decoding | None = None) -> Dataset:
     """Read the dataset, list skipped images in skipped.json, and look for near copies, in the last training only."""
     dataset = read_dataset(
         find_archive(job.places.dataset),
@@ -123,26 +131,15 @@ def read_data(job: Job, chosen: Hyperparameters, inputs: Preprocessing) -> Datas
         streams=partial(choose_stream, chosen),
         wishes=read_wishes(chosen),
         interpolation=inputs.interpolation,
+        only_train=only_trains(chosen),
+        shared=job.pixel_cache,
+        early=early,
     )
     if chosen.profile:
         dataset.warnings.extend(report_near_copies(dataset))
     if dataset.skipped:
         write_json(job.places.checkpoints / "skipped.json", describe_skipped(dataset.skipped, len(dataset)))
     return dataset
-
-
-def read_wishes(chosen: Hyperparameters) -> Wishes:
-    """Return what the recipe says about reading the dataset."""
-    return Wishes.read(chosen.class_level, chosen.name_encoding, chosen.ignore, chosen.group, chosen.labels)
-
-
-def choose_stream(chosen: Hyperparameters, needed: int) -> bool:
-    """Return whether to decode images on demand. needed: the size of a decoded cache, in bytes.
-
-    Only a profiled training starts that way: it measures which way serves its images best (execution_plan.py).
-    """
-    too_large = chosen.profile and needed > MEMORY_LIMIT
-    return chosen.cache == "none" or (chosen.cache == "auto" and too_large)
 
 
 def tune_allocator() -> None:
@@ -171,6 +168,7 @@ def choose_device(job: Job, probe: Callable[[], None] = try_gpu) -> torch.device
     """
     if job.gpus == 0:
         return torch.device("cpu")
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA is first used
     try:
         probe()
     except Exception as error:
@@ -179,8 +177,7 @@ def choose_device(job: Job, probe: Callable[[], None] = try_gpu) -> torch.device
             f"({type(error).__name__}: {error}); choose a training image whose CUDA fits the instance type's driver, "
             "or an instance type without a GPU"
         ) from error
-    torch.backends.cudnn.deterministic = True
-    torch.backends.cudnn.allow_tf32 = False  # single precision then means what it means on the endpoint's CPU
+    compute_exactly()
     return torch.device("cuda")
 
 
@@ -220,26 +217,43 @@ def make_course(setup: Setup) -> Course:
     frozen += find_normalisation(setup.network) if chosen.batch_norm == "keep" else []
     flip = choose_flip(chosen.horizontal_flip, data.photographs)
     levels = {"mean": setup.inputs.mean, "std": setup.inputs.std}
-    batches = make_batches(setup, data.train.images, partial(augment, size=chosen.image_size, flip=flip, **levels))
+    prepared = partial(augment, size=chosen.image_size, flip=flip, **levels)
+    batches = make_batches(setup, data.train.lessons, prepared, draws=DRAWS)
+    bring_near(setup, batches)
     learner = make_learner(setup, setup.network, batches, frozen)
     return Course(learner, batches, Judge(setup, lambda name: learner.judge(inputs_of(setup, getattr(data, name)))))
+
+
+def bring_near(setup: Setup, batches: Batches) -> None:
+    """Put the images where a GPU reads them fastest: into its memory, or into pinned memory a few batches ahead."""
+    if setup.device.type == "cpu":
+        return
+    for split in (setup.dataset.train, setup.dataset.valid):
+        if (held := hold_split(split, setup.device)) is not None:
+            setup.held[id(split)] = held
+    batches.held = setup.held.get(id(setup.dataset.train))
+    batches.prefetch, batches.pin = PREFETCHED, True
 
 
 def make_head_course(setup: Setup) -> Course:
     """Run the frozen backbone once over every split, and plan to train and judge the head on its features."""
     features = {name: extract_split(setup, getattr(setup.dataset, name)) for name in ("train", "valid", "test")}
-    batches = make_batches(setup, features["train"].__getitem__, lambda inputs, _generator: inputs)
+    batches = make_batches(setup, features["train"].__getitem__, lambda inputs, _chance: inputs)
+    batches.held = features["train"].to(setup.device) if setup.device.type != "cpu" else None
     learner = make_learner(setup, setup.head, batches, [])
     return Course(learner, batches, Judge(setup, lambda name: learner.judge([features[name].to(setup.device)])))
 
 
-def make_batches(setup: Setup, fetch: Callable[[torch.Tensor], torch.Tensor], prepare_inputs: Any) -> Batches:
-    size, seed = setup.chosen.batch_size, setup.chosen.seed
-    return Batches(fetch, setup.dataset.train.labels, prepare_inputs, batch_size=size, seed=seed, device=setup.device)
+def make_batches(
+    setup: Setup, fetch: Callable[[torch.Tensor], torch.Tensor], prepare_inputs: Any, draws: int = 0
+) -> Batches:
+    own = {"batch_size": setup.chosen.batch_size, "seed": setup.chosen.seed, "device": setup.device, "draws": draws}
+    return Batches(fetch, setup.dataset.train.labels, prepare_inputs, **own)
 
 
 def make_learner(setup: Setup, network: nn.Module, batches: Batches, frozen: Sequence[nn.Module]) -> Learner:
     chosen = setup.chosen
+    whole = network is setup.network  # a head alone is so little work that half precision would only cost exactness
     return Learner(
         network,
         rate=choose_rate(chosen.fine_tune, setup.pretrained == "imagenet", chosen.learning_rate),
@@ -247,6 +261,7 @@ def make_learner(setup: Setup, network: nn.Module, batches: Batches, frozen: Seq
         steps=chosen.epochs * batches.steps,
         device=setup.device,
         frozen=frozen,
+        precision=choose_precision(setup.device, chosen.image_size) if whole else None,
     )
 
 
@@ -259,8 +274,9 @@ def inputs_of(setup: Setup, split: Split) -> Iterator[torch.Tensor]:
 
 def make_inputs(setup: Setup, split: Split, chosen: torch.Tensor) -> torch.Tensor:
     """Return the chosen images of a split as the endpoint would see them."""
-    inputs = setup.inputs
-    return normalise(crop_centre(split.images(chosen).to(setup.device), inputs.image_size), inputs.mean, inputs.std)
+    inputs, held = setup.inputs, setup.held.get(id(split))
+    images = split.images(chosen).to(setup.device) if held is None else held[chosen.to(setup.device)]
+    return normalise(crop_centre(images, inputs.image_size), inputs.mean, inputs.std)
 
 
 def extract_split(setup: Setup, split: Split) -> torch.Tensor:

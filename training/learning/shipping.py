@@ -19,7 +19,7 @@ from judging.evaluate import choose_temperature, describe_test, measure, standar
 from judging.predictions import describe_predictions
 from torch import nn
 
-from learning.engine import Progress, copy_weights, in_full_precision, restore_best
+from learning.engine import Progress, copy_weights, restore_best
 from learning.model import measure_size
 from learning.preparation import Course, Setup
 from learning.records import describe_evaluation, describe_model, pick
@@ -107,15 +107,10 @@ class Shipper:
         return judged, evaluation["test"]
 
     def judge(self, epoch: int) -> Judged:
-        """Judge the weights of `epoch`, which the network holds, in the endpoint's precision.
-
-        Its validation is repeated only if it is not known, or was made in half precision.
-        """
-        judge, learner, validated = self.course.judge, self.course.learner, self.validated
-        is_known = validated is not None and validated[0] == epoch and learner.precision is None
-        with in_full_precision(learner):
-            valid = validated[1] if validated and is_known else judge.answer("valid")
-            return Judged(epoch, valid, judge.answer("test"))
+        """Judge the weights of `epoch`, which the network holds; its validation is repeated only if it is not known."""
+        judge = self.course.judge
+        known = self.validated[1] if self.validated and self.validated[0] == epoch else judge.answer("valid")
+        return Judged(epoch, known, judge.answer("test"))
 
     def describe(self, setup: Setup, judged: Judged, *, finished: bool) -> tuple[dict[str, object], dict[str, object]]:
         """Build the manifest and the evaluation of judged weights."""

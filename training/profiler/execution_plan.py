@@ -1,9 +1,10 @@
 """Let the profile act: before a profiled training, safe settings are tried, and those that shorten the step are kept.
 
-Safe settings leave the tuned hyperparameters and the content of a batch alone: how many workers decode, batches fetched
-ahead, keeping decoded images, pinned memory, half precision where the hardware has it, memory format. (glibc's malloc
-thresholds are set from the start, see preparation.py.) The probe says which phase a setting could shorten at all.
-Trials cost at most 3 % of the training's steps, and at most half of the time spent waiting for data. Afterwards the
+Safe settings leave every weight as it would be without them: how many workers decode, batches fetched ahead, keeping
+decoded images, and on a GPU the images in its memory, replayed steps and pinned memory, with which it begins and of
+which one may be taken back. Precision and memory format follow the hardware and are never tried: they change bits. The
+probe says which phase a setting could shorten at all. Trials cost at most 3 % of the training's time or a second, and
+at most half of the time spent waiting for data. Afterwards the
 weights, the optimizer and every source of randomness are as before. "Nothing to gain" is a valid answer.
 """
 
@@ -14,18 +15,20 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Sequence
+from copy import copy
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-from images.data import MEMORY_LIMIT, Batches
+from images.data import Batches
+from images.early import MEMORY_LIMIT
 from images.streaming import ImageStream
 from job.artifact import write_json
 from job.metrics import log
-from learning.engine import Stopped
+from learning.engine import Learner, Stopped
 from learning.preparation import Course, Setup
+from steps.replay import REAL_STEPS
 
 from profiler.probing import (
     LEAST_GAIN,
@@ -45,6 +48,7 @@ from profiler.rules import Recording, judge_all
 NAME = "execution_plan.json"
 PROBED = 5
 COST = 0.03
+LEAST_SECONDS = 1.0
 EVIDENCE = 0.5
 # The overhead that a larger batch spreads over more images: the part of a step that does not grow with its images.
 OVERHEAD = 0.15
@@ -69,17 +73,17 @@ class Candidate:
 
 
 class Budget:
-    """How many more steps may be made only for timing."""
+    """How many more seconds may be spent only for timing, of a training that takes `total` seconds."""
 
-    def __init__(self, total: int) -> None:
-        self.total, self.spent = total, 0
+    def __init__(self, total: float, least: float = LEAST_SECONDS) -> None:
+        self.total, self.least, self.spent = total, least, 0.0
 
-    def allows(self, steps: int, evidence: float) -> bool:
-        """Return whether `steps` more may be made; evidence: the part of the training that they could save."""
-        return self.spent + steps <= self.total * (COST + evidence)
+    def allows(self, seconds: float, evidence: float) -> bool:
+        """Return whether `seconds` more may be spent; evidence: the part of the training that they could save."""
+        return self.spent + seconds <= max(self.least, self.total * (COST + evidence))
 
-    def spend(self, steps: int) -> None:
-        self.spent += steps
+    def spend(self, seconds: float) -> None:
+        self.spent += seconds
 
 
 def choose_plan(
@@ -122,41 +126,52 @@ def repeat_plan(path: Path, known: Sequence[Candidate]) -> dict[str, Any]:
     return plan
 
 
-@dataclass(frozen=True)
+@dataclass
 class Gauge:
-    """Time steps, always from the point where the training will begin."""
+    """Time steps, always from the point where the training will begin, and count what that takes."""
 
     snapshot: Snapshot
     threads: int
     clock: Callable[[], float]
     stop_asked: Callable[[], bool]
+    steps: int = 0
+    seconds: float = 0.0
 
     def __call__(self, batches: Batches, steps: int, *, warm_up: int = WARM_UP) -> Probe:
         if self.stop_asked():
             raise Stopped
+        begun, warm_up = self.clock(), max(warm_up, self.least_warm_up())
         self.snapshot.restore()
         options = {"warm_up": warm_up, "threads": self.threads, "clock": self.clock}
-        return make_steps(self.snapshot.learner, batches, steps, **options)
+        probe = make_steps(self.snapshot.learner, batches, steps, **options)
+        self.steps += warm_up + steps
+        self.seconds += self.clock() - begun
+        return probe
+
+    def least_warm_up(self) -> int:
+        """Return how many steps must be made before they are those of a long training: a graph comes after some."""
+        return REAL_STEPS + 1 if self.snapshot.learner.replay else WARM_UP
 
 
 def try_out(setup: Setup, course: Course, known: Sequence[Candidate], gauge: Gauge) -> dict[str, Any]:
     """Compare the candidates one by one, each on top of those already taken."""
-    budget = Budget(setup.chosen.epochs * course.batches.steps)
+    total = setup.chosen.epochs * course.batches.steps
     measure = partial(gauge, course.batches)
-    probed = max(2, min(PROBED, int(COST * budget.total) - 2 * WARM_UP))
+    probed = max(2, min(PROBED, int(COST * total) - 2 * WARM_UP))
     first = now = measure(probed, warm_up=2 * WARM_UP)
-    budget.spend(2 * WARM_UP + probed)
+    budget = Budget(total * first.mean)
+    budget.spend(gauge.seconds)
     rows, chosen, start = [], {}, first
     for candidate in known:
-        cost = 2 * (ROUNDS + candidate.fills) * (WARM_UP + STEPS)
+        begun, steps = gauge.seconds, 2 * (ROUNDS + candidate.fills) * (gauge.least_warm_up() + STEPS)
         share = now.share(*candidate.phases)
         evidence = EVIDENCE * share if candidate.phases == ("data",) else 0.0
-        if share <= LEAST_GAIN or not budget.allows(cost, evidence):
+        if share <= LEAST_GAIN or not budget.allows(steps * now.mean, evidence):
             continue
         if candidate.fills:
             compare_interleaved(candidate.change, candidate.undo, partial(measure, STEPS), rounds=1)
         before, after = compare_interleaved(candidate.change, candidate.undo, partial(measure, STEPS))
-        budget.spend(cost)
+        budget.spend(gauge.seconds - begun)
         rows.append(describe_candidate(candidate, before, after))
         if rows[-1]["taken"]:
             candidate.change()
@@ -172,8 +187,9 @@ def try_out(setup: Setup, course: Course, known: Sequence[Candidate], gauge: Gau
         "before": start.describe(),
         "after": now.describe(),
         "recommendations": recommendations,
-        "probed_steps": budget.spent,
-        "steps": budget.total,
+        "probed_steps": gauge.steps,
+        "probed_seconds": round(gauge.seconds, 3),
+        "steps": total,
         "verdict": sum_up(chosen, start, now),
     }
 
@@ -215,11 +231,19 @@ def list_candidates(setup: Setup, course: Course) -> list[Candidate]:
     whole = learner.network is setup.network
     found = list_stream_candidates(setup, stream, batches) if isinstance(stream, ImageStream) and whole else []
     if setup.device.type == "cuda":
-        found.append(switch("pin_memory", "true", ("copy",), batches, "pin", True))
-    if setup.device.type == "cpu" and learner.precision is None and has_half_precision():
-        found.append(switch("precision", "bfloat16", COMPUTE, learner, "precision", torch.bfloat16))
-    if whole:
-        found.append(make_format_candidate(setup, batches))
+        found += list_device_candidates(learner, batches)
+    return found
+
+
+def list_device_candidates(learner: Learner, batches: Batches) -> list[Candidate]:
+    """List what a GPU begins with, which may be taken back: it is the faster way almost everywhere."""
+    found = []
+    if learner.replay:
+        found.append(switch("graph", "off", COMPUTE, learner, "replay", None))
+    if batches.held is not None:
+        found.append(switch("device_cache", "off", ("data", "copy"), batches, "held", None))
+    elif batches.pin:
+        found.append(switch("pin_memory", "off", ("data", "copy"), batches, "pin", False))
     return found
 
 
@@ -244,36 +268,12 @@ def switch(
     )
 
 
-def make_format_candidate(setup: Setup, batches: Batches) -> Candidate:
-    """Make the candidate "channels first", where training begins with channels last."""
-    prepare = batches.prepare
-
-    def prepare_plain(inputs: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        return prepare(inputs, generator).contiguous()
-
-    def use(memory_format: torch.memory_format, prepared: Callable[..., torch.Tensor]) -> None:
-        setup.network.to(memory_format=memory_format)
-        batches.prepare = prepared
-
-    change = partial(use, torch.contiguous_format, prepare_plain)
-    return Candidate("memory_format", "contiguous", COMPUTE, change, partial(use, torch.channels_last, prepare))
-
-
 def has_room(stream: ImageStream, output: Path) -> bool:
     """Return whether all decoded images fit where data.make_cache would put them: half of the free memory, or disk."""
     if stream.bytes <= MEMORY_LIMIT:
         return stream.bytes <= os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES") / 2
     place = next(folder for folder in (output, *output.parents) if folder.is_dir())
     return stream.bytes <= shutil.disk_usage(place).free / 2
-
-
-def has_half_precision() -> bool:
-    """Return whether this CPU computes in bfloat16 natively; emulation is slower."""
-    try:
-        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    except OSError:
-        return False
-    return "avx512_bf16" in flags or "amx_bf16" in flags
 
 
 def advise(setup: Setup, course: Course, now: Probe, gauge: Gauge, budget: Budget) -> list[dict[str, Any]]:
@@ -284,18 +284,18 @@ def advise(setup: Setup, course: Course, now: Probe, gauge: Gauge, budget: Budge
         return []
     measured = {str(size): now.describe()["images_per_second"]}
     for larger in sizes:
-        cost = (WARM_UP + STEPS) * larger // size
-        if not budget.allows(cost, share * OVERHEAD):
+        begun, steps = gauge.seconds, (gauge.least_warm_up() + STEPS) * larger // size
+        if not budget.allows(steps * now.mean, share * OVERHEAD):
             break
         own = course.batches
-        batches = Batches(own.fetch, own.labels, own.prepare, batch_size=larger, seed=own.seed, device=own.device)
-        batches.prefetch, batches.pin = own.prefetch, own.pin
+        batches = copy(own)
+        batches.steps = max(1, round(len(own.labels) / larger))
         try:
             probe = gauge(batches, STEPS)
         except RuntimeError as error:  # how torch reports that memory is short
             log(f"a batch of {larger} could not be measured: {error}")
             break
-        budget.spend(cost)
+        budget.spend(gauge.seconds - begun)
         measured[str(larger)] = probe.describe()["images_per_second"]
     return describe_advice(size, measured)
 

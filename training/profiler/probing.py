@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import math
 import os
-import random
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
-from copy import deepcopy
 from dataclasses import dataclass
 from itertools import chain, count
 from typing import Any
 
-import numpy as np
 import torch
 from images.data import Batches
 from learning.engine import Learner
+from learning.snapshot import Snapshot as Snapshot
 
 from profiler.timeline import Step, describe, make_timeline
 
@@ -39,6 +37,11 @@ class Probe:
     def seconds(self) -> list[float]:
         return [sum(step.values()) for step in self.steps]
 
+    @property
+    def mean(self) -> float:
+        """Return the seconds of a step."""
+        return sum(self.seconds) / max(1, len(self.steps))
+
     def share(self, *phases: str) -> float:
         """Return the share of the time that these phases took."""
         return sum(step[phase] for step in self.steps for phase in phases) / max(sum(self.seconds), 1e-9)
@@ -53,28 +56,6 @@ class Probe:
         content = describe((dict.fromkeys(self.steps[0], 0.0), *self.steps), (0, *self.images)) if self.steps else {}
         names = ("phases", "step_ms", "images_per_second")
         return {**{name: content[name] for name in names if name in content}, "cpu_utilization": round(self.cpu, 1)}
-
-
-class Snapshot:
-    """Everything that a step changes: weights, optimizer, schedule, scaler, and every source of randomness."""
-
-    def __init__(self, learner: Learner) -> None:
-        self.learner, self.state = learner, deepcopy(learner.state())
-        self.modes = [(module, module.training) for module in learner.network.modules()]
-        self.torch, self.numpy, self.python = torch.get_rng_state(), np.random.get_state(), random.getstate()
-        self.cuda = torch.cuda.get_rng_state_all() if learner.device.type == "cuda" else []
-
-    def restore(self) -> None:
-        """Restore everything; this may be repeated."""
-        self.learner.restore(deepcopy(self.state))
-        self.learner.optimizer.zero_grad(set_to_none=True)
-        for module, training in self.modes:
-            module.training = training
-        torch.set_rng_state(self.torch)
-        np.random.set_state(self.numpy)
-        random.setstate(self.python)
-        if self.cuda:
-            torch.cuda.set_rng_state_all(self.cuda)
 
 
 def make_steps(
@@ -98,6 +79,9 @@ def make_steps(
         for number, (inputs, labels) in zip(range(warm_up + steps), source, strict=False):
             timeline.mark("data")
             learner.learn(inputs, labels)
+            if learner.was_replayed:
+                timeline.count = len(labels)
+                timeline.mark("backward")
             timeline.end_step()
             if number + 1 == warm_up:
                 begun = read_clocks()

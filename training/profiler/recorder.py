@@ -63,8 +63,10 @@ class Profiler(Hook):
         self.operators = OperatorWindow(setup.device)
         self.first_step: float | None = None
         self.steps = 0
+        self.learner: Learner | None = None
 
     def on_start(self, learner: Learner) -> None:
+        self.learner = learner
         self.timeline.attach(learner)
         self.course.batches.mark = self.timeline.mark
         if self.sampler:
@@ -73,10 +75,12 @@ class Profiler(Hook):
     def on_batch(self, _epoch: int, _step: int) -> None:
         self.timeline.mark("data")
         self.first_step = self.first_step or time.time()
+        if self.learner and self.timeline.looks_into():
+            self.learner.is_looked_into = True
         if self.steps == WINDOW.start:
             self.guard(self.operators.start)
 
-    def on_step(self, _epoch: int, _step: int, _loss: float) -> None:
+    def on_step(self, _epoch: int, _step: int) -> None:
         self.timeline.end_step()
         self.steps += 1
         if self.steps == WINDOW.stop:

@@ -2,7 +2,8 @@
 
 Each mark names the phase that ends with it, so no moment of a step is counted twice or left out. A GPU works on while
 the program goes on: `settle` waits for it, so that a phase includes its own GPU work. Waiting slows a GPU down, so the
-program waits in only one step of `every`, and only those steps are kept.
+program waits in only one step of `every`, and only those steps are kept. They are plain ones: a step that is replayed
+as a graph has no phases that a program could see.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ PHASES = ("data", "copy", "forward", "backward", "optimizer", "hook")
 Step = dict[str, float]
 KEPT = 20_000
 SHOWN = 500
+EVERY = 25  # steps of a GPU, of which one is looked into
 
 
 class Timeline:
@@ -41,7 +43,7 @@ class Timeline:
 
     def mark(self, phase: str) -> None:
         """End a phase; `begin` ends a step and begins the next."""
-        if self.settle and self.number % self.every == 0:
+        if self.settle and self.looks_into():
             self.settle()
         now = self.clock()
         if phase == "begin":
@@ -50,11 +52,15 @@ class Timeline:
             self.current[phase] += now - self.last
         self.last = now
 
+    def looks_into(self) -> bool:
+        """Return whether the present step is one that is kept."""
+        return self.number % self.every == 0
+
     def close(self, now: float) -> None:
         """Keep the step that was made, if there was one."""
         if self.is_open:
             self.current["hook"] += now - self.last
-            if self.number % self.every == 0:
+            if self.looks_into():
                 self.keep(self.current, self.count)
             self.number += 1
         self.current, self.is_open, self.count = dict.fromkeys(PHASES, 0.0), False, 0
@@ -102,7 +108,7 @@ class Timeline:
 
 def make_timeline(device: torch.device, clock: Callable[[], float] = time.perf_counter) -> Timeline:
     """Make a timeline for a device."""
-    return Timeline(clock, torch.cuda.synchronize, 10) if device.type == "cuda" else Timeline(clock)
+    return Timeline(clock, torch.cuda.synchronize, EVERY) if device.type == "cuda" else Timeline(clock)
 
 
 def describe(steps: Sequence[Step], images: Sequence[int]) -> dict[str, Any]:

@@ -106,7 +106,7 @@ class WaitForRules(Hook):
     def __init__(self, path: Path) -> None:
         self.path, self.found = path, False
 
-    def on_step(self, epoch: int, step: int, loss: float) -> None:
+    def on_step(self, epoch: int, step: int) -> None:
         limit = time.monotonic() + 20
         while epoch == 2 and step == 5 and not self.found and time.monotonic() < limit:
             self.found = self.path.exists()
@@ -172,7 +172,7 @@ class Breaker(Hook):
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def on_step(self, epoch: int, step: int, loss: float) -> None:
+    def on_step(self, epoch: int, step: int) -> None:
         if (epoch, step) == (2, 5):
             shutil.rmtree(self.folder)
             self.folder.write_text("in the way")

@@ -9,11 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from decoding import rows as data
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from images import data
-from images.augment import augment, choose_flip
+from images import early
+from images.augment import DRAWS, augment, choose_flip
 from images.data import Batches, Dataset, read_dataset
+from images.device import hold_split
 from images.pixels import MEAN, STD, UnreadableImage, choose_resize, crop_centre, normalise, open_rgb, to_square
 from job.settings import TrainingError
 from PIL import Image
@@ -45,9 +47,9 @@ def test_every_image_reaches_its_split_and_class(tmp_path: Path) -> None:
 
 def test_a_cache_beyond_memory_lies_in_a_file_without_a_name(tmp_path: Path) -> None:
     """The cache of a large dataset is paged by the system, and leaves nothing behind."""
-    in_memory = data.make_cache((2, 3, 4, 4), tmp_path)
+    in_memory = early.make_cache((2, 3, 4, 4), tmp_path)
     in_memory[:] = 7
-    paged = data.make_cache((data.MEMORY_LIMIT // 48 + 1, 3, 4, 4), tmp_path / "scratch")
+    paged = early.make_cache((early.MEMORY_LIMIT // 48 + 1, 3, 4, 4), tmp_path / "scratch")
     paged[-1] = 7
     assert (paged[-1] == in_memory[-1]).all()
     assert list((tmp_path / "scratch").iterdir()) == []
@@ -178,14 +180,48 @@ def test_order_depends_on_seed_and_epoch() -> None:
     assert len(orders) == 4
 
 
+def test_what_an_epoch_draws_does_not_depend_on_the_batch_size_or_where_it_begins() -> None:
+    """Each place of an epoch has its image and its random numbers, from seed and epoch alone."""
+
+    def draw_all(batch_size: int, first: int = 0) -> list[tuple[int, float]]:
+        options = {"batch_size": batch_size, "seed": 3, "device": CPU, "draws": 1}
+        batches = Batches(torch.arange(60).__getitem__, torch.arange(60), lambda _, chance: chance, **options)
+        drawn = batches.of_epoch(2, first)
+        return [pair for chance, own in drawn for pair in zip(own.tolist(), chance[:, 0].tolist(), strict=True)]
+
+    whole = draw_all(60)
+    assert draw_all(7) == whole
+    assert draw_all(10, first=4) == whole[40:]
+    assert len({chance for _, chance in whole}) == 60
+
+
+def test_images_on_the_device_are_those_of_the_split(tmp_path: Path) -> None:
+    """Batches are the same whether they are fetched or held; what does not fit is not held."""
+    split = read(tmp_path, shapes_zip({"train": 10, "valid": 2, "test": 2})).train
+    held = hold_split(split, CPU, free=2**30)
+    assert held is not None
+    assert torch.equal(held, split.images(torch.arange(len(split))))
+    assert hold_split(split, CPU, free=len(split) * 3 * held.shape[-1] ** 2) is None
+    options = {"batch_size": 7, "seed": 0, "device": CPU}
+    batches = Batches(split.images, split.labels, lambda inputs, _: inputs, **options)
+    fetched = [inputs.clone() for inputs, _ in batches.of_epoch(1, 1)]
+    batches.held = held
+    assert all(map(torch.equal, fetched, [inputs for inputs, _ in batches.of_epoch(1, 1)]))
+    assert list(batches.of_epoch(1, batches.steps)) == []
+
+
+def draw_chances(count: int) -> torch.Tensor:
+    return torch.rand((count, DRAWS), generator=torch.Generator().manual_seed(5))
+
+
 def test_augmentation_is_small_and_repeatable() -> None:
     """A changed picture stays the picture: close to the plain one, and the same for the same generator."""
     batch = torch.from_numpy(np.stack([to_square(draw(64, 64, seed=seed), 32) for seed in range(16)]))
-    one, two = (augment(batch, torch.Generator().manual_seed(5), size=32, flip=False) for _ in range(2))
+    one, two = (augment(batch, draw_chances(16), size=32, flip=False) for _ in range(2))
     assert torch.equal(one, two)
     assert one.shape == (16, 3, 32, 32)
     flat = torch.full((4, 3, 32, 32), 128, dtype=torch.uint8)
-    change = (augment(flat, torch.Generator().manual_seed(5), size=32, flip=False) - normalise(flat)).abs().max()
+    change = (augment(flat, draw_chances(4), size=32, flip=False) - normalise(flat)).abs().max()
     assert 0 < change < 0.6
 
 
@@ -194,7 +230,7 @@ def test_nothing_is_mirrored_without_leave() -> None:
     batch = torch.zeros(64, 3, 32, 32, dtype=torch.uint8)
     batch[..., :16] = 200
     for flip, expected in ((False, 0), (True, 32)):
-        changed = augment(batch, torch.Generator().manual_seed(0), size=32, flip=flip)
+        changed = augment(batch, draw_chances(64), size=32, flip=flip)
         right_is_brighter = int((changed[..., 24:].mean((1, 2, 3)) > changed[..., :8].mean((1, 2, 3))).sum())
         assert abs(right_is_brighter - expected) <= 12 * flip
 

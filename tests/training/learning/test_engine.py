@@ -114,7 +114,7 @@ class Recorder(Hook):
     def on_batch(self, epoch: int, step: int) -> None:
         self.seen.append(f"batch {epoch}.{step}")
 
-    def on_step(self, epoch: int, step: int, loss: float) -> None:
+    def on_step(self, epoch: int, step: int) -> None:
         self.seen.append(f"step {epoch}.{step}")
 
     def on_epoch(self, record: dict[str, Any]) -> None:

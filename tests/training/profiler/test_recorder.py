@@ -30,7 +30,7 @@ class Slow(Hook):
     def __init__(self, stop_at: int = 999) -> None:
         self.left = stop_at
 
-    def on_step(self, epoch: int, step: int, loss: float) -> None:
+    def on_step(self, epoch: int, step: int) -> None:
         self.left -= 1
         if not self.left:
             raise Stopped
