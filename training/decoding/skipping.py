@@ -37,6 +37,9 @@ WORDS = (
 )
 
 
+ADDRESS = re.compile(r" at 0x[0-9a-f]+")  # of an object in memory, which differs from run to run
+
+
 @dataclass(frozen=True)
 class Skipped:
     """An image that was skipped: its name, what is wrong in words, and its format by its bytes."""
@@ -65,13 +68,14 @@ def _is_text(head: bytes) -> bool:
 
 def explain(name: str, data: bytes | None, error: Exception) -> Skipped:
     """Describe why an image was skipped. data: its bytes, or None if they could not be unpacked."""
-    text = f"{type(error).__name__}: {error}"
+    told = ADDRESS.sub("", str(error))
+    text = f"{type(error).__name__}: {told}"
     if data == b"":
-        return Skipped(name, "it is empty (0 bytes)", "empty", str(error))
+        return Skipped(name, "it is empty (0 bytes)", "empty", told)
     if isinstance(error, (zlib.error, zipfile.BadZipFile, EOFError, NotImplementedError)):
-        return Skipped(name, "it is damaged within the zip", "unknown", str(error))
+        return Skipped(name, "it is damaged within the zip", "unknown", told)
     reason = next((words for pattern, words in WORDS if re.search(pattern, text)), "it cannot be decoded")
-    return Skipped(name, reason, tell_format(data) if data is not None else "unknown", str(error))
+    return Skipped(name, reason, tell_format(data) if data is not None else "unknown", told)
 
 
 def report_skipped(skipped: Sequence[Skipped], total: int) -> list[str]:

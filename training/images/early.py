@@ -29,7 +29,7 @@ LEAST = 16  # images that a process takes at a time
 MOST_PIECES = 8000
 # Networks whose ImageNet weights take inputs of 224 pixels from a side of 256, scaled bilinearly, as every network
 # without weights does. Of others the side is known only once torchvision is imported.
-PLAIN = ("alexnet", "densenet", "mobilenet", "resnet", "resnext", "shufflenet", "squeezenet", "vgg", "wide_resnet")
+PLAIN = ("alexnet", "densenet", "mobilenet", "resnet", "resnext50", "squeezenet", "vgg", "wide_resnet")
 
 
 @dataclass(frozen=True)
