@@ -1,7 +1,7 @@
 """Repair image files that Pillow refuses for a flaw that does not touch their pixels.
 
 These are a PNG's texts and colour profile that are too large or have a wrong checksum, and a JPEG that lacks only its
-end marker. `inference/repairs.py` and `training/decoding/repairs.py` are the same text, which a test compares.
+end marker. `inference/repairs.py` and `training/images/decoding/repairs.py` are the same text, which a test compares.
 """
 
 from __future__ import annotations

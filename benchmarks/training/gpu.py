@@ -56,8 +56,8 @@ def measure_limit(batch: int, scale: Scale) -> float:
     import torch
     from learning.engine import Learner
     from learning.model import build_network
-    from steps.precision import choose_precision, compute_exactly
-    from steps.replay import CudaRecorder, Replay
+    from learning.steps.precision import choose_precision, compute_exactly
+    from learning.steps.replay import CudaRecorder, Replay
 
     compute_exactly()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

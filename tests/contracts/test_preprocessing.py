@@ -100,7 +100,8 @@ def test_both_see_the_same_picture_of_any_size(width: int, height: int, mode: st
 def test_the_repairs_are_the_same_text() -> None:
     """Both units repair the same flaws: a change to one is a change to both."""
     one, two = (
-        (ROOT / folder / "repairs.py").read_text(encoding="utf-8") for folder in ("training/decoding", "inference")
+        (ROOT / folder / "repairs.py").read_text(encoding="utf-8")
+        for folder in ("training/images/decoding", "inference")
     )
     assert one == two
 

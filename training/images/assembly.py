@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import torch
-from decoding.skipping import Skipped, report_skipped
 from job.settings import TrainingError
 
 from images.copies import list_some, report_contradictions, report_leaks
+from images.decoding.skipping import Skipped, report_skipped
 from images.layout import Sample
 from images.reading.labels import Wishes, read_part
 from images.splits import Cut, plan_cut

@@ -17,19 +17,21 @@ from dataclasses import astuple, replace
 from pathlib import Path
 
 import torch
-from decoding.decoder import open_rgb, to_square
-from decoding.kept import Kept
-from decoding.rows import SMALL, Order, Pixels, Seen
-from decoding.skipping import Skipped
 from job.metrics import log
 from job.settings import TrainingError
 
-from images.assembly import Dataset, Decoded, assemble, check_classes
+from images.assembly import Dataset, Decoded, Split, assemble, check_classes
+from images.decoding.decoder import open_rgb, to_square
+from images.decoding.kept import Kept
+from images.decoding.rows import SMALL, Order, Pixels, Seen
+from images.decoding.skipping import Skipped
 from images.early import Decoding, Opened, begin, decode_in_parts, look_through, make_cache
 from images.layout import Found
 from images.reading.labels import Wishes
 from images.streaming import ImageStream
 
+HELD_SHARE = 0.4  # of a GPU's free memory that images may take; the rest is for the network's activations
+COPIED = 512  # images that are copied to it at a time
 # The least side to which a JPEG is reduced if its pixels are not kept.
 GLANCE = 4 * SMALL
 
@@ -207,3 +209,20 @@ class Batches:
         """Make the random generator of one epoch, which depends on nothing before it."""
         text = f"{self.seed}/{epoch}/{what}".encode()
         return torch.Generator().manual_seed(int.from_bytes(hashlib.blake2b(text, digest_size=7).digest(), "big"))
+
+
+def hold_split(split: Split, device: torch.device, free: int | None = None) -> torch.Tensor | None:
+    """Return a split's images on a device, or None if they are decoded on demand or do not fit.
+
+    free: the bytes that the device has left; by default it is asked.
+    """
+    if isinstance(split.cache, ImageStream) or not len(split):
+        return None
+    one = split.images(torch.tensor([0]))
+    free = torch.cuda.mem_get_info(device)[0] if free is None else free
+    if one.numel() * len(split) > HELD_SHARE * free:
+        return None
+    held = torch.empty((len(split), *one.shape[1:]), dtype=torch.uint8, device=device)
+    for chosen in torch.arange(len(split)).split(COPIED):
+        held[chosen[0] : chosen[-1] + 1] = split.images(chosen).to(device)
+    return held

@@ -14,13 +14,13 @@ from typing import Any
 
 import numpy as np
 from caching.store import open_store
-from decoding.crew import Crew
-from decoding.decoder import choose_resize
-from decoding.kept import Kept
-from decoding.rows import Order, Pixels, Seen, Source, decode, pack, unpack
-from decoding.skipping import Skipped
 from job.settings import Hyperparameters, Job, TrainingError
 
+from images.decoding.crew import Crew
+from images.decoding.decoder import choose_resize
+from images.decoding.kept import Kept
+from images.decoding.rows import Order, Pixels, Seen, Source, decode, pack, unpack
+from images.decoding.skipping import Skipped
 from images.layout import Found, list_entries, read_layout
 from images.reading.labels import Wishes
 

@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
-from decoding.decoder import UnreadableImage as UnreadableImage
-from decoding.decoder import choose_resize as choose_resize
-from decoding.decoder import open_rgb as open_rgb
-from decoding.decoder import to_square as to_square
 from torchvision.transforms.functional import center_crop
+
+from images.decoding.decoder import UnreadableImage as UnreadableImage
+from images.decoding.decoder import choose_resize as choose_resize
+from images.decoding.decoder import open_rgb as open_rgb
+from images.decoding.decoder import to_square as to_square
 
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)

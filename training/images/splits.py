@@ -18,7 +18,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from decoding.keys import perceptual_key as perceptual_key
+from images.decoding.keys import perceptual_key as perceptual_key
 
 SHARE = 0.15
 # With fewer images, uneven shares are to be expected.

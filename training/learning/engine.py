@@ -12,10 +12,11 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
-from steps.precision import arithmetic
-from steps.replay import Replay, draws_chance
-from steps.tally import Tally
 from torch import nn
+
+from learning.steps.precision import arithmetic
+from learning.steps.replay import Replay, draws_chance
+from learning.steps.tally import Tally
 
 Metrics = dict[str, float]
 WORST = 100.0

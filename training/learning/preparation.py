@@ -12,11 +12,10 @@ from typing import Any
 
 import torch
 from caching.store import open_store
-from decoding.skipping import describe_skipped
 from images.assembly import Dataset, Split
 from images.augment import DRAWS, augment, choose_flip
-from images.data import Batches, read_dataset
-from images.device import hold_split
+from images.data import Batches, hold_split, read_dataset
+from images.decoding.skipping import describe_skipped
 from images.early import Decoding, choose_stream, find_archive, only_trains, read_wishes
 from images.pixels import Preprocessing, crop_centre, normalise
 from images.similar import report_near_copies
@@ -24,12 +23,12 @@ from job.artifact import write_json
 from job.metrics import log
 from job.settings import Hyperparameters, Job, TrainingError
 from judging.evaluate import measure, standard_error
-from steps.precision import choose_precision, compute_exactly
 from torch import nn
 
 from learning.engine import Learner, Metrics
 from learning.extraction import Extractor
 from learning.model import build_network, check_input, choose_rate, find_head, find_normalisation, freeze, load_weights
+from learning.steps.precision import choose_precision, compute_exactly
 from learning.weights import State, choose_preprocessing, find_weights
 
 FROM_SCRATCH = (

@@ -1,18 +1,45 @@
-"""Let the steps of a training be replayed as graphs, once it is proven that they do what plain steps do."""
+"""Let the steps of a training be replayed as graphs, once it is proven that they do what plain steps do.
+
+Steps that are made only to look at them leave no trace: a snapshot puts everything back.
+"""
 
 from __future__ import annotations
 
+import random
+from copy import deepcopy
 from itertools import islice
 
+import numpy as np
 import torch
 from images.data import Batches
 from job.metrics import log
-from steps.replay import REAL_STEPS, CudaRecorder, Recorder, Replay
 
 from learning.engine import Learner
-from learning.snapshot import Snapshot
+from learning.steps.replay import REAL_STEPS, CudaRecorder, Recorder, Replay
 
 REPLAYED = 3  # steps that are compared with plain ones
+
+
+class Snapshot:
+    """Everything that a step changes: weights, optimizer, schedule, scaler, and every source of randomness."""
+
+    def __init__(self, learner: Learner) -> None:
+        self.learner, self.state = learner, deepcopy(learner.state())
+        self.modes = [(module, module.training) for module in learner.network.modules()]
+        self.torch, self.numpy, self.python = torch.get_rng_state(), np.random.get_state(), random.getstate()
+        self.cuda = torch.cuda.get_rng_state_all() if learner.device.type == "cuda" else []
+
+    def restore(self) -> None:
+        """Restore everything; this may be repeated."""
+        self.learner.restore(deepcopy(self.state))
+        self.learner.optimizer.zero_grad(set_to_none=True)
+        for module, training in self.modes:
+            module.training = training
+        torch.set_rng_state(self.torch)
+        np.random.set_state(self.numpy)
+        random.setstate(self.python)
+        if self.cuda:
+            torch.cuda.set_rng_state_all(self.cuda)
 
 
 def allow_replay(learner: Learner, batches: Batches, recorder: Recorder | None = None) -> bool:

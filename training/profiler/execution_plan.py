@@ -28,7 +28,7 @@ from job.artifact import write_json
 from job.metrics import log
 from learning.engine import Learner, Stopped
 from learning.preparation import Course, Setup
-from steps.replay import REAL_STEPS
+from learning.steps.replay import REAL_STEPS
 
 from profiler.probing import (
     LEAST_GAIN,

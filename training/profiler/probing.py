@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from images.data import Batches
 from learning.engine import Learner
-from learning.snapshot import Snapshot as Snapshot
+from learning.replaying import Snapshot as Snapshot
 
 from profiler.timeline import Step, describe, make_timeline
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from decoding.crew import MOST, Crew
+from images.decoding.crew import MOST, Crew
 
 
 def test_every_piece_is_done_once(tmp_path: Path) -> None:

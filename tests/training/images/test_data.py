@@ -9,13 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from decoding import rows as data
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from images import early
 from images.augment import DRAWS, augment, choose_flip
-from images.data import Batches, Dataset, read_dataset
-from images.device import hold_split
+from images.data import Batches, Dataset, hold_split, read_dataset
+from images.decoding import rows as data
 from images.pixels import MEAN, STD, UnreadableImage, choose_resize, crop_centre, normalise, open_rgb, to_square
 from job.settings import TrainingError
 from PIL import Image

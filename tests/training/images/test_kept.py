@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import torch
 from caching.store import Store
-from decoding.kept import Kept
 from images.assembly import Dataset
 from images.data import KeptRows, read_dataset
+from images.decoding.kept import Kept
 from images.early import PLAIN, begin, decode_early, look_through
 from images.pixels import choose_resize, open_rgb, to_square
 from images.reading.labels import Wishes

@@ -15,9 +15,9 @@ from images.data import Batches
 from learning.checkpoints import Checkpoint
 from learning.engine import Hook, Learner, Progress, Stopped, fit
 from learning.replaying import allow_replay
-from steps.precision import LEAST_SIDE, choose_precision, has_half_precision
-from steps.replay import REAL_STEPS, draws_chance
-from steps.tally import Tally
+from learning.steps.precision import LEAST_SIDE, choose_precision, has_half_precision
+from learning.steps.replay import REAL_STEPS, draws_chance
+from learning.steps.tally import Tally
 from torch import nn
 
 CPU = torch.device("cpu")

@@ -10,7 +10,7 @@ import io
 import numpy as np
 from PIL import Image, ImageOps, features
 
-from decoding.repairs import load_image
+from images.decoding.repairs import load_image
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", *(("AVIF",) if features.check("avif") else ()))
 # WebP needs more memory for a pixel while it is decoded; the limit holds for every format but JPEG and PNG.

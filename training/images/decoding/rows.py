@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from decoding.decoder import UnreadableImage, open_rgb, to_square
-from decoding.keys import perceptual_key
-from decoding.skipping import Skipped, explain
+from images.decoding.decoder import UnreadableImage, open_rgb, to_square
+from images.decoding.keys import perceptual_key
+from images.decoding.skipping import Skipped, explain
 
 Pixels = np.ndarray[Any, np.dtype[np.uint8]]
 

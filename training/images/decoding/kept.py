@@ -19,8 +19,8 @@ from caching.sharing import PATIENCE, obtain, share
 from caching.store import Array, Store
 from PIL import features
 
-from decoding.rows import Order, Pixels, Seen, Source, decode, pack, unpack
-from decoding.skipping import Skipped
+from images.decoding.rows import Order, Pixels, Seen, Source, decode, pack, unpack
+from images.decoding.skipping import Skipped
 
 FORMAT = 1
 LEAST, MOST_PIECES = 64, 256  # images in a piece, and pieces of a dataset
