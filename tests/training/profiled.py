@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,3 +28,23 @@ def set_up(folder: Path, content: bytes | None = None, **chosen: Any) -> tuple[S
     defaults = {"image_size": 16, "batch_size": 8, "epochs": 3, "pretrained": "none", "profile": True}
     setup = prepare(make_job(folder, content), Hyperparameters(**{**defaults, **chosen}))
     return setup, make_course(setup)
+
+
+class Tape:
+    """Records without doing, and counts. flaw: is added to the weights by each replay."""
+
+    def __init__(self, flaw: Callable[[], None] = lambda: None) -> None:
+        self.flaw, self.records, self.replays = flaw, 0, 0
+
+    def aside(self, act: Callable[[], None]) -> None:
+        act()
+
+    def record(self, act: Callable[[], None]) -> Callable[[], None]:
+        self.records += 1
+
+        def replay() -> None:
+            self.replays += 1
+            act()
+            self.flaw()
+
+        return replay

@@ -20,29 +20,11 @@ from learning.steps.replay import REAL_STEPS, draws_chance
 from learning.steps.tally import Tally
 from torch import nn
 
+from tests.training.profiled import Tape
+
 CPU = torch.device("cpu")
 INPUTS = torch.rand(50, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 LABELS = torch.arange(50) % 3
-
-
-class Tape:
-    """Records without doing, and counts. flaw: is added to the weights by each replay."""
-
-    def __init__(self, flaw: Callable[[], None] = lambda: None) -> None:
-        self.flaw, self.records, self.replays = flaw, 0, 0
-
-    def aside(self, act: Callable[[], None]) -> None:
-        act()
-
-    def record(self, act: Callable[[], None]) -> Callable[[], None]:
-        self.records += 1
-
-        def replay() -> None:
-            self.replays += 1
-            act()
-            self.flaw()
-
-        return replay
 
 
 class Refusing(Tape):

@@ -14,14 +14,22 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from images.data import Batches, read_dataset
+from images.data import Batches, hold_split, read_dataset
 from images.early import MEMORY_LIMIT, choose_stream
 from job.settings import Hyperparameters
 from learning.preparation import Course, Setup
-from profiler.execution_plan import Budget, Candidate, choose_plan, describe_advice, list_candidates
+from learning.steps.replay import REAL_STEPS, Replay
+from profiler.execution_plan import (
+    Budget,
+    Candidate,
+    choose_plan,
+    describe_advice,
+    list_candidates,
+    list_device_candidates,
+)
 from profiler.probing import Probe, Snapshot, compare_interleaved, count_cores, is_worth_taking, make_steps, weigh
 
-from tests.training.profiled import set_up
+from tests.training.profiled import Tape, set_up
 from tests.training.tiny import encode, make_zip, shapes_zip, smooth
 
 
@@ -337,3 +345,28 @@ def test_any_candidate_can_be_changed_back(tmp_path: Path) -> None:
         assert learn() == expected
         candidate.undo()
         assert learn() == expected
+
+
+def test_what_a_gpu_begins_with_can_be_taken_back(tmp_path: Path) -> None:
+    """Replayed steps and images on the device: each may be switched off, and no bit of the weights changes."""
+    setup, course = set_up(tmp_path)
+    learner, batches = course.learner, course.batches
+    snapshot = Snapshot(learner)
+
+    def learn() -> list[float]:
+        snapshot.restore()
+        make_steps(learner, batches, REAL_STEPS + 3)
+        return [float(value.double().sum()) for value in setup.network.state_dict().values()]
+
+    expected = learn()
+    batches.held = hold_split(setup.dataset.train, setup.device, free=2**30)
+    learner.replay = Replay(learner.network, learner.optimizer, learner.make_step, Tape())
+    assert learn() == expected
+    known = list_device_candidates(learner, batches)
+    assert [candidate.setting for candidate in known] == ["graph", "device_cache"]
+    for candidate in known:
+        candidate.change()
+        assert learn() == expected
+        candidate.undo()
+        assert learn() == expected
+    assert learner.was_replayed
