@@ -126,8 +126,7 @@ def look_at_all(opened: Opened, order: Order, threads: int) -> list[Seen | Skipp
     If all splits are present, JPEGs are decoded small, which takes a third of the time. A cut needs them whole: a key
     must not depend on how an image was read.
     """
-    whole = {sample.split for sample in opened.found.samples} != {"train", "valid", "test"}
-    glances = (0 if whole else GLANCE,) * len(order.names)
+    glances = (0 if opened.has_to_be_cut() else GLANCE,) * len(order.names)
     return decode_in_parts(opened, replace(order, size=SMALL, glances=glances), None, threads).finish()
 
 

@@ -19,7 +19,7 @@ from job.settings import Hyperparameters, Job, TrainingError
 from images.decoding.crew import Crew
 from images.decoding.decoder import choose_resize
 from images.decoding.kept import Kept
-from images.decoding.rows import Order, Pixels, Seen, Source, decode, pack, unpack
+from images.decoding.rows import Order, Pixels, Seen, Source, decode_into, pack, unpack
 from images.decoding.skipping import Skipped
 from images.layout import Found, list_entries, read_layout
 from images.reading.labels import Wishes
@@ -45,11 +45,15 @@ class Opened:
 
         Those may be reduced on the way, unless a split is missing: an image that is cut out of train is judged.
         """
-        samples = self.found.samples
-        whole = not only_train or {sample.split for sample in samples} != {"train", "valid", "test"}
+        samples, cut = self.found.samples, self.has_to_be_cut()
+        whole = not only_train or cut
         glances = (0 if whole or sample.split != "train" else size for sample in samples)
         names = tuple(sample.name for sample in samples)
-        return Order(self.archive, names, tuple(glances), size, self.source.interpolation)
+        return Order(self.archive, names, tuple(glances), size, self.source.interpolation, cut)
+
+    def has_to_be_cut(self) -> bool:
+        """Return whether a split is missing."""
+        return {sample.split for sample in self.found.samples} != {"train", "valid", "test"}
 
 
 def look_through(archive: Path, wishes: Wishes, interpolation: str = "bilinear") -> Opened:
@@ -127,8 +131,7 @@ def decode_piece(
     rows = (
         np.empty((len(piece), *order.shape[1:]), dtype=np.uint8) if pixels is None else pixels[piece.start : piece.stop]
     )
-    pairs = zip(piece, rows, strict=True)
-    return pack([decode(source, order.names[each], row, glance=order.glances[each]) for each, row in pairs])
+    return pack(decode_into(order, source, piece, rows))
 
 
 def cut(images: int) -> list[range]:

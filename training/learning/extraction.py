@@ -1,8 +1,9 @@
 """Compute the features of a frozen backbone once for all jobs of a machine, with the same bits whoever computes them.
 
-A split is computed in chunks of a fixed number of images, each in one thread: a chunk's features depend on its images,
-the weights and the machine alone, and neither on how many threads a job has nor on which job computed them. That costs
-nothing: several threads with a chunk each are as fast as one chunk on several threads.
+A split is computed in batches of a fixed number of images, each in one thread: their features depend on the images, the
+weights and the machine alone, and neither on how many threads a job has nor on which job computed them. That costs
+nothing: several threads with a batch each are as fast as one batch on several threads. A chunk is what is kept at once:
+a batch, or several where there would be very many, so that a small split keeps all threads busy.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from torch import nn
 
 from learning.features import cut_before, run_to_head
 
-CHUNK = 256
+MOST_CHUNKS = 256
 LIBRARIES = ("torch", "torchvision", "pillow", "numpy")
 
 
@@ -41,10 +42,11 @@ class Extractor:
     about: dict[str, Any]
     store: Store | None
     workers: int
+    most_chunks: int = MOST_CHUNKS
 
     def extract(self, inputs: Callable[[torch.Tensor], torch.Tensor], hashes: Sequence[str]) -> torch.Tensor:
         """Return the head's input for each image: (n, features). inputs: makes the network's input of image numbers."""
-        chunks = torch.arange(len(hashes)).split(CHUNK)
+        chunks = torch.arange(len(hashes)).split(self.choose_chunk(len(hashes)))
         keys = self.name_chunks([[hashes[number] for number in chunk.tolist()] for chunk in chunks])
         with cut_before(self.network, self.head), one_thread_each():
             arrays = share(
@@ -55,6 +57,10 @@ class Extractor:
                 begin=os.getpid() % len(chunks),
             )
         return torch.cat([torch.tensor(array) for array in arrays])
+
+    def choose_chunk(self, images: int) -> int:
+        """Return how many images are computed and kept at once: a multiple of the batch, which leaves their bits."""
+        return self.batch * max(1, -(-images // (self.batch * self.most_chunks)))
 
     def compute(self, inputs: Callable[[torch.Tensor], torch.Tensor], chunk: torch.Tensor) -> torch.Tensor:
         return torch.cat([run_to_head(self.network, inputs(part).to(self.device)) for part in chunk.split(self.batch)])
@@ -78,7 +84,6 @@ def describe_backbone(extractor: Extractor) -> dict[str, Any]:
         "libraries": {name: version(name) for name in LIBRARIES},
         "weights": hash_weights(extractor.network, extractor.head),
         "batch": extractor.batch,
-        "chunk": CHUNK,
         "dtype": "float32",
         "memory_format": "channels_last",
         "machine": describe_machine(extractor.device),

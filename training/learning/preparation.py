@@ -40,6 +40,7 @@ FROM_SCRATCH = (
 FEW_IMAGES = 2000
 # A pass without learning keeps no activations, so it can use larger batches.
 JUDGED_PIXELS = 64 * 224 * 224
+EXTRACTED = {"cpu": 16, "cuda": 64}  # images of a batch whose features are computed, by the device
 PREFETCHED = 2  # batches that are fetched ahead for a GPU
 
 
@@ -292,7 +293,7 @@ def make_extractor(setup: Setup) -> Extractor:
     """Describe the frozen backbone, and everything besides the images that its features depend on."""
     chosen, device = setup.chosen, setup.device
     workers = 1 if device.type == "cuda" else setup.job.threads
-    batch = max(1, JUDGED_PIXELS // chosen.image_size**2)
+    batch = max(1, min(EXTRACTED[device.type], JUDGED_PIXELS // chosen.image_size**2))
     about = {"architecture": chosen.architecture, **asdict(setup.inputs)}
     store = open_store(setup.job.feature_cache)
     return Extractor(setup.network, setup.head, device, batch, about, store, workers)

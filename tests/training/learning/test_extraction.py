@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -46,10 +47,18 @@ def test_kept_features_are_the_same_bits(network: Any, tmp_path: Path) -> None:
     plain = extract(make_extractor(network))
     store = Store(tmp_path)
     assert torch.equal(extract(make_extractor(network, store)), plain)
-    assert (store.hits, store.made) == (0, 1)
+    assert (store.hits, store.made) == (0, 5)
     again = Store(tmp_path)
     assert torch.equal(extract(make_extractor(network, again)), plain)
-    assert (again.hits, again.made) == (1, 0)
+    assert (again.hits, again.made) == (5, 0)
+
+
+def test_how_many_batches_are_kept_at_once_changes_no_bit(network: Any) -> None:
+    """A large split is kept in longer chunks, computed in the same batches."""
+    longer = replace(make_extractor(network), most_chunks=2)
+    assert longer.choose_chunk(len(IMAGES)) == 24
+    assert torch.equal(extract(longer), extract(make_extractor(network)))
+    assert [make_extractor(network).choose_chunk(images) for images in (1, 2048, 2049, 20_000)] == [8, 8, 16, 80]
 
 
 def test_what_features_depend_on_is_in_their_key(network: Any, tmp_path: Path) -> None:
@@ -63,7 +72,7 @@ def test_what_features_depend_on_is_in_their_key(network: Any, tmp_path: Path) -
         (make_extractor(network, store), HASHES[::-1]),
     ):
         extract(extractor, hashes)
-    assert (store.hits, store.made) == (0, 4)
+    assert (store.hits, store.made) == (0, 20)
 
 
 def test_the_head_is_not_in_the_key(network: Any) -> None:

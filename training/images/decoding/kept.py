@@ -19,7 +19,7 @@ from caching.sharing import PATIENCE, obtain, share
 from caching.store import Array, Store
 from PIL import features
 
-from images.decoding.rows import Order, Pixels, Seen, Source, decode, pack, unpack
+from images.decoding.rows import Order, Pixels, Seen, Source, decode_into, pack, unpack
 from images.decoding.skipping import Skipped
 
 FORMAT = 1
@@ -79,10 +79,7 @@ class Kept:
 def decode_piece(order: Order, source: Source, piece: range) -> tuple[Pixels, list[Seen | Skipped]]:
     """Decode the images of a piece into rows of their own."""
     pixels = np.zeros((len(piece), *order.shape[1:]), dtype=np.uint8)
-    told = [
-        decode(source, order.names[number], row, glance=order.glances[number])
-        for number, row in zip(piece, pixels, strict=True)
-    ]
+    told = decode_into(order, source, piece, pixels)
     return pixels, told
 
 
@@ -95,6 +92,7 @@ def cut(images: int) -> list[range]:
 def name_pieces(order: Order, pieces: Sequence[range]) -> list[tuple[str, str]]:
     """Return the two keys of each piece: of what is told of it, and of its pixels."""
     common = {**describe_decoder(), "zip": hash_file(order), "size": order.size, "scaling": order.interpolation}
+    common["keyed"] = order.keyed
     told, seen = ({**common, "what": what} for what in ("about", "pixels"))
     return [(name_piece(order, piece, told), name_piece(order, piece, seen)) for piece in pieces]
 

@@ -26,7 +26,8 @@ class Order:
     """What is to be decoded, and how: files by name, the side of their squares, and how they are scaled.
 
     glances: the least side in pixels to which each JPEG may be reduced while it is decoded; 0 forbids it. Only images
-    that no one is judged by may be reduced, since their pixels differ a little.
+    that no one is judged by may be reduced, since their pixels differ a little. keyed: whether a split is cut by what
+    images look like.
     """
 
     archive: Path
@@ -34,6 +35,7 @@ class Order:
     glances: tuple[int, ...]
     size: int
     interpolation: str = "bilinear"
+    keyed: bool = True
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
@@ -42,7 +44,7 @@ class Order:
 
 @dataclass(frozen=True)
 class Seen:
-    """What is kept of an image besides its pixels."""
+    """What is kept of an image besides its pixels. key: what it looks like, or nothing where no split is cut."""
 
     key: bytes
     hash: str
@@ -86,7 +88,7 @@ def read_entry(opened: zipfile.ZipFile, entry: zipfile.ZipInfo | str) -> bytes:
     return opened.read(entry)
 
 
-def decode(source: Source, name: str, row: Pixels, *, glance: int = 0) -> Seen | Skipped:
+def decode(source: Source, name: str, row: Pixels, *, glance: int = 0, keyed: bool = True) -> Seen | Skipped:
     """Decode one file into its row; return an unreadable image as a value, so that the others go on."""
     data = None
     try:
@@ -98,7 +100,14 @@ def decode(source: Source, name: str, row: Pixels, *, glance: int = 0) -> Seen |
     grey = bool((row[0] == row[1]).all() and (row[1] == row[2]).all())
     digest = hashlib.blake2b(data, digest_size=8).hexdigest()
     bits = bool(image.info.get("twelve_bits"))
-    return Seen(perceptual_key(image), digest, min(image.size) < SMALL, grey, bits)
+    return Seen(perceptual_key(image) if keyed else b"", digest, min(image.size) < SMALL, grey, bits)
+
+
+def decode_into(order: Order, source: Source, piece: range, rows: Pixels) -> list[Seen | Skipped]:
+    """Decode a piece of an order into its rows."""
+    pairs = zip(piece, rows, strict=True)
+    options = {"keyed": order.keyed}
+    return [decode(source, order.names[each], row, glance=order.glances[each], **options) for each, row in pairs]
 
 
 def pack(told: Sequence[Seen | Skipped]) -> list[list[Any]]:
