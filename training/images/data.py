@@ -13,7 +13,7 @@ import zipfile
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import astuple, replace
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -64,17 +64,43 @@ def read_dataset(
             opened = replace(opened, source=replace(opened.source, interpolation=interpolation))
         check_found(opened.found)
         order = opened.order(size, only_train=only_train)
-        if early and (early.order != order or streams(math.prod(order.shape))):
+        stream = streams(math.prod(order.shape))
+        if early and (early.order != order or stream):
             early.dismiss()
             early = None
-        if streams(math.prod(order.shape)):
-            told = look_at_all(opened, order, threads)
-            return assemble(join(opened.found, told), make_stream(opened, size, scratch), wishes)
-        decoding = early or begin(opened, order, workers=threads, scratch=scratch, shared=shared)
-        decoded = join(opened.found, decoding.finish())
+        work = Work(threads, scratch, shared, stream)
+        decoded, rows = work.carry_out(opened, order, early)
+        if not order.keyed and lacks_split(decoded):
+            decoded, rows = work.carry_out(opened, opened.order(size, cut=True), None)
     except (zipfile.BadZipFile, UnicodeDecodeError, NotImplementedError) as error:
         raise TrainingError(f"{archive.name} is not a readable zip ({error}); upload it again") from error
-    return assemble(decoded, make_rows(decoding.pixels), wishes)
+    return assemble(decoded, rows, wishes)
+
+
+@dataclass(frozen=True)
+class Work:
+    """How images are decoded: by how many processes, where, and whether only when they are needed."""
+
+    threads: int
+    scratch: Path
+    shared: Path | None
+    stream: bool
+
+    def carry_out(
+        self, opened: Opened, order: Order, early: Decoding | None
+    ) -> tuple[list[Decoded | Skipped], torch.Tensor | KeptRows | ImageStream]:
+        """Return what is told of the images of an order, and what gives their pixels."""
+        if self.stream:
+            told = look_at_all(opened, order, self.threads)
+            return join(opened.found, told), make_stream(opened, order.size, self.scratch)
+        decoding = early or begin(opened, order, workers=self.threads, scratch=self.scratch, shared=self.shared)
+        decoded = join(opened.found, decoding.finish())
+        return decoded, make_rows(decoding.pixels)
+
+
+def lacks_split(decoded: Sequence[Decoded | Skipped]) -> bool:
+    """Return whether a split has no image that can be read."""
+    return len({one.sample.split for one in decoded if isinstance(one, Decoded)}) < len(("train", "valid", "test"))
 
 
 class KeptRows:
@@ -126,7 +152,7 @@ def look_at_all(opened: Opened, order: Order, threads: int) -> list[Seen | Skipp
     If all splits are present, JPEGs are decoded small, which takes a third of the time. A cut needs them whole: a key
     must not depend on how an image was read.
     """
-    glances = (0 if opened.has_to_be_cut() else GLANCE,) * len(order.names)
+    glances = (0 if order.keyed else GLANCE,) * len(order.names)
     return decode_in_parts(opened, replace(order, size=SMALL, glances=glances), None, threads).finish()
 
 

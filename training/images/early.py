@@ -40,12 +40,13 @@ class Opened:
     source: Source
     found: Found
 
-    def order(self, size: int, *, only_train: bool = False) -> Order:
+    def order(self, size: int, *, only_train: bool = False, cut: bool = False) -> Order:
         """Say how its images are decoded. only_train: the train split's images serve no other purpose.
 
         Those may be reduced on the way, unless a split is missing: an image that is cut out of train is judged.
+        cut: whether a split is missing although the zip has it, because none of its images can be read.
         """
-        samples, cut = self.found.samples, self.has_to_be_cut()
+        samples, cut = self.found.samples, cut or self.has_to_be_cut()
         whole = not only_train or cut
         glances = (0 if whole or sample.split != "train" else size for sample in samples)
         names = tuple(sample.name for sample in samples)

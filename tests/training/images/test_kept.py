@@ -159,6 +159,20 @@ def test_nothing_is_reduced_where_a_split_is_cut(tmp_path: Path) -> None:
     assert set(look_through(path, Wishes()).order(SIZE, only_train=True).glances) == {0}
 
 
+@pytest.mark.parametrize("options", [{}, {"threads": 2}, {"streams": lambda _: True}])
+def test_a_split_of_which_no_image_can_be_read_is_cut(tmp_path: Path, options: dict[str, Any]) -> None:
+    """By what images look like, as if it were not there."""
+    path = tmp_path / "dataset.zip"
+    path.write_bytes(shapes_zip({"train": 40, "test": 4}, extra={"valid/bar/0.png": b"no image"}))
+    found = read(path, only_train=True, **options)
+    path.write_bytes(shapes_zip({"train": 40, "test": 4}))
+    expected = read(path)
+    assert [split.names for split in (found.train, found.valid)] == [
+        split.names for split in (expected.train, expected.valid)
+    ]
+    assert len(found.valid) > 5
+
+
 @pytest.fixture
 def decode_for(tmp_path: Path) -> Callable[..., Any]:
     job = make_job(tmp_path, shapes_zip(COUNTS))
