@@ -223,3 +223,27 @@ def test_places_are_below_the_base_folder() -> None:
     assert str(job.places.dataset) == "/b/input/data/dataset"
     with pytest.raises(TrainingError, match="no JSON"):
         read_given({"SM_HPS": "{"})
+
+
+def test_what_jobs_share_is_named_by_the_machine_and_can_be_refused() -> None:
+    """Without the variables, and with --no-cache, a job keeps nothing and takes nothing."""
+    environ = {"FEATURE_CACHE": "/f", "PIXEL_CACHE": "/p"}
+    shared = read_job(environ, Path("/code"))
+    assert (shared.feature_cache, shared.pixel_cache) == (Path("/f"), Path("/p"))
+    for job in (read_job(environ, Path("/code"), share=False), read_job({}, Path("/code"))):
+        assert (job.feature_cache, job.pixel_cache) == (None, None)
+
+
+def test_rates_in_tensors_follow_the_schedule() -> None:
+    """A GPU's steps read them where they lie: each group of weights has its own, which is filled in place."""
+    plain, other = learner(), learner()
+    for group in other.optimizer.param_groups:
+        group["lr"] = torch.tensor(float(group["lr"]))
+    held = [group["lr"] for group in other.optimizer.param_groups]
+    assert len({id(rate) for rate in held}) == len(held) == 2
+    for _ in range(5):
+        for own in (plain, other):
+            own.optimizer.step()
+            own.schedule.step()
+        rates = [group["lr"] for group in plain.optimizer.param_groups]
+        assert [float(rate) for rate in held] == pytest.approx(rates)
