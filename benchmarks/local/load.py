@@ -20,7 +20,7 @@ from typing import Any
 
 import httpx
 
-from benchmarks.local.serving import deploy_model
+from benchmarks.local.endpoint import deploy_model
 from benchmarks.results import claim, spread, write_result
 from localcloud.functions.places import DEFAULT_LIMIT
 from tests.support.local_cloud import LocalCloud, run_local_cloud

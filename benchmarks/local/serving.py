@@ -1,98 +1,180 @@
-"""Measure the time from CreateEndpoint to InService, and what the route adds to a prediction.
+"""Compare model servers on this machine: ours, TorchServe 0.12 and LitServe, with one ResNet18 and one photo of 60 kB.
 
-The peer of the route is the same image sent straight to the endpoint's own process, in the same run, in turns.
+Every server runs the archive's own four functions. The peers are first tried with {1, cores} workers of {1, cores}
+threads, and go on with the best at 8 connections. Then all are asked in turns, three times, at 1, 8 and 32 connections.
+"Same engine" is torch in fp32 for all; "best engine" is the one that each server chooses: onnxruntime for ours. Rows
+without a claim are shown beside them: LitServe with our engine, ours in int8, and ours behind the route.
 """
 
 from __future__ import annotations
 
+import argparse
+import json
+import os
 import statistics
 import tempfile
-import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import httpx
-import psutil
 
 from benchmarks.results import claim, spread, write_result
-from tests.end_to_end.conftest import upload_small_dataset
-from tests.support.local_cloud import LocalCloud, run_local_cloud, wait_until
-from tests.support.pictures import draw_test_picture
+from benchmarks.serving.archive import encode_photo, write_int8, write_resnet
+from benchmarks.serving.endpoint import start_route
+from benchmarks.serving.generator import generate
+from benchmarks.serving.servers import Running, start_litserve, start_ours, start_torchserve, write_bodies
 
-ENDPOINTS = 5
-PREDICTIONS = 100
-PICTURE = {"Content-Type": "image/png"}
-
-
-def deploy_model(cloud: LocalCloud) -> dict[str, Any]:
-    """Take a small dataset through the pipeline. Returns SageMaker's description of its model."""
-    upload_small_dataset(cloud, "served", trials=1, parallel_trials=1)
-    run = cloud.wait_for_status("served", "deployed", "failed")
-    if run["status"] != "deployed":
-        raise SystemExit(f"the model to be measured was not deployed: {run['reason']}")
-    return dict(cloud.sagemaker.describe_model(ModelName=run["run_id"]))
+CONNECTIONS = (1, 8, 32)
+REPEATS, SECONDS, WARM_SECONDS, TRY_SECONDS = 3, 5.0, 1.0, 4.0
+CORES = os.cpu_count() or 1
+OURS, TORCH, INT8, ROUTE = "ours, onnxruntime", "ours, torch", "ours, int8", "ours through the route"
+TORCHSERVE, LITSERVE, LITSERVE_ONNX = "TorchServe", "LitServe", "LitServe, onnxruntime"
+PEERS = (TORCHSERVE, LITSERVE)
+Start = Callable[[Path, int, int], Running]
+Samples = dict[tuple[str, int], list[dict[str, float]]]
 
 
-def time_endpoint(cloud: LocalCloud, number: int, model: str) -> float:
-    """Return the seconds from CreateEndpoint to InService."""
-    name = f"timed-{number}"
-    variant = {"VariantName": "main", "ModelName": model, "InitialInstanceCount": 1, "InstanceType": "ml.m5.large"}
-    cloud.sagemaker.create_endpoint_config(EndpointConfigName=name, ProductionVariants=[variant])
-    start = time.monotonic()
-    cloud.sagemaker.create_endpoint(EndpointName=name, EndpointConfigName=name)
-
-    def look() -> bool | None:
-        status = cloud.sagemaker.describe_endpoint(EndpointName=name)["EndpointStatus"]
-        return None if status == "Creating" else status == "InService"
-
-    if not wait_until(look, within=60, what="the endpoint is in service", every=0.05):
-        raise SystemExit("an endpoint failed")
-    seconds = time.monotonic() - start
-    cloud.sagemaker.delete_endpoint(EndpointName=name)
-    return seconds
+def measure(server: Running, connections: int, seconds: float) -> dict[str, float]:
+    """Return what one load of the server gave: requests a second, latencies, and the generator's own processor time."""
+    generate(server.url, server.body, connections, min(seconds, WARM_SECONDS), server.headers)
+    told = generate(server.url, server.body, connections, seconds, server.headers)
+    if told["others"] or not told["milliseconds"]:
+        raise SystemExit(f"{server.url} answered {told['others']} at {connections} connections")
+    latencies = spread(told["milliseconds"])
+    return {
+        "requests_a_second": len(told["milliseconds"]) / told["seconds"],
+        "median_ms": latencies["median"],
+        "p99_ms": latencies["p99"],
+        "generator_cores": told["processor_seconds"] / told["seconds"],
+    }
 
 
-def find_server(cloud: LocalCloud) -> str:
-    """Return the address of the endpoint process: it listens on a port that is neither of the cloud's own."""
-    for process in cloud.list_processes():
-        for connection in process.net_connections(kind="tcp"):
-            is_listening = connection.status == psutil.CONN_LISTEN
-            if is_listening and connection.laddr.port not in (cloud.aws_port, cloud.port):
-                return f"http://127.0.0.1:{connection.laddr.port}"
-    raise SystemExit("no endpoint process listens")
+def choose_best(name: str, start: Start, folder: Path) -> tuple[int, int, list[dict[str, Any]]]:
+    """Return a peer's best workers and threads at 8 connections, and what was tried."""
+    tried = []
+    for workers, threads in product((1, CORES), repeat=2):
+        server = start(folder / f"{name}-{workers}-{threads}", workers, threads)
+        try:
+            rate = measure(server, 8, TRY_SECONDS)["requests_a_second"]
+        finally:
+            server.end()
+        tried.append({"workers": workers, "threads": threads, "requests_a_second": rate})
+        print(f"{name}, {workers} workers of {threads} threads: {rate:.1f} requests/s", flush=True)
+    best = max(tried, key=lambda each: each["requests_a_second"])
+    return best["workers"], best["threads"], tried
 
 
-def time_predictions(cloud: LocalCloud, server: str) -> tuple[list[float], list[float]]:
-    """Return the milliseconds of predictions through the route and directly from the endpoint, in turns."""
-    picture, through, direct = draw_test_picture("red"), [], []
-    with httpx.Client(timeout=30) as client:
-        for _ in range(PREDICTIONS + 10):
-            start = time.perf_counter()
-            cloud.api.post("/models/served/predict", content=picture, headers=PICTURE).raise_for_status()
-            middle = time.perf_counter()
-            client.post(f"{server}/invocations", content=picture, headers=PICTURE).raise_for_status()
-            through.append((middle - start) * 1000)
-            direct.append((time.perf_counter() - middle) * 1000)
-    return through[10:], direct[10:]
+def compare(servers: dict[str, Running], repeats: int, seconds: float) -> Samples:
+    """Load all servers in turns. Returns the samples of each at each number of connections."""
+    samples: Samples = {}
+    for _ in range(repeats):
+        for connections, (name, server) in product(CONNECTIONS, servers.items()):
+            samples.setdefault((name, connections), []).append(measure(server, connections, seconds))
+            print(name, connections, samples[name, connections][-1], flush=True)
+    return samples
+
+
+def summarize(samples: list[dict[str, float]]) -> dict[str, dict[str, float]]:
+    """Return the median of each figure over the repeats, with the lowest and the highest."""
+    return {
+        figure: {
+            "median": statistics.median(each[figure] for each in samples),
+            "min": min(each[figure] for each in samples),
+            "max": max(each[figure] for each in samples),
+        }
+        for figure in samples[0]
+    }
+
+
+def compare_answers(one: Running, other: Running, folder: Path) -> dict[str, float]:
+    """Return how two servers agree on 32 photos: how often the best class is the same, and the largest difference."""
+    same, difference = 0, 0.0
+    for seed in range(200, 232):
+        photo = folder / "agreement.jpg"
+        photo.write_bytes(encode_photo(seed))
+        ours, theirs = (ask(server, photo.read_bytes()) for server in (one, other))
+        same += max(ours, key=ours.__getitem__) == max(theirs, key=theirs.__getitem__)
+        difference = max(difference, *(abs(ours[name] - theirs[name]) for name in ours))
+    return {"same_best_class": same / 32, "largest_difference_of_a_probability": difference}
+
+
+def ask(server: Running, jpeg: bytes) -> dict[str, float]:
+    """Return the probabilities that a server gives to a photo, by class."""
+    answer = httpx.post(server.url, content=jpeg, headers=dict(server.headers), timeout=30).raise_for_status().json()
+    return {each["class"]: each["probability"] for each in answer["results"][0]["predictions"]}
+
+
+def start_all(folder: Path, stack: ExitStack) -> tuple[dict[str, Running], dict[str, Any]]:
+    """Start every server that is compared. Returns them by name, and what was tried to find the peers' best."""
+    model, engines = write_resnet(folder / "model"), folder / "engines"
+    plain, form = write_bodies(folder, encode_photo(1))
+
+    def keep(server: Running) -> Running:
+        stack.callback(server.end)
+        return server
+
+    tried: dict[str, Any] = {}
+    starts: dict[str, Start] = {
+        TORCHSERVE: partial(start_torchserve, model, plain),
+        LITSERVE: partial(start_litserve, model, form),
+    }
+    best = {}
+    for name, start in starts.items():
+        *best[name], tried[name] = choose_best(name, start, folder)
+    servers = {name: keep(start(folder / name, *best[name])) for name, start in starts.items()}
+    servers[OURS] = keep(start_ours(model, plain, folder / "ours", CORES, engines))
+    servers[TORCH] = keep(start_ours(model, plain, folder / "torch", CORES))
+    (converted,) = engines.glob("*.onnx")
+    int8 = write_int8(model, converted, folder / "int8")
+    servers[INT8] = keep(start_ours(int8, plain, folder / "ours-int8", CORES, program="int8.py"))
+    servers[LITSERVE_ONNX] = keep(start_litserve(model, form, folder / "litserve-onnx", CORES, 1, engines))
+    servers[ROUTE] = stack.enter_context(start_route(model, plain, folder))
+    return servers, tried
+
+
+def state_claims(
+    samples: Samples, memory: dict[str, float], agreement: dict[str, float], tried: dict[str, Any]
+) -> list[dict[str, Any]]:
+    """Return the claims, then every row."""
+    rows = {key: summarize(each) for key, each in samples.items()}
+    rates = {key: each["requests_a_second"]["median"] for key, each in rows.items()}
+    lasts = {key: each["p99_ms"]["median"] for key, each in rows.items()}
+    fastest = max(rates[name, 8] for name in PEERS)
+    calmest = min(lasts[name, 8] for name in PEERS)
+    return [
+        claim("best engine: ours over the best fp32 peer, 8 connections", rates[OURS, 8] / fastest, "x", at_least=1.5),
+        claim("best engine: p99 over the best peer's, 8 connections", lasts[OURS, 8] / calmest, "x", at_most=1),
+        claim("same engine (torch): ours over the best peer, 8 connections", rates[TORCH, 8] / fastest, "x"),
+        claim("same engine (onnxruntime): ours over LitServe", rates[OURS, 8] / rates[LITSERVE_ONNX, 8], "x"),
+        claim("memory over TorchServe's", memory[OURS] / memory[TORCHSERVE], "x", at_most=0.5, mib=memory),
+        claim("int8: agreement of the best class with fp32", agreement["same_best_class"], "", **agreement),
+        *(
+            claim(f"{name}, {connections} connections", rates[name, connections], "requests/s", **row)
+            for (name, connections), row in rows.items()
+        ),
+        claim("peers' configurations tried", sum(map(len, tried.values())), "", **tried),
+    ]
 
 
 def main() -> None:
-    with tempfile.TemporaryDirectory() as folder, run_local_cloud(Path(folder) / "state") as cloud:
-        model = deploy_model(cloud)["ModelName"]
-        through, direct = time_predictions(cloud, find_server(cloud))
-        creation = spread(time_endpoint(cloud, number, model) for number in range(ENDPOINTS))
-    added = statistics.median(through) - statistics.median(direct)
-    write_result(
-        "serving",
-        [
-            claim("CreateEndpoint to InService", creation["median"], "s", at_most=5, **creation),
-            claim("the route over a direct call, median", added, "ms", at_most=25),
-            claim("prediction through the route, median", statistics.median(through), "ms", **spread(through)),
-            claim("prediction straight from the endpoint", statistics.median(direct), "ms", **spread(direct)),
-            claim("through the route over direct", statistics.median(through) / statistics.median(direct), "ratio"),
-        ],
-        packages=["torch", "starlette", "uvicorn", "httpx", "boto3"],
-    )
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="one short turn, without a result file")
+    quick = parser.parse_args().quick
+    with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
+        folder = Path(name)
+        servers, tried = start_all(folder, stack)
+        samples = compare(servers, 1 if quick else REPEATS, 1.0 if quick else SECONDS)
+        memory = {name: server.measure_memory() for name, server in servers.items()}
+        agreement = compare_answers(servers[OURS], servers[INT8], folder)
+    claims = state_claims(samples, memory, agreement, tried)
+    if quick:
+        print(json.dumps([{name: each[name] for name in ("claim", "measured", "holds")} for each in claims], indent=1))
+    else:
+        write_result("serving", claims, packages=["torch", "onnxruntime", "starlette", "uvicorn"])
 
 
 if __name__ == "__main__":

@@ -22,8 +22,16 @@ import httpx
 from localcloud.common.logs import LogStream
 from localcloud.jobs.run import Tools
 from localcloud.jobs.runner import count_cores
-from localcloud.sagemaker.hosting.deployments import Answer, Deployment, DeploymentReport, Invocation, Variant
+from localcloud.sagemaker.hosting.deployments import (
+    Answer,
+    Deployment,
+    DeploymentReport,
+    Invocation,
+    Overloaded,
+    Variant,
+)
 from localcloud.serving.model_process import ModelProcess, StartError
+from localcloud.serving.model_server import FULL
 
 log = logging.getLogger(__name__)
 LOG_GROUP = "/aws/sagemaker/Endpoints"
@@ -69,7 +77,7 @@ class Fleet:
 
 
 class ProcessEndpointRunner:
-    """Runs endpoints as processes, each deployment below `folder`/ENDPOINT.
+    """Runs endpoints as processes, each deployment below `folder`/ENDPOINT; `engines` beside it keeps conversions.
 
     It is thread-safe, but `invoke` must be called from one event loop. `tools` are those of the jobs. `threads` is the
     number of predictions that a server makes at once; by default the machine's cores.
@@ -80,6 +88,7 @@ class ProcessEndpointRunner:
     ) -> None:
         shutil.rmtree(folder, ignore_errors=True)
         self._folder = folder.absolute()
+        self._engines = self._folder.with_name("engines")
         self._tools = tools
         self._threads = threads or count_cores()
         self._dice = dice or random.Random()  # noqa: S311 - it shares out traffic
@@ -145,6 +154,8 @@ class ProcessEndpointRunner:
             raise ConnectionError(f"its server for variant {server.variant.name} is being started again")
         url = f"{server.url}/invocations"
         answer = await self._client.post(url, content=invocation.body, headers=dict(invocation.headers))
+        if FULL.items() <= answer.headers.items():
+            raise Overloaded(f"the queue of variant {server.variant.name} is full")
         return Answer(answer.status_code, answer.content, answer.headers, server.variant.name)
 
     def _make_fleet(self, deployment: Deployment) -> Fleet:
@@ -157,7 +168,7 @@ class ProcessEndpointRunner:
         """Return a variant's server, which calls AWS under its model's role."""
         tools = self._tools.of_role(variant.role)
         stream = LogStream(tools.logs, f"{LOG_GROUP}/{deployment.endpoint}", f"{variant.name}/i-{stamp}")
-        return ModelProcess(variant, folder / variant.name, stream, tools, self._threads)
+        return ModelProcess(variant, folder / variant.name, stream, tools, self._threads, self._engines)
 
     def _deploy(self, endpoint: str, fleet: Fleet, report: DeploymentReport) -> None:
         if (reason := self._start(endpoint, fleet)) is not None:

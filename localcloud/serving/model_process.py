@@ -36,12 +36,15 @@ class StartError(Exception):
 class ModelProcess:
     """The server of one variant. `url` is its address, or None while it does not answer."""
 
-    def __init__(self, variant: Variant, folder: Path, stream: LogStream, tools: Tools, threads: int) -> None:
+    def __init__(
+        self, variant: Variant, folder: Path, stream: LogStream, tools: Tools, threads: int, engines: Path
+    ) -> None:
         self.variant = variant
         self.url: str | None = None
         self._folder = folder
         self._tools = tools
         self._threads = threads
+        self._engines = engines
         self._stream = stream
         self._log = folder / "log"
         self._process: Process | None = None
@@ -86,6 +89,7 @@ class ModelProcess:
         port_file.unlink(missing_ok=True)
         arguments = ["--model-dir", str(self._folder / "model"), "--host", HOST]
         arguments += ["--port-file", str(port_file), "--threads", str(self._threads)]
+        arguments += ["--engines", str(self._engines)]
         launch = Launch(
             Function("localcloud.serving.model_server:main"),
             cwd=self._folder,

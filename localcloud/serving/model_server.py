@@ -6,9 +6,10 @@ Accept are treated alike. An error is answered with its `message`, a line break 
 `status_code` or 500. AWS's handler recognises such an error by its base class. That class does not exist here, so it is
 recognised by its attributes.
 
-The port is bound after the model is loaded, so every connection gets an answer. Each of `--threads` workers predicts
-with one torch thread: throughput is that of all cores, and an answer does not depend on their number. The price is the
-latency of a single request, which more torch threads would shorten.
+The network computes in onnxruntime if its answers are torch's (`engine`). The port is bound after every worker has
+answered an image, so every connection gets an answer, and a warm one. Each of `--threads` workers predicts with one
+thread: throughput is that of all cores, and an answer does not depend on their number. The price is the latency of a
+single request, which more threads would shorten.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 from pathlib import Path
 from types import ModuleType
@@ -41,7 +42,11 @@ DEFAULT_ACCEPT = "application/json"
 KEEP_ALIVE_S = 120
 DRAIN_S = 10
 BACKLOG = 1024
-MOST_WAITING = 100  # as in AWS's image: beyond that, a retry is better than a late answer
+QUEUE = (
+    "TS_JOB_QUEUE_SIZE",
+    "100",
+)  # TorchServe's variable and default: beyond that, a retry is better than a late answer
+FULL = {"x-local-queue": "full"}  # tells this server's own refusal from a 429 of the model's code
 
 
 @dataclass(frozen=True)
@@ -63,6 +68,10 @@ class Handler:
             return Response(content, media_type=kind)
         except Exception as error:  # noqa: BLE001 - the code is the user's, and the server survives its errors
             return describe_error(error)
+
+    def predict(self, model: Any, jpeg: bytes) -> Any:
+        """Return what the handlers predict for an image with another model in the place of the loaded one."""
+        return self.module.predict_fn(self.module.input_fn(jpeg, "image/jpeg"), model)
 
 
 def describe_error(error: Exception) -> Response:
@@ -89,6 +98,22 @@ def load_handler(model_dir: Path) -> Handler:
     return Handler(module, module.model_fn(str(model_dir)))
 
 
+def speed_up(handler: Handler, model_dir: Path, cache: Path, workers: ThreadPoolExecutor, threads: int) -> Handler:
+    """Return a handler whose network computes in the faster engine, where one agrees, with every worker warm.
+
+    Only networks of torch have another engine.
+    """
+    if "torch" not in sys.modules:
+        return handler
+    from localcloud.serving import engine  # half a second, which a model without torch does not need
+
+    chosen = engine.choose_engine(handler.model, handler.predict, model_dir, cache)
+    print(f"engine: {chosen.description}", flush=True)
+    if chosen.sample is not None:
+        list(workers.map(handler.predict, [chosen.model] * threads, [chosen.sample] * threads))
+    return replace(handler, model=chosen.model)
+
+
 def limit_torch_threads() -> None:
     """Allow one torch thread a worker: by the variable for a later import, by the call for a torch from the fork."""
     os.environ["OMP_NUM_THREADS"] = "1"
@@ -96,17 +121,16 @@ def limit_torch_threads() -> None:
         sys.modules["torch"].set_num_threads(1)
 
 
-def create_app(handler: Handler, threads: int) -> Starlette:
+def create_app(handler: Handler, workers: ThreadPoolExecutor, threads: int) -> Starlette:
     """Return the app with the two routes of a SageMaker container."""
-    workers = ThreadPoolExecutor(threads, thread_name_prefix="predict")
-    places = asyncio.Semaphore(threads + MOST_WAITING)
+    places = asyncio.Semaphore(threads + int(os.environ.get(*QUEUE)))
 
     async def ping(_: Request) -> Response:
         return Response()
 
     async def invoke(request: Request) -> Response:
         if places.locked():
-            return Response("The model has no free worker, and too many requests wait already.", status_code=503)
+            return Response("The model has no free worker, and too many requests wait already.", 429, FULL)
         async with places:
             body = await request.body()
             headers = request.headers
@@ -124,6 +148,7 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=0, help="0 takes a free one")
     parser.add_argument("--port-file", type=Path, help="the port is written here once the model is loaded")
+    parser.add_argument("--engines", type=Path, help="keeps converted networks; without it they stay in torch")
     parser.add_argument("--threads", type=int, default=1, help="predictions made at the same time")
     return parser.parse_args(argv)
 
@@ -141,7 +166,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Load the model, then serve until SIGTERM. Requests under way are answered first."""
     arguments = parse_arguments(sys.argv[1:] if argv is None else argv)
     limit_torch_threads()
-    app = create_app(load_handler(arguments.model_dir), arguments.threads)
+    handler = load_handler(arguments.model_dir)
+    workers = ThreadPoolExecutor(arguments.threads, thread_name_prefix="predict")
+    if arguments.engines:
+        handler = speed_up(handler, arguments.model_dir, arguments.engines, workers, arguments.threads)
+    app = create_app(handler, workers, arguments.threads)
     listener = listen(arguments.host, arguments.port)
     port = listener.getsockname()[1]
     print(f"serving {arguments.model_dir} on port {port} with {arguments.threads} workers", flush=True)

@@ -11,12 +11,17 @@ from pathlib import Path
 import httpx
 
 
-def start_server(model_dir: Path, folder: Path, threads: int = 2) -> tuple[subprocess.Popen[bytes], str]:
+def start_server(
+    model_dir: Path, folder: Path, threads: int = 2, engines: Path | None = None
+) -> tuple[subprocess.Popen[bytes], str]:
     """Start a model server, wait until it serves, and return its process and URL. Its files stay in `folder`."""
     port_file = folder / "port"
     command = [sys.executable, "-m", "localcloud.serving.model_server", "--model-dir", str(model_dir)]
     options = ["--port-file", str(port_file), "--threads", str(threads)]
-    process = subprocess.Popen([*command, *options], stderr=(folder / "log").open("wb"))
+    if engines:
+        options += ["--engines", str(engines)]
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen([*command, *options], stdout=log, stderr=log)
     deadline = time.monotonic() + 60
     while not port_file.exists():
         assert process.poll() is None, (folder / "log").read_text()

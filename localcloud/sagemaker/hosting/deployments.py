@@ -57,6 +57,10 @@ class Answer:
     variant: str
 
 
+class Overloaded(Exception):
+    """The variant's queue is full. The request was not begun."""
+
+
 class DeploymentReport(Protocol):
     """How a runner reports on a deployment: one call of either method, from any thread."""
 
@@ -79,5 +83,6 @@ class EndpointRunner(Protocol):
     async def invoke(self, endpoint: str, invocation: Invocation) -> Answer:
         """Send a request to one of the endpoint's variants.
 
-        Raises LookupError for an unknown variant, ConnectionError if no server answers, TimeoutError after 60 s.
+        Raises LookupError for an unknown variant, Overloaded if its queue is full, ConnectionError if no server
+        answers, TimeoutError after 60 s.
         """

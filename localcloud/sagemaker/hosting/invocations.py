@@ -10,7 +10,7 @@ from localcloud.sagemaker.core.cloud import Cloud, Request, Response, runtime_op
 from localcloud.sagemaker.core.records import find_record
 from localcloud.sagemaker.hosting import endpoints
 from localcloud.sagemaker.hosting.cold_starts import refuse_cold
-from localcloud.sagemaker.hosting.deployments import Answer, Invocation
+from localcloud.sagemaker.hosting.deployments import Answer, Invocation, Overloaded
 
 LARGEST_BODY = 25 * 1024 * 1024
 LARGEST_SERVERLESS_BODY = 4 * 1024 * 1024
@@ -47,6 +47,13 @@ class ServiceUnavailable(ServiceError):
     status = 503
 
 
+class Throttled(ServiceError):
+    """The endpoint has no place for another request. SageMaker says so of a serverless endpoint at its concurrency."""
+
+    code = "ThrottlingException"
+    status = 429
+
+
 class ModelError(ServiceError):
     """The model's code answered with an error, or not at all. Its own status and message are members."""
 
@@ -59,7 +66,8 @@ async def invoke_endpoint(cloud: Cloud, request: Request) -> Response:
     """Send the body to the endpoint's model.
 
     Raises ValidationError (unknown or not yet serving, or too large), ModelError (an answer other than 2xx, or none
-    within a minute), ModelNotReady (a simulated cold start) and ServiceUnavailable (no server).
+    within a minute), ModelNotReady (a simulated cold start), Throttled (a full queue) and ServiceUnavailable (no
+    server).
     """
     began = cloud.clock.now()
     endpoint = _require_serving(cloud, request["EndpointName"])
@@ -83,6 +91,9 @@ async def _send_counted(cloud: Cloud, endpoint: Request, invocation: Invocation,
         answer = await _send(cloud, endpoint["EndpointName"], invocation)
         status, variant = answer.status, answer.variant
         return answer
+    except Throttled as error:
+        status = error.status
+        raise
     except ValidationError:
         variant = ""  # there is no such variant, so nothing was invoked
         raise
@@ -98,6 +109,8 @@ async def _send(cloud: Cloud, endpoint: str, invocation: Invocation) -> Answer:
         return answer
     except LookupError as error:
         raise ValidationError(f"Could not find variant {invocation.variant} of endpoint {endpoint}.") from error
+    except Overloaded as error:
+        raise Throttled(f"Rate exceeded for endpoint {endpoint}: {error}.") from error
     except TimeoutError as error:
         raise describe_model_error(cloud, endpoint, 0, TIMED_OUT) from error
     except ConnectionError as error:

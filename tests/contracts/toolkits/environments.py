@@ -20,9 +20,9 @@ HERE = Path(__file__).resolve().parent
 FOLDER = HERE.parents[2] / ".venv-contracts"
 
 
-def build_environment(name: str) -> Path:
-    """The environment of `requirements-NAME.txt`, up to date. Returns the folder of its programs."""
-    pins = HERE / f"requirements-{name}.txt"
+def build_environment(name: str, requirements: Path = HERE) -> Path:
+    """Build the environment of `requirements-NAME.txt` unless it is up to date. Returns the folder of its programs."""
+    pins = requirements / f"requirements-{name}.txt"
     environment = FOLDER / name
     mark = environment / ".built-for"
     wanted = hashlib.sha256(pins.read_bytes() + f"{sys.executable} {sys.version}".encode()).hexdigest()

@@ -111,6 +111,21 @@ def test_eight_clients_at_once_are_served(hosting: Hosting, endpoint: str) -> No
     assert [answer["bytes"] for answer in answers] == [len(body) for body in bodies]
 
 
+def test_a_full_queue_is_throttling(hosting: Hosting) -> None:
+    """Beyond the workers and the queue a request is refused with SageMaker's 429 at once. Those inside are answered."""
+    name = hosting.create_endpoint(hosting.create_config(hosting.create_model(Environment={"TS_JOB_QUEUE_SIZE": "1"})))
+
+    def ask(_: int) -> str:
+        try:
+            return str(read(hosting.invoke(name, b"slow"))["bytes"])
+        except ClientError as error:
+            return str((error.response["Error"]["Code"], error.response["ResponseMetadata"]["HTTPStatusCode"]))
+
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(ask, range(8)))
+    assert sorted(answers) == ["('ThrottlingException', 429)"] * 5 + ["4"] * 3
+
+
 def test_a_server_that_dies_is_started_again(hosting: Hosting) -> None:
     """The request that killed it and those in the meantime get 503. Then the endpoint serves as before."""
     name = hosting.create_endpoint(hosting.create_config(hosting.create_model()))

@@ -34,7 +34,8 @@ def output_fn(prediction, accept): return prediction
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The URL of a server with a model of three classes."""
     folder = tmp_path_factory.mktemp("server")
-    process, url = start_server(write_model(folder / "model"), folder)
+    process, url = start_server(write_model(folder / "model"), folder, engines=folder / "engines")
+    assert "engine: onnxruntime" in (folder / "log").read_text()
     yield url
     end_server(process)
 
@@ -110,7 +111,7 @@ def test_sigterm_answers_what_is_under_way(tmp_path: Path) -> None:
 
 
 def test_a_flood_is_turned_away_at_the_door(tmp_path: Path) -> None:
-    """With one worker and a hundred waiting, further requests get 503 at once. Those inside are answered."""
+    """With one worker and a hundred waiting, further requests get 429 at once. Those inside are answered."""
     code = tmp_path / "model" / "code"
     code.mkdir(parents=True)
     (code / "inference.py").write_text(SLOW_MODEL.replace("0.5", "0.02"))
@@ -124,7 +125,7 @@ def test_a_flood_is_turned_away_at_the_door(tmp_path: Path) -> None:
 
     statuses = asyncio.run(flood())
     end_server(process)
-    assert set(statuses) == {200, 503}
+    assert set(statuses) == {200, 429}
     assert statuses.count(200) >= 101
 
 
