@@ -35,10 +35,13 @@ class Environment:
     process: int
     idle_since: float = 0.0
 
-    def ask(self, call: dict[str, Any], timeout: float) -> Any:
-        """Return the answer to a call. Raises TimeoutError, and EOFError or ConnectionError where the process ended."""
+    def ask(self, event: bytes, context: dict[str, Any], timeout: float) -> Any:
+        """Return the answer to an event, which is JSON already.
+
+        Raises TimeoutError, and EOFError or ConnectionError where the process ended.
+        """
         self.connection.settimeout(timeout)
-        send_frame(self.connection, json.dumps(call).encode())
+        send_frame(self.connection, b'{"context":%b,"event":%b}' % (json.dumps(context).encode(), event))
         return receive_frame(self.connection)
 
     def close(self) -> None:

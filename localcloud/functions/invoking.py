@@ -102,19 +102,20 @@ class Functions:
 
         Beyond the limit of concurrent executions it waits, as events do, or raises TooManyRequests.
         """
-        check_size(event, "event")
+        encoded = encode_event(event)
         try:
             with self._places.take(name, wait=wait):
-                return read_answer(self._ask(self._pools[name], event, request_id or str(uuid.uuid4())))
+                return read_answer(self._ask(self._pools[name], encoded, request_id or str(uuid.uuid4())))
         except NoPlace:
             raise TooManyRequests("TooManyRequestsException", "Rate Exceeded.") from None
 
-    def _ask(self, pool: _Pool, event: Any, request_id: str) -> bytes:
+    def _ask(self, pool: _Pool, event: bytes, request_id: str) -> bytes:
         name, timeout, environment = pool.function.name, pool.function.timeout, self._take(pool)
         started = time.monotonic()
         self._log(name, f"START RequestId: {request_id} Version: $LATEST")
         try:
-            answer: bytes = environment.ask(self._call(pool.function, event, request_id, environment), timeout)
+            context = self._describe(pool.function, request_id, environment)
+            answer: bytes = environment.ask(event, context, timeout)
         except TimeoutError:
             environment.kill()
             raise self._fail(name, request_id, f"Task timed out after {timeout:.2f} seconds") from None
@@ -133,8 +134,9 @@ class Functions:
         self._log(name, message)
         return FunctionError("Sandbox.Timedout" if "timed out" in reason else "Runtime.ExitError", message)
 
-    def _call(self, function: Function, event: Any, request_id: str, environment: Environment) -> dict[str, Any]:
-        context = {
+    def _describe(self, function: Function, request_id: str, environment: Environment) -> dict[str, Any]:
+        """Return the members of Lambda's context object."""
+        return {
             "aws_request_id": request_id,
             "function_name": function.name,
             "memory_limit_in_mb": str(function.memory),
@@ -142,7 +144,6 @@ class Functions:
             "log_stream_name": environment.stream,
             "invoked_function_arn": f"arn:aws:lambda:{self._region}:{ACCOUNT}:function:{function.name}",
         }
-        return {"event": event, "context": context}
 
     def _take(self, pool: _Pool) -> Environment:
         with self._lock:
@@ -190,11 +191,13 @@ class Functions:
         }
 
 
-def check_size(payload: Any, what: str) -> None:
-    """Raise PayloadTooLarge where a payload's JSON exceeds what Lambda takes."""
-    size = len(json.dumps(payload).encode())
-    if size > PAYLOAD_BYTES:
-        raise PayloadTooLarge("RequestTooLargeException", f"The {what} has {size} bytes; Lambda takes {PAYLOAD_BYTES}.")
+def encode_event(event: Any) -> bytes:
+    """Return an event as JSON. Raises PayloadTooLarge where it exceeds what Lambda takes."""
+    encoded = json.dumps(event).encode()
+    if len(encoded) > PAYLOAD_BYTES:
+        message = f"The event has {len(encoded)} bytes; Lambda takes {PAYLOAD_BYTES}."
+        raise PayloadTooLarge("RequestTooLargeException", message)
+    return encoded
 
 
 def read_answer(answer: bytes) -> Any:

@@ -17,8 +17,6 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-import httpx
-
 from localcloud.common.logs import LogStream
 from localcloud.jobs.run import Tools
 from localcloud.jobs.runner import count_cores
@@ -30,14 +28,13 @@ from localcloud.sagemaker.hosting.deployments import (
     Overloaded,
     Variant,
 )
-from localcloud.serving.model_process import ModelProcess, StartError
+from localcloud.serving.connections import Connections
+from localcloud.serving.model_process import HOST, ModelProcess, StartError
 from localcloud.serving.model_server import FULL
 
 log = logging.getLogger(__name__)
 LOG_GROUP = "/aws/sagemaker/Endpoints"
 INVOCATION_SECONDS = 60  # SageMaker's limit
-# Shorter than the servers' own keep-alive, so that no request meets a connection that is just being closed.
-IDLE_SECONDS = 60
 DRAIN_SECONDS = 60
 
 
@@ -96,9 +93,7 @@ class ProcessEndpointRunner:
         self._wanted: dict[str, list[Fleet]] = {}  # those requested and not yet superseded or removed
         self._serving: dict[str, Fleet] = {}
         self._closed = False
-        limits = httpx.Limits(max_connections=None, max_keepalive_connections=64, keepalive_expiry=IDLE_SECONDS)
-        # Its servers speak plain HTTP on loopback, so no certificates are loaded.
-        self._client = httpx.AsyncClient(timeout=INVOCATION_SECONDS, limits=limits, trust_env=False, verify=False)  # noqa: S501
+        self._connections = Connections(HOST)
 
     def deploy(self, deployment: Deployment, report: DeploymentReport) -> None:
         """In the background, start the servers, check their health, shift the traffic, and stop the old servers."""
@@ -138,25 +133,22 @@ class ProcessEndpointRunner:
         if fleet is None:
             raise ConnectionError("its servers are starting")
         server = fleet.choose(invocation.variant, self._dice)
+        if server.port is None:
+            raise ConnectionError(f"its server for variant {server.variant.name} is being started again")
         fleet.busy += 1
         try:
             async with asyncio.timeout(INVOCATION_SECONDS):
-                return await self._send(server, invocation)
-        except httpx.TimeoutException as error:
-            raise TimeoutError from error
-        except httpx.TransportError as error:
+                return await self._send(server, server.port, invocation)
+        except ConnectionError as error:
             raise ConnectionError(f"its server for variant {server.variant.name} does not answer") from error
         finally:
             fleet.busy -= 1
 
-    async def _send(self, server: ModelProcess, invocation: Invocation) -> Answer:
-        if server.url is None:
-            raise ConnectionError(f"its server for variant {server.variant.name} is being started again")
-        url = f"{server.url}/invocations"
-        answer = await self._client.post(url, content=invocation.body, headers=dict(invocation.headers))
+    async def _send(self, server: ModelProcess, port: int, invocation: Invocation) -> Answer:
+        answer = await self._connections.post(port, "/invocations", invocation.body, invocation.headers)
         if FULL.items() <= answer.headers.items():
             raise Overloaded(f"the queue of variant {server.variant.name} is full")
-        return Answer(answer.status_code, answer.content, answer.headers, server.variant.name)
+        return Answer(answer.status, answer.body, answer.headers, server.variant.name)
 
     def _make_fleet(self, deployment: Deployment) -> Fleet:
         stamp = secrets.token_hex(4)

@@ -34,13 +34,13 @@ class StartError(Exception):
 
 
 class ModelProcess:
-    """The server of one variant. `url` is its address, or None while it does not answer."""
+    """The server of one variant. `port` is where it listens, or None while it does not answer."""
 
     def __init__(
         self, variant: Variant, folder: Path, stream: LogStream, tools: Tools, threads: int, engines: Path
     ) -> None:
         self.variant = variant
-        self.url: str | None = None
+        self.port: int | None = None
         self._folder = folder
         self._tools = tools
         self._threads = threads
@@ -74,7 +74,7 @@ class ModelProcess:
     def stop(self) -> None:
         """End the server. Requests under way are answered first, for at most 15 seconds."""
         self._stopping.set()
-        self.url = None
+        self.port = None
         if self._process is not None:
             self._process.terminate()
             if self._process.wait(GRACE_SECONDS) is None:
@@ -118,8 +118,8 @@ class ModelProcess:
         except FileNotFoundError:
             return False
         if is_healthy(port):
-            self.url = f"http://{HOST}:{port}"
-        return self.url is not None
+            self.port = port
+        return self.port is not None
 
     def _watch(self) -> None:
         deaths = 0
@@ -128,9 +128,9 @@ class ModelProcess:
             self._ship_log(last=status is not None)
             if status is None:
                 continue
-            if self.url is None and deaths == 0:
+            if self.port is None and deaths == 0:
                 return  # it never served, and `start` reports that
-            self.url = None
+            self.port = None
             wait = BACKOFF_SECONDS[min(deaths, len(BACKOFF_SECONDS) - 1)]
             log.warning("the server of model %s ended with %s; again in %s s", self.variant.model, status, wait)
             deaths += 1

@@ -14,7 +14,7 @@ import pytest
 
 from localcloud.functions.environments import FunctionHost
 from localcloud.functions.event_bus import build_event
-from localcloud.functions.invoking import FunctionError, Functions, PayloadTooLarge, check_size, read_answer
+from localcloud.functions.invoking import FunctionError, Functions, PayloadTooLarge, encode_event, read_answer
 from localcloud.stacks.provisioning import Function
 from tests.localcloud.tiny_app import write_tiny_app
 
@@ -147,7 +147,7 @@ def test_all_processes_end_with_the_control_socket(functions: Functions, host: F
 def test_lambdas_size_limit_holds_both_ways() -> None:
     """Requests and answers are limited to 6 MB of JSON."""
     with pytest.raises(PayloadTooLarge, match="6291456"):
-        check_size("x" * 6_291_456, "event")
-    check_size("x" * 6_000_000, "event")
+        encode_event("x" * 6_291_456)
+    assert len(encode_event("x" * 6_000_000)) == 6_000_002
     with pytest.raises(PayloadTooLarge):
         read_answer(b"x" * 6_291_457)
