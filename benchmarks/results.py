@@ -12,7 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-RESULTS = Path(__file__).parent / "results"
+from benchmarks.table import RESULTS, rewrite
 
 
 def write_result(name: str, claims: Iterable[dict[str, Any]], packages: Iterable[str] = ()) -> Path:
@@ -27,6 +27,7 @@ def write_result(name: str, claims: Iterable[dict[str, Any]], packages: Iterable
     path = RESULTS / f"{name}.json"
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps(document, indent=2) + "\n")
+    rewrite()
     for item in claims:
         verdict = {True: "ok", False: "MISSED", None: ""}[item["holds"]]
         bound = f" (at most {item['at_most']:g})" if item.get("at_most") is not None else ""

@@ -64,7 +64,11 @@ class Recorder(torch.nn.Module):
 
 
 class OnnxNetwork(torch.nn.Module):
-    """A network that computes in onnxruntime; inputs of another shape than the converted one are left to torch."""
+    """A network that answers in onnxruntime.
+
+    torch still computes inputs of another shape than the converted one, and whatever is not asked in inference mode:
+    who asks otherwise may want gradients or the layers' outputs, as an explanation does.
+    """
 
     def __init__(self, network: torch.nn.Module, path: Path, shape: torch.Size) -> None:
         super().__init__()
@@ -73,7 +77,7 @@ class OnnxNetwork(torch.nn.Module):
         self._session = open_session(path)
 
     def forward(self, batch: torch.Tensor) -> torch.Tensor:
-        if batch.shape != self._shape:
+        if batch.shape != self._shape or not torch.is_inference_mode_enabled():
             output: torch.Tensor = self.network(batch)
             return output
         return torch.from_numpy(self._session.run(None, {"input": batch.contiguous().numpy()})[0])

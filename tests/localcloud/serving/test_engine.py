@@ -99,6 +99,18 @@ def test_an_input_of_another_shape_is_left_to_torch(tmp_path: Path) -> None:
     assert torch.equal(predict(chosen.model, picture, size=32), predict(network, picture, size=32))
 
 
+def test_hooks_and_gradients_are_torchs(tmp_path: Path) -> None:
+    """What is not asked in inference mode runs through the network's own layers: explanations need their outputs."""
+    network = Small()
+    chosen = choose(Loaded(network), tmp_path)
+    seen: list[torch.Tensor] = []
+    network.layers[0].register_forward_hook(lambda _layer, _inputs, output: seen.append(output))
+    predict(chosen.model, engine.draw_sample(1))
+    assert seen == []
+    chosen.model.network(torch.zeros(1, 3, 16, 16, requires_grad=True)).sum().backward()
+    assert len(seen) == 1
+
+
 def test_a_network_is_converted_once(tmp_path: Path) -> None:
     """The second start takes the first one's conversion, and does not trace the network again."""
     choose(Loaded(Small()), tmp_path)
