@@ -48,7 +48,7 @@ async def read_request(reader: asyncio.StreamReader) -> bytes:
     """Return a request, or nothing at the connection's end."""
     try:
         return await reader.readuntil(b"\r\n\r\n") + await reader.readexactly(4)
-    except asyncio.IncompleteReadError:
+    except (asyncio.IncompleteReadError, asyncio.CancelledError):
         return b""
 
 
