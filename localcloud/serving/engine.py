@@ -202,8 +202,8 @@ def convert(network: torch.nn.Module, shape: Sequence[int], path: Path) -> None:
 
 
 def export(network: torch.nn.Module, shape: Sequence[int], path: Path) -> None:
-    """Write the network as ONNX, whole and on the disk. It runs in a forked child, which has none of torch's threads."""
-    torch.set_num_threads(1)
+    """Write the network as ONNX, whole and on the disk."""
+    torch.set_num_threads(1)  # a forked child has none of torch's threads, and would wait for them
     with warnings.catch_warnings(), torch.inference_mode():
         warnings.simplefilter("ignore")  # the exporter warns of its successor, which takes five times as long
         torch.onnx.export(
