@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import io
 import os
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from types import ModuleType, SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -18,6 +21,7 @@ from PIL import Image
 
 from localcloud.serving import engine
 from localcloud.serving.engine import AGREEMENT, KEPT, OnnxNetwork, choose_engine, forget_old
+from localcloud.serving.model_server import Handler, speed_up
 
 
 class Small(torch.nn.Module):
@@ -187,3 +191,19 @@ def test_the_architectures_are_converted(tmp_path: Path, architecture: str) -> N
     network = torchvision.models.get_model(architecture, weights=None, num_classes=10).eval()
     asked = partial(predict, size=64)
     assert "onnxruntime" in choose(Loaded(network), tmp_path, asked).description
+
+
+def test_every_worker_is_warm_before_the_server_listens(tmp_path: Path) -> None:
+    """Each has answered an image with the chosen engine: nobody's first request pays for it."""
+    answered: list[str] = []
+
+    def predict_fn(jpeg: bytes, model: Any) -> torch.Tensor:
+        answered.append(f"{type(model).__name__} on {threading.current_thread().name.partition('_')[0]}")
+        return predict(model, jpeg)
+
+    module = SimpleNamespace(input_fn=lambda body, _: body, predict_fn=predict_fn)
+    (tmp_path / "model.pth").write_bytes(b"weights")
+    with ThreadPoolExecutor(2, thread_name_prefix="worker") as workers:
+        handler = speed_up(Handler(cast(ModuleType, module), Small()), tmp_path, tmp_path / "engines", workers, 2)
+    assert isinstance(handler.model, OnnxNetwork)
+    assert answered == ["Recorder on MainThread"] * 3 + ["OnnxNetwork on worker"] * 2
