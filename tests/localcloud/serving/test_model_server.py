@@ -53,6 +53,15 @@ def test_a_picture_gets_an_answer_in_json(server: str) -> None:
     assert len(answer.json()["results"][0]["predictions"]) == 3
 
 
+def test_an_answer_can_be_explained_whatever_computes_it(server: str) -> None:
+    """An explanation looks into the network's layers, which torch still has where onnxruntime answers."""
+    answer = post(server, JPEG, content_type="image/jpeg; explain=true").json()["results"][0]
+    assert answer["explanation"]["image"].startswith("data:image/png;base64,")
+    plain = post(server, JPEG, content_type="image/jpeg").json()["results"][0]
+    for one, other in zip(answer["predictions"], plain["predictions"], strict=True):
+        assert one["probability"] == pytest.approx(other["probability"], abs=1e-4)
+
+
 @pytest.mark.parametrize(
     ("body", "content_type", "accept", "status", "code"),
     [
