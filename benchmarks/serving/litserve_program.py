@@ -4,8 +4,6 @@ It runs in LitServe's environment: `litserve_program.py MODEL_DIR PORT WORKERS T
 the network computes in onnxruntime as ours does. LitServe reads JSON or a form; the image is sent as a form's file.
 """
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,7 +14,6 @@ sys.path[:0] = [str(MODEL_DIR / "code"), str(Path(__file__).resolve().parents[2]
 
 import litserve  # noqa: E402
 import torch  # noqa: E402
-from starlette.requests import Request  # noqa: E402
 
 import inference  # noqa: E402
 
@@ -33,13 +30,13 @@ class Classify(litserve.LitAPI):
     def _classify(self, classifier: Any, jpeg: bytes) -> Any:
         return inference.predict_fn(inference.input_fn(jpeg, "image/jpeg"), classifier)
 
-    def decode_request(self, request: Request) -> Any:
+    def decode_request(self, request):  # LitServe reads the annotations as schemas, so there are none
         return inference.input_fn(request["image"].file.read(), "image/jpeg")
 
     def predict(self, image: Any) -> Any:
         return inference.predict_fn(image, self.classifier)
 
-    def encode_response(self, output: Any) -> Any:
+    def encode_response(self, output):
         return output
 
 
