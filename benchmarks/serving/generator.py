@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+ROOT = Path(__file__).resolve().parents[2]
 LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 
 
@@ -89,7 +90,7 @@ def generate(
     """Run the generator in a process of its own, and return what it measured."""
     told = [f"{name}:{value}" for name, value in (headers or {}).items()]
     command = [sys.executable, "-m", "benchmarks.serving.generator", url, str(body), str(connections), str(seconds)]
-    ended = subprocess.run([*command, *told], capture_output=True, text=True, check=False)
+    ended = subprocess.run([*command, *told], cwd=ROOT, capture_output=True, text=True, check=False)
     if ended.returncode:
         raise SystemExit(f"the load generator failed on {url}: {ended.stderr[-500:]}")
     measured: dict[str, Any] = json.loads(ended.stdout)
