@@ -258,6 +258,12 @@ def retry_run(services: Services, run_id: str) -> dict[str, Any]:
     return {"run_id": intake.retry_run(run_id, services)}
 
 
+@route("/runs/{run_id}/approve", "POST", status=202)
+def approve_run(services: Services, run_id: str) -> dict[str, Any]:
+    """Deploy the model of a run that ended undecided or declined. It begins within two minutes."""
+    return {"run_id": run_id, "status": intake.approve_run(run_id, "a request to the API", services)}
+
+
 @route("/uploads", "POST", status=201)
 def begin_upload(services: Services) -> dict[str, Any]:
     """Return where to PUT a large image or a dataset's zip: one address, or one for each part from 100 MB on."""

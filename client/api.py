@@ -46,8 +46,11 @@ class Api:
     def describe_run(self, run: str) -> dict[str, Any]:
         return self.ask("GET", f"runs/{quote(run, safe='')}")
 
+    def list_curves(self, run: str) -> dict[str, Any]:
+        return self.ask("GET", f"runs/{quote(run, safe='')}/curves")
+
     def act(self, run: str, verb: str) -> dict[str, Any]:
-        """POST runs/RUN/VERB: stop, retry."""
+        """POST runs/RUN/VERB: stop, retry, approve."""
         return self.ask("POST", f"runs/{quote(run, safe='')}/{verb}")
 
     def list_models(self) -> list[dict[str, Any]]:

@@ -31,8 +31,9 @@ app.add_typer(datasets, name="datasets")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print the API's JSON.")]
 Follow = Annotated[bool, typer.Option("--watch", help="Follow the run until it ends.")]
+Logs = Annotated[bool, typer.Option("--logs", help="Print what each job has measured, epoch by epoch.")]
 Run = Annotated[str, typer.Argument(help="The run's id, as 'whippet runs' lists it.")]
-FAILED = ("failed", "rejected", "declined", "stopped")
+FAILED = ("failed", "rejected", "declined", "undecided", "stopped")
 out, err = Console(), Console(stderr=True)
 
 
@@ -98,11 +99,15 @@ def runs(limit: int = 20, as_json: AsJson = False) -> None:
 
 
 @app.command()
-def run(run: Run, follow: Follow = False, as_json: AsJson = False) -> None:
-    """Show a run, or follow it until it ends with --watch."""
+def run(run: Run, follow: Follow = False, logs: Logs = False, as_json: AsJson = False) -> None:
+    """Show a run, follow it until it ends with --watch, or print what its jobs have measured with --logs."""
     api = connect()
     if follow:
         follow_run(api, run, as_json)
+        return
+    if logs:
+        curves = api.list_curves(run)
+        show(curves, as_json, rendering.list_log(curves["jobs"]))
         return
     described = api.describe_run(run)
     show(described, as_json, rendering.show_run(described))
@@ -120,6 +125,13 @@ def retry(run: Run, as_json: AsJson = False) -> None:
     """Begin the next attempt on the same dataset, with the recipe as it is now."""
     told = connect().act(run, "retry")
     show(told, as_json, [f"{told['run_id']} has begun. Follow it: whippet run {told['run_id']} --watch"])
+
+
+@app.command()
+def approve(run: Run, as_json: AsJson = False) -> None:
+    """Deploy the model of a run that ended undecided or declined."""
+    told = connect().act(run, "approve")
+    show(told, as_json, [f"{told['run_id']} is {told['status']}. Follow it: whippet run {told['run_id']} --watch"])
 
 
 @app.command()

@@ -9,7 +9,14 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-COLOURS = {"deployed": "green", "failed": "red", "rejected": "red", "declined": "yellow", "stopped": "yellow"}
+COLOURS = {
+    "deployed": "green",
+    "failed": "red",
+    "rejected": "red",
+    "declined": "yellow",
+    "undecided": "yellow",
+    "stopped": "yellow",
+}
 ENDED = ("deployed", "declined", "rejected", "failed", "stopped", "superseded", "undecided")
 
 
@@ -66,6 +73,21 @@ def show_run(run: Mapping[str, Any]) -> Iterable[Any]:
         yield Text(f"Cost so far ${cost['spent_usd']:.2f}, expected ${cost.get('expected_usd') or 0:.2f}")
     if run.get("links", {}).get("report"):
         yield Text(f"Report: whippet report {run['run_id']} --open")
+
+
+def list_log(jobs: Iterable[Mapping[str, Any]]) -> Iterable[Any]:
+    """Yield a line for each epoch of each job: its name and what it measured."""
+    for job in jobs:
+        for epoch in job["epochs"]:
+            measured = (
+                f"{split} {name} {value:.4f}"
+                for split in ("train", "valid")
+                for name, value in epoch.get(split, {}).items()
+                if isinstance(value, float)
+            )
+            yield Text(f"{job['name']}  epoch {epoch['epoch']}  {'  '.join(measured)}")
+        if job.get("best"):
+            yield Text(f"{job['name']}  best epoch {job['best']['epoch']}", "bold")
 
 
 def list_trials(trials: Iterable[Mapping[str, Any]]) -> Table:

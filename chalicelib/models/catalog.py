@@ -49,7 +49,7 @@ def describe_model(name: str, services: Services) -> dict[str, Any]:
     if endpoint is None:
         raise errors.ModelNotFound(f"There is no model {name!r}. GET /models lists them.")
     run_id = endpoint.get("EndpointConfigName")
-    result = services.runs.read_file(run_id, "result.json") if run_id else None
+    result = services.runs.read_result(run_id) if run_id else None
     return _summarise(name, endpoint) | {
         "run_id": run_id,
         "reason": endpoint.get("FailureReason"),

@@ -1,11 +1,13 @@
-"""Choose the model that ships: the best trial that left a model, the final training's, and the recipe's gate. Pure."""
+"""Choose the model that ships, and whether it is deployed: candidates, the recipe's gate, the live model. Pure."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from chalicelib.models.promoting import DECLINE, Facts, judge_promotion
+from chalicelib.recipes.resolving import read_pinned
 from chalicelib.runs.identity import Run
-from chalicelib.runs.observation import Training, Trial, Tuning
+from chalicelib.runs.observation import Observation, Training, Trial, Tuning
 
 MEASURED = ("Completed", "Stopped")  # a trial that was stopped early may be the best one all the same
 
@@ -73,17 +75,47 @@ def read_metrics(metrics: dict[str, float], objective: float | None) -> dict[str
     return {"objective": goal, **{split: values for split, values in splits.items() if values}}
 
 
+CANDIDATES = {
+    "final": "the final training",
+    "trial": "the best trial",
+    "head": "the fitted head",
+    "blend": "the blend of fitted head and final training",
+}
+
+
+def decide_on_model(seen: Observation) -> dict[str, Any] | None:
+    """Build decision.json: which model ships, and whether it is deployed, declined, or for a person to decide.
+
+    None if no job left a model. The last training's comparison counts only where the model that it left is the one that
+    ships.
+    """
+    assert seen.tuned is not None
+    assert seen.training is not None
+    comparison = seen.comparison if seen.training.model_data else None
+    chosen = select_model(seen.run, seen.tuned, seen.trial_evaluation, seen.training, comparison)
+    if chosen is None:
+        return None
+    evaluation = seen.training.evaluation if chosen["ships"] == "training" else seen.trial_evaluation
+    facts = Facts(seen.live, comparison, evaluation, seen.baseline)
+    promotion = judge_promotion(read_pinned(seen.run.recipe).promotion, facts)
+    if promotion["action"] == DECLINE and not chosen["declined"]:
+        chosen["declined"] = promotion["sentence"]
+    return chosen | {"promotion": promotion}
+
+
 def select_model(
     run: Run,
     tuned: dict[str, Any],
     of_trial: dict[str, Any] | None,
     training: Training,
+    comparison: dict[str, Any] | None = None,
 ) -> dict[str, Any] | None:
-    """Build decision.json: the training's model ships unless the best trial's is better by over one standard error.
+    """Choose among the models of a run's jobs: (part of) decision.json, or None where no job left one.
 
-    Both evaluations are of the validation split; the test split never selects. The larger of the two standard errors
-    counts, so that chance alone seldom rejects the training. A job that left no model is never shipped: None if neither
-    did. A training that left no evaluation is rejected, if there is a trial's model in its place.
+    The last training leaves the best of all candidates, where it could compare them. Where it could not, its model
+    ships unless the best trial's is better by over one standard error. Both evaluations are of the validation split;
+    the test split never selects. The larger of the two standard errors counts, so that chance alone seldom rejects the
+    training. A training that left no evaluation is rejected, if there is a trial's model in its place.
     """
     best, of_training = tuned["best"], training.evaluation
     trial_data = tuned.get("model_data", f"{run.uri}output/{best['name']}/output/model.tar.gz")
@@ -93,7 +125,11 @@ def select_model(
     error = max(each["objective"]["standard_error"] for each in (of_trial, of_training) if each) if of_training else 0.0
     value = of_training["objective"]["value"] if of_training else None
     ships, why = _compare(value, trial_value, error)
-    if not training.model_data:
+    candidate = {"training": "final", "trial": "trial"}
+    if comparison:
+        ships, why = "training", _tell_candidates(comparison)
+        candidate["training"] = comparison["ships"]
+    elif not training.model_data:
         ships, why = "trial", "The training left no model, so the best trial's ships."
     elif not trial_data:
         ships, why = "training", "No trial left a model, so the training's ships."
@@ -103,6 +139,7 @@ def select_model(
     return {
         "format": 1,
         "ships": ships,
+        "candidate": candidate[ships],
         "training_job_name": training.name if ships == "training" else best["name"],
         "model_data": training.model_data if ships == "training" else trial_data,
         "objective": {"training": value, "trial": trial_value, "standard_error": error},
@@ -120,6 +157,17 @@ def _shorten(evaluation: dict[str, Any] | None) -> dict[str, Any]:
         for split, values in splits.items()
     }
     return {split: values for split, values in numbers.items() if values}
+
+
+def _tell_candidates(comparison: dict[str, Any]) -> str:
+    """Say which candidate ships, and what each has reached on the validation split."""
+    reached = (
+        f"{CANDIDATES.get(each['candidate'], each['candidate'])} {each['valid']['objective']:.4f}"
+        for each in comparison["candidates"]
+    )
+    told = ", ".join(reached)
+    best = CANDIDATES.get(comparison["ships"], comparison["ships"])
+    return f"The model of {best} ships, the best on the validation split{f': {told}' if told else ''}."
 
 
 def _compare(value: float | None, of_trial: float | None, error: float) -> tuple[str, str]:

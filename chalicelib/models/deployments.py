@@ -18,7 +18,7 @@ from chalicelib.requests.serving import (
     name_variant,
 )
 from chalicelib.runs.identity import Run
-from chalicelib.runs.observation import Observation, name_deployment
+from chalicelib.runs.observation import APPROVAL, RESULT, SECOND_RESULT, Observation, name_deployment
 from chalicelib.services import Services
 
 CREATE_TRIES = 4
@@ -187,7 +187,7 @@ def note_asked(endpoint: dict[str, Any], services: Services) -> None:
     pending = endpoint.get("PendingDeploymentSummary", {}).get("EndpointConfigName")
     for run_id in filter(None, (endpoint.get("EndpointConfigName"), pending)):
         run, files = services.runs.find(run_id), services.runs.list_files(run_id)
-        if run and "result.json" not in files:
+        if run and (SECOND_RESULT if APPROVAL in files else RESULT) not in files:
             seen = Observation(run, services.clock.now(), frozenset(files))
             record_deployment(seen, services)
 

@@ -71,7 +71,9 @@ def judge_promotion(plan: Promotion, facts: Facts) -> dict[str, Any]:
     action = choose_action(plan, found)
     return {
         "action": action,
+        "when": plan.when,
         "sentence": " ".join(tell_action(plan, facts, action, found)),
+        "because": " ".join([*found.declines, *found.asks, *found.about, *found.notes]),
         "floor": floor,
         "compared_with": facts.live,
         **found.numbers,

@@ -24,12 +24,12 @@ from chalicelib.models.deployments import (
     scale,
 )
 from chalicelib.pipeline.decisions import find_wait_begin
-from chalicelib.pipeline.observing import read_evaluation, see_trainings, see_trials
+from chalicelib.pipeline.observing import read_evaluation, see_sources, see_trainings, see_trials
 from chalicelib.pipeline.verdicts import Story, fill_report
 from chalicelib.recipes.resolving import Recipe, read_pinned
 from chalicelib.requests.jobs import build_training_request, build_tuning_request
 from chalicelib.runs.identity import Run
-from chalicelib.runs.observation import Observation, Training
+from chalicelib.runs.observation import APPROVAL, RESULT, SECOND_RESULT, Observation, Training
 from chalicelib.runs.steps import (
     DeleteEndpoint,
     Deploy,
@@ -143,17 +143,25 @@ def create_tuning(seen: Observation, types: tuple[str, ...], at_once: int, servi
 def start_training(step: StartTraining, seen: Observation, services: Services) -> None:
     """Create the training job on the first instance type of which the account's quotas allow one more.
 
-    Raises QuotaExceeded if there is none.
+    Raises QuotaExceeded if there is none. AWS refuses a channel without files: where some went at this very moment,
+    Busy is raised, and the next look asks without them.
     """
     run, recipe, settings = seen.run, read_recipe(seen), services.settings
+    tuned = seen.tuned or {}
+    sources = see_sources(run, tuned, services)
 
     def ask(instance_type: str) -> None:
         request = build_training_request(
-            run, recipe, settings, step.best, number=step.number, instance_type=instance_type
+            run, recipe, settings, step.best, number=step.number, instance_type=instance_type, sources=sources
         )
         create_own(Kind.TRAINING_JOB, run.run_id, request, services)
 
-    ask_one_by_one(step.types or recipe.instance_types.training or settings.training_instance_types, ask)
+    try:
+        ask_one_by_one(step.types or recipe.instance_types.training or settings.training_instance_types, ask)
+    except errors.InvalidRequest as error:
+        if see_sources(run, tuned, services) == sources:
+            raise
+        raise errors.Busy(f"What the last training compares its model with has changed meanwhile: {error}") from error
 
 
 def read_recipe(seen: Observation) -> Recipe:
@@ -190,8 +198,9 @@ def inspect(seen: Observation, services: Services) -> None:
 
 
 def finish(seen: Observation, status: str, reason: str | None, services: Services) -> None:
-    """Write result.json. The first result stands."""
-    services.runs.write_file(seen.run.run_id, "result.json", build_result(seen, status, reason, services))
+    """Write result.json, or the second one of a run that was approved after its end. The first of each stands."""
+    name = SECOND_RESULT if seen.is_approved else RESULT
+    services.runs.write_file(seen.run.run_id, name, build_result(seen, status, reason, services))
 
 
 def build_result(seen: Observation, status: str, reason: str | None, services: Services) -> dict[str, Any]:
@@ -259,7 +268,7 @@ def settle(seen: Observation, services: Services) -> None:
 
 
 def write_report(seen: Observation, services: Services) -> None:
-    """Write report.html: the training's page with the verdict on the whole run filled in. The first one stands."""
+    """Write the report: the training's page with the verdict on the whole run filled in. The first one stands."""
     run, runs = seen.run, services.runs
     result = seen.result or {}
     job = result.get("training_job_name")
@@ -273,10 +282,11 @@ def write_report(seen: Observation, services: Services) -> None:
         evaluation=read_evaluation(run, job, services) if job else None,
         training_seconds=count_training_seconds(trainings),
         cost=result.get("cost"),
+        approval=runs.read_file(run.run_id, APPROVAL) if seen.is_approved else None,
     )
     drawn = services.bucket.read(f"{run.folder}jobs/{trainings[-1].name if trainings else ''}/report.html")
     page = fill_report(drawn.body if drawn else None, story)
-    services.bucket.create(f"{run.folder}report.html", page, "text/html; charset=utf-8")
+    services.bucket.create(f"{run.folder}{seen.report}", page, "text/html; charset=utf-8")
 
 
 def list_trials(seen: Observation, services: Services) -> list[dict[str, Any]]:

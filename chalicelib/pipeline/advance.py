@@ -16,7 +16,7 @@ from chalicelib.pipeline.notifications import send_notice
 from chalicelib.pipeline.observing import observe
 from chalicelib.runs.claims import Claim, release_claim, take_claim
 from chalicelib.runs.identity import Run
-from chalicelib.runs.observation import Observation
+from chalicelib.runs.observation import Observation, can_be_approved
 from chalicelib.runs.steps import Close, DeleteEndpoint, Deploy, Finish, Hold, Inspect, Pin, Scale, Step, Wait
 from chalicelib.services import Services
 
@@ -81,7 +81,7 @@ def _give_up(run: Run, error: errors.ServiceError, services: Services) -> bool:
     if "decision.json" not in seen.files:
         act(step, seen, services)
         return True
-    claim = _take_lease(run, services)
+    claim = take_lease(run, services)
     if claim is None:
         return False
     try:
@@ -99,23 +99,22 @@ def _see_what_can_be_seen(run: Run, services: Services) -> Observation:
         return observe(run, services)
     except errors.ServiceError:
         files = frozenset(services.runs.list_files(run.run_id))
-        result = services.runs.read_file(run.run_id, "result.json")
+        result = services.runs.read_result(run.run_id)
         return Observation(run=run, now=services.clock.now(), files=files, result=result)
 
 
 def _index(seen: Observation, services: Services) -> None:
     """Show the run in the list as it is now, and remove a wait that is over or has another reason by now."""
+    is_approved = seen.is_approved
     if seen.waiting:
-        services.runs.clear_waiting(seen.run, seen.wait_reason)
-    services.runs.index(seen.run, seen.status, (seen.result or {}).get("reason") or seen.wait_reason)
+        services.runs.clear_waiting(seen.run, seen.wait_reason, is_approved=is_approved)
+    reason = (seen.result or {}).get("reason") or seen.wait_reason
+    services.runs.index(seen.run, seen.status, reason, is_approved=is_approved)
 
 
 def _take(step: Step, seen: Observation, services: Services) -> bool | None:
     """Take a step. Returns whether to look again at once, and None if another look keeps this one from it."""
     if isinstance(step, Wait):
-        return False
-    if isinstance(step, Close):
-        services.runs.close(seen.run.run_id)
         return False
     try:
         if isinstance(step, Hold):
@@ -123,6 +122,9 @@ def _take(step: Step, seen: Observation, services: Services) -> bool | None:
             return hold(seen, step, services)
         if _needs_lease(step, seen):
             return _act_under_lease(seen.run, services)
+        if isinstance(step, Close):
+            services.runs.close(seen.run.run_id)
+            return False
         act(step, seen, services)
     except FOR_EVER as error:  # the same call would fail again, so the run ends here and says why
         services.log.exception("a step cannot be taken")
@@ -144,17 +146,21 @@ def _wait_for_quota(seen: Observation, error: errors.QuotaExceeded, services: Se
 
 def _needs_lease(step: Step, seen: Observation) -> bool:
     is_end = isinstance(step, Finish) and step.status != "deployed" and seen.stage == "deploying"
-    return isinstance(step, Deploy | DeleteEndpoint | Scale) or is_end
+    is_close = isinstance(step, Close) and can_be_approved(seen)  # an approval must not lose its marker
+    return isinstance(step, Deploy | DeleteEndpoint | Scale) or is_end or is_close
 
 
 def _act_under_lease(run: Run, services: Services) -> bool | None:
     """Take the lease on the dataset's endpoint, look again, then act. Returns None if another look holds the lease."""
-    claim = _take_lease(run, services)
+    claim = take_lease(run, services)
     if claim is None:
         return None
     try:
         seen = observe(run, services)
         step = decide(seen)
+        if isinstance(step, Close):
+            services.runs.close(run.run_id)
+            return False
         if _needs_lease(step, seen):
             act(step, seen, services)
         return True
@@ -162,7 +168,7 @@ def _act_under_lease(run: Run, services: Services) -> bool | None:
         release_claim(services.bucket, claim, services.clock.now())
 
 
-def _take_lease(run: Run, services: Services) -> Claim | None:
+def take_lease(run: Run, services: Services) -> Claim | None:
     """Take the lease on a dataset's endpoint, or return None if another look holds it for long."""
     key, holder = f"models/{run.dataset}/lease.json", services.make_id()
     for attempt in range(LEASE_TRIES):

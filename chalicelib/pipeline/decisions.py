@@ -12,7 +12,8 @@ from typing import Any
 
 from chalicelib.costs.plans import read_limits
 from chalicelib.errors import AccessDenied, ServiceError, ServiceNotFound
-from chalicelib.models.choosing import choose_trial, describe_tuning, select_model
+from chalicelib.models.choosing import choose_trial, decide_on_model, describe_tuning
+from chalicelib.models.promoting import ASK, HOW_TO_APPROVE
 from chalicelib.recipes.resolving import resolve_recipe
 from chalicelib.runs.claims import CLAIM_SECONDS
 from chalicelib.runs.identity import find_name_problem
@@ -120,7 +121,7 @@ def _decide_ended(seen: Observation, result: dict[str, Any]) -> Step:
             return StopTuning()
         if seen.training and seen.training.status == "InProgress":
             return StopTraining()
-    if "report.html" not in seen.files:
+    if seen.report not in seen.files:
         return WriteReport()
     ended_ago = seen.now - datetime.fromisoformat(result["ended_at"])
     if is_watched and ended_ago < timedelta(seconds=CLAIM_SECONDS):
@@ -213,7 +214,7 @@ def _decide_training(seen: Observation) -> Step:
         overdue = _decide_overdue(seen, f"training job {training.name}", training, limit, StopTraining())
         return overdue or Wait("the training job is running")
     if training.status in ("Completed", "Stopped"):
-        selected = select_model(seen.run, seen.tuned, seen.trial_evaluation, training)
+        selected = decide_on_model(seen)
         if selected is None:
             return _finish(seen, "failed", "Neither the training nor any trial left a model (model.tar.gz) to ship.")
         return Select(selected | {"at": seen.now})
@@ -237,9 +238,8 @@ def _explain_foreign(kind: str, name: str) -> str:
 
 def _decide_deployment(seen: Observation) -> Step:
     endpoint = seen.endpoint
-    declined = (seen.decision or {}).get("declined")
-    if declined and not seen.requested:
-        return _finish(seen, "declined", declined)
+    if (held := _hold_back(seen)) and not (seen.requested or seen.is_approved):
+        return held
     if seen.rival:
         return _decide_against_rival(seen, seen.rival)
     if endpoint is None:
@@ -260,6 +260,29 @@ def _decide_deployment(seen: Observation) -> Step:
         why = endpoint.reason or "SageMaker gives no reason"
         return _finish(seen, "failed", f"The endpoint {seen.run.endpoint} is {endpoint.status}: {why}")
     return DeleteEndpoint()
+
+
+def _hold_back(seen: Observation) -> Finish | None:
+    """Return the end of a run whose model the rules do not deploy, or None. A person may approve it afterwards."""
+    decision = seen.decision or {}
+    if declined := decision.get("declined"):
+        return _finish(seen, "declined", declined)
+    promotion = decision.get("promotion") or {}
+    return _finish(seen, "undecided", promotion["sentence"]) if promotion.get("action") == ASK else None
+
+
+def _find_change(seen: Observation, endpoint: Endpoint) -> str | None:
+    """Return why a model is not deployed over the one that serves: they were not compared. None if nothing speaks."""
+    promotion: dict[str, Any] = (seen.decision or {}).get("promotion") or {"when": "always"}
+    if seen.is_approved or promotion["when"] == "always":
+        return None
+    if endpoint.config in (promotion["compared_with"], None):
+        return None
+    other = promotion["compared_with"] or "none"
+    return (
+        f"The live model stays until a person decides. It changed after this one was judged: that of {endpoint.config} "
+        f"is live now, and this one was compared with {other}. {HOW_TO_APPROVE}"
+    )
 
 
 def _decide_against_rival(seen: Observation, rival: str) -> Step:
@@ -302,6 +325,8 @@ def _decide_in_service(seen: Observation, endpoint: Endpoint) -> Step:
     if seen.requested:
         why = f"The endpoint {seen.run.endpoint} went back to {endpoint.config}: {endpoint.reason or 'no reason given'}"
         return _finish(seen, "failed", why)
+    if change := _find_change(seen, endpoint):
+        return _finish(seen, "undecided", change)
     return Deploy(update=True)
 
 

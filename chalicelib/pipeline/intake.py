@@ -1,4 +1,4 @@
-"""Begin and stop runs: uploads, recipes, retries, stops."""
+"""Begin, stop and approve runs: uploads, recipes, retries, stops, approvals."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from typing import Any
 
 from chalicelib import errors
 from chalicelib.aws.buckets import Entry
-from chalicelib.pipeline.advance import advance
+from chalicelib.pipeline.advance import advance, take_lease
+from chalicelib.pipeline.observing import find_rival, is_there, observe, see_endpoint
 from chalicelib.recipes.resolving import parse_recipe, resolve_recipe
+from chalicelib.runs.claims import release_claim
 from chalicelib.runs.identity import (
     DATASETS,
     Run,
@@ -19,9 +21,11 @@ from chalicelib.runs.identity import (
     make_run_id,
 )
 from chalicelib.runs.lost_uploads import TRIED_AGAIN_BY_RECIPE
+from chalicelib.runs.observation import APPROVAL, RESULT, SECOND_RESULT, Observation, can_be_approved
 from chalicelib.runs.tombstones import is_removed
 from chalicelib.services import Services
 
+RETRY_SECONDS = 15  # for whoever finds an endpoint in the middle of a deployment
 MAX_RECIPE = 1_000_000  # bytes that are read of a recipe: one that has more is refused by its first ones
 
 
@@ -36,7 +40,7 @@ def look_at_dataset(dataset: str, services: Services, *, only_new: bool = False,
     if upload is None:
         return None
     attempts = list(services.runs.find_attempts(services.settings, dataset, _name_version(upload)))
-    result = services.runs.read_file(attempts[-1].run_id, "result.json") if attempts else None
+    result = services.runs.read_result(attempts[-1].run_id) if attempts else None
     if not attempts or (result and _is_recipe_new(attempts[-1], result, services)):
         begun = begin_run(dataset, upload, len(attempts) + 1, services)
         if begun is None:
@@ -122,7 +126,7 @@ def retry_run(run_id: str, services: Services) -> str:
     if not attempts:
         raise errors.RunNotFound(f"The run {run_id} is being removed with its dataset.")
     last = attempts[-1]
-    result = services.runs.read_file(last.run_id, "result.json")
+    result = services.runs.read_result(last.run_id)
     if result is None:
         raise errors.Conflict(f"The run {last.run_id} is on its way with this input. Stop it first, or wait for it.")
     if result["status"] == "deployed":
@@ -146,13 +150,59 @@ def stop_run(run_id: str, by: str, services: Services) -> str:
     """Write stop.json, then stop what is running. Returns the status. Raises Conflict if it is too late."""
     services.runs.get(run_id)
     files = services.runs.list_files(run_id)
-    if "stop.json" not in files and "result.json" in files:
+    if "stop.json" not in files and (SECOND_RESULT if APPROVAL in files else RESULT) in files:
         raise errors.Conflict(f"The run {run_id} has ended. DELETE /models/NAME takes down what it deployed.")
     if "stop.json" not in files and "deployment.json" in files:
         raise errors.Conflict(f"The run {run_id} is being deployed. DELETE /models/NAME takes it down afterwards.")
     document: dict[str, Any] = {"format": 1, "by": by, "at": services.clock.now()}
     services.runs.write_file(run_id, "stop.json", document)
     return advance(run_id, services)
+
+
+def approve_run(run_id: str, by: str, services: Services) -> str:
+    """Have the model of a run deployed that ended undecided or declined. Returns the run's status.
+
+    The approval is written under the endpoint's lease, so that no look closes the run meanwhile; the next look deploys.
+    Asking again changes nothing. Raises Conflict where the run ended in another way or a newer one is live.
+    """
+    run = services.runs.get(run_id)
+    claim = take_lease(run, services)
+    if claim is None:
+        raise errors.Conflict(
+            f"Another run of {run.dataset!r} is being deployed. Try again.", retry_after=RETRY_SECONDS
+        )
+    try:
+        seen = observe(run, services)
+        if not seen.is_approved:
+            _check_approval(seen, services)
+            services.runs.mark_active(run)
+            document = {"format": 1, "by": by, "at": services.clock.now(), "after": seen.status}
+            services.runs.write_file(run_id, APPROVAL, document)
+            seen = observe(run, services)
+    finally:
+        release_claim(services.bucket, claim, services.clock.now())
+    if seen.result and seen.status != "deployed":
+        why = f"The run {run_id} was approved, and then ended {seen.status}: {seen.result['reason']}"
+        raise errors.Conflict(f"{why} POST /runs/RUN_ID/retry begins the next attempt.")
+    services.runs.index(run, seen.status, None, is_approved=True)
+    return seen.status
+
+
+def _check_approval(seen: Observation, services: Services) -> None:
+    """Raise Conflict where a run's model may not be deployed, and say why."""
+    run = seen.run
+    if not can_be_approved(seen):
+        what = f"ended {seen.status}" if seen.result else f"is {seen.status}"
+        raise errors.Conflict(f"The run {run.run_id} {what}: only a run that ended undecided or declined is approved.")
+    if seen.stop:
+        raise errors.Conflict(f"The run {run.run_id} was stopped by {seen.stop.get('by')} as it ended. Retry it.")
+    if is_removed(run, services.bucket, services.settings):
+        raise errors.Conflict(f"The dataset {run.dataset!r} is being removed, and the run {run.run_id} with it.")
+    if rival := find_rival(run, see_endpoint(run.endpoint, services), services):
+        raise errors.Conflict(f"The run {run.run_id} is not the newest: the model of {rival} is live, and stays.")
+    decision = services.runs.read_file(run.run_id, "decision.json") or {}
+    if not is_there(decision.get("model_data"), services):
+        raise errors.Conflict(f"The model of {run.run_id} is gone: {decision.get('model_data')}. Retry the run.")
 
 
 def advance_by_endpoint(endpoint: str, services: Services) -> None:

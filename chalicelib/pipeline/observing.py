@@ -12,9 +12,26 @@ from chalicelib.costs.ledgers import see_room
 from chalicelib.errors import RunNotFound
 from chalicelib.models.choosing import MEASURED, rank_trials, read_metrics
 from chalicelib.recipes.resolving import resolve_recipe
+from chalicelib.requests.jobs import Sources
 from chalicelib.runs.identity import Run
-from chalicelib.runs.observation import FOREIGN, UNDER_WAY, Endpoint, Observation, Training, Trial, Tuning, is_watched
+from chalicelib.runs.observation import (
+    APPROVAL,
+    FOREIGN,
+    RESULT,
+    SECOND_RESULT,
+    UNDER_WAY,
+    Endpoint,
+    Observation,
+    Training,
+    Trial,
+    Tuning,
+    is_watched,
+)
 from chalicelib.services import Services
+
+JUDGED = ("comparison", "baseline")
+NOT_SERVING = ("Failed", "Deleting", "OutOfService")
+DISK_SHARE = 0.7  # of a machine's volume may be zips of datasets: a job writes features and checkpoints too
 
 
 def observe(run: Run, services: Services) -> Observation:
@@ -29,7 +46,8 @@ def observe(run: Run, services: Services) -> Observation:
             raise RunNotFound(f"The run {run.run_id} was removed with its dataset.")
         return document
 
-    seen: dict[str, Any] = {"dataset": read("dataset.json"), "stop": read("stop.json"), "result": read("result.json")}
+    seen: dict[str, Any] = {"dataset": read("dataset.json"), "stop": read("stop.json")}
+    seen["result"] = read(SECOND_RESULT if APPROVAL in files else RESULT)
     if run.cost is None and seen["dataset"]:
         run = services.runs.get(run.run_id)  # the cost is added to run.json after the dataset was checked
     seen["waiting"] = None if seen["result"] else read("waiting.json", may_go=True)
@@ -45,10 +63,12 @@ def observe(run: Run, services: Services) -> Observation:
         seen["training"] = see_training(run, services)
         of_trial = seen["tuned"].get("evaluation")
         seen["trial_evaluation"] = of_trial or read_evaluation(run, seen["tuned"]["best"]["name"], services)
+        if seen["training"] and seen["training"].status in MEASURED:
+            seen |= _see_comparison(run, seen["training"], services)
     if not seen["result"] and "decision.json" in files:
         seen["decision"] = read("decision.json")
         seen["endpoint"] = endpoint = see_endpoint(run.endpoint, services)
-        seen["rival"] = _find_rival(run, endpoint, services)
+        seen["rival"] = find_rival(run, endpoint, services)
         seen |= _read_last_asking(run, files, services)
     return Observation(run=run, now=services.clock.now(), files=files, **seen)
 
@@ -75,13 +95,13 @@ def _find_model(trials: tuple[Trial, ...], best: str | None, services: Services)
     """Look for the model of each trial, the best one first, until one is there. The others are left without theirs."""
     found = None
     for trial in rank_trials(Tuning("Completed", best, trials)):
-        if _is_there(trial.model_data, services):
+        if is_there(trial.model_data, services):
             found = trial.name
             break
     return tuple(trial if trial.name == found else replace(trial, model_data=None) for trial in trials)
 
 
-def _is_there(uri: str | None, services: Services) -> bool:
+def is_there(uri: str | None, services: Services) -> bool:
     """Return whether there is an object of our bucket at a URI."""
     beginning = f"s3://{services.bucket.name}/"
     return bool(uri and uri.startswith(beginning) and services.bucket.describe(uri.removeprefix(beginning)))
@@ -141,9 +161,9 @@ def see_training(run: Run, services: Services) -> Training | None:
     last = tries[-1]
     if last.status in (*UNDER_WAY, FOREIGN):
         return replace(last, model_data=None)
-    is_there = last.status in MEASURED and _is_there(last.model_data, services)
+    has_model = last.status in MEASURED and is_there(last.model_data, services)
     evaluation = read_evaluation(run, last.name, services) or last.evaluation
-    return replace(last, evaluation=evaluation, model_data=last.model_data if is_there else None)
+    return replace(last, evaluation=evaluation, model_data=last.model_data if has_model else None)
 
 
 def see_trainings(run: Run, services: Services) -> list[Training]:
@@ -214,9 +234,44 @@ def _order_of_asking(name: str) -> tuple[int, bool]:
     return (int(number[0]) if number else 1, name.startswith("no-machine-"))
 
 
-def _find_rival(run: Run, endpoint: Endpoint | None, services: Services) -> str | None:
+def _see_comparison(run: Run, training: Training, services: Services) -> dict[str, Any]:
+    """Return what the last training found of the model that it left, and which run is live now."""
+    stored = {name: services.runs.read_job_file(run.run_id, training.name, f"{name}.json") for name in JUDGED}
+    documents = {name: each.as_json() if each else None for name, each in stored.items()}
+    return {"live": find_live(run, see_endpoint(run.endpoint, services)), **documents}
+
+
+def find_live(run: Run, endpoint: Endpoint | None) -> str | None:
+    """Return the other run that an endpoint serves or soon will, or None. A config has its run's name."""
+    if endpoint is None or endpoint.status in NOT_SERVING:
+        return None
+    name = endpoint.pending or endpoint.config
+    return name if name != run.run_id else None
+
+
+def see_sources(run: Run, tuned: dict[str, Any], services: Services) -> Sources:
+    """Return what the last training may compare its model with: only what is there, as AWS takes no empty channel.
+
+    The live run's dataset is left out where it does not fit on the machine's disk beside the run's own.
+    """
+    best, bucket = tuned["best"]["name"], services.bucket
+    trial = tuned.get("model_data")
+    live = find_live(run, see_endpoint(run.endpoint, services))
+    served = services.runs.find(live) if live else None
+    channels = {"trial": trial if is_there(trial, services) else None}
+    if served:
+        model = (services.runs.read_file(served.run_id, "decision.json") or {}).get("model_data")
+        zipped = bucket.describe(f"{served.folder}input/dataset.zip")
+        fits = zipped and zipped.size + run.size <= DISK_SHARE * services.settings.volume_gb * 10**9
+        channels["live_model"] = model if is_there(model, services) else None
+        channels["live_dataset"] = f"{served.uri}input/" if fits else None
+    there = {name: uri for name, uri in channels.items() if uri}
+    return Sources(there, {"trial_job": best if "trial" in there else "", "live_run": live or ""})
+
+
+def find_rival(run: Run, endpoint: Endpoint | None, services: Services) -> str | None:
     """Return the newer run that the endpoint serves or will serve, or None. A config has its run's name."""
-    if endpoint is None or endpoint.status in ("Failed", "Deleting", "OutOfService"):
+    if endpoint is None or endpoint.status in NOT_SERVING:
         return None
     for name in (endpoint.pending, endpoint.config):
         if name and name != run.run_id:

@@ -14,7 +14,7 @@ from chalicelib.models.choosing import describe_trial
 from chalicelib.pipeline.job_files import is_from_scratch
 from chalicelib.pipeline.observing import observe, see_trainings, see_trials
 from chalicelib.runs.identity import RUN_ID, Run
-from chalicelib.runs.observation import Observation, Training
+from chalicelib.runs.observation import APPROVAL, Observation, Training
 from chalicelib.services import Services
 
 PAGE = 50
@@ -61,6 +61,7 @@ def describe_run(run_id: str, services: Services) -> dict[str, Any]:
         "best": tuned["best"] if tuned else _find_best(trials),
         "training": training,
         "decision": services.runs.read_file(run_id, "decision.json"),
+        "approval": services.runs.read_file(run_id, APPROVAL) if seen.is_approved else None,
         "metrics": result.get("metrics"),
         "endpoint": _describe_endpoint(run, seen),
         "links": {"folder": run.uri, "model": f"/models/{run.dataset}", "report": _sign_report(seen, services)},
@@ -119,8 +120,8 @@ def count_billable_seconds(jobs: Sequence[Mapping[str, Any]], now: datetime) -> 
 
 def _sign_report(seen: Observation, services: Services) -> str | None:
     """Return a URL that opens the report in a browser for an hour, or None before the run's end has written it."""
-    key = f"{seen.run.folder}report.html"
-    return services.bucket.sign_download(key, REPORT_SECONDS) if "report.html" in seen.files else None
+    key = f"{seen.run.folder}{seen.report}"
+    return services.bucket.sign_download(key, REPORT_SECONDS) if seen.report in seen.files else None
 
 
 def _count_seconds(seen: Observation) -> float:

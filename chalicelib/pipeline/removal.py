@@ -24,6 +24,7 @@ from chalicelib.pipeline.advance import advance
 from chalicelib.pipeline.intake import find_upload, stop_run
 from chalicelib.runs.claims import CLAIM_SECONDS
 from chalicelib.runs.identity import DATASETS, Run, can_be_uploaded, check_name, make_run_id, parse_dataset_key
+from chalicelib.runs.observation import APPROVAL, RESULT, SECOND_RESULT
 from chalicelib.runs.tombstones import (
     TOMBSTONES,
     Tombstone,
@@ -152,11 +153,13 @@ def _end_run(run: Run, services: Services) -> str | None:
     """End a run. Returns what has to be waited for, or None if only files are left of the run."""
     if services.bucket.describe(f"active/{run.run_id}") is None:
         files = services.runs.list_files(run.run_id)
-        if "result.json" in files or files <= {"run.json"}:  # it has ended, or it was withdrawn as it began
+        if (SECOND_RESULT if APPROVAL in files else RESULT) in files or files <= {
+            "run.json"
+        }:  # it has ended, or it was withdrawn as it began
             return None
         services.runs.mark_active(run)
     try:
-        if services.runs.read_file(run.run_id, "result.json"):
+        if services.runs.read_result(run.run_id):
             status = advance(run.run_id, services)
         else:
             status = stop_run(run.run_id, "the deletion of its dataset", services)
@@ -196,7 +199,7 @@ def _delete_run(run_id: str, entries: Sequence[str], deadline: datetime, service
     and no look in flight finds it without marks and sends everything once more.
     """
     folder = f"runs/{run_id}/"
-    kept = (f"{folder}run.json", f"{folder}result.json", f"{folder}notices/")
+    kept = (f"{folder}run.json", f"{folder}{APPROVAL}", f"{folder}result", f"{folder}notices/")
     for prefix in (*entries, folder):
         versions = (each for each in services.bucket.list_versions(prefix) if not each[0].startswith(kept))
         if not _delete_until(deadline, versions, services):

@@ -9,6 +9,7 @@ from datetime import datetime
 from html import escape
 from typing import Any
 
+from chalicelib.models.choosing import CANDIDATES
 from chalicelib.models.intervals import find_interval
 
 BEGIN, END = b"<!-- verdict -->", b"<!-- /verdict -->"
@@ -38,6 +39,7 @@ class Story:
     evaluation: Mapping[str, Any] | None = None
     training_seconds: int | None = None
     cost: Mapping[str, Any] | None = None
+    approval: Mapping[str, Any] | None = None
 
 
 def count_trial_seconds(trials: Sequence[Mapping[str, Any]]) -> int:
@@ -52,7 +54,8 @@ def _seconds(start: str, end: str) -> float:
 
 def tell_verdict(story: Story) -> str:
     """Return the paragraph as plain text."""
-    return " ".join([*_tell_quality(story), *_tell_cost(story), _tell_end(story), *_tell_next(story)])
+    parts = [*_tell_floor(story), *_tell_quality(story), *_tell_cost(story), _tell_end(story), *_tell_next(story)]
+    return " ".join(parts)
 
 
 def fill_report(page: bytes | None, story: Story) -> bytes:
@@ -62,6 +65,12 @@ def fill_report(page: bytes | None, story: Story) -> bytes:
     head, _, rest = page.partition(BEGIN)
     _, _, tail = rest.partition(END)
     return b"".join([head, BEGIN, escape(tell_verdict(story)).encode(), END, tail])
+
+
+def _tell_floor(story: Story) -> list[str]:
+    """Begin with the sentence that the model does not beat chance or the most frequent class, where that is so."""
+    floor = ((story.decision or {}).get("promotion") or {}).get("floor") or {}
+    return [floor["sentence"]] if floor.get("sentence") else []
 
 
 def _tell_quality(story: Story) -> list[str]:
@@ -100,11 +109,20 @@ def _tell_dollars(cost: Mapping[str, Any]) -> str:
 def _tell_end(story: Story) -> str:
     result, decision = story.result, story.decision or {}
     if result["status"] == "deployed":
-        ships = "the best trial" if decision.get("ships") == "trial" else "the final training"
+        ships = CANDIDATES.get(decision.get("candidate") or decision.get("ships") or "final", CANDIDATES["final"])
         text = f"The model of {ships} is deployed on the endpoint {result['endpoint']}."
-        return f"{text} {_tell_why(decision)}".rstrip()
+        return " ".join(filter(None, (text, _tell_why(decision), _tell_promotion(story, decision))))
     reason = f": {result['reason']}" if result.get("reason") else "."
     return f"Nothing was deployed, as the run ended {result['status']}{reason}"
+
+
+def _tell_promotion(story: Story, decision: Mapping[str, Any]) -> str:
+    """Say why the model went live: by the rules, or because a person approved it against them."""
+    promotion = decision.get("promotion") or {}
+    if not story.approval:
+        return promotion.get("sentence") or ""
+    told = f"After the run had ended {story.approval['after']}, {story.approval['by']} approved the model."
+    return f"{told} {promotion.get('because') or decision.get('declined') or ''}".rstrip()
 
 
 def _tell_why(decision: Mapping[str, Any]) -> str:
@@ -125,7 +143,9 @@ def _tell_next(story: Story) -> list[str]:
         "failed": "fix what the reason names, then POST /runs/RUN_ID/retry",
         "stopped": "POST /runs/RUN_ID/retry starts it again",
         "superseded": "see the newer run",
-        "declined": "add images, or upload the recipe with a lower gate.min_accuracy, which starts a new training",
+        "declined": "look at the labels and the reason; POST /runs/RUN_ID/approve deploys the model all the same, and "
+        "another recipe beside the zip starts a new training",
+        "undecided": "compare the two models on the reason's figures, then POST /runs/RUN_ID/approve, or leave it",
     }
     return [f"What to do next: {advices[status]}."] if status in advices else []
 

@@ -1,12 +1,16 @@
 """Build SageMaker's requests for a run's tuning and training jobs, as plain dictionaries. Pure.
 
 These requests define the contract of a job: a channel `dataset` with the run's pinned zip, an optional channel
-`weights`, a checkpoint folder mirrored to the run's `jobs/`, script mode, and metrics printed as `valid:score=0.93`.
+`weights`, for the last training what it compares its model with (`trial`, `live_model`, `live_dataset`), a checkpoint
+folder mirrored to the run's `jobs/`, script mode, and metrics printed as `valid:score=0.93`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from math import ceil
+from types import MappingProxyType
 from typing import Any
 
 from chalicelib.costs.allowances import fit_trials
@@ -31,6 +35,17 @@ NUMBER = "([-+0-9.eE]+)"
 OURS_TO_DROP = "_tuning_objective_metric"  # SageMaker adds it to each trial's hyperparameters
 
 Request = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Sources:
+    """What the last training compares its model with: URIs by channel, and the hyperparameters that name their owners.
+
+    A live run that is named without a channel is one whose files are gone.
+    """
+
+    channels: dict[str, str] = field(default_factory=dict)
+    names: dict[str, str] = field(default_factory=lambda: {"trial_job": "", "live_run": ""})
 
 
 def build_tuning_request(run: Run, recipe: Recipe, settings: Settings, *, at_once: int | None = None) -> Request:
@@ -86,6 +101,7 @@ def build_training_request(
     *,
     number: int = 1,
     instance_type: str | None = None,
+    sources: Sources = Sources(),
 ) -> Request:
     """Build CreateTrainingJob for the profiled training, with the best trial's hyperparameters.
 
@@ -97,20 +113,23 @@ def build_training_request(
     instance_type = instance_type or (recipe.instance_types.training or settings.training_instance_types)[0]
     allowed = read_limits(run, recipe)
     return {
-        **_describe_job(run, settings, instance_type),
+        **_describe_job(run, settings, instance_type, sources.channels),
         **build_debugger_blocks(run, settings),
         **_build_limits(recipe, settings, allowed.training, allowed.wait),
         "ResourceConfig": _build_machine(settings, instance_type) | _build_volume_key(settings, (instance_type,)),
         "TrainingJobName": run.name_training(number),
         "HyperParameters": build_hyperparameters(run, recipe, settings, profile=True, max_runtime=allowed.training)
         | fixed
-        | tuned,
+        | tuned
+        | sources.names,
         "RetryStrategy": {"MaximumRetryAttempts": RETRIES},
         "Tags": build_tags(run, settings),
     }
 
 
-def _describe_job(run: Run, settings: Settings, instance_type: str) -> Request:
+def _describe_job(
+    run: Run, settings: Settings, instance_type: str, more_channels: Mapping[str, str] = MappingProxyType({})
+) -> Request:
     """Build what a trial's definition and a training job's request have in common."""
     metrics = [
         {"Name": f"{split}:{name}", "Regex": f"{split}:{name}={NUMBER}"}
@@ -125,7 +144,7 @@ def _describe_job(run: Run, settings: Settings, instance_type: str) -> Request:
             "MetricDefinitions": metrics,
         },
         "RoleArn": settings.execution_role_arn,
-        "InputDataConfig": _build_channels(run, settings),
+        "InputDataConfig": _build_channels(run, settings, more_channels),
         "OutputDataConfig": {"S3OutputPath": f"{run.uri}output/"} | key,
         "CheckpointConfig": {"S3Uri": f"{run.uri}jobs/", "LocalPath": "/opt/ml/checkpoints"},
         **build_network(settings),
@@ -163,10 +182,9 @@ def _build_volume_key(settings: Settings, types: tuple[str, ...]) -> Request:
     return {"VolumeKmsKeyId": settings.kms_key_arn}
 
 
-def _build_channels(run: Run, settings: Settings) -> list[Request]:
-    channels = {"dataset": f"{run.uri}input/"}
-    if settings.weights_uri:
-        channels["weights"] = settings.weights_uri
+def _build_channels(run: Run, settings: Settings, more: Mapping[str, str]) -> list[Request]:
+    weights = {"weights": settings.weights_uri} if settings.weights_uri else {}
+    channels = {"dataset": f"{run.uri}input/", **weights, **more}
     return [
         {
             "ChannelName": name,

@@ -3,7 +3,7 @@
 There is no database. `runs/RUN_ID/` holds the run's files, each written once by a conditional put. `active/RUN_ID`
 tells the sweep where to look. The keys below `index/` carry time, run, dataset, status and reason, so that one listing
 gives the list of runs; this is why a reason is cut there. The price: each status is a new key, so a run leaves up to
-five.
+seven.
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ from typing import Any
 from chalicelib.aws.buckets import Bucket, Entry, Stored, to_json
 from chalicelib.errors import RunNotFound
 from chalicelib.runs.identity import RUN_ID, Run, make_run_id
-from chalicelib.runs.listing import ON_ITS_WAY, WAITING, Listed, name_entries, read_entry, write_entry
+from chalicelib.runs.listing import APPROVABLE, ON_ITS_WAY, WAITING, Listed, name_entries, read_entry, write_entry
+from chalicelib.runs.observation import APPROVAL, RESULT, SECOND_RESULT
 from chalicelib.settings import Settings
 
 CHECKPOINT = "/checkpoint.pt"  # a stopped job leaves it; a job that completes removes it
-KEYS_OF_RUN = len(ON_ITS_WAY) + 1  # in the list: one key for each stage and one for the end
+KEYS_OF_RUN = len(ON_ITS_WAY) + 1  # in the list: one key for each stage and one for the end; few runs are approved
 
 
 class Runs:
@@ -85,6 +86,13 @@ class Runs:
         stored = self.bucket.read(f"runs/{run_id}/{name}")
         return stored.as_json() if stored else None
 
+    def read_result(self, run_id: str) -> dict[str, Any] | None:
+        """Return how a run has ended, or None while it is on its way: also again, once a person has approved it."""
+        result = self.read_file(run_id, RESULT)
+        if not result or result["status"] not in APPROVABLE or self.read_file(run_id, APPROVAL) is None:
+            return result
+        return self.read_file(run_id, SECOND_RESULT)
+
     def read_job_file(self, run_id: str, job: str, name: str) -> Stored | None:
         """Read what a job wrote into its checkpoint folder, or None.
 
@@ -114,17 +122,17 @@ class Runs:
             self.bucket.delete(key)
         self.bucket.delete(f"active/{run_id}")
 
-    def index(self, run: Run, status: str, reason: str | None) -> None:
+    def index(self, run: Run, status: str, reason: str | None, *, is_approved: bool = False) -> None:
         """Show the run in the list with this status. Doing it again changes nothing."""
-        self.bucket.write(write_entry(run, status, reason))
+        self.bucket.write(write_entry(run, status, reason, is_approved=is_approved))
 
     def find_entries(self, run: Run) -> str:
         """Return the prefix of the run's keys in the list."""
         return name_entries(run)
 
-    def clear_waiting(self, run: Run, reason: str | None) -> None:
+    def clear_waiting(self, run: Run, reason: str | None, *, is_approved: bool = False) -> None:
         """Remove the run's waits from the list, except the one with this reason."""
-        current = write_entry(run, WAITING, reason) if reason else ""
+        current = write_entry(run, WAITING, reason, is_approved=is_approved) if reason else ""
         for entry in self.bucket.list_entries(name_entries(run)):
             listed = read_entry(entry.key)
             if listed and listed.status == WAITING and entry.key != current:

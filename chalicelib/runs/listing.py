@@ -4,7 +4,8 @@
 
 TIME counts down, so that the newest run comes first. ETAGS are the upload's and the recipe's, `ZIP.RECIPE`: from them
 the sweep knows which uploads have a run. A run has a key for each status that it had, and the highest rank is the last.
-Keys from before ETAGS were written lack that part.
+A run that was approved goes on after its end, with ranks above those of its first life. Keys from before ETAGS were
+written lack that part.
 """
 
 from __future__ import annotations
@@ -19,13 +20,15 @@ from chalicelib.runs.identity import Run
 
 ON_ITS_WAY = ("checking", "waiting", "tuning", "training", "deploying")
 WAITING = "waiting"
-ENDED = ("deployed", "declined", "rejected", "failed", "stopped", "superseded")
+APPROVABLE = ("declined", "undecided")  # ends after which a person may have the model deployed all the same
+ENDED = ("deployed", *APPROVABLE, "rejected", "failed", "stopped", "superseded")
+OF_LAST = 9  # the highest rank in a run's first life
 LATEST = 10**13  # milliseconds; counting time down from here sorts the newest run first
 MAX_KEY = 1024  # bytes
 MAX_DATASET = 600  # bytes: a name of 200, each of them quoted
 MAX_REASON = 300  # bytes; `result.json` has a reason in full
-STATUS = re.compile(r"\d-[a-z]+")
-ENTRY = re.compile(r"index/\d{13}/[^/]+/[^/]*/(?:[^/]+/)?\d-[a-z]+(?:/[^/]*)?$")
+STATUS = re.compile(r"\d+-[a-z]+")
+ENTRY = re.compile(r"index/\d{13}/[^/]+/[^/]*/(?:[^/]+/)?\d+-[a-z]+(?:/[^/]*)?$")
 SAFE = " !\"#$&'()*+,-.:;<=>?@[]^_`{|}~"
 
 
@@ -59,10 +62,10 @@ def name_entries(run: Run) -> str:
     return f"index/{_count_down(run.created_at)}/{run.run_id}/"
 
 
-def write_entry(run: Run, status: str, reason: str | None) -> str:
+def write_entry(run: Run, status: str, reason: str | None, *, is_approved: bool = False) -> str:
     """Return the key of a run with this status."""
     etags = f"{strip_etag(run.etag)}.{strip_etag(run.recipe_etag or '')}"
-    key = f"{name_entries(run)}{fit_dataset(run.dataset)}/{etags}/{rank(status)}-{status}"
+    key = f"{name_entries(run)}{fit_dataset(run.dataset)}/{etags}/{rank(status, is_approved=is_approved)}-{status}"
     return f"{key}/{_fit(reason, min(MAX_REASON, MAX_KEY - len(key) - 1))}" if reason else key
 
 
@@ -87,14 +90,13 @@ def read_entry(key: str) -> Listed | None:
     )
 
 
-def rank(status: str) -> int:
+def rank(status: str, *, is_approved: bool = False) -> int:
     """Rank a status: the later of two has the greater rank.
 
     A run may wait before each launch. Waiting ranks above every stage, and its key is deleted once the run goes on.
     """
-    if status == WAITING:
-        return 8
-    return ON_ITS_WAY.index(status) if status in ON_ITS_WAY else 9
+    own = ON_ITS_WAY.index(status) if status in ON_ITS_WAY else OF_LAST
+    return (8 if status == WAITING else own) + (OF_LAST + 1) * is_approved
 
 
 def strip_etag(etag: str) -> str:

@@ -11,12 +11,12 @@ from datetime import datetime, timedelta
 
 from chalicelib.aws.buckets import Entry
 from chalicelib.runs.identity import is_zip_of, parse_dataset_key
-from chalicelib.runs.listing import Listed, fit_dataset, strip_etag
+from chalicelib.runs.listing import APPROVABLE, Listed, fit_dataset, strip_etag
 
 LOOKS_BACK = timedelta(days=7)  # the next sweep, minutes later, finds an upload whose event was lost
 OF_OLD_RUNS = timedelta(minutes=15)  # a recipe for runs that are older than the list goes back is looked at for so long
 CLOCKS = timedelta(minutes=1)  # between S3's clock and ours, at the most
-TRIED_AGAIN_BY_RECIPE = ("failed", "rejected", "declined")
+TRIED_AGAIN_BY_RECIPE = ("failed", "rejected", *APPROVABLE)
 
 
 def find_lost_uploads(uploads: Iterable[Entry], runs: Sequence[Listed], now: datetime) -> list[str]:

@@ -9,6 +9,7 @@ FINAL_NOTICES = {
     "rejected": "Dataset Rejected",
     "deployed": "Model Deployed",
     "declined": "Model Declined",
+    "undecided": "Model Undecided",
     "failed": "Run Failed",
     "stopped": "Run Stopped",
     "superseded": "Run Superseded",

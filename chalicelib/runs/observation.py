@@ -8,12 +8,14 @@ from datetime import datetime
 from typing import Any
 
 from chalicelib.runs.identity import Run
+from chalicelib.runs.listing import APPROVABLE
 
 CAPACITY_ERROR = "CapacityError"  # in the failure reason of a job for which AWS had no machine of its type
 NO_CAPACITY = (CAPACITY_ERROR, "InsufficientInstanceCapacity")  # the same for an endpoint
 UNDER_WAY = ("InProgress", "Stopping")
 STAGES = ("tuning", "training", "deploying")
 WATCHED = ("stopped", "failed", "superseded")  # ends that a look which has decided to launch may not know of yet
+RESULT, APPROVAL, SECOND_RESULT = "result.json", "approval.json", "result-2.json"
 FOREIGN = "Foreign"  # the status of a job that has this run's name but belongs to another
 
 
@@ -110,7 +112,10 @@ class Observation:
     `files` are the names in the run's folder. `tuned` is tuning.json, and `trial_evaluation` the evaluation of its best
     trial. `rival` is a newer run of the dataset that the endpoint serves or will serve. `machine` is the instance type
     that was last asked for, and `asked_at` when, while the endpoint has not answered. `room` is read before the tuning.
-    `trouble` is trouble.json: a call that has failed since.
+    `trouble` is trouble.json: a call that has failed since. `result` is how the run has ended; of a run that was
+    approved after its end it is how it ended then. Once the last training has ended, `live` is the run that the
+    endpoint serves or soon will, `comparison` what the training found of its model and that one, and `baseline` what it
+    measured without tuning.
     """
 
     run: Run
@@ -121,6 +126,9 @@ class Observation:
     tuned: dict[str, Any] | None = None
     training: Training | None = None
     trial_evaluation: dict[str, Any] | None = None
+    live: str | None = None
+    comparison: dict[str, Any] | None = None
+    baseline: dict[str, Any] | None = None
     decision: dict[str, Any] | None = None
     endpoint: Endpoint | None = None
     rival: str | None = None
@@ -140,6 +148,16 @@ class Observation:
         if "tuning.json" in self.files:
             return "training"
         return "tuning" if self.tuning else "checking"
+
+    @property
+    def is_approved(self) -> bool:
+        """Whether a person had the model deployed that the rules did not deploy."""
+        return APPROVAL in self.files
+
+    @property
+    def report(self) -> str:
+        """The name of the run's report: an approved run gets a second one, since no file is written twice."""
+        return "report-2.html" if self.is_approved else "report.html"
 
     @property
     def status(self) -> str:
@@ -221,6 +239,11 @@ class Observation:
     @property
     def created_at(self) -> datetime:
         return datetime.fromisoformat(self.run.created_at)
+
+
+def can_be_approved(seen: Observation) -> bool:
+    """Return whether a person may still have the run's model deployed."""
+    return not seen.is_approved and (seen.result or {}).get("status") in APPROVABLE
 
 
 def is_own(job: Tuning | Training | None) -> bool:

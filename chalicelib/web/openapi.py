@@ -46,6 +46,7 @@ ANSWERS: Mapping[str, tuple[str, str | None, tuple[int, ...]]] = {
     "describe_jobs": ("runs", "JobDocuments", (404, 503)),
     "stop_run": ("runs", "RunStatus", (404, 409, 503)),
     "retry_run": ("runs", "RunId", (404, 409, 503)),
+    "approve_run": ("runs", "RunStatus", (404, 409, 503)),
 }
 TEXT: Schema = {"type": "string"}
 WHOLE: Schema = {"type": "integer"}
@@ -85,7 +86,7 @@ QUERIES: Mapping[str, Mapping[str, tuple[Schema, str, Any]]] = {
 }
 MEDIA = {"show_page": "text/html", "show_file": "text/*"}  # every other answer is JSON
 UNFINISHED = ("remove_dataset",)  # these may also answer 202
-STATUSES = {"stop_run": 202, "retry_run": 202, "upload_dataset": 201, "begin_upload": 201}
+STATUSES = {"stop_run": 202, "retry_run": 202, "approve_run": 202, "upload_dataset": 201, "begin_upload": 201}
 ERRORS = {
     400: "The request cannot be understood.",
     401: "The token is missing, unknown or withdrawn.",

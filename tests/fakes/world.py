@@ -19,11 +19,13 @@ from chalicelib.services import Services
 from chalicelib.settings import Settings
 from tests.fakes.autoscaling import FakeAutoscaling
 from tests.fakes.clients import Client, FakeClock, Trouble
+from tests.fakes.comparisons import build_comparison, build_test
 from tests.fakes.others import FakeEvents, FakeRuntime, FakeSecrets, FakeSns
 from tests.fakes.s3 import FakeS3
 from tests.fakes.sagemaker import FakeSageMaker
 
 BUCKET = "pictures"
+OUTCOMES = {"better": (30, 10), "even": (18, 18), "worse": (8, 32)}  # images right with the new, the live model alone
 SETTINGS = Settings(
     bucket=BUCKET,
     execution_role_arn="arn:aws:iam::123456789012:role/whippet",
@@ -43,7 +45,10 @@ LOG = Logger(service="tests", level="CRITICAL")
 
 
 class World:
-    """An account. The profiled training reaches `score`, the trials `trial_scores`; `hear` is called for every call."""
+    """An account. The profiled training reaches `score`, the trials `trial_scores`; `hear` is called for every call.
+
+    Beside a live model it leaves a comparison in which it is better, even or worse, or None.
+    """
 
     def __init__(self, settings: Settings = SETTINGS) -> None:
         self.settings = settings
@@ -54,6 +59,7 @@ class World:
         self.secrets, self.runtime = FakeSecrets(self), FakeRuntime(self)
         self.score: float | None = 0.95
         self.trial_scores: list[float | None] = [0.80, 0.93]
+        self.against_live: str | None = "better"
         self.ids = 0
         self.hear: Hear = lambda client, operation, request: None
 
@@ -131,6 +137,14 @@ class World:
             self.write_model(run_id, f"{run_id}-train")
         if self.score is not None and status != "Failed":
             self.write_evaluation(run_id, f"{run_id}-train", self.score)
+            self.write_comparison(run_id, f"{run_id}-train", self.against_live)
+
+    def write_comparison(self, run_id: str, job: str, outcome: str | None) -> None:
+        """Leave the comparison with the live model that the job was told of, if it was told of one."""
+        live = self.sagemaker.kept["TrainingJob"][job]["HyperParameters"].get("live_run")
+        if live and outcome:
+            comparison = build_comparison(build_test("new", 300, *OUTCOMES[outcome]), run=live)
+            self.s3.store(f"runs/{run_id}/jobs/{job}/comparison.json", json.dumps(comparison).encode())
 
     def end_deployment(self, name: str, status: str = "InService", reason: str | None = None) -> None:
         """Let the endpoint serve its new config; with a reason, the config that it served before."""

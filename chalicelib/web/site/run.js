@@ -11,12 +11,13 @@ const MEASURES = [
   ["valid", "loss", "Loss on the validation split"],
   ["train", "loss", "Loss on the training split"],
 ];
-const KIND = { deployed: "good", failed: "bad", rejected: "bad", stopped: "warn", superseded: "info", declined: "warn" };
+const KIND = { deployed: "good", failed: "bad", rejected: "bad", stopped: "warn", superseded: "info", declined: "warn", undecided: "warn" };
 const ENDING = {
   failed: "This run failed",
   rejected: "This dataset was rejected",
   stopped: "This run was stopped",
   declined: "This model was not good enough to deploy",
+  undecided: "It is for you to decide whether this model goes live",
   superseded: "A newer upload took this run's place",
 };
 
@@ -72,9 +73,10 @@ export class RunHead {
     this.problem = h("p", { class: "problem", role: "alert" });
     this.stopping = h("button", { type: "button", class: "danger", hidden: true, onclick: () => this.act("stop") }, "Stop this run");
     this.retrying = h("button", { type: "button", hidden: true, onclick: () => this.act("retry") }, "Try again");
+    this.approving = h("button", { type: "button", hidden: true, onclick: () => this.act("approve") }, "Deploy this model");
     this.links = live((run) => this.drawLinks(run), "span", { class: "links" });
     this.element = h(linked ? "article" : "div", { class: "card run-head" },
-      this.title, this.body, h("div", { class: "actions" }, this.links, this.stopping, this.retrying), this.problem);
+      this.title, this.body, h("div", { class: "actions" }, this.links, this.stopping, this.retrying, this.approving), this.problem);
   }
 
   drawTitle(run) {
@@ -107,7 +109,8 @@ export class RunHead {
     this.body.show({ ...steady, curve });
     this.links.show(run);
     this.stopping.hidden = this.hasEnded;
-    this.retrying.hidden = !["failed", "rejected", "stopped", "declined"].includes(run.status);
+    this.retrying.hidden = !["failed", "rejected", "stopped", "declined", "undecided"].includes(run.status);
+    this.approving.hidden = !["declined", "undecided"].includes(run.status) || Boolean(run.approval);
   }
 
   async look(id, signal) {
@@ -117,13 +120,15 @@ export class RunHead {
   }
 
   async act(what) {
-    const button = what === "stop" ? this.stopping : this.retrying;
+    const button = { stop: this.stopping, retry: this.retrying, approve: this.approving }[what];
     if (what === "stop" && !(await confirmStop(this.run))) return;
+    if (what === "approve" && !(await confirmApproval(this.run))) return;
     button.disabled = true;
     this.problem.textContent = "";
     try {
       const told = await ask(`runs/${part(this.run.run_id)}/${what}`, { method: "POST" });
-      say(what === "stop" ? "Stopping." : "A new attempt has begun.");
+      say({ stop: "Stopping.", retry: "A new attempt has begun.", approve: "It is deployed within minutes." }[what]);
+      if (what === "approve") location.reload();
       if (what === "retry") location.hash = `#/runs/${part(told.run_id)}`;
     } catch (error) {
       this.problem.textContent = error.message;
@@ -143,6 +148,10 @@ function confirmStop(run) {
   return confirmBox(`Stop the run of ${run.dataset}?`, "What it has launched is stopped, and nothing is deployed. A model that serves already goes on serving.", "Stop this run");
 }
 
+function confirmApproval(run) {
+  return confirmBox(`Deploy this model of ${run.dataset}?`, `${run.reason ?? ""} If a model is live, this one takes its place.`, "Deploy this model");
+}
+
 /** Ask before something irreversible; Escape and the first button mean no. Resolves to true or false. */
 export function confirmBox(title, text, yes) {
   return new Promise((resolve) => {
@@ -158,6 +167,7 @@ export function confirmBox(title, text, yes) {
 
 function drawReason(run) {
   if (run.status === "waiting") return callout("info", "This run waits its turn", h("p", {}, run.reason));
+  if (run.approval && run.status === "deployed") return callout("info", "A person approved this model", h("p", {}, run.decision?.promotion?.because ?? ""));
   if (!isOver(run) || run.status === "deployed") return null;
   const problems = run.dataset_report?.problems ?? [];
   const told = run.status === "rejected" && problems.length > 0; // the reason repeats their sentences

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from chalicelib.pipeline.decisions import decide, explain_problems, find_due_notices, select_model
+from chalicelib.models.choosing import select_model
+from chalicelib.pipeline.decisions import decide, explain_problems, find_due_notices
 from chalicelib.runs.observation import (
     FOREIGN,
     Endpoint,

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from tests.histories.chaos.histories import History
 
 UNDER_WAY = ("InProgress", "Stopping")
-ENDS = ("deployed", "declined", "rejected", "failed", "stopped", "superseded")
+ENDS = ("deployed", "declined", "undecided", "rejected", "failed", "stopped", "superseded")
 
 
 class Record:
@@ -29,7 +29,10 @@ class Record:
         self.people = history.people
         self.runs = {key.split("/")[1]: account.read(key) for key in self._list("run.json")}
         self.deleted_stems = [make_run_id(account.settings, name, "", 0)[:-8] for name in self.people.asked_to_delete]
-        self.results = {key.split("/")[1]: account.read(key) for key in self._list("result.json")}
+        self.approved = {key.split("/")[1] for key in self._list("approval.json")}
+        first = {key.split("/")[1]: account.read(key) for key in self._list("result.json")}
+        second = {key.split("/")[1]: account.read(key) for key in self._list("result-2.json")}
+        self.results = {run_id: each for run_id, each in first.items() if run_id not in self.approved} | second
 
     def _list(self, name: str) -> list[str]:
         return [key for key in self.account.list_keys("runs/") if key.count("/") == 2 and key.endswith(f"/{name}")]
@@ -135,6 +138,18 @@ def the_newest_is_deployed_last(record: Record) -> Iterator[str]:
             yield f"the endpoint of {name!r} serves {endpoint['EndpointConfigName']}, and {newest} is deployed"
 
 
+def no_model_replaces_one_unseen(record: Record) -> Iterator[str]:
+    """A model takes the place of the one that it was compared with, or a person or the recipe let it through."""
+    for old, new in record.sagemaker.moves:
+        key = f"runs/{new}/decision.json"
+        if new not in record.runs or key not in record.account.s3.versions or record.count_lives(new) > 1:
+            continue
+        promotion = record.account.read(key)["promotion"]
+        is_judged = promotion["action"] == "deploy" and promotion["compared_with"] == old
+        if not (is_judged or promotion["when"] == "always" or new in record.approved):
+            yield f"the run {new} takes the place of {old}, and was judged {promotion['action']}"
+
+
 def find_bill(record: Record, run_id: str) -> float:
     """Return the dollars of all jobs that SageMaker ran for a run."""
     run = record.runs[run_id]
@@ -234,6 +249,7 @@ RULES = (
     one_of_each_a_run,
     nothing_bills_unknown,
     the_newest_is_deployed_last,
+    no_model_replaces_one_unseen,
     the_ledger_equals_the_bills,
     what_was_deleted_is_gone,
     every_notification_goes_out_at_most_twice,

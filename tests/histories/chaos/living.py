@@ -28,7 +28,8 @@ class LivingSageMaker(FakeSageMaker):
     """SageMaker whose jobs and endpoints move by chance. `emit` is told the kind and name of whatever has changed.
 
     `spread` shortens the range of times: the smaller it is, the more happens at once.
-    `deployed` counts how often an endpoint was asked to serve a config, `undone` how often that failed.
+    `deployed` counts how often an endpoint was asked to serve a config, `undone` how often that failed, and `moves`
+    lists from which config to which one an endpoint was moved.
     """
 
     def __init__(self, account: Account, dice: random.Random) -> None:
@@ -39,6 +40,7 @@ class LivingSageMaker(FakeSageMaker):
         self.moving = 0
         self.deployed: Counter[str] = Counter()
         self.undone: Counter[str] = Counter()
+        self.moves: list[tuple[str, str]] = []
         self.created: Counter[tuple[str, str]] = Counter()
 
     def _later(self, least: float, most: float, act: Callable[[], None]) -> None:
@@ -121,6 +123,7 @@ class LivingSageMaker(FakeSageMaker):
             text = f'Could not find endpoint configuration "{ACCOUNT}endpoint-config/{current}".'
             raise fail("ValidationException", text, "UpdateEndpoint")
         answer = super().do_update_endpoint(EndpointName, EndpointConfigName)
+        self.moves.append((current, EndpointConfigName))
         self.deployed[EndpointConfigName] += 1
         self._tell(ENDPOINT, EndpointName)
         self._later(15, 900, partial(self._end_update, EndpointName))
@@ -175,6 +178,9 @@ class LivingSageMaker(FakeSageMaker):
             self.world.s3.store(f"runs/{run_id}/output/{name}/output/model.tar.gz", b"model")
         if self.dice.random() < 0.9:
             self.world.write_evaluation(run_id, name, score)
+            if self.kept[TRAINING][name]["HyperParameters"].get("live_run"):
+                outcome = self.dice.choices(("better", "even", "worse", None), (6, 2, 1, 1))[0]
+                self.world.write_comparison(run_id, name, outcome)
 
     def _end_creation(self, name: str) -> None:
         endpoint = self.kept[ENDPOINT][name]

@@ -1,4 +1,4 @@
-"""What people do to an account: they upload, stop, retry and delete at any moment, and look on meanwhile."""
+"""What people do to an account: they upload, stop, retry, approve and delete at any moment, and look on meanwhile."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from typing import Any
 
 from chalicelib import errors
 from chalicelib.models.catalog import delete_model, list_models
-from chalicelib.pipeline.intake import retry_run, sign_dataset_upload, stop_run
+from chalicelib.pipeline.intake import approve_run, retry_run, sign_dataset_upload, stop_run
 from chalicelib.pipeline.progress import describe_run, list_runs
 from chalicelib.pipeline.removal import Unfinished, delete_dataset
+from chalicelib.runs.listing import APPROVABLE
 from chalicelib.services import Services
 from tests.histories.chaos.account import Account
 from tests.histories.chaos.functions import API_LIMIT, Functions
@@ -29,11 +30,22 @@ RECIPES: list[dict[str, Any]] = [
     {"trials": 2, "endpoint": {"kind": "instance"}, "instance_types": {"endpoint": ["ml.m5.large", "ml.c5.large"]}},
     {"trials": 2, "gate": {"min_accuracy": 0.8}},
     {"trials": 2, "budget_usd": 0.01},
+    {"trials": 1, "parallel_trials": 1, "promotion": {"when": "ask"}},
+    {"trials": 1, "parallel_trials": 1, "promotion": {"when": "always"}},
     {"trials": "many"},
 ]
 NAMES = ("dogs", "cats", "Dogs!")  # the first and the last have one slug
 ODD_NAMES = ("d\x01gs", "Ü" * 101, "..", "a b+c%20d")
-ACTIONS = {"upload": 8, "recipe": 3, "stop": 3, "retry": 3, "delete model": 2, "delete dataset": 2, "look": 3}
+ACTIONS = {
+    "upload": 8,
+    "recipe": 3,
+    "stop": 3,
+    "retry": 3,
+    "approve": 4,
+    "delete model": 2,
+    "delete dataset": 2,
+    "look": 3,
+}
 AGAIN = 30.0  # seconds after which a person asks again for a deletion that is not finished
 
 
@@ -67,6 +79,8 @@ class People:
             self._ask(f"DELETE model {name[:9]}", partial(delete_model, name))
         elif action == "delete dataset":
             self.delete(name, tries=self.dice.choice((1, 5, 40)))
+        elif action == "approve":
+            self.approve()
         elif run_id := self._choose_run():
             self._act_on_run(action, run_id)
 
@@ -80,6 +94,13 @@ class People:
         else:
             self._ask("GET runs", lambda services: (list_runs(None, None, services), list_models(services))[0])
             self._ask(f"GET run {run_id[-8:]}", partial(describe_run, run_id))
+
+    def approve(self) -> None:
+        """Approve a model that was not deployed, if there is one, else any run's: that is refused."""
+        results = [key for key in self.account.list_keys("runs/") if key.endswith("/result.json")]
+        ended = [key.split("/")[1] for key in results if self.account.read(key)["status"] in APPROVABLE]
+        if run_id := self.dice.choice(ended) if ended else self._choose_run():
+            self._ask(f"approve {run_id[-8:]}", partial(approve_run, run_id, "ann"))
 
     def _choose_run(self) -> str | None:
         runs = [key.split("/")[1] for key in self.account.list_keys("runs/") if key.endswith("/run.json")]
