@@ -42,6 +42,7 @@ BUCKET = os.environ.get("BUCKET", APP_NAME)
 PREFIX = f"{APP_NAME}-{STAGE}-"
 VERSION = "0.1.0"
 REMOVAL_SECONDS = 30  # a caller waits this long before asking again for a removal that is not finished
+NOT_SET_UP = "The app is not set up. The log of the function says what it lacks."
 View = Callable[..., dict[str, Any]]
 
 logger = Logger(service=APP_NAME)
@@ -99,14 +100,13 @@ def answer(view: View, params: dict[str, str], *, is_open: bool, status: int) ->
         named = {name: unquote(value) for name, value in params.items()}
         with logger.append_context_keys(token=who, **{key: value for key, value in named.items() if key == "run_id"}):
             told = view(services.current, **named)
-            if isinstance(told, Unfinished):
-                headers: Headers = {**JSON, "Retry-After": str(REMOVAL_SECONDS)}
-                return Response(json.dumps(told, default=str), headers, 202)
-            return Response(json.dumps(told, default=str), dict(JSON), status)
+            is_left = isinstance(told, Unfinished)
+            headers: Headers = JSON | ({"Retry-After": str(REMOVAL_SECONDS)} if is_left else {})
+            return Response(json.dumps(told, default=str), headers, 202 if is_left else status)
     except errors.InvalidSettings:
         count("ServerErrors")
         logger.exception("the function is not set up")
-        return render_error(errors.WhippetError("The app is not set up. The log of the function says what it lacks."))
+        return render_error(errors.WhippetError(NOT_SET_UP))
     except errors.WhippetError as error:
         count("ServerErrors" if error.status >= 500 else "ClientErrors")
         logger.warning("refused", extra={"status": error.status, "code": error.code, "why": error.message})
@@ -151,9 +151,7 @@ def serve(name: str, find_origins: Callable[[], list[str]] = list) -> Response:
         if error.status >= 500:
             count("ServerErrors")
             logger.exception("the page cannot be served")
-            return render_error(
-                errors.WhippetError("The app is not set up. The log of the function says what it lacks.")
-            )
+            return render_error(errors.WhippetError(NOT_SET_UP))
         return render_error(error)
 
 
@@ -310,9 +308,8 @@ def of_ours(detail_type: str, member: str, name: dict[str, str]) -> dict[str, An
 )
 def on_dataset_uploaded(event: CloudWatchEvent) -> None:
     """Handle the upload of a dataset or a recipe. EventBridge's key is not URL-encoded: a plus is a plus."""
-    key = event.detail["object"]["key"]
     if event.detail["bucket"]["name"] == services.current.settings.bucket:
-        react("upload", lambda services: strays.look_at_upload(key, services))
+        react("upload", partial(strays.look_at_upload, event.detail["object"]["key"]))
 
 
 @app.on_cw_event(
@@ -328,16 +325,14 @@ def on_tuning_job_changed(event: CloudWatchEvent) -> None:
 @app.on_cw_event(of_ours("SageMaker Training Job State Change", "TrainingJobName", {"wildcard": f"{PREFIX}*-train"}))
 def on_training_job_changed(event: CloudWatchEvent) -> None:
     """Handle the change of state of a run's training job. No trial's name has the ending that its name has."""
-    name = event.detail["TrainingJobName"]
-    if run_id := find_run_of_training(name):
+    if run_id := find_run_of_training(event.detail["TrainingJobName"]):
         advance_ours(run_id, "training job")
 
 
 @app.on_cw_event(of_ours("SageMaker Endpoint State Change", "EndpointName", {"prefix": PREFIX}))
 def on_endpoint_changed(event: CloudWatchEvent) -> None:
     """Handle an endpoint's change of state: look at every run that waits for it."""
-    name = event.detail["EndpointName"]
-    if name.startswith(services.current.settings.prefix):
+    if (name := event.detail["EndpointName"]).startswith(services.current.settings.prefix):
         react("endpoint", lambda services: intake.advance_by_endpoint(name, services))
 
 

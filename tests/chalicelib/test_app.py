@@ -28,6 +28,7 @@ from tests.chalicelib.app_client import (
 from tests.events.contract import load, name_of, samples
 from tests.fakes.clients import fail
 from tests.fakes.world import BUCKET, World
+from tests.support.pictures import build_colour_zip
 
 
 def test_events_alone_take_an_upload_to_a_model(world: World, client: Client) -> None:
@@ -285,7 +286,36 @@ def test_a_run_is_stopped_and_tried_again(world: World, client: Client) -> None:
     assert json.loads(ask(client, "GET", f"/runs/{again}").body)["attempt"] == 2
 
 
-RUN_ROUTES = (("GET", ""), ("GET", "/curves"), ("GET", "/jobs"), ("POST", "/stop"), ("POST", "/retry"))
+def test_a_model_that_was_kept_back_is_approved(world: World, client: Client) -> None:
+    """202 and `deploying`, twice over; the schedule's next look deploys. It is 401 without a token, 409 too late."""
+    deploy(world, client)
+    world.against_live = "even"
+    world.upload("dogs.zip", build_colour_zip(1, counts={"train": 3, "valid": 3}))
+    for _ in range(4):
+        send(client, "sweep", "aws.events", "Scheduled Event", {})
+        world.end_everything()
+    [run, first] = json.loads(ask(client, "GET", "/runs").body)["runs"]
+    assert (run["status"], first["status"]) == ("undecided", "deployed")
+    path = f"/runs/{run['run_id']}/approve"
+    assert client.http.post(path).status_code == 401
+    for _ in range(2):
+        response = ask(client, "POST", path)
+        assert (response.status_code, json.loads(response.body)["status"]) == (202, "deploying")
+    send(client, "sweep", "aws.events", "Scheduled Event", {})
+    world.end_everything()
+    send(client, "sweep", "aws.events", "Scheduled Event", {})
+    assert json.loads(ask(client, "GET", "/models/dogs").body)["run_id"] == run["run_id"]
+    assert ask(client, "POST", f"/runs/{first['run_id']}/approve").status_code == 409
+
+
+RUN_ROUTES = (
+    ("GET", ""),
+    ("GET", "/curves"),
+    ("GET", "/jobs"),
+    ("POST", "/stop"),
+    ("POST", "/retry"),
+    ("POST", "/approve"),
+)
 
 
 def test_an_unknown_run_is_404(world: World, client: Client) -> None:

@@ -27,6 +27,15 @@ RUN = {
     ],
     "cost": {"spent_usd": 0.1, "expected_usd": 0.2}, "links": {"folder": "f", "model": "m", "report": "https://r/x"},
 }  # fmt: skip
+CURVES = {
+    "jobs": [
+        {
+            "name": "x-001-abc",
+            "epochs": [{"epoch": 1, "train": {"loss": 0.5}, "valid": {"accuracy": 0.97}}],
+            "best": {"epoch": 1},
+        }
+    ]
+}
 RESULTS = [
     {"name": "a.jpg", "predictions": [{"class": "husky", "probability": 0.9}, {"class": "pug", "probability": 0.1}]}
 ]
@@ -57,6 +66,8 @@ class Handler(BaseHTTPRequestHandler):
             self.answer(200, {"runs": [RUN], "next": None})
         elif self.path == "/api/runs/whippet-dev-dogs-1":
             self.answer(200, RUN)
+        elif self.path == "/api/runs/whippet-dev-dogs-1/curves":
+            self.answer(200, CURVES)
         elif self.path == "/api/models":
             self.answer(200, {"models": [{"name": "dogs", "status": "ready", "created_at": RUN["created_at"]}]})
         else:
@@ -113,6 +124,22 @@ def test_a_run_is_shown_with_its_score_and_trials(url: str) -> None:
     shown = whippet("run", "whippet-dev-dogs-1", url=url).stdout
     assert "98.7%" in shown
     assert "batch_size=16" in shown
+
+
+def test_a_runs_jobs_tell_what_they_measured(url: str) -> None:
+    """A line for each epoch of each job."""
+    lines = whippet("run", "whippet-dev-dogs-1", "--logs", url=url).stdout.splitlines()
+    assert lines[0].split() == ["x-001-abc", "epoch", "1", "train", "loss", "0.5000", "valid", "accuracy", "0.9700"]
+    assert lines[-1] == "x-001-abc  best epoch 1"
+    assert json.loads(whippet("run", "whippet-dev-dogs-1", "--logs", "--json", url=url).stdout) == CURVES
+
+
+@pytest.mark.parametrize("verb", ["stop", "retry", "approve"])
+def test_what_is_asked_of_a_run_is_answered_in_a_sentence(url: str, verb: str) -> None:
+    """It names the run."""
+    done = whippet(verb, "whippet-dev-dogs-1", url=url)
+    assert done.returncode == 0, done.stderr
+    assert "whippet-dev-dogs-1" in done.stdout
 
 
 def test_images_are_classified(url: str, tmp_path: Path) -> None:

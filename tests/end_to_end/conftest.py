@@ -11,7 +11,7 @@ import pytest
 from tests.support.local_cloud import LocalCloud
 from tests.support.pictures import build_colour_zip
 
-ENDED = ("deployed", "declined", "failed", "rejected", "stopped", "superseded")
+ENDED = ("deployed", "declined", "undecided", "failed", "rejected", "stopped", "superseded")
 SMALL_RECIPE: dict[str, Any] = {
     "image_size": 32,
     "pretrained": "none",
@@ -19,6 +19,7 @@ SMALL_RECIPE: dict[str, Any] = {
     "trials": 2,
     "parallel_trials": 2,
     "ranges": {"batch_size": [16]},
+    "promotion": {"when": "always"},  # one epoch on a few images shows nothing of a model
 }
 
 

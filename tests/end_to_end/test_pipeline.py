@@ -1,14 +1,32 @@
-"""Test the main job: a zip goes in, and a model answers."""
+"""Test the main job: a zip goes in, and a model answers; and a worse one after it does not by itself."""
 
 from __future__ import annotations
 
+import io
 import json
+import random
+import zipfile
+from collections import Counter
 from typing import Any
 
 import pytest
 
+from localcloud.cli.digits import find_source, list_pictures
+from tests.end_to_end.conftest import ENDED
+from tests.end_to_end.test_events import sweep
 from tests.support.local_cloud import LocalCloud, wait_until
 from tests.support.pictures import COLOURS, draw_test_picture
+
+NAME, DIGITS = "promoted", "0134"
+MOST = {"train": 40, "valid": 12, "test": 20}  # of each digit
+RECIPE: dict[str, Any] = {
+    "image_size": 32,
+    "pretrained": "none",
+    "epochs": 8,
+    "trials": 1,
+    "parallel_trials": 1,
+    "ranges": {"batch_size": [16], "learning_rate": {"values": [1.0]}, "weight_decay": {"values": [0.01]}},
+}
 
 
 def read_json(cloud: LocalCloud, key: str) -> dict[str, Any]:
@@ -92,3 +110,49 @@ def test_predictions_leave_the_metrics_that_the_alarms_watch(cloud: LocalCloud, 
 
     names = wait_until(look, within=20, what=f"metrics of {deployed_run['run_id']} are in CloudWatch")
     assert {"Invocations", "Invocation5XXErrors", "ModelLatency"} <= names
+
+
+def build_zip(*, is_shuffled: bool) -> bytes:
+    """Pack a few digits; shuffled, each image lies in the folder of a class that was drawn."""
+    counts: Counter[tuple[str, str]] = Counter()
+    dice, buffer = random.Random(5), io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for path, picture in list_pictures(find_source()):
+            split, digit, file = path.split("/")
+            counts[split, digit] += 1
+            if digit in DIGITS and counts[split, digit] <= MOST[split]:
+                told = dice.choice(DIGITS) if is_shuffled else digit
+                archive.writestr(f"{split}/{told}/{digit}-{file}", picture)
+    return buffer.getvalue()
+
+
+def upload(cloud: LocalCloud, *, is_shuffled: bool) -> dict[str, Any]:
+    """Upload a version, and return its run once it has ended."""
+    before = len(cloud.list_runs(NAME))
+    cloud.upload(f"{NAME}.zip", build_zip(is_shuffled=is_shuffled))
+    wait_until(lambda: len(cloud.list_runs(NAME)) > before or None, within=60, what="the run is there")
+    run = cloud.wait_for_status(NAME, *ENDED)
+    return dict(cloud.api.get(f"/runs/{run['run_id']}").raise_for_status().json())
+
+
+def test_a_model_of_shuffled_labels_goes_live_only_if_a_person_wants_it(cloud: LocalCloud) -> None:
+    """The live model stays, and the run says why; an approval deploys the model all the same."""
+    cloud.upload(f"{NAME}.json", json.dumps(RECIPE).encode())
+    good = upload(cloud, is_shuffled=False)
+    assert good["status"] == "deployed", good["reason"]
+    assert good["decision"]["promotion"]["floor"]["beaten"]
+
+    bad = upload(cloud, is_shuffled=True)
+    assert bad["status"] == "declined", bad["reason"]
+    assert bad["decision"]["promotion"]["compared_with"] == good["run_id"]
+    by_name = {test["name"]: test for test in bad["decision"]["promotion"]["tests"]}
+    assert by_name["live"]["interval"][1] < -0.01
+    assert "labels changed between the two versions" in bad["reason"]
+    assert cloud.api.get(f"/models/{NAME}").json()["run_id"] == good["run_id"]
+
+    path = f"/runs/{bad['run_id']}/approve"
+    assert cloud.api.post(path).raise_for_status().json()["status"] == "deploying"
+    sweep(cloud)
+    cloud.wait_for_status(NAME, "deployed", within=120)
+    assert cloud.api.get(f"/models/{NAME}").json()["run_id"] == bad["run_id"]
+    assert cloud.api.post(path).status_code == 202

@@ -40,6 +40,16 @@ def tell_of_a_model(world: World, name: str = "digits") -> str:
     return run_id
 
 
+def tell_of_an_undecided_model(world: World, name: str = "dogs") -> str:
+    """Make a run whose model was not shown to be as good as the live one."""
+    world.upload(f"{name}.zip", ZIP)
+    advance(world, ROUNDS)
+    world.against_live = "even"
+    world.upload(f"{name}.zip", build_colour_zip(1, counts={"train": 3, "valid": 3}))
+    advance(world, ROUNDS)
+    return str(world.services().runs.list_all(1)[0][0]["run_id"])
+
+
 def tell_of_a_failure(world: World, name: str = "cats & dogs") -> str:
     """Make a run whose trials all failed."""
     world.trial_scores = [None, None]

@@ -18,6 +18,7 @@ from tests.web.stories import (
     tell_of_a_failure,
     tell_of_a_model,
     tell_of_a_tuning,
+    tell_of_an_undecided_model,
     write_evaluation,
 )
 
@@ -144,6 +145,24 @@ def test_a_run_is_followed_and_stopped(world: World, tab: Tab) -> None:
     tab.page.get_by_role("dialog").get_by_role("button", name="Stop this run").click()
     tab.page.get_by_role("dialog").wait_for(state="detached")
     world_sees_stop(world, tab, run_id)
+
+
+def test_a_model_that_was_kept_back_says_why_and_is_approved(world: World, tab: Tab) -> None:
+    """The reason is on the page, and a button deploys the model after a question; the page follows the deployment."""
+    run_id = tell_of_an_undecided_model(world)
+    tab.go(f"runs/{run_id}")
+    tab.page.get_by_text("It is for you to decide whether this model goes live").wait_for()
+    assert "Whether it is worse by more than 1 point is not certain" in tab.page.locator("main").inner_text()
+    tab.keep("run-undecided")
+    assert tab.find_barriers() == []
+    tab.page.get_by_role("button", name="Deploy this model").click()
+    tab.page.keyboard.press("Escape")
+    assert world.list_keys(f"runs/{run_id}/approval.json") == []
+    tab.page.get_by_role("button", name="Deploy this model").click()
+    tab.page.get_by_role("dialog").get_by_role("button", name="Deploy this model").click()
+    tab.page.locator("[aria-current=step]", has_text="deploying").wait_for()
+    advance(world, 3)
+    tab.page.get_by_text("A person approved this model").wait_for()
 
 
 def test_looks_become_rare_while_nothing_happens(world: World, address: str, open_any: OpenTab) -> None:

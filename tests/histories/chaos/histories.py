@@ -41,6 +41,8 @@ FOCUSES = (
     Focus("put_object", "settlement.json"),
     Focus("put_object", "deployment"),
     Focus("put_object", "decision.json"),
+    Focus("put_object", "approval.json"),
+    Focus("put_object", "result-2.json"),
     Focus("put_object", "/notices/"),
     Focus("copy_object"),
     Focus("delete_object"),
@@ -134,6 +136,9 @@ class History:
         for _ in range(self.dice.choice((0, 2, 5, 10, 15))):
             early = math.exp(self.dice.uniform(math.log(3.0), math.log(self.seconds)))
             later(self.dice.choice((early, self.dice.uniform(3.0, self.seconds))), people.act)
+
+        for _ in range(self.dice.choice((0, 2, 6))):
+            later(self.dice.uniform(self.seconds / 4, self.seconds), people.approve_any)
 
     def _schedule_sweeps(self, begin: float) -> None:
         moment = begin

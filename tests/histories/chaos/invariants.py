@@ -144,10 +144,10 @@ def no_model_replaces_one_unseen(record: Record) -> Iterator[str]:
         key = f"runs/{new}/decision.json"
         if new not in record.runs or key not in record.account.s3.versions or record.count_lives(new) > 1:
             continue
-        promotion = record.account.read(key)["promotion"]
-        is_judged = promotion["action"] == "deploy" and promotion["compared_with"] == old
-        if not (is_judged or promotion["when"] == "always" or new in record.approved):
-            yield f"the run {new} takes the place of {old}, and was judged {promotion['action']}"
+        promotion = record.account.read(key)["promotion"] or {}
+        is_judged = promotion.get("action") == "deploy" and promotion["compared_with"] == old
+        if not (is_judged or promotion.get("when") == "always" or new in record.approved):
+            yield f"the run {new} takes the place of {old}, and was judged {promotion.get('action')}"
 
 
 def find_bill(record: Record, run_id: str) -> float:

@@ -70,6 +70,8 @@ class People:
         name = self.dice.choice(self.names)
         if self.account.sagemaker.kept["Endpoint"] and self.dice.random() < 0.3:
             action = self.dice.choice(("upload", "upload", "delete model", "delete dataset"))
+        if self.list_approvable() and self.dice.random() < 0.3:
+            action = "approve"
         if action == "upload":
             self.upload(name)
         elif action == "recipe":
@@ -97,10 +99,19 @@ class People:
 
     def approve(self) -> None:
         """Approve a model that was not deployed, if there is one, else any run's: that is refused."""
-        results = [key for key in self.account.list_keys("runs/") if key.endswith("/result.json")]
-        ended = [key.split("/")[1] for key in results if self.account.read(key)["status"] in APPROVABLE]
+        ended = self.list_approvable()
         if run_id := self.dice.choice(ended) if ended else self._choose_run():
             self._ask(f"approve {run_id[-8:]}", partial(approve_run, run_id, "ann"))
+
+    def approve_any(self) -> None:
+        """Approve a model that was not deployed, if there is one."""
+        if self.list_approvable():
+            self.approve()
+
+    def list_approvable(self) -> list[str]:
+        """List the runs that ended undecided or declined, approved ones too."""
+        results = [key for key in self.account.list_keys("runs/") if key.endswith("/result.json")]
+        return [key.split("/")[1] for key in results if self.account.read(key)["status"] in APPROVABLE]
 
     def _choose_run(self) -> str | None:
         runs = [key.split("/")[1] for key in self.account.list_keys("runs/") if key.endswith("/run.json")]

@@ -63,6 +63,14 @@ class SilentRuns(Runs):
         return super().write_file(run_id, name, document | ({"reason": None} if name == "result.json" else {}))
 
 
+class TrustingRuns(Runs):
+    """Lets every model through."""
+
+    def write_file(self, run_id: str, name: str, document: dict[str, Any]) -> bool:
+        trusted = {"promotion": None, "declined": None} if name == "decision.json" else {}
+        return super().write_file(run_id, name, document | trusted)
+
+
 class UnmarkedRuns(Runs):
     """Begins a run without the marker by which the schedule finds it."""
 
@@ -123,6 +131,7 @@ PLANTED = {
         with_bucket(SharedLeaseBucket), r"is deployed \d times", Focus("update_endpoint")
     ),
     "a run ends without a reason": Planted(with_runs(SilentRuns), r"with the reason None"),
+    "a model goes live unseen": Planted(with_runs(TrustingRuns), r"takes the place of"),
     "a run has no marker": Planted(with_runs(UnmarkedRuns), r"never ends"),
     "a run that is gone crashes a function": Planted(with_runs(CrashingRuns), r"KeyError"),
     "a model is not deleted": Planted(
