@@ -167,7 +167,8 @@ def _tell_candidates(comparison: dict[str, Any]) -> str:
     )
     told = ", ".join(reached)
     best = CANDIDATES.get(comparison["ships"], comparison["ships"])
-    return f"The model of {best} ships, the best on the validation split{f': {told}' if told else ''}."
+    ships = f"The model of {best} ships, the best on the validation split{f': {told}' if told else ''}."
+    return " ".join([ships, *(comparison.get("problems") or ())])
 
 
 def _compare(value: float | None, of_trial: float | None, error: float) -> tuple[str, str]:

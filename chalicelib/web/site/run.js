@@ -248,7 +248,9 @@ function drawTrials(run) {
 }
 
 function drawDecision(run) {
-  return run.decision?.reason && callout("info", "What was shipped", h("p", {}, run.decision.reason));
+  if (!run.decision?.reason) return null;
+  const promoted = run.status === "deployed" && !run.approval && run.decision.promotion?.sentence; // else it is the reason
+  return callout("info", "What was shipped", h("p", {}, run.decision.reason), promoted && h("p", {}, promoted));
 }
 
 function drawDataset(run) {
