@@ -38,13 +38,21 @@ class Running:
     headers: Mapping[str, str] = field(default_factory=lambda: JPEG)
 
     def measure_memory(self) -> float:
-        """Return the MiB that its processes hold; pages that several of them share are counted once."""
+        """Return the MiB of memory that its processes hold; pages that several of them share are counted once.
+
+        Files that they map, such as libraries, do not count: the kernel may drop them, and other programs share them.
+        """
         first = psutil.Process(self.process)
-        held = 0
-        for each in (first, *first.children(recursive=True)):
-            with suppress(psutil.NoSuchProcess):
-                held += each.memory_full_info().pss
-        return held / 2**20
+        return sum(read_own(each.pid) for each in (first, *first.children(recursive=True))) / 1024
+
+
+def read_own(process: int) -> int:
+    """Return the kB of a process that are no file's, as the kernel shares them out."""
+    with suppress(OSError):
+        lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()[1:]
+        told = {name: int(value.split()[0]) for name, value in (line.split(":") for line in lines)}
+        return told["Pss_Anon"] + told["Pss_Shmem"]
+    return 0
 
 
 def write_bodies(folder: Path, jpeg: bytes) -> tuple[Path, Path]:
