@@ -20,10 +20,10 @@ install: $(INSTALLED) ## set up .venv with everything pinned (the other commands
 $(INSTALLED): requirements-dev.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 	  || { echo "Whippet needs Python 3.11 or newer; '$(PYTHON)' is older. Try: make PYTHON=python3.11 $(MAKECMDGOALS)"; exit 1; }
-	@echo "Setting up $(VENV) (once; about 8 GB, PyTorch and its libraries being most of it) ..."
+	@echo "Setting up $(VENV) (once; about 8 GB, PyTorch and its libraries being most of it; some minutes) ..."
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check "$$(grep '^uv==' requirements-dev.txt)"
-	@$(BIN)/uv pip sync --quiet --compile-bytecode --python $(BIN)/python requirements-dev.txt
+	@$(BIN)/uv pip sync $(if $(MAKE_TERMOUT),,--quiet) --compile-bytecode --python $(BIN)/python requirements-dev.txt
 	@touch $@
 
 demo: $(INSTALLED) ## run the whole pipeline on scanned digits, or on DATASET=path/to/zip

@@ -26,9 +26,9 @@ class Settings:
     Fields without a default must be set; an empty variable counts as not set. Lists are comma-separated, booleans are
     `true` or `false`, `cost_tags` is a JSON object of strings. Sizes are in bytes, times in seconds. Instance types are
     in order of preference. `weights_uri`, `topic_arn`, `subnet_ids` and `kms_key_arn` may be empty: then jobs have no
-    weights channel, no mail is sent, nothing is in a VPC, and AWS's own keys encrypt. A `monthly_cap_usd` of 0 means no
-    cap. `max_parallel_trials` and `max_serverless_memory_mb` are the account's limits as the deployment found them; 0
-    means unknown.
+    weights channel, no mail is sent, nothing is in a VPC, and AWS's own keys encrypt. `page_url` is where reports link
+    back to, or empty. A `monthly_cap_usd` of 0 means no cap. `max_parallel_trials` and `max_serverless_memory_mb` are
+    the account's limits as the deployment found them; 0 means unknown.
     """
 
     bucket: str
@@ -44,6 +44,7 @@ class Settings:
     aws_region: str = "us-east-1"
     topic_arn: str = ""
     weights_uri: str = ""
+    page_url: str = ""
     trial_instance_types: tuple[str, ...] = ("ml.g4dn.xlarge", "ml.g5.xlarge")
     training_instance_types: tuple[str, ...] = ("ml.g4dn.xlarge", "ml.g5.xlarge")
     endpoint_instance_types: tuple[str, ...] = ("ml.m5.large",)

@@ -283,6 +283,7 @@ def write_report(seen: Observation, services: Services) -> None:
         training_seconds=count_training_seconds(trainings),
         cost=result.get("cost"),
         approval=runs.read_file(run.run_id, APPROVAL) if seen.is_approved else None,
+        page_url=services.settings.page_url,
     )
     drawn = services.bucket.read(f"{run.folder}jobs/{trainings[-1].name if trainings else ''}/report.html")
     page = fill_report(drawn.body if drawn else None, story)

@@ -8,14 +8,17 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from html import escape
 from typing import Any
+from urllib.parse import quote
 
 from chalicelib.models.choosing import CANDIDATES
 from chalicelib.models.intervals import find_interval
 
 BEGIN, END = b"<!-- verdict -->", b"<!-- /verdict -->"
+HEAD = b"<!-- run -->"  # where the training's page leaves room for what only the whole run knows
 WIDE = 0.06  # an interval wider than this says little about a change of the model
 EDGE = 0.05  # this part of a range, on the range's own scale, is its edge
 GOOD = 0.99
+MINUTE = 60
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <meta name="color-scheme" content="light dark"><title>{title}</title>
@@ -40,6 +43,7 @@ class Story:
     training_seconds: int | None = None
     cost: Mapping[str, Any] | None = None
     approval: Mapping[str, Any] | None = None
+    page_url: str = ""
 
 
 def count_trial_seconds(trials: Sequence[Mapping[str, Any]]) -> int:
@@ -64,7 +68,29 @@ def fill_report(page: bytes | None, story: Story) -> bytes:
     page = page if page and BEGIN in page and END in page else PAGE.format(title=title).encode()
     head, _, rest = page.partition(BEGIN)
     _, _, tail = rest.partition(END)
-    return b"".join([head, BEGIN, escape(tell_verdict(story)).encode(), END, tail])
+    filled = b"".join([head, BEGIN, escape(tell_verdict(story)).encode(), END, tail])
+    return filled.replace(HEAD, tell_run(story).encode(), 1)
+
+
+def tell_run(story: Story) -> str:
+    """Return the run's dataset, dates and duration, and a link to its place on the page, as HTML."""
+    result = story.result
+    facts = [f"Dataset {result['dataset']}"]
+    if ended := result.get("ended_at"):
+        facts.append(f"{datetime.fromisoformat(ended):%-d %B %Y, %H:%M} UTC")
+    if seconds := result.get("seconds"):
+        facts.append(f"took {_tell_duration(float(seconds))}")
+    told = escape(" · ".join(facts))
+    if not story.page_url:
+        return told
+    address = f"{story.page_url.rstrip('/')}/#/runs/{quote(str(result.get('run_id', '')))}"
+    return f'{told} · <a href="{escape(address)}">this run on the page</a>'
+
+
+def _tell_duration(seconds: float) -> str:
+    if seconds < MINUTE:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 2 * 60 * MINUTE else f"{seconds / 3600:.1f} h"
 
 
 def _tell_floor(story: Story) -> list[str]:

@@ -8,15 +8,17 @@ and stops it at the end.
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import boto3
 import httpx
@@ -26,11 +28,12 @@ from rich.live import Live
 from rich.table import Table
 
 from localcloud.cli import digits
+from localcloud.cli.next_steps import Left, keep_image, list_next
 from localcloud.cli.outcome import build_table, fetch_report, list_gains, make_reader, read_document
 from localcloud.cli.questions import Picture, choose_pictures
 from localcloud.cli.up import PROJECT, is_up
 from localcloud.cli.view import ENDED, Snapshot, format_time, format_value, list_changes, render
-from localcloud.common.addresses import CannotStart, Place, read_env
+from localcloud.common.addresses import CannotStart, Place, choose_free, read_env
 from localcloud.common.durable import make_private_folder
 
 START_SECONDS = 60
@@ -58,9 +61,14 @@ def run_demo(place: Place, dataset: Path | None) -> int:
     if dataset is not None and not dataset.is_file():
         raise CannotStart(f"There is no file {dataset}. DATASET is the path of a zip of images.")
     began = time.monotonic()
+    stays_up = is_up(place)
+    place = place if stays_up else choose_free(place, os.environ)
     try:
         with borrow_cloud(place, console) as variables:
-            show_demo(connect(variables), dataset or digits.write_digits_zip(place.home / "demo"), place.home, console)
+            zipped = dataset or digits.write_digits_zip(place.home / "demo")
+            run, image = show_demo(connect(variables), zipped, place.home, console)
+            told = read_told(place, variables)
+        tell_next(Left(told, zipped, zipped.stem, run["links"]["folder"], image, stays_up), console)
     except StepFailed as failure:
         console.print(f"\n[bold red]The demo failed[/] {failure}")
         return 1
@@ -84,6 +92,7 @@ def borrow_cloud(place: Place, console: Console) -> Iterator[dict[str, str]]:
         cloud = subprocess.Popen(
             [sys.executable, "-m", "localcloud", "up", "--until-eof"],
             cwd=PROJECT,
+            env={**os.environ, "AWS_PORT": str(place.aws_port), "PORT": str(place.port)},
             stdin=subprocess.PIPE,  # closes with this process, however it ends
             stdout=log,
             stderr=log,
@@ -120,8 +129,17 @@ def connect(variables: Mapping[str, str]) -> User:
     return User(s3, httpx.Client(base_url=variables["API_URL"], headers=headers, timeout=60), variables["BUCKET"])
 
 
-def show_demo(user: User, dataset: Path, home: Path, console: Console) -> None:
-    """Upload the zip (with the recipe beside it, if any), watch the run, query the model, print the results."""
+def read_told(place: Place, variables: Mapping[str, str]) -> Place:
+    """Return the place with the ports that its cloud really has: one that was up already may have others."""
+    aws_port, port = (urlsplit(variables[name]).port for name in ("AWS_ENDPOINT_URL", "API_URL"))
+    return replace(place, aws_port=aws_port or place.aws_port, port=port or place.port)
+
+
+def show_demo(user: User, dataset: Path, home: Path, console: Console) -> tuple[dict[str, Any], Path]:
+    """Upload the zip (with the recipe beside it, if any), watch the run, query the model, print the results.
+
+    Return the run, and an image of the test split that was kept as a file.
+    """
     name, recipe = dataset.stem, dataset.with_suffix(".json")
     with step("while uploading the dataset"):
         known = {run["run_id"] for run in list_runs(user, name)}
@@ -139,8 +157,9 @@ def show_demo(user: User, dataset: Path, home: Path, console: Console) -> None:
     with step("while reading what the training left"):
         tell_report(user, run, home / "reports" / f"{run_id}.html", console)
     with step("while asking the model"):
-        tell_answers(user, name, choose_pictures(dataset), console)
-    tell_next(user, name, run, console)
+        pictures = choose_pictures(dataset)
+        tell_answers(user, name, pictures, console)
+    return run, keep_image(pictures[0], home / "demo")
 
 
 @contextmanager
@@ -266,16 +285,7 @@ def tell_answers(user: User, name: str, pictures: list[Picture], console: Consol
         console.print(f"  {mark} {picture.name}: {told}" + ("" if right else f"  (it is {picture.true_class})"))
 
 
-def tell_next(user: User, name: str, run: Mapping[str, Any], console: Console) -> None:
-    console.print(f"\nThe run's folder: [bold]{run['links']['folder']}[/]", soft_wrap=True)
-    console.print("\nWhat next:")
-    lines = (
-        "make up                                     the local cloud, until Ctrl-C; then, in another terminal:",
-        ". .localcloud/env",
-        f"aws s3 ls --recursive s3://{user.bucket}/runs/{run['run_id']}/",
-        "aws s3 cp dogs.zip s3://$BUCKET/datasets/   your own images, in train/CLASS, valid/CLASS, test/CLASS",
-        f"curl -H \"Authorization: Bearer $API_TOKEN\" -H 'Content-Type: image/png' --data-binary @seven.png "
-        f"$API_URL/models/{name}/predict",
-    )
-    for line in lines:
+def tell_next(left: Left, console: Console) -> None:
+    console.print(f"\nThe run's folder: [bold]{left.folder}[/]\n\nWhat next:", soft_wrap=True)
+    for line in list_next(left):
         console.print(f"  {line}", markup=False, soft_wrap=True)

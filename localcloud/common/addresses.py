@@ -8,7 +8,7 @@ import shlex
 import socket
 import sys
 from collections.abc import Mapping, MutableMapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from localcloud.common.durable import write_whole
@@ -36,6 +36,10 @@ class Place:
     @property
     def api_url(self) -> str:
         return f"http://127.0.0.1:{self.port}/api"
+
+    @property
+    def page_url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/"
 
     @property
     def env_file(self) -> Path:
@@ -78,6 +82,28 @@ def listen(port: int, variable: str) -> socket.socket:
         )
         raise CannotStart(message) from error
     return listener
+
+
+def choose_free(place: Place, environ: Mapping[str, str]) -> Place:
+    """Return a place whose ports are free: another program may have the usual ones. Ports that were named are kept."""
+    aws_port = place.aws_port if environ.get("AWS_PORT") or is_free(place.aws_port) else find_free()
+    port = place.port if environ.get("PORT") or is_free(place.port) else find_free()
+    return replace(place, aws_port=aws_port, port=port)
+
+
+def is_free(port: int) -> bool:
+    try:
+        listen(port, "").close()
+    except CannotStart:
+        return False
+    return True
+
+
+def find_free() -> int:
+    """Return a port that the system says is free."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def describe_aws(place: Place) -> dict[str, str]:

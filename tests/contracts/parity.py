@@ -76,7 +76,7 @@ def evaluate(folder: Path, architecture: str, image_size: int | None) -> dict[st
     from job.artifact import write_model
     from job.settings import Hyperparameters, Job, Places
     from judging.evaluate import describe_test, measure
-    from learning.preparation import make_course, prepare
+    from learning.preparation import inputs_of, make_course, prepare
     from learning.records import describe_model
 
     write_dataset(folder / "input/dataset.zip")
@@ -85,7 +85,7 @@ def evaluate(folder: Path, architecture: str, image_size: int | None) -> dict[st
     size = image_size or find_input(architecture).size
     setup = prepare(job, Hyperparameters(architecture=architecture, image_size=size, pretrained="none"))
     course, data = make_course(setup), setup.dataset
-    settle(setup.network, setup.head, size, course.judge.answer)
+    settle(setup.network, setup.head, torch.cat([*inputs_of(setup, data.test)]), course.judge.answer)
     logits = course.judge.answer("test")
     test = describe_test(logits, data.test.labels, data.classes, TEMPERATURE)
     manifest = describe_model(setup, measure(logits, data.test.labels), test)
@@ -94,7 +94,7 @@ def evaluate(folder: Path, architecture: str, image_size: int | None) -> dict[st
     return {name: dict(zip(data.classes, row, strict=True)) for name, row in zip(data.test.names, likely, strict=True)}
 
 
-def settle(network: nn.Module, head: nn.Module, size: int, answer: Callable[[str], torch.Tensor]) -> None:
+def settle(network: nn.Module, head: nn.Module, inputs: torch.Tensor, answer: Callable[[str], torch.Tensor]) -> None:
     """Fit batch normalisation's statistics to random weights, and scale the last layer until answers are like real."""
     layers = [layer for layer in network.modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm)]
     for layer in layers:
@@ -102,7 +102,7 @@ def settle(network: nn.Module, head: nn.Module, size: int, answer: Callable[[str
         layer.train()
     with torch.no_grad():
         if layers:
-            network(torch.randn(8, 3, size, size, generator=torch.Generator().manual_seed(0)))
+            network(inputs)
         network.eval()
         weights = next(iter(head.parameters()))
         weights.mul_(SPREAD / float(answer("test").std(dim=1).mean().clamp(min=1e-6)))

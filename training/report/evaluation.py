@@ -9,6 +9,7 @@ from report.charts.choices import find_interval, find_mistakes, find_pairs, find
 from report.charts.curves import TYPICAL_CLASSES, draw_calibration, draw_classes
 from report.charts.data import Findings
 from report.charts.matrix import NUMBERED, cut_matrix, draw_matrix, pick_confused
+from report.charts.threshold import TOLD, draw_threshold, trace
 from report.page import figure, fold, note, paragraph, percent, table, title
 from report.pictures import MapSource, PictureSource, show_pairs, show_shots
 
@@ -40,7 +41,7 @@ def tell_evaluation(found: Findings, pictures: PictureSource | None, maps: MapSo
         )
     parts += [tell_mistakes(judged, predictions["classes"], pictures, maps)]
     parts += [tell_suspects(list_judged(predictions, ("test", "valid")), predictions["classes"], pictures)]
-    return "".join([*parts, tell_calibration(test)])
+    return "".join([*parts, tell_calibration(test), tell_threshold(judged)])
 
 
 def tell_measures(found: Findings, test: Mapping[str, Any]) -> str:
@@ -145,3 +146,14 @@ def tell_calibration(test: Mapping[str, Any]) -> str:
             f" The endpoint divides logits by {temperature:.2f}; without that it would be {calibration['ece']:.1%}."
         )
     return title("Can its confidence be trusted?") + figure(draw_calibration(calibration["bins"]), caption)
+
+
+def tell_threshold(judged: Sequence[Any]) -> str:
+    """Return what is left, and how much of it is right, if only sure answers are taken."""
+    caption = "The answers whose probability reaches the threshold: how many images get one, and how many are right."
+    rows = [
+        [f"{each.threshold:g}", percent(each.share), percent(each.accuracy), len(judged) - each.answers]
+        for each in trace(judged, TOLD)
+    ]
+    heads = ["?threshold=", "images that get an answer", "of those, right", "left to a person"]
+    return title("What a threshold buys") + figure(draw_threshold(trace(judged)), caption) + table(heads, rows)

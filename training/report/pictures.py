@@ -56,6 +56,11 @@ def breakable(name: str) -> str:
     return re.sub(r"([_.\-])", r"\1<wbr>", escape(name))
 
 
+def show_path(name: str) -> str:
+    """Return a file's path as it is in the user's zip, which may break after each of its parts."""
+    return re.sub(r"([/_.\-])", r"\1<wbr>", escape(name))
+
+
 def show_shots(
     images: Sequence[Judged], classes: Sequence[str], pictures: PictureSource | None, maps: MapSource | None = None
 ) -> str:
@@ -68,11 +73,10 @@ def show_shot(
     image: Judged, classes: Sequence[str], pictures: PictureSource | None, maps: MapSource | None = None
 ) -> str:
     label, answer = breakable(classes[image.label]), breakable(classes[image.predicted])
-    name = escape(image.file.rsplit("/", 1)[-1])
     return (
         f'<figure class="shot" title="{escape(image.file)}">{place(image, pictures)}{place_map(image, maps)}'
         f"label <b>{label}</b> {image.given:.0%}<br>answer <b>{answer}</b> {image.probability:.0%}"
-        f'<br><span class="muted">{escape(image.split)}/…/{name}</span></figure>'
+        f'<br><span class="muted">{show_path(image.file)}</span></figure>'
     )
 
 

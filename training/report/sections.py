@@ -11,6 +11,7 @@ from typing import Any
 from report.charts.choices import find_interval, rank_importance
 from report.charts.curves import draw_by_value, draw_curves, draw_importance, draw_splits, draw_trials
 from report.charts.data import Findings, JobRecord, list_tuned
+from report.headline import tell_headline
 from report.page import BEGIN, END, Html, figure, fold, note, paragraph, percent, pill, table, tiles, title
 
 LONG = 12  # a list of more rows is folded
@@ -18,8 +19,9 @@ SPLITS = ("train", "valid", "test")
 
 
 def tell_verdict(found: Findings) -> str:
-    """Return the verdict's placeholder with a draft in it, and the few figures that matter most."""
-    return f'<p class="lead">{BEGIN}{escape(draft_verdict(found))}{END}</p>{show_tiles(found)}{warn_of_weights(found)}'
+    """Return the first three lines, the verdict's placeholder with a draft in it, and the figures that matter most."""
+    draft = f'<p class="lead">{BEGIN}{escape(draft_verdict(found))}{END}</p>'
+    return f"{tell_headline(found)}{draft}{show_tiles(found)}"
 
 
 def draft_verdict(found: Findings) -> str:
@@ -56,14 +58,6 @@ def show_tiles(found: Findings) -> str:
     if rate:
         values["images a second"] = (f"{rate:,.0f}", f"trained on {found.job.start.get('device', 'one machine')}")
     return tiles(values) if values else ""
-
-
-def warn_of_weights(found: Findings) -> str:
-    """Warn clearly if pretrained weights were asked for and there were none."""
-    start = found.job.start
-    if start.get("pretrained") != "none" or start.get("hyperparameters", {}).get("pretrained") == "none":
-        return ""
-    return '<p class="note warn">No pretrained weights could be had: this network was trained from scratch.</p>'
 
 
 def tell_dataset(found: Findings) -> str:

@@ -37,6 +37,11 @@ nav a:hover, nav a:focus { color: var(--ink); text-decoration: underline; }
 dt { color: var(--muted); font-size: .85rem; }
 dd { margin: 0; font-size: 1.45rem; font-weight: 600; line-height: 1.35; font-variant-numeric: tabular-nums; }
 dd small { display: block; font-size: .8rem; font-weight: 400; line-height: 1.4; }
+.headline { margin: 1.25rem 0; border-left: 4px solid var(--c1); padding-left: 1rem; max-width: 54rem; }
+.headline div { display: grid; grid-template-columns: 6.5rem 1fr; gap: .25rem 1rem; padding: .2rem 0; }
+.headline dt { font-size: 1rem; padding-top: .1rem; }
+.headline dd { font-size: 1.12rem; font-weight: 500; overflow-wrap: anywhere; }
+@media (max-width: 30rem) { .headline div { grid-template-columns: 1fr; } }
 figure { margin: 1.25rem 0; }
 figcaption { font-size: .875rem; max-width: 46rem; margin-top: .35rem; }
 /* A shadow on the side where there is more to see. */

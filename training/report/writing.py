@@ -68,7 +68,8 @@ def build_report(
     chosen = found.job.hyperparameters
     told = [str(chosen[name]) for name in ("architecture",) if name in chosen]
     told += [f"{chosen['image_size']} px"] if "image_size" in chosen else []
-    return build_page(f"Report of {run}", escape(", ".join([*told, f"job {job_folder.name}"])), drawn).encode()
+    subtitle = f"<!-- run --><br>{escape(', '.join([*told, f'job {job_folder.name}']))}"
+    return build_page(f"Report of {run}", subtitle, drawn).encode()
 
 
 def list_parts(

@@ -80,6 +80,17 @@ def test_the_paragraph_takes_the_drafts_place_in_the_page() -> None:
     assert b"draft" not in filled
 
 
+def test_the_page_says_which_run_it_is_about_and_leads_back() -> None:
+    """Dataset, date and duration, which the training does not know, and the run's place on the page if known."""
+    result = {"dataset": "pets & co", "status": "stopped", "run_id": "whippet-dev-pets-1", "seconds": 754.2}
+    result |= {"ended_at": "2026-11-22T10:05:00+00:00"}
+    page = b"<p><!-- run --></p><!-- verdict --><!-- /verdict -->"
+    plain = fill_report(page, Story(result)).decode()
+    assert plain.startswith("<p>Dataset pets &amp; co · 22 November 2026, 10:05 UTC · took 13 min</p>")
+    linked = fill_report(page, Story(result, page_url="http://127.0.0.1:8000/")).decode()
+    assert '<a href="http://127.0.0.1:8000/#/runs/whippet-dev-pets-1">this run on the page</a></p>' in linked
+
+
 @pytest.mark.parametrize("page", [None, b"", b"no marks"])
 def test_without_a_page_the_paragraph_is_the_report(page: bytes | None) -> None:
     """There is a report even if the job could not draw one."""

@@ -127,6 +127,65 @@ def test_a_report_tells_what_the_files_say(run: Path) -> None:
     assert page.count(BEGIN) == page.count(END) == 1
 
 
+def list_lines(jobs: Path) -> dict[str, str]:
+    """Return the report's first three lines by their names."""
+    part = draw_parts(jobs, ["result"])["result"]
+    assert part.startswith('<dl class="headline">')
+    return dict(re.findall(r"<dt>([^<]*)</dt><dd>([^<]*)</dd>", part.partition("</dl>")[0]))
+
+
+def test_three_short_lines_come_first(judged: Path) -> None:
+    """How good, how sure, what next: a sentence or two each."""
+    lines = list_lines(judged)
+    test = json.loads((judged / JOB / "evaluation.json").read_text())["test"]
+    assert list(lines) == ["How good", "How sure", "What next"]
+    assert f"{test['accuracy']:.1%} of {test['images']} test images" in lines["How good"]
+    assert "95% confidence" in lines["How sure"]
+    assert max(map(len, lines.values())) < 170
+
+
+@pytest.mark.parametrize(
+    ("changes", "line", "told"),
+    [
+        ({"pretrained": "none"}, "How good", "Trained from scratch"),
+        (
+            {"pretrained": "none"},
+            "What next",
+            "Put ImageNet&#x27;s weights into the bucket (make weights ARCH=resnet18)",
+        ),
+        ({"missed": "1"}, "How good", "No image of 1 was recognised."),
+    ],
+)
+def test_what_matters_most_is_in_the_first_lines(judged: Path, changes: dict[str, str], line: str, told: str) -> None:
+    """A training from scratch, with what to do, and classes that are never recognised."""
+    path = judged / JOB / "evaluation.json"
+    evaluation = json.loads(path.read_text())
+    evaluation["pretrained"] = changes.get("pretrained", "imagenet")
+    for row in evaluation["test"]["classes"]:
+        row["recall"] = 0.0 if row["class"] == changes.get("missed") else 1.0
+    write_json(path, evaluation)
+    assert told in list_lines(judged)[line]
+
+
+def test_a_threshold_trades_answers_for_right_ones(judged: Path) -> None:
+    """At 0.9 the table has the share of images with such an answer, and the share of those that is right."""
+    columns = json.loads((judged / JOB / "predictions.json").read_text())["test"]
+    rows = zip(columns["probability"], columns["predicted"], columns["labels"], strict=True)
+    kept = [said == label for probability, said, label in rows if probability >= 0.9]
+    part = draw_parts(judged, ["evaluation"])["evaluation"]
+    share, right = f"{len(kept) / len(columns['labels']):.1%}", f"{sum(kept) / len(kept):.1%}"
+    assert f"<td>0.9</td><td class=n>{share}</td><td class=n>{right}</td>" in part
+
+
+def test_files_are_named_as_the_user_has_them(judged: Path) -> None:
+    """With their whole path in the zip, wherever the cut put them."""
+    path = judged / JOB / "predictions.json"
+    predictions = json.loads(path.read_text())
+    predictions["test"]["files"] = [f"pets/all/{number}.jpg" for number in range(len(predictions["test"]["files"]))]
+    write_json(path, predictions)
+    assert re.search(r">pets/<wbr>all/<wbr>\d+\.<wbr>jpg<", draw_parts(judged, ["evaluation"])["evaluation"])
+
+
 def test_the_worst_mistakes_come_with_a_map(judged: Path) -> None:
     """Each shows what spoke for the answer that was given; one whose map cannot be drawn is shown without."""
     asked = []
