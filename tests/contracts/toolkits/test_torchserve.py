@@ -31,6 +31,7 @@ from tests.support.model_servers import end_server, post, start_server
 from tests.training.tiny import shapes_zip
 
 TOLERANCE = 1e-4  # of a probability, between two versions of PyTorch
+EXPLAINED = "image/jpeg; explain=true"
 
 
 @pytest.fixture(scope="module")
@@ -98,6 +99,14 @@ def test_torchserve_and_the_local_cloud_answer_alike(name: str, there: str, here
         assert theirs.json()["run_id"] == ours.json()["run_id"]
     elif name != "too large":  # TorchServe itself refuses such a body, before our program sees it
         assert theirs.text.splitlines()[0] == ours.text.splitlines()[0]
+
+
+def test_a_wish_for_an_explanation_reaches_the_model(there: str) -> None:
+    """TorchServe and AWS's handler hand a content type on with its parameters."""
+    asked = {kind: post(there, REQUESTS["jpeg"][0], content_type=kind) for kind in ("image/jpeg", EXPLAINED)}
+    plain, explained = (each.json()["results"][0] for each in asked.values())
+    assert explained.pop("explanation")["image"].startswith("data:image/png;base64,")
+    assert read_probabilities({"results": [explained]}) == pytest.approx(read_probabilities({"results": [plain]}))
 
 
 def test_a_picture_as_large_as_an_endpoint_takes_is_served(there: str, here: str) -> None:
