@@ -10,6 +10,7 @@ import sys
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -115,10 +116,26 @@ def ask_torch(model: Path) -> Answer:
     loaded = inference.model_fn(str(model))
 
     def answer(data: bytes) -> dict[str, float]:
-        told = inference.predict_fn(inference.input_fn(data, "application/octet-stream"), loaded)
-        return {each["class"]: each["probability"] for each in told["results"][0]["predictions"]}
+        return read_probabilities(inference.predict_fn(inference.input_fn(data, "application/octet-stream"), loaded))
 
     return answer
+
+
+def ask_onnx(model: Path) -> Answer:
+    """Return a function that answers as an endpoint of the local cloud does: in onnxruntime, where that agrees."""
+    import inference
+    from localcloud.serving.engine import choose_engine
+
+    def predict(loaded: Any, data: bytes) -> Any:
+        return inference.predict_fn(inference.input_fn(data, "application/octet-stream"), loaded)
+
+    chosen = choose_engine(inference.model_fn(str(model)), predict, model, model.parent / "converted")
+    assert chosen.description.startswith("onnxruntime"), chosen.description
+    return lambda data: read_probabilities(predict(chosen.model, data))
+
+
+def read_probabilities(told: Mapping[str, Any]) -> dict[str, float]:
+    return {each["class"]: each["probability"] for each in told["results"][0]["predictions"]}
 
 
 def find_difference(judged: Mapping[str, Mapping[str, float]], images: Mapping[str, bytes], answer: Answer) -> float:
@@ -128,9 +145,9 @@ def find_difference(judged: Mapping[str, Mapping[str, float]], images: Mapping[s
     return max(abs(answers[name][label] - value) for name, row in judged.items() for label, value in row.items())
 
 
-def compare(
-    folder: Path, architecture: str, image_size: int | None, ask: Callable[[Path], Answer] = ask_torch
-) -> float:
-    """Return how far evaluation and endpoint are apart with a network at a size."""
+def compare(folder: Path, architecture: str, image_size: int | None) -> dict[str, float]:
+    """Return how far evaluation and endpoint are apart with a network at a size, in torch and in onnxruntime."""
     judged = evaluate(folder, architecture, image_size)
-    return find_difference(judged, write_dataset(folder / "again.zip"), ask(folder / "model"))
+    images = write_dataset(folder / "again.zip")
+    asks = {"torch": ask_torch, "onnxruntime": ask_onnx}
+    return {name: find_difference(judged, images, ask(folder / "model")) for name, ask in asks.items()}

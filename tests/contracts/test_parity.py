@@ -17,5 +17,5 @@ from tests.contracts.parity import compare
     [("resnet18", 128), ("resnet18", 48), ("mobilenet_v3_small", 160), ("squeezenet1_1", 96)],
 )
 def test_evaluation_and_endpoint_agree(tmp_path: Path, architecture: str, image_size: int) -> None:
-    """Within 0.001 for images of every mode and format, through the whole of both units."""
-    assert compare(tmp_path, architecture, image_size) < 1e-3
+    """Within 0.001 for images of every mode and format: in torch, as on AWS, and in the local cloud's onnxruntime."""
+    assert max(compare(tmp_path, architecture, image_size).values()) < 1e-3
