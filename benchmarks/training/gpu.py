@@ -57,7 +57,7 @@ def measure_limit(batch: int, scale: Scale) -> float:
     from learning.engine import Learner
     from learning.model import build_network
     from learning.steps.precision import choose_precision, compute_exactly
-    from learning.steps.replay import CudaRecorder, Replay
+    from learning.steps.replay import CudaRecorder
 
     compute_exactly()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -66,7 +66,7 @@ def measure_limit(batch: int, scale: Scale) -> float:
     options: dict[str, Any] = {"weight_decay": 0.01, "steps": 1000, "device": device, "precision": precision}
     learner = Learner(network, rate=1e-4, **options)
     if device.type == "cuda":
-        learner.replay = Replay(network, learner.optimizer, learner.make_step, CudaRecorder())
+        learner.replay = learner.make_replay(CudaRecorder())
     inputs = torch.rand((batch, 3, scale.side, scale.side), device=device).to(memory_format=torch.channels_last)
     labels = torch.arange(batch, device=device) % 20
     rates = []

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from learning.steps.precision import arithmetic
-from learning.steps.replay import Replay, draws_chance
+from learning.steps.replay import Recorder, Replay, draws_chance
 from learning.steps.tally import Tally
 
 Metrics = dict[str, float]
@@ -146,6 +146,10 @@ class Learner:
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.tally.add(loss, outputs, labels)
+
+    def make_replay(self, recorder: Recorder) -> Replay:
+        """Return what makes this learner's steps, plain ones first and then recorded ones."""
+        return Replay((self.network, self.criterion), self.optimizer, self.make_step, recorder)
 
     def may_replay(self) -> bool:
         """Return whether a graph would do what a plain step does: no scaler to read, no random numbers to draw."""

@@ -15,7 +15,7 @@ from images.data import Batches
 from job.metrics import log
 
 from learning.engine import Learner
-from learning.steps.replay import REAL_STEPS, CudaRecorder, Recorder, Replay
+from learning.steps.replay import REAL_STEPS, CudaRecorder, Recorder
 
 REPLAYED = 3  # steps that are compared with plain ones
 
@@ -56,7 +56,7 @@ def allow_replay(learner: Learner, batches: Batches, recorder: Recorder | None =
     try:
         expected = try_steps(learner, batches)
         snapshot.restore()
-        learner.replay = Replay(learner.network, learner.optimizer, learner.make_step, recorder or CudaRecorder())
+        learner.replay = learner.make_replay(recorder or CudaRecorder())
         same = all(map(torch.equal, expected, try_steps(learner, batches))) and bool(learner.replay.recorded)
     except RuntimeError as error:  # how torch reports what cannot be recorded
         log(f"steps are plain: they cannot be recorded ({error})")

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,15 @@ import pytest
 import torch
 from job.settings import RULES as NAMES
 from job.settings import TrainingError, read_hyperparameters
-from learning.engine import Hook
+from learning.engine import Hook, Learner
+from learning.steps.replay import without_hooks
 from smdebug_rulesconfig.debugger_rules import builtin_rules
 
 from chalicelib.requests.debugger import build_debugger_blocks
 from tests.chalicelib.requests.test_jobs import make_run
 from tests.fakes.world import SETTINGS
 from tests.training.debugger.watched import EPOCHS, STEPS, Case, Memorised, Points, build_deep, run_case
+from tests.training.profiled import Tape
 from tests.training.tiny import ROOT, Runner
 
 ILL = {
@@ -242,3 +245,35 @@ def test_rules_to_stop_on_are_read_as_a_list_or_as_text() -> None:
     assert tuple(schema["properties"]["stop_on_rules"]["items"]["enum"]) == NAMES
     with pytest.raises(TrainingError, match="'Dead', which is not a rule; the rules: VanishingGradient"):
         read_hyperparameters({"stop_on_rules": "Dead"}, print)
+
+
+class Silent(Tape):
+    """Replays without calling a hook, as a GPU does."""
+
+    def __init__(self, learner: Learner) -> None:
+        super().__init__()
+        self.parts, self.optimizer = (learner.network, learner.criterion), learner.optimizer
+
+    def record(self, act: Callable[[], None]) -> Callable[[], None]:
+        replay = super().record(act)
+
+        def run() -> None:
+            with without_hooks(self.parts, self.optimizer):
+                replay()
+
+        return run
+
+
+def test_replayed_steps_are_watched_as_plain_ones_are(tmp_path: Path, healthy: tuple[dict[str, Any], Path]) -> None:
+    """The steps that are saved are plain, the others are counted: the same steps are saved, with the same values."""
+    tapes: list[Silent] = []
+
+    def replay(learner: Learner) -> None:
+        tapes.append(Silent(learner))
+        learner.replay = learner.make_replay(tapes[0])
+
+    found = run_case(Case(), tmp_path, ready=replay)
+    assert tapes[0].replays > 0.8 * EPOCHS * STEPS
+    assert found["rules"] == healthy[0]["rules"]
+    steps = [sorted(path.name for path in (folder / "debug/events").iterdir()) for folder in (tmp_path, healthy[1])]
+    assert steps[0] == steps[1]

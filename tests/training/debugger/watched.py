@@ -81,15 +81,25 @@ class Case:
 
 
 def run_case(
-    case: Case, folder: Path, hooks: Sequence[Hook] = (), *, watched: bool = True, **options: Any
+    case: Case,
+    folder: Path,
+    hooks: Sequence[Hook] = (),
+    *,
+    watched: bool = True,
+    ready: Callable[[Learner], None] = lambda _: None,
+    **options: Any,
 ) -> dict[str, Any]:
-    """Train with the debugger; return rules.json at the end, with `stopped` saying why the training ended early."""
+    """Train with the debugger; return rules.json at the end, with `stopped` saying why the training ended early.
+
+    ready: is called with the learner before it begins.
+    """
     torch.set_num_threads(1)
     network = case.build()
     with torch.no_grad():
         case.harm(network)
     steps = case.epochs * case.points.steps
     learner = Learner(network, rate=case.rate, weight_decay=0.01, steps=steps, device=CPU)
+    ready(learner)
     inputs, labels = Points().draw(600, torch.Generator().manual_seed(99))
 
     def validate() -> dict[str, float]:

@@ -18,7 +18,7 @@ from images.data import Batches, hold_split, read_dataset
 from images.early import MEMORY_LIMIT, choose_stream
 from job.settings import Hyperparameters
 from learning.preparation import Course, Setup
-from learning.steps.replay import REAL_STEPS, Replay
+from learning.steps.replay import REAL_STEPS
 from profiler.execution_plan import (
     Budget,
     Candidate,
@@ -360,7 +360,7 @@ def test_what_a_gpu_begins_with_can_be_taken_back(tmp_path: Path) -> None:
 
     expected = learn()
     batches.held = hold_split(setup.dataset.train, setup.device, free=2**30)
-    learner.replay = Replay(learner.network, learner.optimizer, learner.make_step, Tape())
+    learner.replay = learner.make_replay(Tape())
     assert learn() == expected
     known = list_device_candidates(learner, batches)
     assert [candidate.setting for candidate in known] == ["graph", "device_cache"]

@@ -9,7 +9,7 @@ step is spent on it.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -20,6 +20,7 @@ from torch import nn
 REAL_STEPS = 3  # that are made plainly before a step is recorded
 
 Step = Callable[[torch.Tensor, torch.Tensor], None]
+STEP_HOOKS = ("_optimizer_step_pre_hooks", "_optimizer_step_post_hooks")
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
@@ -66,16 +67,21 @@ class Recorded:
 
 
 class Replay:
-    """Makes the steps of a network: plain ones first, then recorded ones."""
+    """Makes the steps of a network: plain ones first, then recorded ones.
 
-    def __init__(self, network: nn.Module, optimizer: torch.optim.Optimizer, step: Step, recorder: Recorder) -> None:
-        self.network, self.optimizer, self.step, self.recorder = network, optimizer, step, recorder
+    modules: the network that is trained, and what else takes part in a step.
+    """
+
+    def __init__(
+        self, modules: Sequence[nn.Module], optimizer: torch.optim.Optimizer, step: Step, recorder: Recorder
+    ) -> None:
+        self.modules, self.optimizer, self.step, self.recorder = modules, optimizer, step, recorder
         self.made: Counter[Hashable] = Counter()
         self.recorded: dict[Hashable, Recorded] = {}
 
     def __call__(self, inputs: torch.Tensor, labels: torch.Tensor) -> bool:
         """Make a step. Return whether it was replayed."""
-        kind = (inputs.shape, inputs.dtype, inputs.stride(), *describe_modes(self.network))
+        kind = (inputs.shape, inputs.dtype, inputs.stride(), *describe_modes(self.modules[0]))
         if kind not in self.recorded:
             if self.made[kind] < REAL_STEPS:
                 self.made[kind] += 1
@@ -91,9 +97,9 @@ class Replay:
     def record(self, inputs: torch.Tensor, labels: torch.Tensor) -> Recorded:
         own = inputs.clone(), labels.clone()
         self.optimizer.zero_grad(set_to_none=True)
-        with without_hooks(self.network, self.optimizer):
+        with without_hooks(self.modules, self.optimizer):
             run = self.recorder.record(lambda: self.step(*own))
-        return Recorded(*own, run, [weight.grad for weight in self.network.parameters()])
+        return Recorded(*own, run, [weight.grad for weight in self.modules[0].parameters()])
 
     def forget(self) -> None:
         """Drop what was recorded: the tensors that it names may be others now."""
@@ -122,16 +128,23 @@ def read_chance(module: nn.Module) -> Any:
 
 
 @contextmanager
-def without_hooks(network: nn.Module, optimizer: torch.optim.Optimizer) -> Iterator[None]:
+def without_hooks(modules: Iterable[nn.Module], optimizer: torch.optim.Optimizer) -> Iterator[None]:
     """Take the hooks off for a while: what looks at a step cannot be recorded."""
-    owners = [*((module, HOOKS) for module in network.modules())]
-    kept = [(module, name, getattr(module, name)) for module, names in owners for name in names]
-    hooks = ("_optimizer_step_pre_hooks", "_optimizer_step_post_hooks")
-    kept += [(optimizer, name, getattr(optimizer, name)) for name in hooks]
+    owned = [(module, name) for part in modules for module in part.modules() for name in HOOKS]
+    kept = [
+        (owner, name, getattr(owner, name)) for owner, name in [*owned, *((optimizer, name) for name in STEP_HOOKS)]
+    ]
+    watched = [weight for part in modules for weight in part.parameters() if weight._backward_hooks]
+    # A weight's own hooks lie in a dictionary that autograd holds, so it is emptied and filled again.
+    gradients = [(weight._backward_hooks, dict(weight._backward_hooks)) for weight in watched]
     for owner, name, value in kept:
         setattr(owner, name, type(value)())
+    for held, _ in gradients:
+        held.clear()
     try:
         yield
     finally:
         for owner, name, value in kept:
             setattr(owner, name, value)
+        for held, hooks in gradients:
+            held.update(hooks)
