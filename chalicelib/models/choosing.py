@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from chalicelib.models.promoting import DECLINE, Facts, judge_promotion
+from chalicelib.models.promoting import DECLINE, Facts, is_sound, judge_promotion
 from chalicelib.recipes.resolving import read_pinned
 from chalicelib.runs.identity import Run
 from chalicelib.runs.observation import Observation, Training, Trial, Tuning
@@ -91,7 +91,7 @@ def decide_on_model(seen: Observation) -> dict[str, Any] | None:
     """
     assert seen.tuned is not None
     assert seen.training is not None
-    comparison = seen.comparison if seen.training.model_data else None
+    comparison = seen.comparison if seen.training.model_data and is_sound(seen.comparison) else None
     chosen = select_model(seen.run, seen.tuned, seen.trial_evaluation, seen.training, comparison)
     if chosen is None:
         return None

@@ -22,6 +22,8 @@ LEAST_IMAGES = 50  # common images below which a comparison decides nothing
 DEPLOY_LEVEL = 0.8  # of the one-sided lower bound from which a model goes live
 MOST_CHANGED = 0.02  # of the labels, between two versions of a dataset
 MOST_NAMED = 5  # classes in a sentence
+FLOOR = ("images", "correct", "accuracy", "lower", "chance", "most_frequent")
+COUNTS = ("images", "both", "only_new", "only_live", "neither")
 HOW_TO_APPROVE = "POST /runs/RUN_ID/approve deploys this one all the same."
 
 Document = Mapping[str, Any]
@@ -103,6 +105,28 @@ def tell_action(plan: Promotion, facts: Facts, action: str, found: Findings) -> 
     return [f"{stays} until a person decides.", *asked, *found.about, *found.notes, HOW_TO_APPROVE]
 
 
+def is_sound(comparison: Any) -> bool:
+    """Return whether a comparison holds what is read of it. Another version of the program may have written it."""
+    try:
+        live, candidates = comparison["live"] or {"run": "", "tests": []}, comparison["candidates"]
+        classes, labels, tests = live.get("classes") or {}, live.get("labels_changed") or {}, live["tests"]
+        numbers = [comparison["floor"][name] for name in FLOOR]
+        numbers += [each["valid"]["objective"] for each in candidates]
+        counts = [test[name] for test in tests for name in COUNTS]
+        counts += [labels.get(name) or 0 for name in ("changed", "compared")]
+        texts = [comparison["ships"], live["run"], live.get("problem") or "", *(comparison.get("problems") or ())]
+        texts += [*(each["candidate"] for each in candidates), *(test["name"] for test in tests)]
+        texts += [name for kind in ("shared", "lost", "new") for name in classes.get(kind) or ()]
+    except (KeyError, TypeError, AttributeError):
+        return False
+    are_counts = all(type(count) is int and count >= 0 for count in counts)
+    return (
+        are_counts
+        and all(isinstance(each, int | float) for each in numbers)
+        and all(type(each) is str for each in texts)
+    )
+
+
 # The floor: every model that goes live beats chance and the most frequent class.
 
 
@@ -138,7 +162,7 @@ def read_floor(facts: Facts) -> dict[str, Any] | None:
     """Return the counts that the floor is judged by: the comparison's, else the evaluation's. None without either."""
     told = (facts.comparison or {}).get("floor")
     if told:
-        return {name: told[name] for name in ("images", "correct", "accuracy", "lower", "chance", "most_frequent")}
+        return {name: told[name] for name in FLOOR}
     test = (facts.evaluation or {}).get("test") or {}
     counts = test.get("confusion")
     if not counts:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
+from chalicelib.aws.buckets import Stored
 from chalicelib.aws.sagemaker import Kind
 from chalicelib.costs.ledgers import see_room
 from chalicelib.errors import RunNotFound
@@ -237,8 +238,17 @@ def _order_of_asking(name: str) -> tuple[int, bool]:
 def _see_comparison(run: Run, training: Training, services: Services) -> dict[str, Any]:
     """Return what the last training found of the model that it left, and which run is live now."""
     stored = {name: services.runs.read_job_file(run.run_id, training.name, f"{name}.json") for name in JUDGED}
-    documents = {name: each.as_json() if each else None for name, each in stored.items()}
+    documents = {name: _parse(each) for name, each in stored.items()}
     return {"live": find_live(run, see_endpoint(run.endpoint, services)), **documents}
+
+
+def _parse(stored: Stored | None) -> dict[str, Any] | None:
+    """Return a job's document, or None of one that is not JSON: a job is not trusted to write what it should."""
+    try:
+        document = stored.as_json() if stored else None
+    except ValueError:
+        return None
+    return document if isinstance(document, dict) else None
 
 
 def find_live(run: Run, endpoint: Endpoint | None) -> str | None:

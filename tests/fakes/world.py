@@ -141,7 +141,7 @@ class World:
 
     def write_comparison(self, run_id: str, job: str, outcome: str | None) -> None:
         """Leave the comparison with the live model that the job was told of, if it was told of one."""
-        live = self.sagemaker.kept["TrainingJob"][job]["HyperParameters"].get("live_run")
+        live = self.sagemaker.kept["TrainingJob"][job].get("HyperParameters", {}).get("live_run")
         if live and outcome:
             comparison = build_comparison(build_test("new", 300, *OUTCOMES[outcome]), run=live)
             self.s3.store(f"runs/{run_id}/jobs/{job}/comparison.json", json.dumps(comparison).encode())

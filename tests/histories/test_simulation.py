@@ -143,8 +143,9 @@ def test_a_stop_leaves_nothing_running(events: list[tuple[str, bool]], trouble: 
 @settings(max_examples=50, deadline=None)
 @given(events=EVENTS, trouble=TROUBLES, again=st.integers(0, 12))
 def test_the_newer_upload_wins(events: list[tuple[str, bool]], trouble: dict[int, str], again: int) -> None:
-    """A second upload at any moment: every run ends, and the endpoint serves the newest."""
+    """A second upload at any moment: every run ends, and the endpoint serves the newest, where all may go live."""
     world = make_world(trouble)
+    world.upload("dogs.json", b'{"promotion": {"when": "always"}}')
     for number, (event, ends) in enumerate([*events, ("sweep", True)]):
         deliver(world, event)
         if number == min(again, len(events)):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from chalicelib.models.promoting import Facts, judge_promotion
+from chalicelib.models.promoting import Facts, is_sound, judge_promotion
 from chalicelib.recipes.values import Promotion
 from tests.fakes.comparisons import LIVE, build_comparison, build_floor, build_test
 
@@ -208,3 +209,32 @@ def test_the_recipe_says_when_a_model_goes_live(when: Any, actions: str) -> None
     if when == "always":
         assert "promotion.when is 'always'" in cases[2]["sentence"]
         assert "It is worse by more than 1 point" in cases[2]["sentence"]
+
+
+# A file of another version
+
+
+def list_without_one(document: Any) -> Iterator[Any]:
+    """Yield a document without one of its members, or with one that is no number or text, for each of them."""
+    if isinstance(document, dict):
+        for name, value in document.items():
+            yield {other: each for other, each in document.items() if other != name}
+            yield document | {name: [None]}
+            for part in list_without_one(value):
+                yield document | {name: part}
+    elif isinstance(document, list):
+        for place, value in enumerate(document):
+            for part in list_without_one(value):
+                yield [*document[:place], part, *document[place + 1 :]]
+
+
+def test_a_file_that_lacks_something_compares_nothing_and_stops_no_run() -> None:
+    """Whatever member is lacking or of another kind, a decision is made: all that is read of a file was checked."""
+    sound = build_comparison(EVEN) | {"candidates": [{"candidate": "final", "valid": {"objective": 0.9}}]}
+    assert is_sound(sound)
+    broken = [None, [], "text", 1, {}, *list_without_one(sound)]
+    assert any(is_sound(each) for each in broken)  # where a member is lacking that is not read
+    for each in broken:
+        told = judge(each if is_sound(each) else None)
+        assert told["action"] in ("ask", "deploy")
+        assert is_sound(each) or told["action"] == "ask"
