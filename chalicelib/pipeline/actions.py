@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -28,6 +29,7 @@ from chalicelib.pipeline.observing import read_evaluation, see_sources, see_trai
 from chalicelib.pipeline.verdicts import Story, fill_report
 from chalicelib.recipes.resolving import Recipe, read_pinned
 from chalicelib.requests.jobs import build_training_request, build_tuning_request
+from chalicelib.runs.changes import Version
 from chalicelib.runs.identity import Run
 from chalicelib.runs.observation import APPROVAL, RESULT, SECOND_RESULT, Observation, Training
 from chalicelib.runs.steps import (
@@ -284,10 +286,26 @@ def write_report(seen: Observation, services: Services) -> None:
         cost=result.get("cost"),
         approval=runs.read_file(run.run_id, APPROVAL) if seen.is_approved else None,
         page_url=services.settings.page_url,
+        versions=read_versions(seen, services),
     )
     drawn = services.bucket.read(f"{run.folder}jobs/{trainings[-1].name if trainings else ''}/report.html")
     page = fill_report(drawn.body if drawn else None, story)
     services.bucket.create(f"{run.folder}{seen.report}", page, "text/html; charset=utf-8")
+
+
+def read_versions(seen: Observation, services: Services) -> tuple[Version, Version] | None:
+    """Return the live model's version of the dataset and this run's; None if no other model was live."""
+    decision = services.runs.read_file(seen.run.run_id, "decision.json") or {}
+    other = (decision.get("promotion") or {}).get("compared_with")
+    before = services.runs.find(other) if other else None
+    if before is None:
+        return None
+    report, result = (services.runs.read_file(before.run_id, name) or {} for name in ("dataset.json", "result.json"))
+    return describe_version(before, report, result), describe_version(seen.run, seen.dataset or {}, seen.result or {})
+
+
+def describe_version(run: Run, report: Mapping[str, Any], result: Mapping[str, Any]) -> Version:
+    return Version(run.run_id, report, run.recipe or {}, (result.get("metrics") or {}).get("test") or {})
 
 
 def list_trials(seen: Observation, services: Services) -> list[dict[str, Any]]:

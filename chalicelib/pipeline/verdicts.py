@@ -12,9 +12,10 @@ from urllib.parse import quote
 
 from chalicelib.models.choosing import CANDIDATES
 from chalicelib.models.intervals import find_interval
+from chalicelib.runs.changes import Version, list_changes
 
 BEGIN, END = b"<!-- verdict -->", b"<!-- /verdict -->"
-HEAD = b"<!-- run -->"  # where the training's page leaves room for what only the whole run knows
+HEAD, CHANGES = b"<!-- run -->", b"<!-- changes -->"  # where the page leaves room for what only the whole run knows
 WIDE = 0.06  # an interval wider than this says little about a change of the model
 EDGE = 0.05  # this part of a range, on the range's own scale, is its edge
 GOOD = 0.99
@@ -32,6 +33,7 @@ class Story:
     """What a run's folder says about the run; None means that a file is missing. `trials` have the form of the routes.
 
     `best` holds the winning hyperparameters, `evaluation` is the shipped model's, `cost` the run's. Times are seconds.
+    `versions` are those of the model that was live and of this run's.
     """
 
     result: Mapping[str, Any]
@@ -44,6 +46,7 @@ class Story:
     cost: Mapping[str, Any] | None = None
     approval: Mapping[str, Any] | None = None
     page_url: str = ""
+    versions: tuple[Version, Version] | None = None
 
 
 def count_trial_seconds(trials: Sequence[Mapping[str, Any]]) -> int:
@@ -69,7 +72,21 @@ def fill_report(page: bytes | None, story: Story) -> bytes:
     head, _, rest = page.partition(BEGIN)
     _, _, tail = rest.partition(END)
     filled = b"".join([head, BEGIN, escape(tell_verdict(story)).encode(), END, tail])
-    return filled.replace(HEAD, tell_run(story).encode(), 1)
+    return filled.replace(HEAD, tell_run(story).encode(), 1).replace(CHANGES, tell_changes(story).encode(), 1)
+
+
+def tell_changes(story: Story) -> str:
+    """Return what changed since the version that was live, as HTML; nothing for a dataset's first version."""
+    if story.versions is None:
+        return ""
+    before, after = story.versions
+    rows = "".join(
+        f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in list_changes(before, after)
+    )
+    told = f"<p>Compared with {escape(before.run_id)}, whose model was live when this one was trained.</p>"
+    heads = "<tr><th>what</th><th>before</th><th>now</th></tr>"
+    table = f'<div class="scroll"><table class=words><thead>{heads}</thead><tbody>{rows}</tbody></table></div>'
+    return f"<h3>What changed since the last version</h3>{told}{table if rows else '<p>Nothing.</p>'}"
 
 
 def tell_run(story: Story) -> str:

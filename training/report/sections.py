@@ -12,7 +12,7 @@ from report.charts.choices import find_interval, rank_importance
 from report.charts.curves import draw_by_value, draw_curves, draw_importance, draw_splits, draw_trials
 from report.charts.data import Findings, JobRecord, list_tuned
 from report.headline import tell_headline
-from report.page import BEGIN, END, Html, figure, fold, note, paragraph, percent, pill, table, tiles, title
+from report.page import BEGIN, CHANGES, END, Html, figure, fold, note, paragraph, percent, pill, table, tiles, title
 
 LONG = 12  # a list of more rows is folded
 SPLITS = ("train", "valid", "test")
@@ -21,7 +21,7 @@ SPLITS = ("train", "valid", "test")
 def tell_verdict(found: Findings) -> str:
     """Return the first three lines, the verdict's placeholder with a draft in it, and the figures that matter most."""
     draft = f'<p class="lead">{BEGIN}{escape(draft_verdict(found))}{END}</p>'
-    return f"{tell_headline(found)}{draft}{show_tiles(found)}"
+    return f"{tell_headline(found)}{draft}{show_tiles(found)}{CHANGES}"
 
 
 def draft_verdict(found: Findings) -> str:

@@ -57,7 +57,7 @@ def build_report(
     maps: MapSource | None = None,
 ) -> bytes:
     """Return the page, in UTF-8."""
-    from report.page import BEGIN, END, attempt, build_page
+    from report.page import BEGIN, END, RUN, attempt, build_page
 
     found = read_findings(job_folder, jobs_folder)
     parts = list_parts(found, pictures, about, maps)
@@ -68,7 +68,7 @@ def build_report(
     chosen = found.job.hyperparameters
     told = [str(chosen[name]) for name in ("architecture",) if name in chosen]
     told += [f"{chosen['image_size']} px"] if "image_size" in chosen else []
-    subtitle = f"<!-- run --><br>{escape(', '.join([*told, f'job {job_folder.name}']))}"
+    subtitle = f"{RUN}<br>{escape(', '.join([*told, f'job {job_folder.name}']))}"
     return build_page(f"Report of {run}", subtitle, drawn).encode()
 
 

@@ -139,6 +139,22 @@ def test_a_model_replaces_the_live_one_only_where_it_is_shown_to_be_no_worse(
     assert world.list_keys("active/") == []
 
 
+@pytest.mark.parametrize("outcome", ["better", "worse"])
+def test_the_report_says_what_changed_since_the_live_model(world: World, outcome: str) -> None:
+    """Settings and accuracy beside those of the version that was live, whether the new model replaces it or not."""
+    first = upload(world, 0)
+    drawn = b"<!-- run --><!-- verdict --><!-- /verdict --><!-- changes -->"
+    assert go_on(world, first) == "deployed"
+    world.against_live = outcome
+    second = upload(world, 1, {"epochs": 11})
+    world.s3.store(f"runs/{second}/jobs/{second}-train/report.html", drawn)
+    go_on(world, second)
+    report = world.s3.versions[f"runs/{second}/report.html"][-1].body.decode()
+    assert f"Compared with {first}" in report
+    assert "<tr><td>epochs</td><td>8</td><td>11</td></tr>" in report
+    assert report.startswith("Dataset dogs · ")
+
+
 def test_the_end_is_told(world: World) -> None:
     """By an event and a message that keep to the contract, in the list of runs, and in the report."""
     _, second, _ = upload_again(world, "even")
