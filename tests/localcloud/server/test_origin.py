@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import gc
+import time
 from pathlib import Path
 
 import httpx
 import pytest
 from botocore.exceptions import ClientError
+from moto.logs.models import LogEvent
 
 from localcloud.server.origin import find_service
 from tests.localcloud.hosting import aws, client, send_signed
@@ -76,3 +79,21 @@ def test_what_moto_has_not_is_an_error_that_says_so(tmp_path: Path) -> None:
             PolicySourceArn="arn:aws:iam::123456789012:role/some-role", ActionNames=["s3:PutObject"]
         )
     assert refused.value.response["ResponseMetadata"]["RetryAttempts"] == 0
+
+
+def test_what_was_deleted_takes_no_memory(tmp_path: Path) -> None:
+    """The log lines of a stream: moto itself would keep every object that it ever made."""
+    with aws(tmp_path, []) as url:
+        logs = client("logs", url)
+        logs.create_log_group(logGroupName="/forgotten")
+        logs.create_log_stream(logGroupName="/forgotten", logStreamName="s")
+        events = [{"timestamp": int(time.time() * 1000), "message": f"forgotten {number}"} for number in range(100)]
+        logs.put_log_events(logGroupName="/forgotten", logStreamName="s", logEvents=events)
+        assert count_lines() == 100
+        logs.delete_log_stream(logGroupName="/forgotten", logStreamName="s")
+        assert count_lines() == 0
+
+
+def count_lines() -> int:
+    gc.collect()
+    return sum(isinstance(each, LogEvent) and each.message.startswith("forgotten") for each in gc.get_objects())
