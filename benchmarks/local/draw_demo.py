@@ -31,7 +31,7 @@ from tests.support.local_cloud import LocalCloud, run_local_cloud
 from tests.web.browser import find_chromium, open_tab
 
 DOCS = Path(__file__).parents[2] / "docs"
-WIDTH = 108
+WIDTH = 132
 SCREEN = {"width": 1280, "height": 800}
 FONT_FACES = re.compile(r"@font-face \{.*?\}\s*", re.DOTALL)  # they would be fetched from elsewhere
 

@@ -63,7 +63,7 @@ def advise(found: Findings, test: Mapping[str, Any]) -> Iterator[str]:
     if suspects:
         yield f"look at the {len(suspects)} labels that look wrong" if len(suspects) > 1 else "look at the wrong label"
     if test["accuracy"] < GOOD and (pair := find_worst(test)):
-        yield f"look at {pair[1]} called {pair[2]} ({pair[0]} times)"
+        yield f"look at {pair[1]} called {pair[2]}, which happened {pair[0]} times"
     low, high = find_interval(test["accuracy"], test.get("images") or 0)
     if high - low > WIDE:
         yield f"test on more images: {test.get('images') or 0:,} leave the accuracy uncertain"
@@ -71,13 +71,13 @@ def advise(found: Findings, test: Mapping[str, Any]) -> Iterator[str]:
 
 
 def find_worst(test: Mapping[str, Any]) -> tuple[int, str, str] | None:
-    """Return the most frequent confusion: (images, label, answer)."""
+    """Return the most frequent confusion: (images, label, answer); one image alone is none."""
     names = [row["class"] for row in test.get("classes") or []]
     cells = [
         (count, names[label], names[answer])
         for label, row in enumerate(test.get("confusion") or [])
         for answer, count in enumerate(row)
-        if label != answer and count
+        if label != answer and count > 1
     ]
     return max(cells, default=None)
 
