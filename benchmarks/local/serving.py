@@ -13,6 +13,7 @@ import json
 import os
 import statistics
 import tempfile
+import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 
 from benchmarks.results import claim, spread, write_result
 from benchmarks.serving.archive import encode_photo, write_int8, write_resnet
@@ -39,9 +41,11 @@ Samples = dict[tuple[str, int], list[dict[str, float]]]
 
 
 def measure(server: Running, connections: int, seconds: float) -> dict[str, float]:
-    """Return what one load of the server gave: requests a second, latencies, and the generator's own processor time."""
+    """Return what one load of the server gave: requests a second, latencies, and who used how much of the processor."""
     generate(server.url, server.body, connections, min(seconds, WARM_SECONDS), server.headers)
+    began, used, busy = time.perf_counter(), server.measure_processor(), measure_busy()
     told = generate(server.url, server.body, connections, seconds, server.headers)
+    passed, used, busy = time.perf_counter() - began, server.measure_processor() - used, measure_busy() - busy
     if told["others"] or not told["milliseconds"]:
         raise SystemExit(f"{server.url} answered {told['others']} at {connections} connections")
     latencies = spread(told["milliseconds"])
@@ -49,8 +53,17 @@ def measure(server: Running, connections: int, seconds: float) -> dict[str, floa
         "requests_a_second": len(told["milliseconds"]) / told["seconds"],
         "median_ms": latencies["median"],
         "p99_ms": latencies["p99"],
+        "processor_ms_a_request": used * 1000 / len(told["milliseconds"]),
+        "server_cores": used / passed,
         "generator_cores": told["processor_seconds"] / told["seconds"],
+        "cores_of_others": (busy - used - told["processor_seconds"]) / passed,
     }
+
+
+def measure_busy() -> float:
+    """Return the seconds that all cores together have worked, for whomever."""
+    times = psutil.cpu_times()
+    return float(sum(times) - times.idle - getattr(times, "iowait", 0.0) - getattr(times, "guest", 0.0))
 
 
 def choose_best(name: str, start: Start, folder: Path) -> tuple[int, int, list[dict[str, Any]]]:
@@ -158,6 +171,7 @@ def state_claims(
             "MiB",
             at_most=0.5,
         ),
+        claim("other programs, on average", average_others(samples), "cores"),
         claim("int8: agreement of the best class with fp32", agreement["same_best_class"], "", **agreement),
         *(
             claim(f"{name}, {connections} connections", rates[name, connections], "requests/s", **row)
@@ -165,6 +179,11 @@ def state_claims(
         ),
         claim("peers' configurations tried", sum(map(len, tried.values())), "", **tried),
     ]
+
+
+def average_others(samples: Samples) -> float:
+    """Return the cores that programs used which are neither server nor generator: a quiet machine has almost none."""
+    return statistics.mean(each["cores_of_others"] for row in samples.values() for each in row)
 
 
 def over(

@@ -42,8 +42,19 @@ class Running:
 
         Files that they map, such as libraries, do not count: the kernel may drop them, and other programs share them.
         """
+        return sum(read_own(each.pid) for each in self._list_processes()) / 1024
+
+    def measure_processor(self) -> float:
+        """Return the processor seconds that its processes have used."""
+        used = 0.0
+        for each in self._list_processes():
+            with suppress(psutil.NoSuchProcess):
+                used += sum(each.cpu_times()[:2])
+        return used
+
+    def _list_processes(self) -> list[psutil.Process]:
         first = psutil.Process(self.process)
-        return sum(read_own(each.pid) for each in (first, *first.children(recursive=True))) / 1024
+        return [first, *first.children(recursive=True)]
 
 
 def read_own(process: int) -> int:
