@@ -7,13 +7,15 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
+from comparing.candidates import collect
+from comparing.closing import compare
 from images.early import Decoding
 from inspection import Inspection
 from job.deadline import Deadline, Ending
 from job.metrics import MetricsFile, ObjectiveLines, describe_epoch, describe_splits, log
 from job.settings import Hyperparameters, Job
 from learning.checkpoints import Checkpoint, fingerprint
-from learning.engine import Hook, Progress, Stopped, close_epoch, fit, restore_best
+from learning.engine import Hook, Progress, Stopped, close_epoch, copy_weights, fit, restore_best
 from learning.features import fit_head
 from learning.preparation import Course, Setup, extract_split, make_course, prepare
 from learning.records import count_images, describe_start
@@ -23,6 +25,8 @@ from torch import nn
 
 # What drawing the report may take, but of a short time limit only a part.
 REPORT_SECONDS, REPORT_SHARE = 60.0, 0.1
+# Comparing takes about three candidates and the live model through both splits; of a time limit only a part.
+COMPARED, COMPARING_SHARE = 3, 0.1
 
 
 class Stop(Protocol):
@@ -68,10 +72,10 @@ def run(
     inspection = Inspection(setup, session.course, begun=begun, stop_asked=session.ending) if chosen.profile else None
     lookers = [*hooks, *(inspection.open() if inspection else [])]
     finished = train(session, lookers)
-    if not session.progress.best_epoch:
+    if not session.progress.best:
         log("stopped before the first epoch ended: there is no model yet")
         return
-    close(session, finished=finished)
+    ship(session, stop, finished=finished)
     if inspection and not stop():
         inspection.close()
     if finished:
@@ -88,9 +92,20 @@ def open_session(setup: Setup, stop: Stop, begun: float) -> Session:
     shipper = Shipper(setup, course, begun)
     begun -= progress.spent
     deadline = Deadline(setup.chosen.max_runtime, begun, shipper.size)
-    told = min(REPORT_SECONDS, REPORT_SHARE * setup.chosen.max_runtime) if setup.chosen.profile else 0.0
-    ending = Ending(stop, deadline, lambda: shipper.estimate_closing(progress) + told)
+    ending = Ending(stop, deadline, lambda: reserve(setup, shipper.estimate_closing(progress)))
     return Session(setup, course, progress, checkpoint, metrics, ObjectiveLines(), shipper, ending, begun)
+
+
+def reserve(setup: Setup, closing: float) -> float:
+    """Return the seconds to keep free after the epochs; the last training also compares and draws its report."""
+    if not setup.chosen.profile:
+        return closing
+    limit = setup.chosen.max_runtime
+    return closing + min(COMPARED * closing, COMPARING_SHARE * limit) + find_report_seconds(setup)
+
+
+def find_report_seconds(setup: Setup) -> float:
+    return min(REPORT_SECONDS, REPORT_SHARE * setup.chosen.max_runtime)
 
 
 def identify(setup: Setup) -> str:
@@ -111,6 +126,16 @@ def begin(session: Session) -> None:
     elif setup.pretrained == "imagenet" and isinstance(setup.head, nn.Linear):
         loss = fit_head(setup.head, extract_split(setup, setup.dataset.train), setup.dataset.train.labels)
         log(f"the head was fitted on the features of the frozen backbone, to a loss of {loss:.4f}")
+        keep_head(session)
+
+
+def keep_head(session: Session) -> None:
+    """Judge the pretrained network with its fitted head, as epoch 0: what fine-tuning must beat."""
+    progress, course = session.progress, session.course
+    progress.head = copy_weights(session.setup.head)
+    progress.best_epoch, progress.best, progress.best_weights = 0, course.validate(), None
+    log(f"epoch 0, the fitted head, classifies {progress.best['accuracy']:.1%} of the validation images correctly")
+    session.shipper.offer(progress)
 
 
 def train(session: Session, hooks: Sequence[Hook]) -> bool:
@@ -163,12 +188,25 @@ def end_early(session: Session) -> None:
     epochs, limit = setup.chosen.epochs, setup.chosen.max_runtime
     reason = f", because the time limit of {limit} s is near" if session.ending.is_out_of_time() else ""
     log(f"stopped in epoch {progress.epoch + 1} of {epochs}{reason}; the state was saved")
-    if reason and not progress.best_epoch:
+    if reason and not progress.best:
         steps = f"{progress.step} of {session.course.batches.steps}"
         setup.warnings.append(f"the training was stopped after {steps} steps of its first epoch{reason}")
         report(session, close_epoch(session.course.validate, setup.chosen.objective, progress, ()))
         return
     setup.warnings.append(f"the training was stopped after {progress.epoch} of {epochs} epochs{reason}")
+
+
+def ship(session: Session, stop: Stop, *, finished: bool) -> None:
+    """Ship the best epoch. The last training then looks for a better model, and compares what ships with the live one.
+
+    For that it has the time that was kept free, but not what drawing the report takes.
+    """
+    setup = session.setup
+    rivals = collect(setup, session.course, session.progress) if setup.chosen.profile else None
+    close(session, finished=finished)
+    if rivals:
+        deadline = session.ending.deadline
+        compare(rivals, session.shipper, Ending(stop, deadline, lambda: find_report_seconds(setup)))
 
 
 def close(session: Session, *, finished: bool) -> None:

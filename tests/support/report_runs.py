@@ -172,6 +172,7 @@ def write_findings(folder: Path, names: list[str], images: int, rng: Any) -> Non
     )
     worse = {"accuracy": 0.79, "macro_precision": 0.78, "macro_recall": 0.77, "macro_f1": 0.77}
     write_json(folder / "baseline.json", {"format": 1, "kind": "linear_head", "test": worse, "seconds": 20.0})
+    write_json(folder / "comparison.json", describe_comparison(images))
     for name in ("BatchSize", "CPUBottleneck", "IOBottleneck"):
         rule = {
             "RuleTriggered": int(name == "BatchSize"),
@@ -182,6 +183,48 @@ def write_findings(folder: Path, names: list[str], images: int, rng: Any) -> Non
         }
         write_json(folder / f"profiler-reports/{name}.json", rule)
     write_utilisation(folder / "profile/system/incremental/2026112210/1795342800.algo-1.json", rng)
+
+
+def describe_comparison(images: int) -> dict[str, Any]:
+    """Return a comparison.json in which a blend ships and a live model was met."""
+    candidates = [
+        {
+            "candidate": name,
+            "job": JOB,
+            "alpha": 0.5 if name == "blend" else None,
+            "valid": {"images": images, "objective": value, "standard_error": 0.01, "accuracy": value + 0.02},
+            "test": {"images": images, "accuracy": value, "correct": round(value * images)},
+        }
+        for name, value in {"final": 0.9, "head": 0.88, "blend": 0.92, "trial": 0.91}.items()
+    ]
+    left_out = {"seen": 4, "near_duplicates": 0, "other_classes": 1}
+    counts = {"images": 60, "both": 50, "neither": 3, "left_out": left_out}
+    tests = [
+        {"name": "new", "only_new": 4, "only_live": 2, **counts},
+        {"name": "live", "only_new": 3, "only_live": 4, **counts},
+    ]
+    return {
+        "format": 1,
+        "candidates": candidates,
+        "ships": "blend",
+        "problems": [],
+        "floor": {
+            "images": 60,
+            "correct": 54,
+            "accuracy": 0.9,
+            "lower": 0.799,
+            "classes": 3,
+            "chance": 1 / 3,
+            "most_frequent": 0.34,
+        },
+        "live": {
+            "run": "whippet-dev-pets-00000000",
+            "problem": None,
+            "classes": {"shared": ["cat"], "lost": ["<b>"], "new": []},
+            "labels_changed": {"changed": 12, "compared": 400},
+            "tests": tests,
+        },
+    }
 
 
 def write_utilisation(path: Path, rng: Any) -> None:

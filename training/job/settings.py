@@ -34,6 +34,7 @@ RULES = (
     "Confusion",
 )
 CACHES = ("auto", "memory", "none")
+OPTIONAL_CHANNELS = ("weights", "trial", "live_model", "live_dataset")
 
 
 class TrainingError(Exception):
@@ -44,7 +45,8 @@ class TrainingError(Exception):
 class Hyperparameters:
     """Everything that may be chosen for a training, under the names that the tuning job's ranges use.
 
-    max_runtime: the job's time limit in seconds; 0 means that there is none.
+    max_runtime: the job's time limit in seconds; 0 means that there is none. trial_job and live_run name the best trial
+    and the run whose model is live, if there are any: the last training compares its model with theirs.
     """
 
     run_id: str = ""
@@ -70,11 +72,17 @@ class Hyperparameters:
     ignore: tuple[str, ...] = ()
     group: str = ""
     labels: str = ""
+    trial_job: str = ""
+    live_run: str = ""
 
 
 @dataclass(frozen=True)
 class Places:
-    """The folders of a job. Nothing is written outside them."""
+    """The folders of a job. Nothing is written outside them.
+
+    trial and live_model hold the artifacts that the last training compares itself with; live_dataset is the `input/` of
+    the live model's run.
+    """
 
     dataset: Path
     weights: Path | None
@@ -82,6 +90,9 @@ class Places:
     output: Path
     checkpoints: Path
     code: Path
+    trial: Path | None = None
+    live_model: Path | None = None
+    live_dataset: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -193,14 +204,14 @@ def read_job(environ: Mapping[str, str], code: Path, *, share: bool = True) -> J
     """
     base = Path(environ.get("SAGEMAKER_BASE_DIR", "/opt/ml"))
     name = environ.get("TRAINING_JOB_NAME") or "training"
-    weights = environ.get("SM_CHANNEL_WEIGHTS")
+    given = {channel: environ.get(f"SM_CHANNEL_{channel.upper()}") for channel in OPTIONAL_CHANNELS}
     places = Places(
         dataset=Path(environ.get("SM_CHANNEL_DATASET", base / "input/data/dataset")),
-        weights=Path(weights) if weights else None,
         model=Path(environ.get("SM_MODEL_DIR", base / "model")),
         output=Path(environ.get("SM_OUTPUT_DIR", base / "output")),
         checkpoints=base / "checkpoints" / name,
         code=code,
+        **{channel: Path(folder) if folder else None for channel, folder in given.items()},
     )
     threads, gpus = (count(environ, variable) for variable in ("SM_NUM_CPUS", "SM_NUM_GPUS"))
     named = [environ.get(variable) if share else None for variable in ("FEATURE_CACHE", "PIXEL_CACHE")]

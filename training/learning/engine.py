@@ -80,8 +80,9 @@ class Totals:
 class Progress:
     """How far a training has come: `epoch` epochs are done, and `step` steps of the next one.
 
-    best_weights is None while the newest weights are the best, so that they are not stored twice. `spent` is the time
-    in seconds that the job has taken, in earlier lives too.
+    `best` holds the metrics of the best epoch, and is empty before anything was judged. Epoch 0 is a pretrained network
+    with its fitted head, whose weights are `head`. best_weights is None while the newest weights are the best, so that
+    they are not stored twice. `spent` is the time in seconds that the job has taken, in earlier lives too.
     """
 
     epoch: int = 0
@@ -90,6 +91,7 @@ class Progress:
     best_epoch: int = 0
     best: Metrics = field(default_factory=dict)
     best_weights: dict[str, torch.Tensor] | None = None
+    head: dict[str, torch.Tensor] | None = None
     spent: float = 0.0
 
 
@@ -257,7 +259,7 @@ def run_epoch(
     """Make the remaining steps of the current epoch."""
     announce(hooks, "train")
     learner.set_training()
-    if progress.best_weights is None and progress.best_epoch:
+    if progress.best_weights is None and progress.best:
         progress.best_weights = copy_weights(learner.network)
     begun, totals = time.monotonic(), progress.totals
     before = totals.seconds

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -87,11 +87,12 @@ class Judge:
 
 @dataclass(frozen=True)
 class Course:
-    """What is trained, on which batches, and what judges it."""
+    """What is trained, on which batches, and what judges it. inputs: what the learner's network takes, by split."""
 
     learner: Learner
     batches: Batches
     judge: Judge
+    inputs: Callable[[str], Iterable[torch.Tensor]]
 
     def validate(self) -> Metrics:
         return self.judge.validate()
@@ -221,7 +222,7 @@ def make_course(setup: Setup) -> Course:
     batches = make_batches(setup, data.train.lessons, prepared, draws=DRAWS)
     bring_near(setup, batches)
     learner = make_learner(setup, setup.network, batches, frozen)
-    return Course(learner, batches, Judge(setup, lambda name: learner.judge(inputs_of(setup, getattr(data, name)))))
+    return make_judged(setup, learner, batches, lambda name: inputs_of(setup, getattr(data, name)))
 
 
 def bring_near(setup: Setup, batches: Batches) -> None:
@@ -241,7 +242,13 @@ def make_head_course(setup: Setup) -> Course:
     batches = make_batches(setup, features["train"].__getitem__, lambda inputs, _chance: inputs)
     batches.held = features["train"].to(setup.device) if setup.device.type != "cpu" else None
     learner = make_learner(setup, setup.head, batches, [])
-    return Course(learner, batches, Judge(setup, lambda name: learner.judge([features[name].to(setup.device)])))
+    return make_judged(setup, learner, batches, lambda name: [features[name].to(setup.device)])
+
+
+def make_judged(
+    setup: Setup, learner: Learner, batches: Batches, inputs: Callable[[str], Iterable[torch.Tensor]]
+) -> Course:
+    return Course(learner, batches, Judge(setup, lambda name: learner.judge(inputs(name))), inputs)
 
 
 def make_batches(

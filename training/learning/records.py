@@ -13,6 +13,7 @@ from job.artifact import list_versions
 from learning.model import choose_options
 from learning.preparation import Setup
 
+SPLITS = ("train", "valid", "test")
 SUMMARY = ("images", "loss", "accuracy", "macro_precision", "macro_recall", "macro_f1")
 
 
@@ -22,7 +23,7 @@ def describe_start(setup: Setup) -> dict[str, Any]:
         "epochs": setup.chosen.epochs,
         "threads": setup.job.threads,
         "classes": len(setup.dataset.classes),
-        "images": {name: len(getattr(setup.dataset, name)) for name in ("train", "valid", "test")},
+        "images": {name: len(getattr(setup.dataset, name)) for name in SPLITS},
         "pretrained": setup.pretrained,
         "fine_tune": setup.chosen.fine_tune,
         "device": setup.device.type,
@@ -73,6 +74,8 @@ def describe_model(setup: Setup, valid: dict[str, Any], test: dict[str, Any]) ->
         "hyperparameters": asdict(chosen),
         "metrics": {"valid": {"images": len(setup.dataset.valid), **valid}, "test": pick(test, SUMMARY)},
         "training_image_hashes": setup.dataset.train.hashes,
+        "image_hashes": {name: getattr(setup.dataset, name).hashes for name in SPLITS},
+        "image_keys": {name: getattr(setup.dataset, name).keys for name in SPLITS},
         "cut": setup.dataset.cut.describe() if setup.dataset.cut else None,
         "warnings": setup.warnings,
         "created_at": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -10,7 +10,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import torch
 from job.artifact import write_json, write_manifest, write_model
@@ -38,6 +39,15 @@ class Judged:
     test: torch.Tensor
 
 
+@dataclass(frozen=True)
+class Shipped:
+    """Which model ships: final, head, blend or trial; of which job; and the fine-tuned share of a blend."""
+
+    candidate: str
+    job: str
+    alpha: float | None = None
+
+
 class Shipper:
     """Ships the best epoch so far. begun: when the program started, by `clock`."""
 
@@ -48,6 +58,7 @@ class Shipper:
         self.validated: tuple[int, torch.Tensor] | None = None
         self.spent = 0.0
         self.cost: float | None = None
+        self.finished = False
 
     def offer(self, progress: Progress) -> None:
         """Ship the best epoch after a validation, unless it is in place or would take too much of the time."""
@@ -64,6 +75,19 @@ class Shipper:
     def finish(self, progress: Progress, *, finished: bool) -> None:
         """Ship the best epoch of a training that has ended, and report its test metrics."""
         judged, test = self.write(progress, finished=finished)
+        self.finished = finished
+        self.report(judged, test)
+
+    def exchange(self, setup: Setup, judged: Judged, shipped: Shipped) -> None:
+        """Ship another model than the best epoch's, after `finish`: the network and the settings of `setup`."""
+        places = self.setup.job.places
+        manifest, evaluation = self.describe(setup, judged, shipped, finished=self.finished)
+        write_model(places.model, setup.network, manifest, places.code)
+        write_json(places.checkpoints / "evaluation.json", evaluation)
+        self.report(judged, evaluation["test"])
+
+    def report(self, judged: Judged, test: dict[str, Any]) -> None:
+        """Log the test metrics of what ships; of the last training write single predictions too."""
         if self.setup.chosen.profile:
             logits = {"valid": judged.valid, "test": judged.test}
             shown = describe_predictions(self.setup.dataset, logits, test["calibration"]["temperature"])
@@ -91,13 +115,14 @@ class Shipper:
 
     def write(
         self, progress: Progress, *, finished: bool, warnings: list[str] | None = None
-    ) -> tuple[Judged, dict[str, object]]:
+    ) -> tuple[Judged, dict[str, Any]]:
         """Write the model, unless it is in place, and what describes it. Return its logits and its test metrics."""
         places, kept = self.setup.job.places, self.judged if self.is_in_place(progress) else None
         setup = replace(self.setup, warnings=[*self.setup.warnings, *(warnings or [])])
+        shipped = Shipped("final" if progress.best_epoch else "head", setup.job.name)
         with best_weights(self.course.learner.network, progress):
             judged = kept or self.judge(progress.best_epoch)
-            manifest, evaluation = self.describe(setup, judged, finished=finished)
+            manifest, evaluation = self.describe(setup, judged, shipped, finished=finished)
             if kept:
                 write_manifest(places.model, manifest)
             else:
@@ -112,7 +137,9 @@ class Shipper:
         known = self.validated[1] if self.validated and self.validated[0] == epoch else judge.answer("valid")
         return Judged(epoch, known, judge.answer("test"))
 
-    def describe(self, setup: Setup, judged: Judged, *, finished: bool) -> tuple[dict[str, object], dict[str, object]]:
+    def describe(
+        self, setup: Setup, judged: Judged, shipped: Shipped, *, finished: bool
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
         """Build the manifest and the evaluation of judged weights."""
         data = setup.dataset
         valid = measure(judged.valid, data.valid.labels)
@@ -121,7 +148,8 @@ class Shipper:
         test = describe_test(judged.test, data.test.labels, data.classes, temperature)
         seconds = self.clock() - self.begun
         evaluation = describe_evaluation(setup, valid, error, test, finished=finished, seconds=seconds)
-        return describe_model(setup, valid, test), evaluation
+        told = asdict(shipped)
+        return {**describe_model(setup, valid, test), "shipped": told}, {**evaluation, "shipped": told}
 
 
 @contextmanager

@@ -138,7 +138,8 @@ def table_of_trials(trials: Sequence[JobRecord], tuned: Sequence[str]) -> list[l
         status = status if trial.evaluation else pill("no evaluation", "bad")
         values = [trial.hyperparameters.get(name) for name in tuned]
         error = (trial.evaluation.get("objective") or {}).get("standard_error")
-        epochs = f"{trial.best_epoch or '–'} of {len(trial.epochs)}"
+        kept = "–" if trial.best_epoch is None else trial.best_epoch
+        epochs = f"{kept} of {len(trial.epochs)}"
         rows.append([number, status, *values, trial.objective, error, epochs, trial.evaluation.get("seconds")])
     return rows
 
@@ -165,6 +166,7 @@ def tell_curves(found: Findings) -> str:
     if not epochs:
         return note("No epoch came to its end, or metrics.jsonl is missing.")
     kept = f"Epoch {found.job.best_epoch} was kept. " if found.job.best_epoch else ""
+    kept = "No epoch was better than the fitted head that it began with. " if found.job.best_epoch == 0 else kept
     seconds = sum(record.get("seconds") or 0 for record in epochs)
     caption = f"{kept}{len(epochs)} epochs in {seconds:,.0f} s. Grey: validation of the trials."
     rows = [

@@ -77,6 +77,7 @@ def list_parts(
 ) -> list[tuple[str, str, Callable[[], str]]]:
     """List the parts in their order: (anchor, title, what draws it)."""
     # Imported here because they draw: matplotlib takes a second to import, and may be missing.
+    from report.comparison import tell_comparison
     from report.evaluation import tell_evaluation
     from report.health import tell_debugger, tell_profiler
     from report.sections import tell_curves, tell_dataset, tell_reproduction, tell_tuning, tell_verdict
@@ -86,6 +87,7 @@ def list_parts(
         ("dataset", "Dataset", lambda: tell_dataset(found)),
         ("tuning", "Tuning", lambda: tell_tuning(found)),
         ("curves", "Training curves", lambda: tell_curves(found)),
+        ("comparison", "What ships and against what it was compared", lambda: tell_comparison(found)),
         ("evaluation", "Evaluation", lambda: tell_evaluation(found, pictures, maps)),
         ("debugger", "Debugger", lambda: tell_debugger(found)),
         ("profiler", "Profiler", lambda: tell_profiler(found)),

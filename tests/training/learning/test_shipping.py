@@ -44,19 +44,20 @@ class Training:
             self.precisions.append(learner.precision)
             return torch.zeros(len(getattr(setup.dataset, name)), len(setup.dataset.classes))
 
-        self.course = Course(learner, None, Judge(self.setup, answer, self.time.read))
+        self.course = Course(learner, None, Judge(self.setup, answer, self.time.read), lambda name: ())
         self.shipper = Shipper(self.setup, self.course, 0.0, clock=self.time.read)
 
     def run_epoch(self, seconds: float, *, better: bool = True) -> None:
         """Train for a while, validate, and offer the best model."""
         self.time.now += seconds
-        if self.progress.best_weights is None and self.progress.best_epoch:
+        if self.progress.best_weights is None and self.progress.best:
             self.progress.best_weights = copy_weights(self.setup.network)
         nn.init.constant_(self.setup.network.weight, float(self.progress.epoch + 1))
         self.course.validate()
         self.progress.epoch += 1
         if better:
             self.progress.best_epoch, self.progress.best_weights = self.progress.epoch, None
+            self.progress.best = {"score": float(self.progress.epoch)}
         self.shipper.offer(self.progress)
 
     @property

@@ -18,12 +18,13 @@ from report.page import BEGIN, END
 from tests.support.report_runs import JOB, RUN, draw_picture, write_json, write_run
 from tests.training.tiny import Runner
 
-ANCHORS = ["result", "dataset", "tuning", "curves", "evaluation", "debugger", "profiler", "reproduce"]
+ANCHORS = ["result", "dataset", "tuning", "curves", "comparison", "evaluation", "debugger", "profiler", "reproduce"]
 # Each file, and the parts that are drawn from it.
 FILES = {
     "metrics.jsonl": ("result", "dataset", "curves", "reproduce"),
     "evaluation.json": ("result", "dataset", "evaluation"),
     "predictions.json": ("dataset", "evaluation"),
+    "comparison.json": ("comparison",),
     "rules.json": ("debugger",),
     "execution_plan.json": ("profiler",),
     "baseline.json": ("result", "evaluation"),
@@ -105,7 +106,7 @@ def complain(text: str) -> None:
 
 
 def test_a_report_has_every_part_in_order_and_reaches_for_nothing(run: Path) -> None:
-    """It has eight sections, all tags closed, and no addresses but anchors and data inside the file."""
+    """It has nine sections, all tags closed, and no addresses but anchors and data inside the file."""
     page = write(run, pictures=draw_picture, about={"run_id": RUN, "versions": {"torch": "2.10"}}, warn=complain)
     outline = Outline(page)
     assert outline.sections == ANCHORS
@@ -204,6 +205,33 @@ def test_the_worst_mistakes_come_with_a_map(judged: Path) -> None:
     predictions = json.loads((judged / JOB / "predictions.json").read_text())["test"]
     wrong = {(said, label) for said, label in zip(predictions["predicted"], predictions["labels"], strict=True)}
     assert {label for _, label in asked} <= {said for said, label in wrong if said != label}
+
+
+def test_a_report_shows_what_ships_and_what_it_was_compared_with(jobs: Path) -> None:
+    """The candidates with the one that ships marked, both tests against the live model, and what is odd about them."""
+    text = draw_parts(jobs, ["comparison"])["comparison"]
+    assert re.search(r"class=best><td>a blend of the two, 50% fine-tuned<", text)
+    for told in (
+        "What ships: a blend", "+3.3 points", "-1.7 points", "4 seen by one", "only the live model knows: &lt;b&gt;",
+        "Of 400 images that both datasets hold, 12", "Guessing among 3 classes gives 33.3%",
+    ):  # fmt: skip
+        assert told in text
+    assert "warn" not in text
+
+
+def test_a_report_warns_of_what_could_not_be_compared_and_of_a_model_that_may_be_guessing(jobs: Path) -> None:
+    """Problems stand in their own words; a lower bound below the most frequent class comes first."""
+    path = jobs / JOB / "comparison.json"
+    content = json.loads(path.read_text())
+    content["floor"] |= {"lower": 0.3}
+    live = content["live"] | {"problem": "Its artifact is gone.", "tests": []}
+    write_json(path, content | {"problems": ["the best trial's model is gone"], "live": live})
+    text = draw_parts(jobs, ["comparison"])["comparison"]
+    assert text.count("note warn") == 3
+    for told in ("not certain that this model is better than guessing", "model is gone", "Its artifact is gone."):
+        assert told in text
+    write_json(path, content | {"live": None})
+    assert "No model was live" in draw_parts(jobs, ["comparison"])["comparison"]
 
 
 def test_a_report_says_which_rule_ended_the_training(jobs: Path) -> None:

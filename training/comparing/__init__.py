@@ -1,0 +1,1 @@
+"""Compare a finished training's candidates with each other and with the live model."""

@@ -1,0 +1,88 @@
+"""Choose what the last training ships, replace the model that is in place by it, and write comparison.json.
+
+The best epoch is in place before this begins, and stays so until a better model's files are complete: a stop, a time
+limit or a failure at any moment leaves a model that can be served. Whatever could not be compared is told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from job.artifact import write_json
+from job.metrics import log
+from learning.engine import Stopped
+from learning.shipping import Shipper
+
+from comparing.answers import StopAsked
+from comparing.archives import Unusable
+from comparing.candidates import Candidate, Rivals, choose, describe_candidate, judge_own, judge_trial
+from comparing.floor import describe_floor
+from comparing.live import UNFINISHED, compare_live, open_account
+
+FORMAT = 1
+
+
+def compare(rivals: Rivals, shipper: Shipper, stop_asked: StopAsked) -> None:
+    """Compare the candidates, ship the best, compare it with the live model, and write comparison.json."""
+    try:
+        ship_best(rivals, shipper, stop_asked)
+    except Exception as error:  # noqa: BLE001  a model is in place, which is worth more than what is told of it
+        log(f"WARNING: no comparison: {type(error).__name__}: {error}")
+
+
+def ship_best(rivals: Rivals, shipper: Shipper, stop_asked: StopAsked) -> None:
+    rivals.course.learner.optimizer.state.clear()  # two numbers a weight, which nothing needs any more
+    candidates, problems = gather(rivals, shipper, stop_asked)
+    told = [describe_candidate(each, rivals.setup.chosen.objective) for each in candidates]
+    winner = ship(candidates, shipper, problems)
+    candidates.clear()
+    account = open_account(rivals.setup)
+    known = {"format": FORMAT, "candidates": told, "ships": winner.shipped.candidate, "problems": problems}
+    known["floor"] = describe_floor(rivals.setup.dataset, winner.judged.test)
+    path = rivals.setup.job.places.checkpoints / "comparison.json"
+    write_json(path, {**known, "live": account.describe(UNFINISHED) if account else None})
+    if account:
+        compare_live(account, winner, stop_asked)
+        write_json(path, {**known, "live": account.describe()})
+
+
+def gather(rivals: Rivals, shipper: Shipper, stop_asked: StopAsked) -> tuple[list[Candidate], list[str]]:
+    """Judge all candidates. Return them, the one in place first, and what kept others from being judged."""
+    candidates: list[Candidate] = []
+    problems: list[str] = []
+    if shipper.judged is None:
+        raise ValueError("no model is in place")
+    take(judge_own(rivals, shipper.judged, stop_asked), "this training's other weights", candidates, problems)
+    take(judge_trial(rivals.setup, stop_asked), "the best trial's model", candidates, problems)
+    return candidates, problems
+
+
+def take(judged: Iterator[Candidate], what: str, candidates: list[Candidate], problems: list[str]) -> None:
+    """Add the candidates as they come; where one breaks, say so among the problems and go on without."""
+    try:
+        for candidate in judged:
+            candidates.append(candidate)
+    except Stopped:
+        problems.append(f"the training ended before {what} had been judged")
+    except Unusable as error:
+        problems.append(f"{what} cannot be compared: {error}")
+    except Exception as error:  # noqa: BLE001  the others can still be compared
+        problems.append(f"{what} could not be judged ({type(error).__name__}: {error})")
+
+
+def ship(candidates: list[Candidate], shipper: Shipper, problems: list[str]) -> Candidate:
+    """Put the best candidate in place, unless it is there. Return what is in place, with its weights in its network."""
+    winner, kept = choose(candidates, shipper.setup.chosen.objective), candidates[0]
+    for problem in problems:
+        log(f"WARNING: {problem}")
+    winner.place()
+    if winner is kept:
+        return kept
+    try:
+        shipper.exchange(winner.setup, winner.judged, winner.shipped)
+        log(f"ships the {winner.shipped.candidate} of {winner.shipped.job}: the best on validation")
+        return winner
+    except OSError as error:
+        problems.append(f"the {winner.shipped.candidate} is better and could not be written ({error})")
+        kept.place()
+        return kept
