@@ -83,8 +83,7 @@ class Rivals:
         start = self.start or self.tuned
         with torch.no_grad():
             for name, value in self.network.state_dict().items():
-                tuned = self.tuned[name]
-                value.copy_(torch.lerp(start[name], tuned, alpha) if tuned.is_floating_point() else tuned)
+                value.copy_(mix(start[name], self.tuned[name], alpha))
 
     def answer(self, split: str, stop_asked: StopAsked) -> torch.Tensor:
         """Return the logits of the network's present weights."""
@@ -93,6 +92,13 @@ class Rivals:
     def judge(self, stop_asked: StopAsked) -> Judged:
         """Return the answers of the network's present weights on both splits."""
         return Judged(0, self.answer("valid", stop_asked), self.answer("test", stop_asked))
+
+
+def mix(start: torch.Tensor, tuned: torch.Tensor, alpha: float) -> torch.Tensor:
+    """Interpolate one tensor. Either end is exact, also beside weights of the other that are not finite."""
+    if alpha in (0.0, 1.0) or not tuned.is_floating_point():
+        return tuned if alpha else start
+    return torch.lerp(start, tuned, alpha)
 
 
 def collect(setup: Setup, course: Course, progress: Progress) -> Rivals:
