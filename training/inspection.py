@@ -46,11 +46,11 @@ Result = TypeVar("Result")
 
 
 class Inspection:
-    """The parts of one profiled training, in the order in which they run."""
+    """The parts of one profiled training, in the order in which they run. shipped: the setup of the model that ships."""
 
     def __init__(self, setup: Setup, course: Course, *, begun: float, stop_asked: Callable[[], bool]) -> None:
         self.setup, self.course, self.begun, self.stop_asked = setup, course, begun, stop_asked
-        self.folder = setup.job.places.checkpoints
+        self.folder, self.shipped = setup.job.places.checkpoints, setup
         self.early = setup.pretrained == "imagenet"
 
     def open(self) -> list[Hook]:
@@ -78,7 +78,10 @@ class Inspection:
         return path
 
     def make_maps(self) -> Any:
-        setup, make_inputs = self.setup, load("learning.preparation").make_inputs
+        """Return what draws maps of the model that ships; None if it takes other inputs than this dataset was read for."""
+        setup, make_inputs = self.shipped, load("learning.preparation").make_inputs
+        if setup.inputs != self.setup.inputs:
+            return None
         show = load("judging.predictions").show_maps
         return show(setup.dataset, setup.network, partial(make_inputs, setup), setup.inputs.image_size)
 

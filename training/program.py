@@ -75,8 +75,9 @@ def run(
     if not session.progress.best:
         log("stopped before the first epoch ended: there is no model yet")
         return
-    ship(session, stop, finished=finished)
+    shipped = ship(session, stop, finished=finished)
     if inspection and not stop():
+        inspection.shipped = shipped
         inspection.close()
     if finished:
         session.checkpoint.remove()
@@ -196,17 +197,18 @@ def end_early(session: Session) -> None:
     setup.warnings.append(f"the training was stopped after {progress.epoch} of {epochs} epochs{reason}")
 
 
-def ship(session: Session, stop: Stop, *, finished: bool) -> None:
+def ship(session: Session, stop: Stop, *, finished: bool) -> Setup:
     """Ship the best epoch. The last training then looks for a better model, and compares what ships with the live one.
 
-    For that it has the time that was kept free, but not what drawing the report takes.
+    For that it has the time that was kept free, but not what drawing the report takes. Return the setup of what ships.
     """
     setup = session.setup
     rivals = collect(setup, session.course, session.progress) if setup.chosen.profile else None
     close(session, finished=finished)
-    if rivals:
-        deadline = session.ending.deadline
-        compare(rivals, session.shipper, Ending(stop, deadline, lambda: find_report_seconds(setup)))
+    if rivals is None:
+        return setup
+    deadline = session.ending.deadline
+    return compare(rivals, session.shipper, Ending(stop, deadline, lambda: find_report_seconds(setup)))
 
 
 def close(session: Session, *, finished: bool) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from job.artifact import write_json
 from job.metrics import log
 from learning.engine import Stopped
+from learning.preparation import Setup
 from learning.shipping import Shipper
 
 from comparing.answers import StopAsked
@@ -22,15 +23,19 @@ from comparing.live import UNFINISHED, compare_live, open_account
 FORMAT = 1
 
 
-def compare(rivals: Rivals, shipper: Shipper, stop_asked: StopAsked) -> None:
-    """Compare the candidates, ship the best, compare it with the live model, and write comparison.json."""
+def compare(rivals: Rivals, shipper: Shipper, stop_asked: StopAsked) -> Setup:
+    """Compare the candidates, ship the best, compare it with the live model, and write comparison.json.
+
+    Return the setup of what ships, with its weights in its network.
+    """
     try:
-        ship_best(rivals, shipper, stop_asked)
+        return ship_best(rivals, shipper, stop_asked)
     except Exception as error:  # noqa: BLE001  a model is in place, which is worth more than what is told of it
         log(f"WARNING: no comparison: {type(error).__name__}: {error}")
+        return rivals.setup
 
 
-def ship_best(rivals: Rivals, shipper: Shipper, stop_asked: StopAsked) -> None:
+def ship_best(rivals: Rivals, shipper: Shipper, stop_asked: StopAsked) -> Setup:
     rivals.course.learner.optimizer.state.clear()  # two numbers a weight, which nothing needs any more
     candidates, problems = gather(rivals, shipper, stop_asked)
     told = [describe_candidate(each, rivals.setup.chosen.objective) for each in candidates]
@@ -44,6 +49,7 @@ def ship_best(rivals: Rivals, shipper: Shipper, stop_asked: StopAsked) -> None:
     if account:
         compare_live(account, winner, stop_asked)
         write_json(path, {**known, "live": account.describe()})
+    return winner.setup
 
 
 def gather(rivals: Rivals, shipper: Shipper, stop_asked: StopAsked) -> tuple[list[Candidate], list[str]]:
