@@ -46,7 +46,7 @@ Result = TypeVar("Result")
 
 
 class Inspection:
-    """The parts of one profiled training, in the order in which they run. shipped: the setup of the model that ships."""
+    """The parts of one profiled training, in the order in which they run; `shipped` is the setup of what ships."""
 
     def __init__(self, setup: Setup, course: Course, *, begun: float, stop_asked: Callable[[], bool]) -> None:
         self.setup, self.course, self.begun, self.stop_asked = setup, course, begun, stop_asked
@@ -78,7 +78,7 @@ class Inspection:
         return path
 
     def make_maps(self) -> Any:
-        """Return what draws maps of the model that ships; None if it takes other inputs than this dataset was read for."""
+        """Return what draws maps of the model that ships; None if the dataset was read for other inputs than its own."""
         setup, make_inputs = self.shipped, load("learning.preparation").make_inputs
         if setup.inputs != self.setup.inputs:
             return None

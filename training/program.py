@@ -63,7 +63,8 @@ def run(
 ) -> None:
     """Train, evaluate and ship. begun: when the program started, in Unix seconds; early: images in the making.
 
-    Raises TrainingError for what a user can correct. A training stopped within its first epoch ships nothing.
+    Raises TrainingError for what a user can correct. A training stopped within its first epoch
+    ships nothing but its fitted head, if it has one.
     """
     setup = prepare(job, chosen, early)
     session = open_session(setup, stop, begun)
