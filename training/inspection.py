@@ -78,7 +78,7 @@ class Inspection:
         return path
 
     def make_maps(self) -> Any:
-        """Return what draws maps of the model that ships; None if the dataset was read for other inputs than its own."""
+        """Return what draws maps of the model that ships; None if the dataset was read for other inputs."""
         setup, make_inputs = self.shipped, load("learning.preparation").make_inputs
         if setup.inputs != self.setup.inputs:
             return None
