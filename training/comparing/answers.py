@@ -11,11 +11,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from images.assembly import Split
-from images.data import Pixels, Source, find_archive
+from images.decoding.rows import Pixels, Source
+from images.early import find_archive, read_wishes
 from images.layout import list_entries
 from images.pixels import Preprocessing, crop_centre, normalise, open_rgb, to_square
 from learning.engine import Stopped, plain
-from learning.preparation import JUDGED_PIXELS, Setup, make_inputs, read_wishes
+from learning.preparation import JUDGED_PIXELS, Setup, make_inputs
 from torch import nn
 
 StopAsked = Callable[[], bool]

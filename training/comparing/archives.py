@@ -19,7 +19,8 @@ from typing import Any, BinaryIO
 
 import torch
 import torchvision
-from images.pixels import FILTERS, MEAN, STD, Preprocessing
+from images.decoding.decoder import FILTERS
+from images.pixels import MEAN, STD, Preprocessing
 from torch import nn
 from torchvision import models
 

@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from images.assembly import Dataset
-from images.data import Source, find_archive, read_dataset
+from images.data import read_dataset
+from images.decoding.rows import Source
+from images.early import find_archive, read_wishes
 from images.layout import read_layout
 from images.reading.labels import Wishes
 from job.settings import Hyperparameters, TrainingError, read_hyperparameters
 from learning.engine import Stopped
-from learning.preparation import read_wishes
 
 from comparing.answers import StopAsked, open_source
 from comparing.archives import Unusable
@@ -101,7 +102,6 @@ def read_images(
     folder: Path | None,
     manifest: Mapping[str, Any],
     listed: Mapping[str, list[tuple[str, str]]] | None,
-    threads: int,
     scratch: Path,
     stop_asked: StopAsked,
 ) -> list[Image]:
@@ -111,9 +111,7 @@ def read_images(
     try:
         archive, wishes = find_archive(folder), find_wishes(manifest)
         if listed is None:
-            data = read_dataset(
-                archive, LEAST_SIDE, threads=threads, scratch=scratch, streams=lambda _: True, wishes=wishes
-            )
+            data = read_dataset(archive, LEAST_SIDE, threads=1, scratch=scratch, streams=lambda _: True, wishes=wishes)
             return list(list_images(data))
         with open_source(archive, wishes.name_encoding) as source:
             return list(match(source, wishes, listed, stop_asked))

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from images.data import find_archive
+from images.early import find_archive
 from job.metrics import log
 from learning.engine import Stopped
 from learning.preparation import Setup
@@ -93,7 +93,7 @@ def fill(account: Account, winner: Candidate, stop_asked: StopAsked) -> None:
     own, listed = list(list_images(setup.dataset)), read_listed(live.manifest)
     old: list[Image] = []
     try:
-        old = read_images(places.live_dataset, live.manifest, listed, setup.job.threads, scratch, stop_asked)
+        old = read_images(places.live_dataset, live.manifest, listed, scratch, stop_asked)
     except Unusable as error:
         account.problems.append(str(error))
     account.labels_changed = count_changed(own, old)
