@@ -7,26 +7,26 @@ run's dataset, if it is still there, is read again as the run read it.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from images.assembly import Dataset
 from images.data import read_dataset
-from images.decoding.rows import Source
+from images.decoding.rows import SMALL, Source
 from images.early import find_archive, read_wishes
 from images.layout import read_layout
 from images.reading.labels import Wishes
+from images.similar import list_keys
 from job.settings import Hyperparameters, TrainingError, read_hyperparameters
 from learning.engine import Stopped
+from learning.preparation import SPLITS
 
 from comparing.answers import StopAsked, open_source
 from comparing.archives import Unusable
 
-SPLITS = ("train", "valid", "test")
 USED = ("train", "valid")  # trained on; and chosen by, calibrated on
-LEAST_SIDE = 8
 
 
 @dataclass(frozen=True)
@@ -57,12 +57,12 @@ class Seen:
             self.keys.update([key] if key else [])
 
 
-def list_images(data: Dataset) -> Iterator[Image]:
-    """Yield all images of a dataset."""
+def list_images(data: Dataset, keys: Mapping[str, Sequence[str]]) -> Iterator[Image]:
+    """Yield all images of a dataset. keys: by split; missing ones are empty."""
     for name in SPLITS:
         split = getattr(data, name)
         labels = [data.classes[number] for number in split.labels.tolist()]
-        for values in zip(split.names, labels, split.hashes, split.keys, strict=True):
+        for values in zip(split.names, labels, split.hashes, keys.get(name) or [""] * len(split), strict=True):
             yield Image(*values, name)
 
 
@@ -111,8 +111,8 @@ def read_images(
     try:
         archive, wishes = find_archive(folder), find_wishes(manifest)
         if listed is None:
-            data = read_dataset(archive, LEAST_SIDE, threads=1, scratch=scratch, streams=lambda _: True, wishes=wishes)
-            return list(list_images(data))
+            data = read_dataset(archive, SMALL, threads=1, scratch=scratch, wishes=wishes)
+            return list(list_images(data, {name: list_keys(getattr(data, name), 1) for name in SPLITS}))
         with open_source(archive, wishes.name_encoding) as source:
             return list(match(source, wishes, listed, stop_asked))
     except Stopped:

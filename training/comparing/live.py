@@ -90,7 +90,7 @@ def fill(account: Account, winner: Candidate, stop_asked: StopAsked) -> None:
     live = read_artifact(places.live_model, scratch / "live")
     account.run = account.run or str(live.manifest.get("run_id") or "")
     account.classes = compare_classes(setup.dataset.classes, live.classes)
-    own, listed = list(list_images(setup.dataset)), read_listed(live.manifest)
+    own, listed = list(list_images(setup.dataset, setup.keys)), read_listed(live.manifest)
     old: list[Image] = []
     try:
         old = read_images(places.live_dataset, live.manifest, listed, scratch, stop_asked)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -28,8 +28,7 @@ class Rows(Protocol):
 class Split:
     """The images of one split: rows (n,) of a cache (all, 3, size, size), class numbers (n,), hashes and names (n,).
 
-    The cache is shared by the splits, so that cutting copies nothing. keys: the perceptual keys in hexadecimal digits;
-    images with the same one look alike.
+    The cache is shared by the splits, so that cutting copies nothing.
     """
 
     cache: Rows
@@ -37,7 +36,6 @@ class Split:
     labels: torch.Tensor
     hashes: list[str]
     names: list[str]
-    keys: list[str] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -172,9 +170,7 @@ def take(pairs: Sequence[tuple[int, Decoded]], cache: Rows, classes: Sequence[st
     numbers = {name: number for number, name in enumerate(classes)}
     rows = torch.tensor([index for index, _ in pairs])
     labels = torch.tensor([numbers[one.sample.label] for _, one in pairs])
-    images = [one for _, one in pairs]
-    hashes, names = [one.hash for one in images], [one.sample.name for one in images]
-    return Split(cache, rows, labels, hashes, names, [one.key.hex() for one in images])
+    return Split(cache, rows, labels, [one.hash for _, one in pairs], [one.sample.name for _, one in pairs])
 
 
 def are_photographs(kept: Sequence[tuple[int, Decoded]]) -> bool:

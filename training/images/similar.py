@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from itertools import product
 from typing import Any
 
@@ -19,6 +20,8 @@ from torch.nn.functional import affine_grid, grid_sample, normalize
 
 from images.assembly import Dataset, Split
 from images.copies import list_some
+from images.decoding.keys import perceptual_key
+from images.streaming import ImageStream
 
 SIDE, EDGE = 32, 4  # of a descriptor in pixels, and what of it is not compared: turned images have no corners
 THRESHOLD, MARGIN = 0.95, 0.6
@@ -116,3 +119,19 @@ def describe_looks(split: Split, chosen: torch.Tensor) -> torch.Tensor:
     """Return the descriptors of some images of a split."""
     parts = [split.images(part).numpy() for part in chosen.split(STEP)]
     return torch.from_numpy(np.stack([describe_look(pixels) for part in parts for pixels in part]))
+
+
+def list_keys(split: Split, threads: int) -> list[str]:
+    """Return the perceptual key of each image's square, in hexadecimal digits; nothing where images are not kept.
+
+    It is of the square, so that it can be compared with those of other versions, whatever their splits were cut by.
+    """
+    if isinstance(split.cache, ImageStream):
+        return []
+    with ThreadPoolExecutor(threads) as pool:
+        parts = (split.images(part).numpy() for part in torch.arange(len(split)).split(STEP))
+        return [key for pixels in parts for key in pool.map(describe_key, pixels)]
+
+
+def describe_key(pixels: Array) -> str:
+    return perceptual_key(Image.fromarray(np.ascontiguousarray(pixels.transpose(1, 2, 0)))).hex()

@@ -18,7 +18,7 @@ from images.data import Batches, hold_split, read_dataset
 from images.decoding.skipping import describe_skipped
 from images.early import Decoding, choose_stream, find_archive, only_trains, read_wishes
 from images.pixels import Preprocessing, crop_centre, normalise
-from images.similar import report_near_copies
+from images.similar import list_keys, report_near_copies
 from job.artifact import write_json
 from job.metrics import log
 from job.settings import Hyperparameters, Job, TrainingError
@@ -41,6 +41,7 @@ FEW_IMAGES = 2000
 # A pass without learning keeps no activations, so it can use larger batches.
 JUDGED_PIXELS = 64 * 224 * 224
 EXTRACTED = {"cpu": 16, "cuda": 64}  # images of a batch whose features are computed, by the device
+SPLITS = ("train", "valid", "test")
 PREFETCHED = 2  # batches that are fetched ahead for a GPU
 
 
@@ -58,6 +59,7 @@ class Setup:
     warnings: list[str]
     inputs: Preprocessing
     features: dict[int, torch.Tensor] = field(default_factory=dict)  # what extract_split returned, by split
+    keys: dict[str, list[str]] = field(default_factory=dict)  # of the last training: what images look like, by split
     held: dict[int, torch.Tensor] = field(default_factory=dict)  # the images that lie on the device, by split
 
 
@@ -119,7 +121,8 @@ def prepare(job: Job, chosen: Hyperparameters, early: Decoding | None = None) ->
     network = network.to(device, memory_format=torch.channels_last)
     head = find_head(network, len(dataset.classes))
     chosen = choose_normalisation(choose_depth(chosen, pretrained), pretrained, len(dataset.train))
-    return Setup(job, chosen, dataset, network, head, pretrained, device, warnings, inputs)
+    keys = {name: list_keys(getattr(dataset, name), job.threads) for name in SPLITS if chosen.profile}
+    return Setup(job, chosen, dataset, network, head, pretrained, device, warnings, inputs, keys=keys)
 
 
 def read_data(job: Job, chosen: Hyperparameters, inputs: Preprocessing, early: Decoding | None = None) -> Dataset:

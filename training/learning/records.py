@@ -11,9 +11,8 @@ from typing import Any
 from job.artifact import list_versions
 
 from learning.model import choose_options
-from learning.preparation import Setup
+from learning.preparation import SPLITS, Setup
 
-SPLITS = ("train", "valid", "test")
 SUMMARY = ("images", "loss", "accuracy", "macro_precision", "macro_recall", "macro_f1")
 
 
@@ -75,7 +74,7 @@ def describe_model(setup: Setup, valid: dict[str, Any], test: dict[str, Any]) ->
         "metrics": {"valid": {"images": len(setup.dataset.valid), **valid}, "test": pick(test, SUMMARY)},
         "training_image_hashes": setup.dataset.train.hashes,
         "image_hashes": {name: getattr(setup.dataset, name).hashes for name in SPLITS},
-        "image_keys": {name: getattr(setup.dataset, name).keys for name in SPLITS},
+        "image_keys": setup.keys,
         "cut": setup.dataset.cut.describe() if setup.dataset.cut else None,
         "warnings": setup.warnings,
         "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
