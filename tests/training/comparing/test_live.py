@@ -80,7 +80,7 @@ def test_images_that_either_model_has_seen_are_left_out(good: Job, new_job: Make
     new |= {"test/red/seen-1.png": old["train/red/000.png"], "test/red/seen-2.png": old["valid/red/003.png"]}
     new |= {"test/red/near-1.jpg": copy_nearly(old["train/red/004.png"])}
     new |= {"train/green/taken.png": old["test/green/000.png"], "valid/green/taken.png": old["test/green/001.png"]}
-    new |= {"train/blue/near.jpg": copy_nearly(old["test/blue/002.png"])}
+    new |= {"train/blue/near.jpg": copy_nearly(old["test/blue/003.png"])}
     tests = by_name(compare(new_job(new), good))
     assert tests["new"]["left_out"] == {"seen": 2, "near_duplicates": 1, "other_classes": 0}
     assert tests["live"]["left_out"] == {"seen": 2, "near_duplicates": 1, "other_classes": 0}
