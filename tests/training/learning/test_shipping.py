@@ -11,7 +11,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from learning.engine import Progress, copy_weights
+from learning.engine import Learner, Progress, copy_weights
 from learning.preparation import Course, Judge, Setup
 from learning.shipping import SHARE, Shipper
 from torch import nn
@@ -32,16 +32,15 @@ class Time:
 class Training:
     """Epochs that take the seconds they are told to, of a network that is as small as can be shipped."""
 
-    def __init__(self, setup: Setup, *, seconds: float, precision: torch.dtype | None = None) -> None:
+    def __init__(self, setup: Setup, *, seconds: float) -> None:
         """seconds: what judging a split takes."""
-        self.time, self.progress, self.judged, self.precisions = Time(), Progress(), [], []
+        self.time, self.progress, self.judged = Time(), Progress(), []
         self.setup = replace(setup, network=nn.Linear(1, len(setup.dataset.classes)))
-        learner = type("Still", (), {"network": self.setup.network, "precision": precision})()
+        learner = type("Still", (), {"network": self.setup.network})()
 
         def answer(name: str) -> torch.Tensor:
             self.time.now += seconds
             self.judged.append(name)
-            self.precisions.append(learner.precision)
             return torch.zeros(len(getattr(setup.dataset, name)), len(setup.dataset.classes))
 
         self.course = Course(learner, None, Judge(self.setup, answer, self.time.read), lambda name: ())
@@ -132,13 +131,12 @@ def test_what_is_in_place_is_not_judged_again(setup: Setup) -> None:
     assert evaluation["warnings"] == read(setup.job.places.model / "manifest.json")["warnings"] == []
 
 
-def test_what_ships_is_judged_in_the_precision_of_the_endpoint(setup: Setup) -> None:
-    """A GPU validates in half precision; the report's numbers and the temperature come from single precision."""
-    training = Training(setup, seconds=1.0, precision=torch.bfloat16)
-    training.run_epoch(0.1)
-    training.shipper.finish(training.progress, finished=True)
-    assert training.judged == ["valid", "valid", "test"]
-    assert training.precisions == [torch.bfloat16, None, None]
+def test_a_network_is_judged_in_the_precision_of_the_endpoint() -> None:
+    """A training in half precision is judged in single precision: report and temperature are of what is served."""
+    network, inputs = nn.Linear(40, 3), torch.randn(7, 40)
+    rates = {"rate": 1.0, "weight_decay": 0.0, "steps": 5}
+    learner = Learner(network, **rates, device=torch.device("cpu"), precision=torch.bfloat16)
+    assert torch.equal(learner.judge([inputs]), network(inputs))
 
 
 def test_the_end_always_ships(setup: Setup) -> None:
@@ -154,8 +152,7 @@ def test_closing_is_estimated_before_anything_was_judged(setup: Setup) -> None:
     """From the steps at first, which take longer for an image than judging; then from what judging took."""
     training = Training(setup, seconds=3.0)
     progress = training.progress
-    progress.totals.add(1.0, 1, 10)
-    progress.totals.seconds = 5.0
+    progress.totals.images, progress.totals.seconds = 10, 5.0
     images = len(setup.dataset.valid) + len(setup.dataset.test)
     assert training.shipper.estimate_closing(progress) >= 0.5 * images
     training.run_epoch(1.0)
