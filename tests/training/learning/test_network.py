@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import io
+import time
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import program
 import pytest
 import torch
 from job.settings import Hyperparameters, TrainingError
 from learning.features import extract, fit_head
 from learning.model import build_network, choose_rate, count_weights, find_head, freeze, list_stages, load_weights
-from learning.preparation import choose_normalisation
+from learning.preparation import choose_normalisation, prepare
 from learning.weights import download, find_weights, read_state
 from torch import nn
 
-from tests.training.tiny import Runner
+from tests.training.comparing.compared import Never
+from tests.training.profiled import make_job
+from tests.training.tiny import ROOT, Runner
 
 ARCHITECTURES = ("resnet18", "mobilenet_v3_small", "squeezenet1_1", "efficientnet_b0", "vit_b_32", "convnext_tiny")
 
@@ -138,17 +144,39 @@ def test_a_fitted_head_separates_what_can_be_separated() -> None:
     assert losses[0] == losses[1]
 
 
-@pytest.mark.parametrize("depth", ["head", "last_block"])
-def test_frozen_layers_come_out_as_they_went_in(runner: Runner, channel: Path, depth: str) -> None:
-    """A job with pretrained weights records them, fits the head first, and changes no frozen layers or statistics."""
-    code, log = runner.run({"pretrained": "auto", "fine_tune": depth}, SM_CHANNEL_WEIGHTS=str(channel))
+def test_a_job_with_pretrained_weights_records_them(runner: Runner, channel: Path) -> None:
+    """It fits the head first, judges that as epoch 0, and changes nothing but the head."""
+    code, log = runner.run({"pretrained": "auto", "fine_tune": "head"}, SM_CHANNEL_WEIGHTS=str(channel))
     assert code == 0, log
     assert "the head was fitted" in log
+    assert "epoch 0, the fitted head, classifies" in log
     manifest = runner.read("model/manifest.json")
-    assert (manifest["pretrained"], manifest["fine_tune"], manifest["warnings"]) == ("imagenet", depth, [])
-    given, after = find_weights("resnet18", "auto", channel, print), torch.load(runner.model / "model.pth")
-    changed = {name.split(".")[0] for name, value in given.items() if not same(value, after[name])}
-    assert changed == ({"fc"} if depth == "head" else {"fc", "layer4"})
+    assert (manifest["pretrained"], manifest["fine_tune"], manifest["warnings"]) == ("imagenet", "head", [])
+    assert list_changes(channel, torch.load(runner.model / "model.pth")) == {"fc"}
+
+
+def train(folder: Path, channel: Path, **chosen: Any) -> program.Session:
+    """Train inside this process, without shipping: the network keeps the weights of its last epoch."""
+    job = make_job(folder)
+    job = replace(job, places=replace(job.places, weights=channel, code=ROOT / "training"))
+    quick = {"epochs": 2, "image_size": 16, "batch_size": 16, "pretrained": "auto"}
+    session = program.open_session(prepare(job, Hyperparameters(**quick, **chosen)), Never(), time.time())
+    program.begin(session)
+    program.train(session, ())
+    return session
+
+
+def list_changes(channel: Path, after: dict[str, torch.Tensor]) -> set[str]:
+    """Return the parts of a network whose weights are not those of the channel."""
+    given = find_weights("resnet18", "auto", channel, print)
+    return {name.split(".")[0] for name, value in given.items() if not same(value, after[name])}
+
+
+@pytest.mark.parametrize(("depth", "changed"), [("head", {"fc"}), ("last_block", {"fc", "layer4"})])
+def test_frozen_layers_come_out_as_they_went_in(tmp_path: Path, channel: Path, depth: str, changed: set[str]) -> None:
+    """Training changes no frozen layer, nor the statistics of one."""
+    session = train(tmp_path, channel, fine_tune=depth)
+    assert list_changes(channel, session.setup.network.state_dict()) == changed
 
 
 @pytest.mark.parametrize(
@@ -170,12 +198,11 @@ def test_batch_normalisation_keeps_good_statistics_where_there_are_few_images(
 
 
 @pytest.mark.parametrize(("wish", "kept"), [("auto", True), ("learn", False)])
-def test_kept_statistics_are_those_of_the_channel(runner: Runner, channel: Path, wish: str, kept: bool) -> None:
+def test_kept_statistics_are_those_of_the_channel(tmp_path: Path, channel: Path, wish: str, kept: bool) -> None:
     """Of a small dataset every layer is trained, its factors of normalisation too, and the statistics stay."""
-    code, log = runner.run({"pretrained": "auto", "batch_norm": wish, "epochs": "2"}, SM_CHANNEL_WEIGHTS=str(channel))
-    assert code == 0, log
-    assert runner.read("model/manifest.json")["hyperparameters"]["batch_norm"] == ("keep" if kept else "learn")
-    given, after = find_weights("resnet18", "auto", channel, print), torch.load(runner.model / "model.pth")
+    session = train(tmp_path, channel, batch_norm=wish)
+    assert session.setup.chosen.batch_norm == ("keep" if kept else "learn")
+    given, after = find_weights("resnet18", "auto", channel, print), session.setup.network.state_dict()
     statistics = [name for name in given if name.endswith(("running_mean", "running_var"))]
     assert {same(given[name], after[name]) for name in statistics} == {kept}
     assert not same(given["layer1.0.bn1.weight"], after["layer1.0.bn1.weight"])
