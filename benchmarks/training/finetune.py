@@ -81,14 +81,16 @@ def run(side: str, folder: Path) -> dict[str, Any]:
         command = ["-m", "benchmarks.peers.reference", *places, *options, "--epochs", str(EPOCHS)]
     else:
         command = ["-m", "benchmarks.training.finetune", "--side", side, "--folder", str(folder)]
+    busy = sum(os.times()[2:4])
     done = subprocess.run([sys.executable, *command], capture_output=True, text=True, check=True, cwd=ROOT)
-    told = json.loads(done.stdout.splitlines()[-1])
+    processor, told = sum(os.times()[2:4]) - busy, json.loads(done.stdout.splitlines()[-1])
     if side == "reference":
         epochs = [each["all"] for each in told["epochs"]]
-        return {"first": epochs[0], "later": statistics.fmean(epochs[1:]), "all": sum(epochs)}
+        return {"first": epochs[0], "later": statistics.fmean(epochs[1:]), "all": sum(epochs), "processor": processor}
     first = told["prepared"] + told["epochs"][0]
     later = statistics.fmean(told["epochs"][1:])
-    return {"first": first, "later": later, "all": first + sum(told["epochs"][1:]), "precision": told["precision"]}
+    whole = first + sum(told["epochs"][1:])
+    return {"first": first, "later": later, "all": whole, "processor": processor, "precision": told["precision"]}
 
 
 def describe(name: str, ours: list[dict[str, Any]], peer: list[dict[str, Any]], bar: float) -> list[dict[str, Any]]:
@@ -96,7 +98,10 @@ def describe(name: str, ours: list[dict[str, Any]], peer: list[dict[str, Any]], 
     for part, words in (("all", "decoding and all epochs"), ("first", "the first epoch"), ("later", "a later epoch")):
         own, other = ([each[part] for each in runs] for runs in (ours, peer))
         ratio = statistics.median(other) / statistics.median(own)
-        details = {"ours_s": spread(own), "reference_s": spread(other), "precision": ours[0]["precision"]}
+        details: dict[str, Any] = {"load": os.getloadavg()[0]}
+        for whose, runs in (("ours", ours), ("reference", peer)):
+            details[f"{whose}_processor_s"] = spread(each["processor"] for each in runs)  # imports included
+        details |= {"ours_s": spread(own), "reference_s": spread(other), "precision": ours[0]["precision"]}
         bound = {"at_least": bar} if part == "all" else {}
         claims.append(claim(f"{name}, {words}: the reference's seconds over ours", ratio, "ratio", **bound, **details))
     return claims
