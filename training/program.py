@@ -14,10 +14,13 @@ from inspection import Inspection
 from job.deadline import Deadline, Ending
 from job.metrics import MetricsFile, ObjectiveLines, describe_epoch, describe_splits, log
 from job.settings import Hyperparameters, Job
+from judging.deciding.imbalance import make_fitting_criterion
+from judging.settling.mirroring import settle_mirroring
+from judging.settling.selection import judge_by_folds, settle_penalty
 from learning.checkpoints import Checkpoint, fingerprint
 from learning.engine import Hook, Progress, Stopped, close_epoch, copy_weights, fit, restore_best
 from learning.features import fit_head
-from learning.preparation import Course, Setup, extract_split, make_course, prepare
+from learning.preparation import Course, Setup, extract_split, make_course, prepare, weigh
 from learning.records import count_images, describe_start
 from learning.replaying import allow_replay
 from learning.shipping import Shipper
@@ -66,7 +69,7 @@ def run(
     Raises TrainingError for what a user can correct. A training stopped within its first epoch
     ships nothing but its fitted head, if it has one.
     """
-    setup = prepare(job, chosen, early)
+    setup = settle_penalty(settle_mirroring(prepare(job, chosen, early)))
     session = open_session(setup, stop, begun)
     begin(session)
     stop.defer()
@@ -86,10 +89,12 @@ def run(
 
 def open_session(setup: Setup, stop: Stop, begun: float) -> Session:
     """Plan the training, and bring it to where an earlier life of this job was."""
-    course, places = make_course(setup), setup.job.places
+    course, places = judge_by_folds(setup, make_course(setup)), setup.job.places
     checkpoint = Checkpoint(places.checkpoints, identify(setup))
     progress = checkpoint.resume(course.learner, log)
     allow_replay(course.learner, course.batches)
+    if progress.epoch or progress.step:
+        course.judge.catch_up(progress.epoch)
     metrics = MetricsFile(places.checkpoints / "metrics.jsonl")
     shipper = Shipper(setup, course, begun)
     begun -= progress.spent
@@ -126,7 +131,10 @@ def begin(session: Session) -> None:
     if progress.epoch or progress.step:
         log(f"resuming after epoch {progress.epoch}, step {progress.step}")
     elif setup.pretrained == "imagenet" and isinstance(setup.head, nn.Linear):
-        loss = fit_head(setup.head, extract_split(setup, setup.dataset.train), setup.dataset.train.labels)
+        train, criterion = setup.dataset.train, make_fitting_criterion(*weigh(setup))
+        loss = fit_head(
+            setup.head, extract_split(setup, train), train.labels, penalty=setup.penalty, criterion=criterion
+        )
         log(f"the head was fitted on the features of the frozen backbone, to a loss of {loss:.4f}")
         keep_head(session)
 

@@ -41,6 +41,7 @@ class DatasetLimits:
     max_pixels: int = 50_000_000
     max_webp_pixels: int = 25_000_000
     max_imbalance: int = 10
+    tuned_imbalance: int = 3
     small_class: int = 10
     samples_per_class: int = 3
     max_samples: int = 200

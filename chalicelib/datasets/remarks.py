@@ -31,7 +31,7 @@ def warn_of_counts(counts: Mapping[str, Mapping[str, int]], limits: DatasetLimit
     """Yield warnings about the numbers of images by split and class; the run continues."""
     train = counts.get("train", {})
     if train:
-        yield from _warn_of_imbalance(train, limits.max_imbalance)
+        yield from _warn_of_imbalance(train, limits)
         yield from _warn_of_small_classes(train, limits.small_class)
     for split in ("valid", "test") if train else ():
         if split not in counts:
@@ -41,12 +41,17 @@ def warn_of_counts(counts: Mapping[str, Mapping[str, int]], limits: DatasetLimit
         yield from find_among("class_missing_from_split", lacking, what, "It cannot be judged there.")
 
 
-def _warn_of_imbalance(train: Mapping[str, int], most_times: int) -> Iterator[Finding]:
+def _warn_of_imbalance(train: Mapping[str, int], limits: DatasetLimits) -> Iterator[Finding]:
     least, most = min(train, key=train.__getitem__), max(train, key=train.__getitem__)
-    if train[most] > most_times * train[least]:
-        text = f"{quote(most)} has {train[most]:,} images in train and {quote(least)} has {train[least]:,}, "
-        text += f"more than {most_times} to 1: the small class will be learnt badly. Add images to it."
-        yield Finding("imbalance", text, shorten(least))
+    if train[most] < limits.tuned_imbalance * train[least]:
+        return
+    text = f"{quote(most)} has {train[most]:,} images in train and {quote(least)} has {train[least]:,}"
+    code, told = "uneven_classes", f"{limits.tuned_imbalance} to 1 or more."
+    if train[most] > limits.max_imbalance * train[least]:
+        told = f"more than {limits.max_imbalance} to 1: the small class will be learnt badly. Add images to it."
+        code = "imbalance"
+    advice = "Unless the recipe says otherwise, macro F1 is the objective, and what to do about it is tuned."
+    yield Finding(code, f"{text}, {told} {advice}", shorten(least))
 
 
 def _warn_of_small_classes(train: Mapping[str, int], least: int) -> list[Finding]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from chalicelib.models.promoting import DECLINE, Facts, is_sound, judge_promotion
@@ -9,12 +10,18 @@ from chalicelib.recipes.resolving import read_pinned
 from chalicelib.runs.identity import Run
 from chalicelib.runs.observation import Observation, Training, Trial, Tuning
 
+GATES = {  # the recipe's member: the measure on the validation split, and what it is called
+    "min_accuracy": ("accuracy", "accuracy"),
+    "min_macro_recall": ("macro_recall", "mean recall of all classes"),
+    "min_class_recall": ("lowest_recall", "lowest recall of any class"),
+}
 MEASURED = ("Completed", "Stopped")  # a trial that was stopped early may be the best one all the same
 
 
 def rank_trials(tuning: Tuning) -> list[Trial]:
     """List the trials that have an objective, the best one first. SageMaker's own choice comes before an equal one."""
-    measured = [trial for trial in tuning.trials if trial.objective is not None and trial.status in MEASURED]
+    reached = [trial for trial in tuning.trials if trial.objective is not None and math.isfinite(trial.objective)]
+    measured = [trial for trial in reached if trial.status in MEASURED]
     return sorted(measured, key=lambda trial: (trial.name == tuning.best, trial.objective), reverse=True)
 
 
@@ -182,11 +189,10 @@ def _compare(value: float | None, of_trial: float | None, error: float) -> tuple
 
 def explain_decline(run: Run, evaluation: dict[str, Any] | None) -> str | None:
     """Explain why the recipe's gate rejects a model with this evaluation. Returns None if the model passes."""
-    least = (run.recipe or {}).get("gate", {}).get("min_accuracy", 0.0)
-    if not least:
-        return None
-    reached = (evaluation or {}).get("valid", {}).get("accuracy")
-    if reached is not None and reached >= least:
-        return None
-    told = "is unknown, as its job left no evaluation" if reached is None else f"is {reached:.4f}"
-    return f"The model's accuracy on the validation split {told}, and the recipe's gate.min_accuracy is {least:g}."
+    gate, valid = (run.recipe or {}).get("gate", {}), (evaluation or {}).get("valid", {})
+    for member, (measure, name) in GATES.items():
+        least, reached = gate.get(member, 0.0), valid.get(measure)
+        if least and (reached is None or reached < least):
+            told = "is unknown, as its job left no evaluation" if reached is None else f"is {reached:.4f}"
+            return f"The model's {name} on the validation split {told}, and the recipe's gate.{member} is {least:g}."
+    return None

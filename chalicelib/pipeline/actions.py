@@ -29,6 +29,7 @@ from chalicelib.pipeline.observing import read_evaluation, see_sources, see_trai
 from chalicelib.pipeline.verdicts import Story, fill_report
 from chalicelib.recipes.resolving import Recipe, read_pinned
 from chalicelib.requests.jobs import build_training_request, build_tuning_request
+from chalicelib.requests.warm_start import build_warm_start
 from chalicelib.runs.changes import Version
 from chalicelib.runs.identity import Run
 from chalicelib.runs.observation import APPROVAL, RESULT, SECOND_RESULT, Observation, Training
@@ -139,7 +140,25 @@ def create_tuning(seen: Observation, types: tuple[str, ...], at_once: int, servi
     recipe = read_recipe(seen)
     chosen = replace(recipe, instance_types=replace(recipe.instance_types, trial=types))
     request = build_tuning_request(seen.run, chosen, services.settings, at_once=at_once)
-    create_own(Kind.TUNING_JOB, seen.run.run_id, request, services)
+    begin = find_warm_start(seen.run, request, services) if recipe.warm_start else {}
+    try:
+        create_own(Kind.TUNING_JOB, seen.run.run_id, request | begin, services)
+    except errors.InvalidRequest as refusal:
+        if not begin:
+            raise
+        services.log.warning("the tuning begins without what the last one learnt", extra={"why": refusal.message})
+        create_own(Kind.TUNING_JOB, seen.run.run_id, request, services)
+
+
+def find_warm_start(run: Run, request: dict[str, Any], services: Services) -> dict[str, Any]:
+    """Return the part of the request that names the tuning job of the dataset's live model, if it can be a parent.
+
+    An endpoint's config has the name of its run, which is also that of the run's tuning job.
+    """
+    endpoint = services.sagemaker.describe(Kind.ENDPOINT, run.endpoint)
+    name = (endpoint or {}).get("EndpointConfigName")
+    parent = services.sagemaker.describe(Kind.TUNING_JOB, name) if name and name != run.run_id else None
+    return build_warm_start(request, parent)
 
 
 def start_training(step: StartTraining, seen: Observation, services: Services) -> None:

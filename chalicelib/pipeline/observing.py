@@ -12,6 +12,7 @@ from chalicelib.aws.sagemaker import Kind
 from chalicelib.costs.ledgers import see_room
 from chalicelib.errors import RunNotFound
 from chalicelib.models.choosing import MEASURED, rank_trials, read_metrics
+from chalicelib.recipes.imbalance import settle_by_counts
 from chalicelib.recipes.resolving import resolve_recipe
 from chalicelib.requests.jobs import Sources
 from chalicelib.runs.identity import Run
@@ -51,6 +52,8 @@ def observe(run: Run, services: Services) -> Observation:
     seen["result"] = read(SECOND_RESULT if APPROVAL in files else RESULT)
     if run.cost is None and seen["dataset"]:
         run = services.runs.get(run.run_id)  # the cost is added to run.json after the dataset was checked
+    if run.recipe and seen["dataset"]:
+        run = replace(run, recipe=settle_by_counts(run.recipe, seen["dataset"]))
     seen["waiting"] = None if seen["result"] else read("waiting.json", may_go=True)
     seen["trouble"] = read("trouble.json", may_go=True)
     # An ended run is observed a while longer: a job may have been launched at the same moment.
@@ -184,7 +187,7 @@ def _read_training(run: Run, job: dict[str, Any], number: int) -> Training:
     if not _is_of(run, job):
         return Training(FOREIGN, name=name, number=number)
     metrics = _read_metrics(job)
-    objective = resolve_recipe(run.recipe).objective
+    objective = resolve_recipe(run.recipe).goal
     return Training(
         evaluation=read_metrics(metrics, metrics.get(f"valid:{objective}")),
         model_data=_read_model_data(run, name, job),

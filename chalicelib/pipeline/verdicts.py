@@ -7,11 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from html import escape
+from statistics import NormalDist
 from typing import Any
 from urllib.parse import quote
 
 from chalicelib.models.choosing import CANDIDATES
 from chalicelib.models.intervals import find_interval
+from chalicelib.recipes.imbalance import RATIO
 from chalicelib.runs.changes import Version, list_changes
 
 BEGIN, END = b"<!-- verdict -->", b"<!-- /verdict -->"
@@ -61,8 +63,8 @@ def _seconds(start: str, end: str) -> float:
 
 def tell_verdict(story: Story) -> str:
     """Return the paragraph as plain text."""
-    parts = [*_tell_floor(story), *_tell_quality(story), *_tell_cost(story), _tell_end(story), *_tell_next(story)]
-    return " ".join(parts)
+    quality = [*_tell_floor(story), *_tell_quality(story), *_tell_objective(story), *_tell_selection(story)]
+    return " ".join([*quality, *_tell_cost(story), _tell_end(story), *_tell_next(story)])
 
 
 def fill_report(page: bytes | None, story: Story) -> bytes:
@@ -129,6 +131,40 @@ def _tell_quality(story: Story) -> list[str]:
         )
     means = [f"macro {name} {test[f'macro_{name}']:.3f}" for name in ("precision", "recall") if f"macro_{name}" in test]
     return [f"{text}{'; ' if means else ''}{', '.join(means)}."]
+
+
+def _tell_objective(story: Story) -> list[str]:
+    """Say that macro F1 selected the model if the classes' counts differ, so that nobody takes it for the accuracy."""
+    evaluation = story.evaluation or {}
+    ratio = ((evaluation.get("choices") or {}).get("imbalance") or {}).get("ratio") or 0.0
+    if ratio < RATIO or (evaluation.get("objective") or {}).get("name") != "valid:macro_f1":
+        return []
+    told = f"the largest class has {ratio:.1f} times the training images of the smallest"
+    return [f"The model was selected by macro F1, which counts every class alike, since {told}."]
+
+
+def _tell_selection(story: Story) -> list[str]:
+    """Say on what the model was selected, and by how much the best of so many trials may look better than it is."""
+    objective = (story.evaluation or {}).get("objective") or {}
+    count = sum(trial.get("objective") is not None for trial in story.trials)
+    if count < 2 or not objective.get("standard_error"):
+        return []
+    selection = (story.evaluation or {}).get("selection")
+    folds = f" by {selection['folds']}-fold cross-validation" if selection else ""
+    most = find_overstatement(objective["standard_error"], count)
+    return [
+        f"It was selected among {count} trials on {objective['images']:,} images{folds}: its {objective['name']} "
+        f"there, {objective['value']:.4f}, overstates by up to {most:.4f}."
+    ]
+
+
+def find_overstatement(error: float, trials: int) -> float:
+    """Return by how much the best of equally good trials exceeds their true value on average, if chance orders them.
+
+    This is Blom's approximation of the expected maximum of normal values. Trials judged by the same images resemble one
+    another, so that it is the most to expect.
+    """
+    return error * NormalDist().inv_cdf((trials - 0.375) / (trials + 0.25))
 
 
 def _tell_cost(story: Story) -> list[str]:

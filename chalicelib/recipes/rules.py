@@ -53,6 +53,12 @@ def _check_depth(_: Mapping[str, Any], recipe: Recipe) -> Iterator[Problem]:
         yield Problem("$.ranges.fine_tune", message)
 
 
+def _check_imbalance(_: Mapping[str, Any], recipe: Recipe) -> Iterator[Problem]:
+    ways = recipe.ranges.imbalance.values
+    if "auto" in ways and len(ways) > 1:
+        yield Problem("$.ranges.imbalance", "'auto' chooses among the others: leave it out, or give it alone.")
+
+
 def _check_image_size(_: Mapping[str, Any], recipe: Recipe) -> Iterator[Problem]:
     known, size = find_input(recipe.architecture), recipe.image_size
     if known.least <= size <= known.most:
@@ -143,6 +149,7 @@ RULES: tuple[tuple[set[str], Callable[[Mapping[str, Any], Recipe], Iterator[Prob
     ({"strategy", "early_stopping"}, _check_hyperband_stopping),
     ({"strategy", "epochs"}, _check_hyperband_epochs),
     ({"pretrained"}, _check_depth),
+    ({"ranges"}, _check_imbalance),
     ({"architecture", "image_size"}, _check_image_size),
     ({"strategy", "trials", "ranges", "pretrained"}, _check_trials),
     ({"strategy", "trials", "parallel_trials", "ranges"}, _check_parallel),

@@ -33,6 +33,7 @@ class Ranges:
     batch_size: Choices = Choices((16, 32, 64))
     weight_decay: LogRange | Choices = LogRange(1e-5, 0.1)
     fine_tune: Choices = Choices(("head", "last_block", "all"))
+    imbalance: Choices = Choices(("auto",))
 
     def by_name(self) -> dict[str, LogRange | Choices]:
         return {each.name: getattr(self, each.name) for each in fields(self)}
@@ -70,6 +71,8 @@ class Gate:
     """The least validation results of a model to be deployed; 0 lets every model pass."""
 
     min_accuracy: float = 0.0
+    min_macro_recall: float = 0.0
+    min_class_recall: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -97,13 +100,19 @@ class Recipe:
     image_size: int = 224
     pretrained: Literal["auto", "imagenet", "none"] = "auto"
     batch_norm: Literal["auto", "keep", "learn"] = "auto"
+    horizontal_flip: Literal["auto", "true", "false"] = "auto"
+    augmentation: Literal["usual", "trivial"] = "usual"
+    clip_norm: float = 0.0
+    head_rate: float = 1.0
+    averaging: float = 0.0
     epochs: int = 8
     patience: int = 0
     stop_on_rules: tuple[str, ...] = ()
     seed: int = 0
     strategy: Literal["Bayesian", "Random", "Grid", "Hyperband"] = "Bayesian"
-    objective: Literal["score", "accuracy", "macro_f1"] = "score"
+    objective: Literal["auto", "score", "accuracy", "macro_f1"] = "auto"
     early_stopping: Literal["Off", "Auto"] = "Off"
+    warm_start: bool = True
     trials: int = 6
     parallel_trials: int = 2
     spot: bool = True
@@ -119,6 +128,11 @@ class Recipe:
     group: str = ""
     ignore: tuple[str, ...] = ()
     name_encoding: str = "auto"
+
+    @property
+    def goal(self) -> str:
+        """The metric that is maximised. What `auto` is depends on the dataset: `settle_by_counts` says it."""
+        return "score" if self.objective == "auto" else self.objective
 
     def as_dict(self) -> dict[str, Any]:
         """Return a document that resolves to this same recipe: what `run.json` pins."""

@@ -28,7 +28,7 @@ from chalicelib.settings import Settings
 # be stopped before it could leave a file, and AWS documents nowhere where a trial's checkpoints go.
 SPLIT_METRICS = {
     "train": ("loss", "accuracy", "images", "classes"),
-    "valid": ("loss", "accuracy", "macro_f1", "score", "standard_error", "images"),
+    "valid": ("loss", "accuracy", "macro_f1", "macro_recall", "lowest_recall", "score", "standard_error", "images"),
     "test": ("accuracy", "macro_precision", "macro_recall", "macro_f1"),
 }
 NUMBER = "([-+0-9.eE]+)"
@@ -59,7 +59,7 @@ def build_tuning_request(run: Run, recipe: Recipe, settings: Settings, *, at_onc
     fixed, ranges = split_ranges(recipe)
     config: Request = {
         "Strategy": recipe.strategy,
-        "HyperParameterTuningJobObjective": {"Type": "Maximize", "MetricName": f"valid:{recipe.objective}"},
+        "HyperParameterTuningJobObjective": {"Type": "Maximize", "MetricName": f"valid:{recipe.goal}"},
         "ResourceLimits": limits,
         "ParameterRanges": ranges,
         "TrainingJobEarlyStoppingType": recipe.early_stopping,

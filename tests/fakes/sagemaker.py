@@ -20,6 +20,7 @@ class FakeSageMaker(Client):
     """Tuning jobs, training jobs, models, configs and endpoints. Nothing changes until the world ends it.
 
     `requests` keeps the requests by operation. `limits` names kinds of which the account has none left for now.
+    `refused_parents` names tuning jobs that no other may begin with.
     `quotas` says how many machines of a type it may have at all, such as {"ml.g5.xlarge": 0}.
     """
 
@@ -32,6 +33,7 @@ class FakeSageMaker(Client):
         self.tags: dict[str, dict[str, str]] = {}
         self.requests: list[tuple[str, dict[str, Any]]] = []
         self.limits: set[str] = set()
+        self.refused_parents: set[str] = set()
         self.used = 1
         self.quotas: dict[str, int] = {}
 
@@ -57,6 +59,9 @@ class FakeSageMaker(Client):
         if kind in self.limits:
             self.refuse(kind, "'number of things'", self.used, self.used, 1)
         self.check_quotas(kind, request)
+        for parent in request.get("WarmStartConfig", {}).get("ParentHyperParameterTuningJobs", []):
+            if parent["HyperParameterTuningJobName"] in self.refused_parents:
+                raise fail("ValidationException", "This parent tuning job cannot be used.", f"Create{kind}")
         if name in self.kept[kind]:
             code, text = "ValidationException", f'Cannot create already existing {kind.lower()} "{arn}".'
             if kind in self.NOT_FOUND:

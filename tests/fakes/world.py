@@ -98,6 +98,8 @@ class World:
         self.sagemaker.trials[run_id] = trials
         measured = [trial for trial in trials if trial["TrainingJobStatus"] == "Completed"]
         job["HyperParameterTuningJobStatus"] = status
+        lost = len(trials) - len(measured)
+        job["ObjectiveStatusCounters"] = {"Succeeded": len(measured), "Pending": 0, "Failed": lost}
         if measured:
             job["BestTrainingJob"] = max(measured, key=lambda trial: trial[OBJECTIVE]["Value"])
         if reason:

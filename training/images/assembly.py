@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import torch
@@ -28,7 +28,8 @@ class Rows(Protocol):
 class Split:
     """The images of one split: rows (n,) of a cache (all, 3, size, size), class numbers (n,), hashes and names (n,).
 
-    The cache is shared by the splits, so that cutting copies nothing.
+    `groups` says which images are alike, or belong together by the recipe: they must not judge one another. The cache
+    is shared by the splits, so that cutting copies nothing.
     """
 
     cache: Rows
@@ -36,6 +37,7 @@ class Split:
     labels: torch.Tensor
     hashes: list[str]
     names: list[str]
+    groups: list[bytes] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -104,7 +106,7 @@ def assemble(decoded: Sequence[Decoded | Skipped], cache: Rows, wishes: Wishes) 
     sides, planned = choose_sides([one for _, one in kept], wishes.group)
     members = {side: [pair for pair, own in zip(kept, sides, strict=True) if own == side] for side in set(sides)}
     check_splits(members)
-    splits = {side: take(pairs, cache, classes) for side, pairs in members.items()}
+    splits = {side: take(pairs, cache, classes, wishes.group) for side, pairs in members.items()}
     images = [one for _, one in kept]
     warnings += [*(planned.warnings if planned else []), *report_oddities(images), *report_leaks(splits)]
     warnings += report_groups([one.sample.name for one in images], sides, wishes.group)
@@ -165,12 +167,13 @@ def check_splits(members: dict[str, list[tuple[int, Decoded]]]) -> None:
         raise TrainingError(f"too few different images to fill the split {' and '.join(absent)}; add more images")
 
 
-def take(pairs: Sequence[tuple[int, Decoded]], cache: Rows, classes: Sequence[str]) -> Split:
+def take(pairs: Sequence[tuple[int, Decoded]], cache: Rows, classes: Sequence[str], group: str | None = None) -> Split:
     """Gather one split."""
     numbers = {name: number for number, name in enumerate(classes)}
     rows = torch.tensor([index for index, _ in pairs])
     labels = torch.tensor([numbers[one.sample.label] for _, one in pairs])
-    return Split(cache, rows, labels, [one.hash for _, one in pairs], [one.sample.name for _, one in pairs])
+    groups = [group_key(group, one.sample.name) or one.key for _, one in pairs]
+    return Split(cache, rows, labels, [one.hash for _, one in pairs], [one.sample.name for _, one in pairs], groups)
 
 
 def are_photographs(kept: Sequence[tuple[int, Decoded]]) -> bool:

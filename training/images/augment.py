@@ -1,8 +1,8 @@
 """Augment whole batches on the device with random changes that keep the class.
 
 Slight shifts, zooms, stretches, rotations and changes of light are safe for photographs, digits and scans alike.
-Mirroring is not, since it can turn one letter into another, so only data that look like photographs, or the recipe
-(`horizontal_flip`), enable it.
+Mirroring is not, since it can turn one letter into another and left into right. The recipe's `horizontal_flip` says
+whether images are mirrored; `auto` is settled by measuring (`judging/settling/mirroring.py`).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch.nn.functional import affine_grid, grid_sample
 
 from images.pixels import MEAN, STD, normalise
 
-DRAWS = 8  # random numbers that an image needs
+DRAWS, MORE_DRAWS = 8, 10  # random numbers that an image needs, and for `augment_more`
 SHIFT = 0.08
 ZOOM = (0.85, 1.15)
 STRETCH = 0.08
@@ -43,6 +43,74 @@ def augment(
     grid = affine_grid(matrices, [count, 3, size, size], align_corners=False)
     moved = grid_sample(batch.float(), grid, padding_mode="border", align_corners=False)
     return normalise(relight(moved, chance[:, 6:]), mean, std)
+
+
+def augment_more(
+    batch: torch.Tensor,
+    chance: torch.Tensor,
+    *,
+    size: int,
+    flip: bool,
+    mean: Sequence[float] = MEAN,
+    std: Sequence[float] = STD,
+) -> torch.Tensor:
+    """Do what `augment` does to geometry, and one more change to each image, of random kind and strength.
+
+    That is the idea of TrivialAugment (Müller and Hutter 2021), on whole batches: shear, shift or turn far, or change
+    light, contrast, colour, the number of levels, or invert what is bright.
+    """
+    count, shares = len(batch), chance.mul(2).sub_(1)
+    kinds, strength = (chance[:, 8] * len(CHANGES)).long(), shares[:, 9].view(-1, 1, 1, 1)
+    more = make_far_matrices(kinds, shares[:, 9])
+    near = torch.cat([make_matrices(shares, size / batch.shape[-1], flip), more[:, 2:]], dim=1)
+    grid = affine_grid((near @ more)[:, :2], [count, 3, size, size], align_corners=False)
+    moved = grid_sample(batch.float(), grid, padding_mode="border", align_corners=False)
+    for number, change in enumerate(CHANGES):
+        if change is not None:
+            moved = torch.where((kinds == number).view(-1, 1, 1, 1), change(moved, strength), moved)
+    return normalise(moved.clamp(0, 255), mean, std)
+
+
+def make_far_matrices(kinds: torch.Tensor, strength: torch.Tensor) -> torch.Tensor:
+    """Make affine matrices (n, 3, 3): the geometric change of each image's kind, and no change for the others."""
+    matrices = torch.eye(3, device=kinds.device).repeat(len(kinds), 1, 1)
+    for number, (row, column, most) in enumerate(FAR):
+        matrices[:, row, column] += torch.where(kinds == number, most * strength, 0.0)
+    angle = torch.where(kinds == len(FAR), FAR_TURN * strength, 0.0)
+    turn = torch.eye(3, device=kinds.device).repeat(len(kinds), 1, 1)
+    turn[:, 0, 0], turn[:, 0, 1], turn[:, 1, 0], turn[:, 1, 1] = angle.cos(), -angle.sin(), angle.sin(), angle.cos()
+    return matrices @ turn
+
+
+def invert_bright(images: torch.Tensor, strength: torch.Tensor) -> torch.Tensor:
+    """Invert the levels above a threshold, lower for a greater strength."""
+    return torch.where(images >= 255 * (1 - strength.abs()), 255 - images, images)
+
+
+def drop_levels(images: torch.Tensor, strength: torch.Tensor) -> torch.Tensor:
+    """Keep fewer levels: from 256 down to 4."""
+    step = 2 ** (strength.abs() * 6).floor()
+    return (images / step).floor() * step
+
+
+def mix_colours(images: torch.Tensor, strength: torch.Tensor) -> torch.Tensor:
+    grey = images.mean(dim=1, keepdim=True)
+    return grey + (images - grey) * (1 + 0.99 * strength)
+
+
+def stretch_contrast(images: torch.Tensor, strength: torch.Tensor) -> torch.Tensor:
+    middle = images.mean(dim=(1, 2, 3), keepdim=True)
+    return middle + (images - middle) * (1 + 0.99 * strength)
+
+
+def change_light(images: torch.Tensor, strength: torch.Tensor) -> torch.Tensor:
+    return images * (1 + 0.99 * strength)
+
+
+FAR = ((0, 1, 0.5), (1, 0, 0.5), (0, 2, 0.3), (1, 2, 0.3))  # shears and shifts: row, column, and the most of each
+FAR_TURN = math.radians(45)
+# By an image's kind: the first ones are geometric, one changes nothing.
+CHANGES = (*[None] * (len(FAR) + 2), change_light, stretch_contrast, mix_colours, drop_levels, invert_bright)
 
 
 def make_matrices(chance: torch.Tensor, share: float, flip: bool) -> torch.Tensor:

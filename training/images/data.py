@@ -156,11 +156,17 @@ def look_at_all(opened: Opened, order: Order, threads: int) -> list[Seen | Skipp
     return decode_in_parts(opened, replace(order, size=SMALL, glances=glances), None, threads).finish()
 
 
+def draw_all(labels: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Draw every example once."""
+    return torch.randperm(len(labels), generator=generator)
+
+
 class Batches:
     """Batches of a split in an order that depends on (seed, epoch) alone, so that a resumed training sees the same.
 
     They have about equal sizes, since a last batch of one image would break batch normalisation. fetch copies the
-    examples of the given numbers; prepare turns them, on the device and by random numbers, into the network's input.
+    examples of the given numbers; prepare turns them, on the device and by random numbers, into the network's input;
+    order chooses an epoch's examples by their labels.
     An epoch's order and its `draws` random numbers for each of its places are drawn on the CPU, whatever the device and
     the size of a batch, and are copied once.
 
@@ -179,8 +185,9 @@ class Batches:
         seed: int,
         device: torch.device,
         draws: int = 0,
+        order: Callable[[torch.Tensor, torch.Generator], torch.Tensor] = draw_all,
     ) -> None:
-        self.fetch, self.labels, self.prepare = fetch, labels, prepare
+        self.fetch, self.labels, self.prepare, self.order = fetch, labels, prepare, order
         self.seed, self.device, self.draws = seed, device, draws
         self.steps = max(1, round(len(labels) / batch_size))
         self.held: torch.Tensor | None = None
@@ -189,7 +196,7 @@ class Batches:
 
     def of_epoch(self, epoch: int, first: int = 0) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Yield (inputs, class numbers) of the epoch's batches, starting with number `first`."""
-        order = torch.randperm(len(self.labels), generator=self.generator(epoch, "order"))
+        order = self.order(self.labels, self.generator(epoch, "order"))
         chance = torch.rand((len(order), self.draws), generator=self.generator(epoch, "chance"))
         labels, chance = self.labels[order].to(self.device), chance.to(self.device)
         parts = self.cut(order)[first:]

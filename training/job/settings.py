@@ -18,6 +18,8 @@ PRETRAINED = ("auto", "imagenet", "none")
 DEPTHS = ("head", "last_block", "all")
 NORMALISATIONS = ("auto", "keep", "learn")
 SWITCHES = ("auto", "true", "false")
+AUGMENTATIONS = ("usual", "trivial")
+IMBALANCES = ("auto", "none", "adjust", "sample")
 RULES = (
     "VanishingGradient",
     "ExplodingTensor",
@@ -67,6 +69,11 @@ class Hyperparameters:
     fine_tune: str = "all"
     batch_norm: str = "auto"
     horizontal_flip: str = "auto"
+    imbalance: str = "auto"
+    augmentation: str = "usual"
+    clip_norm: float = 0.0
+    head_rate: float = 1.0
+    averaging: float = 0.0
     class_level: int = 0
     name_encoding: str = ""
     ignore: tuple[str, ...] = ()
@@ -170,6 +177,8 @@ def check(chosen: Hyperparameters) -> None:
         "fine_tune": DEPTHS,
         "batch_norm": NORMALISATIONS,
         "horizontal_flip": SWITCHES,
+        "imbalance": IMBALANCES,
+        "augmentation": AUGMENTATIONS,
     }
     for name, values in allowed.items():
         if getattr(chosen, name) not in values:
@@ -188,13 +197,18 @@ def check(chosen: Hyperparameters) -> None:
         "max_runtime": 0,
         "seed": 0,
         "weight_decay": 0.0,
+        "clip_norm": 0.0,
+        "averaging": 0.0,
         "class_level": 0,
     }
     for name, lowest in least.items():
         if not getattr(chosen, name) >= lowest:
             raise TrainingError(f"hyperparameter {name} is {getattr(chosen, name)}; it must be at least {lowest}")
-    if not 0 < chosen.learning_rate < float("inf"):
-        raise TrainingError(f"hyperparameter learning_rate is {chosen.learning_rate}; it must be above 0 and finite")
+    for name in ("learning_rate", "head_rate"):
+        if not 0 < getattr(chosen, name) < float("inf"):
+            raise TrainingError(f"hyperparameter {name} is {getattr(chosen, name)}; it must be above 0 and finite")
+    if not chosen.averaging < 1:
+        raise TrainingError(f"hyperparameter averaging is {chosen.averaging}; it must be below 1")
 
 
 def read_job(environ: Mapping[str, str], code: Path, *, share: bool = True) -> Job:

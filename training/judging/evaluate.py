@@ -22,11 +22,23 @@ WORST = 100.0
 
 
 def measure(logits: torch.Tensor, labels: torch.Tensor) -> dict[str, float]:
-    """Compute the metrics that an epoch reports: loss, accuracy, macro_f1, score."""
+    """Compute the metrics that an epoch reports: loss, accuracy, macro F1, score, and the mean and the lowest recall.
+
+    Classes without an image have no recall and are left out.
+    """
     loss = float(losses(logits, labels).mean())
     accuracy = float(hits(logits, labels).mean())
-    macro_f1 = macro(confusion(logits, labels), "f1")
-    return {"loss": loss, "accuracy": accuracy, "macro_f1": macro_f1, "score": accuracy - LIKELIHOOD_WEIGHT * loss}
+    counts = confusion(logits, labels)
+    held = counts.sum(1)
+    recalls = counts.diagonal()[held > 0] / held[held > 0]
+    return {
+        "loss": loss,
+        "accuracy": accuracy,
+        "macro_f1": macro(counts, "f1"),
+        "macro_recall": float(recalls.mean()),
+        "lowest_recall": float(recalls.min()),
+        "score": accuracy - LIKELIHOOD_WEIGHT * loss,
+    }
 
 
 def losses(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

@@ -7,19 +7,22 @@ may stop it.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
 from torch import nn
 
+from learning.steps.average import Average
 from learning.steps.precision import arithmetic
 from learning.steps.replay import Recorder, Replay, draws_chance
 from learning.steps.tally import Tally
+from learning.steps.technique import Technique, group_parameters
 
 Metrics = dict[str, float]
 WORST = 100.0
+HOPELESS = 10.0  # guessing among a thousand classes has a loss of 6.9
 
 
 class Stopped(Exception):
@@ -108,19 +111,28 @@ class Learner:
         device: torch.device,
         frozen: Sequence[nn.Module] = (),
         precision: torch.dtype | None = None,
+        criterion: nn.Module | None = None,
+        technique: Technique | None = None,
     ) -> None:
         """precision: a half precision for the steps; None means single precision."""
         self.network, self.device, self.frozen = network, device, frozen
-        self.criterion = nn.CrossEntropyLoss()
+        self.criterion = (criterion or nn.CrossEntropyLoss()).to(device)
         self.precision = precision
         fused = {"fused": True, "capturable": device.type == "cuda"}
-        self.optimizer = torch.optim.AdamW(group_parameters(network, weight_decay), lr=rate, **fused)
+        self.technique = technique or Technique()
+        groups = group_parameters(network, weight_decay, rate, self.technique)
+        self.optimizer = torch.optim.AdamW(groups, lr=rate, **fused)
         # The schedule cannot split fewer than five steps into its two phases.
         self.schedule = torch.optim.lr_scheduler.OneCycleLR(
-            self.optimizer, max_lr=rate, total_steps=max(steps, 5), pct_start=0.25, cycle_momentum=False
+            self.optimizer,
+            max_lr=[group["lr"] for group in groups],
+            total_steps=max(steps, 5),
+            pct_start=0.25,
+            cycle_momentum=False,
         )
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.precision is torch.float16)
         self.tally = Tally(device)
+        self.average = Average(network, self.technique.averaging) if self.technique.averaging else None
         self.replay: Replay | None = None
         self.is_looked_into, self.was_replayed = False, False
         self.keep_rates()
@@ -137,6 +149,8 @@ class Learner:
             self.make_step(inputs, labels)
         self.is_looked_into = False
         self.schedule.step()
+        if self.average:
+            self.average.update()
 
     def make_step(self, inputs: torch.Tensor, labels: torch.Tensor) -> None:
         """Make one step but for the schedule."""
@@ -145,6 +159,9 @@ class Learner:
             loss = self.criterion(outputs, labels)
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()
+        if self.technique.clip_norm:
+            self.scaler.unscale_(self.optimizer)
+            nn.utils.clip_grad_norm_(self.network.parameters(), self.technique.clip_norm)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.tally.add(loss, outputs, labels)
@@ -163,6 +180,11 @@ class Learner:
         with torch.inference_mode():
             return torch.cat([plain(self.network(inputs)).float() for inputs in batches]).cpu()
 
+    def show_average(self, wanted: bool) -> None:
+        """Let the network hold the average of its weights, if there is one, or those that are trained."""
+        if self.average:
+            self.average.show(wanted)
+
     def set_training(self) -> None:
         """Switch to training mode, except for frozen modules."""
         self.network.train()
@@ -171,13 +193,17 @@ class Learner:
 
     def state(self) -> dict[str, Any]:
         """Return everything that a later process needs to resume from here."""
+        return {name: part.state_dict() for name, part in self.list_parts().items()}
+
+    def list_parts(self) -> dict[str, Any]:
+        """Return what a state is made of, by name."""
         parts = {"network": self.network, "optimizer": self.optimizer, "schedule": self.schedule, "scaler": self.scaler}
-        return {name: part.state_dict() for name, part in parts.items()}
+        return parts | ({"average": self.average} if self.average else {})
 
     def restore(self, state: dict[str, Any]) -> None:
         """Load a state, from which the training resumes."""
-        for name in ("network", "optimizer", "schedule", "scaler"):
-            getattr(self, name).load_state_dict(state[name])
+        for name, part in self.list_parts().items():
+            part.load_state_dict(state[name])
         self.keep_rates()
         if self.replay:
             self.replay.forget()
@@ -187,15 +213,6 @@ class Learner:
         if self.device.type == "cuda":
             for group in self.optimizer.param_groups:
                 group["lr"] = torch.tensor(float(group["lr"]), device=self.device)
-
-
-def group_parameters(network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Apply weight decay to matrices and filters only, not to biases or normalisation parameters."""
-    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    decayed = [parameter for parameter in trained if parameter.ndim > 1]
-    plain_ones = [parameter for parameter in trained if parameter.ndim <= 1]
-    groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": plain_ones, "weight_decay": 0.0}]
-    return [group for group in groups if group["params"]]
 
 
 def plain(outputs: Any) -> torch.Tensor:
@@ -230,6 +247,7 @@ def fit(
     try:
         while progress.epoch < epochs and not gave_up(progress, patience):
             run_epoch(learner, batches, progress, seed, hooks, save, stop_asked)
+            learner.show_average(True)
             record = close_epoch(validate, objective, progress, hooks)
             report(record)
             save(progress)
@@ -237,10 +255,17 @@ def fit(
                 hook.on_epoch(record)
             announce(hooks, "keep")
             keep(progress)
+            if has_diverged(record):
+                raise Stopped("it diverged: the loss is no number, or too large to come back")
     finally:
         for hook in hooks:
             hook.on_end()
     return progress
+
+
+def has_diverged(record: Mapping[str, Any]) -> bool:
+    """Return whether an epoch's losses say that no later one can be better: its weights are lost."""
+    return bool(record["train"]["loss"] >= WORST and record["valid"].get("loss", WORST) >= HOPELESS)
 
 
 def gave_up(progress: Progress, patience: int) -> bool:
@@ -261,6 +286,7 @@ def run_epoch(
     learner.set_training()
     if progress.best_weights is None and progress.best:
         progress.best_weights = copy_weights(learner.network)
+    learner.show_average(False)
     begun, totals = time.monotonic(), progress.totals
     before = totals.seconds
     learner.tally.begin(totals.loss, totals.correct)

@@ -10,11 +10,10 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import torch
+from judging.deciding.heads import fit_head
 from torch import nn
-from torch.nn.functional import cross_entropy
 
-PENALTY = 1e-3
-ROUNDS = 100
+__all__ = ["Enough", "cut_before", "extract", "fit_head", "run_to_head"]
 
 
 class Enough(Exception):
@@ -54,21 +53,3 @@ def extract(network: nn.Module, head: nn.Module, batches: Iterable[torch.Tensor]
     """Run the network up to its head on every batch. Return the head's input on the CPU: (n, features)."""
     with cut_before(network, head):
         return torch.cat([run_to_head(network, inputs) for inputs in batches])
-
-
-def fit_head(head: nn.Linear, features: torch.Tensor, labels: torch.Tensor) -> float:
-    """Fit the head by penalised logistic regression (L-BFGS on all examples at once). Return the final loss."""
-    with torch.no_grad():
-        head.weight.zero_()
-        head.bias.zero_()
-    features, labels = features.to(head.weight.device), labels.to(head.weight.device)
-    optimizer = torch.optim.LBFGS(head.parameters(), max_iter=ROUNDS, line_search_fn="strong_wolfe")
-
-    def compute() -> torch.Tensor:
-        optimizer.zero_grad()
-        loss = cross_entropy(head(features), labels) + PENALTY * head.weight.square().sum()
-        loss.backward()
-        return loss
-
-    optimizer.step(compute)  # what it returns is the loss before the first of its rounds
-    return float(compute().detach())

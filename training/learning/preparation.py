@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from caching.store import open_store
 from images.assembly import Dataset, Split
-from images.augment import DRAWS, augment, choose_flip
-from images.data import Batches, hold_split, read_dataset
+from images.augment import DRAWS, MORE_DRAWS, augment, augment_more, choose_flip
+from images.data import Batches, draw_all, hold_split, read_dataset
 from images.decoding.skipping import describe_skipped
 from images.early import Decoding, choose_stream, find_archive, only_trains, read_wishes
 from images.pixels import Preprocessing, crop_centre, normalise
@@ -22,6 +22,8 @@ from images.similar import list_keys, report_near_copies
 from job.artifact import write_json
 from job.metrics import log
 from job.settings import Hyperparameters, Job, TrainingError
+from judging.deciding.heads import PENALTY
+from judging.deciding.imbalance import choose_imbalance, count_classes, draw_balanced, make_criterion, measure_imbalance
 from judging.evaluate import measure, standard_error
 from torch import nn
 
@@ -29,6 +31,7 @@ from learning.engine import Learner, Metrics
 from learning.extraction import Extractor
 from learning.model import build_network, check_input, choose_rate, find_head, find_normalisation, freeze, load_weights
 from learning.steps.precision import choose_precision, compute_exactly
+from learning.steps.technique import Technique
 from learning.weights import State, choose_preprocessing, find_weights
 
 FROM_SCRATCH = (
@@ -47,7 +50,10 @@ PREFETCHED = 2  # batches that are fetched ahead for a GPU
 
 @dataclass(frozen=True)
 class Setup:
-    """A job with its data and its network; `pretrained` is imagenet or none. Warnings are for the user."""
+    """A job with its data and its network; `pretrained` is imagenet or none. Warnings are for the user.
+
+    `choices` says what `auto` came to, and by which figures: plain data for evaluation and manifest.
+    """
 
     job: Job
     chosen: Hyperparameters
@@ -61,6 +67,8 @@ class Setup:
     features: dict[int, torch.Tensor] = field(default_factory=dict)  # what extract_split returned, by split
     keys: dict[str, list[str]] = field(default_factory=dict)  # of the last training: what images look like, by split
     held: dict[int, torch.Tensor] = field(default_factory=dict)  # the images that lie on the device, by split
+    choices: dict[str, Any] = field(default_factory=dict)
+    penalty: float = PENALTY  # the strength of L2 of a fitted head
 
 
 class Judge:
@@ -85,6 +93,13 @@ class Judge:
         measured["standard_error"] = standard_error(self.logits, self.labels, self.objective)
         self.seconds = self.clock() - begun
         return measured
+
+    def catch_up(self, epoch: int) -> None:
+        """Come to where a training is that resumes after this epoch."""
+
+    def describe_selection(self) -> dict[str, Any] | None:
+        """Describe what selected the best epoch, if that was not the validation split."""
+        return None
 
 
 @dataclass(frozen=True)
@@ -122,7 +137,9 @@ def prepare(job: Job, chosen: Hyperparameters, early: Decoding | None = None) ->
     head = find_head(network, len(dataset.classes))
     chosen = choose_normalisation(choose_depth(chosen, pretrained), pretrained, len(dataset.train))
     keys = {name: list_keys(getattr(dataset, name), job.threads) for name in SPLITS if chosen.profile}
-    return Setup(job, chosen, dataset, network, head, pretrained, device, warnings, inputs, keys=keys)
+    chosen, balance = settle_imbalance(chosen, dataset)
+    told = {"keys": keys, "choices": {"imbalance": balance}}
+    return Setup(job, chosen, dataset, network, head, pretrained, device, warnings, inputs, **told)
 
 
 def read_data(job: Job, chosen: Hyperparameters, inputs: Preprocessing, early: Decoding | None = None) -> Dataset:
@@ -212,6 +229,14 @@ def choose_normalisation(chosen: Hyperparameters, pretrained: str, images: int) 
     return replace(chosen, batch_norm=wish.get(chosen.batch_norm, chosen.batch_norm))
 
 
+def settle_imbalance(chosen: Hyperparameters, data: Dataset) -> tuple[Hyperparameters, dict[str, Any]]:
+    """Decide what is done about classes of different size. Return that with the counts' ratio, and log it."""
+    counts = count_classes(data.train.labels, len(data.classes))
+    taken, ratio = choose_imbalance(chosen.imbalance, counts), measure_imbalance(counts)
+    log(f"imbalance={taken}: the largest class has {ratio:.1f} times the training images of the smallest")
+    return replace(chosen, imbalance=taken), {"taken": taken, "asked": chosen.imbalance, "ratio": round(ratio, 3)}
+
+
 def make_course(setup: Setup) -> Course:
     """Plan the training: a head alone is trained on features, anything deeper on images."""
     if setup.chosen.fine_tune == "head" and isinstance(setup.head, nn.Linear):
@@ -221,8 +246,9 @@ def make_course(setup: Setup) -> Course:
     frozen += find_normalisation(setup.network) if chosen.batch_norm == "keep" else []
     flip = choose_flip(chosen.horizontal_flip, data.photographs)
     levels = {"mean": setup.inputs.mean, "std": setup.inputs.std}
-    prepared = partial(augment, size=chosen.image_size, flip=flip, **levels)
-    batches = make_batches(setup, data.train.lessons, prepared, draws=DRAWS)
+    change, draws = (augment_more, MORE_DRAWS) if chosen.augmentation == "trivial" else (augment, DRAWS)
+    prepared = partial(change, size=chosen.image_size, flip=flip, **levels)
+    batches = make_batches(setup, data.train.lessons, prepared, draws=draws)
     bring_near(setup, batches)
     learner = make_learner(setup, setup.network, batches, frozen)
     return make_judged(setup, learner, batches, lambda name: inputs_of(setup, getattr(data, name)))
@@ -258,7 +284,8 @@ def make_batches(
     setup: Setup, fetch: Callable[[torch.Tensor], torch.Tensor], prepare_inputs: Any, draws: int = 0
 ) -> Batches:
     own = {"batch_size": setup.chosen.batch_size, "seed": setup.chosen.seed, "device": setup.device, "draws": draws}
-    return Batches(fetch, setup.dataset.train.labels, prepare_inputs, **own)
+    order = draw_balanced if setup.chosen.imbalance == "sample" else draw_all
+    return Batches(fetch, setup.dataset.train.labels, prepare_inputs, order=order, **own)
 
 
 def make_learner(setup: Setup, network: nn.Module, batches: Batches, frozen: Sequence[nn.Module]) -> Learner:
@@ -272,7 +299,15 @@ def make_learner(setup: Setup, network: nn.Module, batches: Batches, frozen: Seq
         device=setup.device,
         frozen=frozen,
         precision=choose_precision(setup.device, chosen.image_size) if whole else None,
+        criterion=make_criterion(*weigh(setup)),
+        technique=Technique(chosen.clip_norm, chosen.head_rate if whole else 1.0, chosen.averaging, setup.head),
     )
+
+
+def weigh(setup: Setup) -> tuple[str, torch.Tensor]:
+    """Return what is done about imbalance, and the classes' counts."""
+    counts = count_classes(setup.dataset.train.labels, len(setup.dataset.classes))
+    return choose_imbalance(setup.chosen.imbalance, counts), counts
 
 
 def inputs_of(setup: Setup, split: Split) -> Iterator[torch.Tensor]:

@@ -49,11 +49,24 @@ def describe_evaluation(
         "test": test,
         "classes": setup.dataset.classes,
         "warnings": setup.warnings,
+        "choices": setup.choices,
         "pretrained": setup.pretrained,
         "threads": setup.job.threads,
         "finished": finished,
         "seconds": round(seconds, 3),
     }
+
+
+def tell_selection(objective: dict[str, Any], selection: dict[str, Any] | None) -> dict[str, Any]:
+    """Build what evaluation.json says of a model that something else than the validation split selected.
+
+    Its value is then the objective, and how much higher the split alone would put it is told beside it.
+    """
+    if selection is None:
+        return {}
+    told = {name: selection[name] for name in ("value", "standard_error", "images")}
+    above = selection["validation"] - selection["value"]
+    return {"objective": {**objective, **told}, "selection": {**selection, "validation_is_higher_by": above}}
 
 
 def describe_model(setup: Setup, valid: dict[str, Any], test: dict[str, Any]) -> dict[str, Any]:
@@ -77,6 +90,7 @@ def describe_model(setup: Setup, valid: dict[str, Any], test: dict[str, Any]) ->
         "image_keys": setup.keys,
         "cut": setup.dataset.cut.describe() if setup.dataset.cut else None,
         "warnings": setup.warnings,
+        "choices": setup.choices,
         "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 

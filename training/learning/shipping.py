@@ -23,7 +23,7 @@ from torch import nn
 from learning.engine import Progress, copy_weights, restore_best
 from learning.model import measure_size
 from learning.preparation import Course, Setup
-from learning.records import describe_evaluation, describe_model, pick
+from learning.records import describe_evaluation, describe_model, pick, tell_selection
 
 SHARE = 0.05
 WRITTEN_A_SECOND = 200e6  # bytes; a guess for the first time, then the time is known
@@ -123,6 +123,7 @@ class Shipper:
         with best_weights(self.course.learner.network, progress):
             judged = kept or self.judge(progress.best_epoch)
             manifest, evaluation = self.describe(setup, judged, shipped, finished=finished)
+            evaluation |= tell_selection(evaluation["objective"], self.course.judge.describe_selection())
             if kept:
                 write_manifest(places.model, manifest)
             else:

@@ -79,7 +79,22 @@ def tell_dataset(found: Findings) -> str:
         parts.append(figure(draw_splits(classes, counts), caption))
     if not warnings:
         parts.append(paragraph("Nothing about the images gave cause for a warning."))
+    parts.append(tell_choices(evaluation.get("choices") or {}))
     return "".join(parts)
+
+
+def tell_choices(choices: Mapping[str, Any]) -> str:
+    """Return what `auto` came to, and by which figures."""
+    rows = []
+    if found := choices.get("imbalance"):
+        told = f"the largest class has {found['ratio']:.1f} times the training images of the smallest"
+        rows.append(["imbalance", found["taken"], told])
+    if found := choices.get("horizontal_flip"):
+        rows.append(["horizontal_flip", "true" if found["taken"] else "false", found["why"]])
+    if found := choices.get("head_penalty"):
+        told = f"lowest loss by {found['folds']}-fold cross-validation on {found['images']:,} images"
+        rows.append(["L2 of the fitted head", f"{found['taken']:g}", told])
+    return table(["decided for these images", "taken", "why"], rows, numbers=0) if rows else ""
 
 
 def count_by_class(predictions: Mapping[str, Any], classes: int) -> dict[str, list[int]]:

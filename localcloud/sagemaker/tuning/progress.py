@@ -7,6 +7,7 @@ only writer of a tuning job under way, and the clock makes one call at a time.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -25,6 +26,7 @@ from localcloud.sagemaker.tuning.search import Trial, find_best, judge_hyperband
 log = logging.getLogger(__name__)
 KIND = "hyper-parameter-tuning-job"
 ENDED = ("Completed", "Failed", "Stopped")
+MACHINES_FAULTS = ("InternalServerError", "CapacityError")
 ALL_FAILED = "All training jobs failed. Please take a look at the training jobs failures to get more details."
 
 
@@ -165,9 +167,10 @@ def judge_objective(child: Record) -> str:
 
 
 def final_value(child: Record) -> float | None:
-    """Return the last value of the objective of an ended child; None for a failed one."""
+    """Return the last value of the objective of an ended child; None for a failed one, and for what is no number."""
     counts = has_ended(child) and child["TrainingJobStatus"] != "Failed" and child["_objective"]
-    return float(child["_objective"][-1][1]) if counts else None
+    value = float(child["_objective"][-1][1]) if counts else math.nan
+    return value if math.isfinite(value) else None
 
 
 def final_values(children: Sequence[Record]) -> list[float | None]:
@@ -181,9 +184,10 @@ def has_ended(child: Record) -> bool:
 def to_trial(child: Record) -> Trial:
     """Return a child as the tuner sees it."""
     values = [value for _, value in child["_objective"]]
-    status = child["TrainingJobStatus"]
-    stopped: Any = "stopped" if values else "failed"
-    state = {"Completed": "finished", "Failed": "failed", "Stopped": stopped}.get(status, "running")
+    status, lost = child["TrainingJobStatus"], child.get("FailureReason", "").startswith(MACHINES_FAULTS)
+    stopped: Any = "stopped" if values else "lost"
+    failed: Any = "lost" if lost else "failed"
+    state = {"Completed": "finished", "Failed": failed, "Stopped": stopped}.get(status, "running")
     return Trial(child["_tuned"], state, values, child.get("_attributes", {}))
 
 

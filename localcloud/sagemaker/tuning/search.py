@@ -2,7 +2,10 @@
 
 A history is the list of trials so far, in the order in which they began. So a restarted cloud continues exactly where
 the killed one was. Bayesian is multivariate TPE: running trials count as bad, so that parallel trials spread out, and
-the first `RANDOM_TRIALS` are random. Hyperband adds Optuna's pruner, whose brackets and rungs are kept in `attributes`.
+the first `RANDOM_TRIALS` are random. A trial that failed or diverged counts as worse than every other, so that its
+neighbourhood is avoided; one that was lost (the machine's fault, or a stop before its first value) teaches nothing. No
+point is tried twice while others are left. Hyperband adds Optuna's pruner, whose brackets and rungs are kept in
+`attributes`.
 Optuna is imported on first use: it costs 30 MB and half a second, which a cloud that tunes nothing does not pay.
 """
 
@@ -11,10 +14,12 @@ from __future__ import annotations
 import hashlib
 import itertools
 import math
+import operator
+import random
 import statistics
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any, Literal
 
@@ -22,7 +27,8 @@ RANDOM_TRIALS = 3
 REDRAWS = 10
 LOG_FACTOR = 100.0  # Auto scaling is logarithmic for ranges of two orders of magnitude or more
 FEWEST_PREVIOUS = 3  # the median rule needs at least so many finished trials
-State = Literal["running", "finished", "stopped", "failed"]
+MOST_LISTED = 10_000  # points of a space that is looked through for one that is left
+State = Literal["running", "finished", "stopped", "failed", "lost"]
 
 
 @dataclass(frozen=True)
@@ -60,6 +66,12 @@ class Range:
         number = min(max(1 - value if self.is_reversed else value, self.low), self.high)
         return str(int(number)) if self.kind == "int" else repr(float(number))
 
+    def list_values(self) -> Sequence[str]:
+        """List the values of a range that is not continuous."""
+        if self.kind == "categorical":
+            return self.choices
+        return [str(value) for value in range(int(self.low), int(self.high) + 1)]
+
     def count_points(self) -> float:
         """Return how many values there are; infinitely many in a continuous range."""
         if self.kind == "categorical":
@@ -89,12 +101,27 @@ class Search:
 
 @dataclass(frozen=True)
 class Trial:
-    """One trial: its hyperparameters' strings, the objective's values so far, and the pruner's notes."""
+    """One trial: its hyperparameters' strings, the objective's values so far, and the pruner's notes.
+
+    `failed` means by its own fault: its hyperparameters may be the reason.
+    """
 
     parameters: Mapping[str, str]
     state: State
     values: Sequence[float] = ()
     attributes: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def finite(self) -> list[float]:
+        """The values that are numbers."""
+        return [value for value in self.values if math.isfinite(value)]
+
+    @property
+    def is_bad(self) -> bool:
+        """Whether it ended without a usable value by its own fault: it failed or diverged."""
+        diverged = bool(self.values) and not math.isfinite(self.values[-1])
+        unmeasured = self.state == "finished" and not self.values
+        return self.state == "failed" or (self.state in ("finished", "stopped") and (diverged or unmeasured))
 
 
 def suggest(search: Search, history: Sequence[Trial], parents: Sequence[Trial] = ()) -> dict[str, str] | None:
@@ -104,13 +131,13 @@ def suggest(search: Search, history: Sequence[Trial], parents: Sequence[Trial] =
     """
     if search.strategy == "Grid":
         return _next_grid_point(search, len(history))
-    known = [*_usable(search, parents), *history]
+    known = [*_level(_usable(search, parents), history), *history]
     tried = [dict(trial.parameters) for trial in history]
     for attempt in range(REDRAWS):
         drawn = _draw(search, known, attempt)
         if drawn not in tried:
-            break
-    return drawn
+            return drawn
+    return _find_untried(search, tried, drawn) or drawn
 
 
 def count_grid(ranges: Sequence[Range]) -> int:
@@ -127,7 +154,7 @@ def judge_hyperband(
     search: Search, history: Sequence[Trial], index: int, steps: int, parents: Sequence[Trial] = ()
 ) -> tuple[bool, dict[str, Any]]:
     """Return whether the pruner would stop the trial at `index` after its first `steps` values, and its notes."""
-    known = [*_usable(search, parents), *history]
+    known = [*_level(_usable(search, parents), history), *history]
     position = len(known) - len(history) + index
     known[position] = Trial(
         known[position].parameters, "running", known[position].values[:steps], known[position].attributes
@@ -141,10 +168,13 @@ def judge_median(maximize: bool, values: Sequence[float], previous: Sequence[Seq
     """Return whether TrainingJobEarlyStoppingType Auto stops a trial.
 
     SageMaker's rule stops a trial whose newest value is worse than the median of the running averages of all finished
-    trials up to the same epoch.
+    trials up to the same epoch. A value that is no number stops it at once: the trial has diverged.
     """
     epoch = len(values)
-    averages = [statistics.fmean(other[:epoch]) for other in previous if len(other) >= epoch > 0]
+    if values and not math.isfinite(values[-1]):
+        return True
+    complete = [other[:epoch] for other in previous if len(other) >= epoch > 0]
+    averages = [statistics.fmean(other) for other in complete if all(map(math.isfinite, other))]
     if len(averages) < FEWEST_PREVIOUS:
         return False
     median = statistics.median(averages)
@@ -152,9 +182,9 @@ def judge_median(maximize: bool, values: Sequence[float], previous: Sequence[Seq
 
 
 def find_best(maximize: bool, values: Sequence[float | None]) -> int | None:
-    """Return the index of the best value, the first among equals; None if there is no value."""
+    """Return the index of the best value, the first among equals; None if none is a finite number."""
     sign = -1 if maximize else 1
-    known = [(sign * value, index) for index, value in enumerate(values) if value is not None]
+    known = [(sign * value, index) for index, value in enumerate(values) if value is not None and math.isfinite(value)]
     return min(known)[1] if known else None
 
 
@@ -178,6 +208,37 @@ def _usable(search: Search, parents: Sequence[Trial]) -> list[Trial]:
     ]
 
 
+def _level(parents: Sequence[Trial], history: Sequence[Trial]) -> list[Trial]:
+    """Shift the parents' values by the difference of medians: other data are easier or harder throughout."""
+    own, theirs = ([trial.finite[-1] for trial in each if trial.finite] for each in (history, parents))
+    if not own or not theirs:
+        return list(parents)
+    shift = statistics.median(own) - statistics.median(theirs)
+    return [replace(trial, values=[value + shift for value in trial.values]) for trial in parents]
+
+
+def _find_untried(
+    search: Search, tried: Sequence[Mapping[str, str]], drawn: Mapping[str, str]
+) -> dict[str, str] | None:
+    """Return a point that was not tried, the nearest to the drawn one in a small space; None if none is left.
+
+    Points are near that share many values. Of equally near ones the seed chooses, and in a large space of all.
+    """
+    if math.isinf(size := count_points(search.ranges)):
+        return None
+    names, values = [item.name for item in search.ranges], [item.list_values() for item in search.ranges]
+    known, wanted = {tuple(point[name] for name in names) for point in tried}, [drawn[name] for name in names]
+    dice = random.Random(make_seed(search.seed, len(tried)))  # noqa: S311  a search is no secret
+    if size > MOST_LISTED:
+        endless = (tuple(dice.choice(each) for each in values) for _ in itertools.count())
+        found = next(point for point in endless if point not in known)
+        return dict(zip(names, found, strict=True))
+    left: list[tuple[str, ...]] = [point for point in itertools.product(*values) if point not in known]
+    dice.shuffle(left)
+    apart = [sum(map(operator.ne, point, wanted)) for point in left]
+    return dict(zip(names, left[apart.index(min(apart))], strict=True)) if left else None
+
+
 def _draw(search: Search, known: Sequence[Trial], attempt: int) -> dict[str, str]:
     study = _build_study(search, known, make_seed(search.seed, len(known), attempt))
     drawn = study.ask(_distributions(search.ranges)).params
@@ -199,25 +260,29 @@ def _build_study(search: Search, known: Sequence[Trial], seed: int) -> Any:
     )
     direction = "maximize" if search.maximize else "minimize"
     study = optuna.create_study(sampler=sampler, pruner=pruner, study_name=search.name, direction=direction)
-    study.add_trials([_to_optuna(search, trial) for trial in known])
+    worst = _find_worst(search.maximize, known)
+    study.add_trials([_to_optuna(search, trial, worst) for trial in known])
     return study
 
 
-def _to_optuna(search: Search, trial: Trial) -> Any:
+def _find_worst(maximize: bool, known: Sequence[Trial]) -> float:
+    """Return a value that is worse than every other: what a trial that failed or diverged is told to have reached."""
+    values = [value for trial in known for value in trial.finite] or [0.0]
+    return min(values) - 1 if maximize else max(values) + 1
+
+
+def _to_optuna(search: Search, trial: Trial, worst: float) -> Any:
     optuna = _load_optuna()
     states = optuna.trial.TrialState
-    state = {
-        "running": states.RUNNING,
-        "finished": states.COMPLETE if trial.values else states.FAIL,
-        "stopped": states.PRUNED,
-        "failed": states.FAIL,
-    }[trial.state]
+    told = {"running": states.RUNNING, "finished": states.COMPLETE, "stopped": states.PRUNED, "lost": states.FAIL}
+    state = states.COMPLETE if trial.is_bad else told[trial.state]
+    values = [value if math.isfinite(value) else worst for value in trial.values]
     return optuna.trial.create_trial(
         state=state,
         params={item.name: item.encode(trial.parameters[item.name]) for item in search.ranges},
         distributions=_distributions(search.ranges),
-        value=trial.values[-1] if state is states.COMPLETE else None,
-        intermediate_values=dict(enumerate(trial.values, 1)),
+        value=(worst if trial.is_bad else values[-1]) if state is states.COMPLETE else None,
+        intermediate_values=dict(enumerate(values, 1)),
         system_attrs=dict(trial.attributes),
     )
 

@@ -117,6 +117,7 @@ def test_long_lists_are_summarised() -> None:
     ("files", "code"),
     [
         ({**list_flat_pictures(["cat"], count=121), **list_flat_pictures(["dog"], count=12)}, "imbalance"),
+        ({**list_flat_pictures(["cat"], count=36), **list_flat_pictures(["dog"], count=12)}, "uneven_classes"),
         (list_pictures({"train": 9}), "small_class"),
         (list_pictures({"train": 12}), "split_cut_from_train"),
         ({**list_pictures({"train": 12}), **list_pictures({"test": 3}, ["cat"])}, "class_missing_from_split"),
@@ -132,9 +133,12 @@ def test_oddities_are_warnings(files: dict[str, bytes], code: str) -> None:
 
 
 def test_ten_to_one_is_not_yet_an_imbalance() -> None:
-    """The warning begins above ten to one."""
+    """The warning begins above ten to one. From three to one on it is told what the run does about it."""
     files = {**list_flat_pictures(["cat"], count=120), **list_flat_pictures(["dog"], count=12)}
     assert "imbalance" not in warning_codes(inspect(pack(files)))
+    assert "uneven_classes" in warning_codes(inspect(pack(files)))
+    few = {**list_flat_pictures(["cat"], count=35), **list_flat_pictures(["dog"], count=12)}
+    assert not {"imbalance", "uneven_classes"} & warning_codes(inspect(pack(few)))
 
 
 def test_bytes_around_the_zip_are_warnings() -> None:

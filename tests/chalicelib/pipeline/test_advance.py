@@ -17,6 +17,7 @@ from chalicelib.pipeline.sweep import sweep
 from tests.events.contract import complaints
 from tests.fakes.clients import Killed
 from tests.fakes.world import World
+from tests.support.layouts import pack, picture
 from tests.support.pictures import build_colour_zip
 
 ZIP = build_colour_zip(counts={"train": 3, "valid": 3})
@@ -154,6 +155,63 @@ def test_the_training_gets_the_best_trials_hyperparameters(world: World) -> None
     assert asked["learning_rate"] == "0.2"
     assert asked["profile"] == "true"
     assert "_tuning_objective_metric" not in asked
+
+
+@pytest.mark.parametrize(
+    ("counts", "objective", "ways"),
+    [
+        ({"cat": 12, "dog": 2, "eel": 4}, "macro_f1", ["none", "adjust", "sample"]),
+        ({"cat": 4, "dog": 2, "eel": 4}, "score", None),
+    ],
+)
+def test_counts_of_images_choose_the_objective(
+    world: World, counts: dict[str, int], objective: str, ways: list[str] | None
+) -> None:
+    """Pre-flight counts the classes before the tuning begins, so that the tuning job already maximises macro F1."""
+    splits = [(split, name) for split in ("train", "valid") for name in counts]
+    names = [f"{split}/{name}/{number}.png" for split, name in splits for number in range(counts[name])]
+    world.upload("pets.zip", pack(dict.fromkeys(names, picture())))
+    run_id = look_at_dataset("pets", world.services())
+    assert run_id
+    job = world.sagemaker.kept["HyperParameterTuningJob"][run_id]
+    config, static = job["HyperParameterTuningJobConfig"], job["TrainingJobDefinition"]["StaticHyperParameters"]
+    assert config["HyperParameterTuningJobObjective"]["MetricName"] == f"valid:{objective}"
+    assert static["objective"] == objective
+    tuned = {each["Name"]: each["Values"] for each in config["ParameterRanges"]["CategoricalParameterRanges"]}
+    assert tuned.get("imbalance") == ways
+    assert ("imbalance" in static) == (ways is None)
+
+
+def test_a_second_version_begins_with_what_the_first_tuning_learnt(world: World) -> None:
+    """The tuning job of the live model is the parent; the best trial is one of the run's own."""
+    first = start(world)
+    assert "WarmStartConfig" not in world.sagemaker.kept["HyperParameterTuningJob"][first]
+    assert go_to_the_end(world, first) == "deployed"
+    world.trial_scores = [0.5, 0.6]
+    world.upload("dogs.zip", build_colour_zip(seed=1, counts={"train": 3, "valid": 3}))
+    second = look_at_dataset("dogs", world.services())
+    assert second
+    warm = world.sagemaker.kept["HyperParameterTuningJob"][second]["WarmStartConfig"]
+    assert warm["WarmStartType"] == "TransferLearning"
+    assert warm["ParentHyperParameterTuningJobs"] == [{"HyperParameterTuningJobName": first}]
+    go_on(world, second)
+    assert world.read(f"runs/{second}/tuning.json")["best"]["name"].startswith(second)
+
+
+def test_a_warm_start_is_left_out_where_it_is_not_wanted_or_not_taken(world: World) -> None:
+    """By the recipe, or because SageMaker refuses the parent for a reason of its own: the run goes on without it."""
+    first = start(world)
+    go_to_the_end(world, first)
+    world.sagemaker.refused_parents = {first}
+    second = start(world)
+    assert second != first
+    assert "WarmStartConfig" not in world.sagemaker.kept["HyperParameterTuningJob"][second]
+    asked = [request for name, request in world.sagemaker.requests if name == "CreateHyperParameterTuningJob"]
+    assert ["WarmStartConfig" in request for request in asked] == [False, True, False]
+    go_to_the_end(world, second)
+    world.sagemaker.refused_parents = set()
+    third = start(world, recipe={"warm_start": False})
+    assert "WarmStartConfig" not in world.sagemaker.kept["HyperParameterTuningJob"][third]
 
 
 @pytest.mark.parametrize(("score", "ships"), [(0.95, "train"), (0.92, "train"), (0.90, "trial"), (None, "trial")])

@@ -269,6 +269,20 @@ def test_the_gate_declines_what_is_not_good_enough(least: float, accuracy: float
     assert declined is None or (told or "") in declined
 
 
+@pytest.mark.parametrize(
+    ("member", "measure"), [("min_macro_recall", "macro_recall"), ("min_class_recall", "lowest_recall")]
+)
+@pytest.mark.parametrize(("reached", "passes"), [(0.6, True), (0.5, True), (0.49, False), (None, False)])
+def test_the_gate_may_ask_for_recall(member: str, measure: str, reached: float | None, passes: bool) -> None:
+    """A model that is right on the large classes alone does not pass, however accurate it is."""
+    run = replace(RUN, recipe={"gate": {"min_accuracy": 0.9, member: 0.5}})
+    measured = {**evaluate(0.95), "valid": {"accuracy": 0.95, **({} if reached is None else {measure: reached})}}
+    decision = select_model(run, TUNED["tuned"], evaluate(0.90), train(measured))
+    assert decision is not None
+    assert (decision["declined"] is None) == passes
+    assert passes or f"gate.{member} is 0.5" in decision["declined"]
+
+
 def test_many_problems_are_counted() -> None:
     """A reason stays readable, and dataset.json holds all of them."""
     reason = explain_problems([{"message": f"Problem {number}."} for number in range(9)])

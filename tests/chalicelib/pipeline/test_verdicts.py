@@ -8,7 +8,7 @@ import pytest
 
 from chalicelib.pipeline.advance import advance
 from chalicelib.pipeline.intake import look_at_dataset
-from chalicelib.pipeline.verdicts import Story, count_trial_seconds, fill_report, tell_verdict
+from chalicelib.pipeline.verdicts import Story, count_trial_seconds, fill_report, find_overstatement, tell_verdict
 from tests.fakes.world import World
 from tests.support.pictures import build_colour_zip
 
@@ -121,3 +121,28 @@ def test_a_rejected_dataset_has_a_report_too(world: World) -> None:
     world.upload("dogs.zip", b"no zip")
     run_id = look_at_dataset("dogs", world.services()) or ""
     assert b"fix the dataset" in world.s3.versions[f"runs/{run_id}/report.html"][-1].body
+
+
+@pytest.mark.parametrize(
+    ("ratio", "objective", "told"),
+    [(10.0, "valid:macro_f1", True), (10.0, "valid:score", False), (2.0, "valid:macro_f1", False)],
+)
+def test_a_selection_by_macro_f1_is_told_where_classes_differ_in_size(ratio: float, objective: str, told: bool) -> None:
+    """A reader who sees an accuracy would think that it was maximised."""
+    evaluation = {"objective": {"name": objective}, "choices": {"imbalance": {"ratio": ratio}}}
+    text = tell_verdict(Story(DEPLOYED, evaluation=evaluation))
+    assert ("selected by macro F1" in text) == told
+    assert ("10.0 times the training images" in text) == told
+
+
+@pytest.mark.parametrize(("trials", "most"), [(2, 0.0113), (6, 0.0254), (12, 0.0326)])
+def test_what_selection_overstates_is_told(trials: int, most: float) -> None:
+    """The expected maximum of so many normal values, in standard errors: 0.56, 1.27 and 1.63 of them."""
+    objective = {"name": "valid:score", "value": 0.9, "standard_error": 0.02, "images": 120}
+    told = [{"objective": 0.9}] * trials
+    text = tell_verdict(Story(DEPLOYED, trials=told, evaluation={"objective": objective}))
+    assert find_overstatement(0.02, trials) == pytest.approx(most, abs=5e-4)
+    assert f"among {trials} trials on 120 images: its valid:score there, 0.9000, overstates by up to" in text
+    folds = {"objective": objective, "selection": {"folds": 5}}
+    assert "120 images by 5-fold cross-validation" in tell_verdict(Story(DEPLOYED, trials=told, evaluation=folds))
+    assert "overstates" not in tell_verdict(Story(DEPLOYED, trials=told[:1], evaluation=folds))

@@ -183,3 +183,93 @@ def test_hyperband_lets_the_first_go_on_and_stops_a_worse_one() -> None:
 def test_the_best_is_the_first_of_equals(maximize: bool, values: list[float | None], best: int | None) -> None:
     """There is no best trial if none has a value."""
     assert find_best(maximize, values) == best
+
+
+SPACES = {
+    "2 x 2": (Range("a", "categorical", choices=("x", "y")), Range("b", "categorical", choices=("1", "2"))),
+    "3 x 4": (SIZE, Range("deep", "int", 1, 4)),
+    "3 x 3 x 3": tuple(Range(name, "categorical", choices=("1", "2", "3")) for name in "abc"),
+    "12": (Range("n", "int", 1, 12, "Logarithmic"),),
+    "1 of 40 values, 2 of 2": (Range("n", "int", 1, 40), Range("a", "categorical", choices=("x", "y"))),
+}
+
+
+@pytest.mark.parametrize("name", SPACES)
+@pytest.mark.parametrize("strategy", ["Bayesian", "Random"])
+def test_no_point_is_tried_twice_while_others_are_left(name: str, strategy: str) -> None:
+    """With one clear best point, which draws the sampler to it, every trial is new until the space is used up."""
+    ranges = SPACES[name]
+    points = math.prod(int(item.count_points()) for item in ranges)
+    for seed in range(3):
+        search, history = make_search(*ranges, strategy=strategy, seed=seed), list[Trial]()
+        for _ in range(min(points, 14)):
+            drawn = suggest(search, history)
+            assert drawn is not None
+            history.append(finished(-sum(item.list_values().index(drawn[item.name]) for item in ranges), **drawn))
+        assert len({tuple(trial.parameters.values()) for trial in history}) == len(history)
+    if points <= 14:
+        assert suggest(search, history) is not None
+
+
+def test_a_large_space_is_not_looked_through() -> None:
+    """Where points cannot be listed, another one is drawn."""
+    search = make_search(Range("n", "int", 1, 200), Range("m", "int", 1, 200), strategy="Random")
+    tried = [Trial({"n": str(number), "m": "1"}, "finished", [0.0]) for number in range(1, 60)]
+    assert suggest(search, tried) not in [trial.parameters for trial in tried]
+
+
+@pytest.mark.parametrize("maximize", [True, False])
+@pytest.mark.parametrize(
+    ("state", "values"),
+    [("failed", []), ("failed", [0.9]), ("finished", []), ("finished", [math.nan]), ("stopped", [0.5, math.nan])],
+)
+def test_a_trial_that_failed_or_diverged_teaches_to_stay_away(state: Any, values: list[float], maximize: bool) -> None:
+    """Rates above 1 fail; once some have, far fewer of them are tried than by a tuner that knows of no failure."""
+    sign = 1 if maximize else -1
+
+    def count_high(kind: str) -> int:
+        count = 0
+        for seed in range(3):
+            search, history = make_search(RATE, seed=seed, maximize=maximize), list[Trial]()
+            for number in range(16):
+                drawn = suggest(search, history)
+                assert drawn is not None
+                high = float(drawn["rate"]) > 1.0
+                count += high and number >= 6
+                bad = Trial(drawn, kind, values if kind != "lost" else [])  # type: ignore[arg-type]
+                history.append(bad if high else finished(sign * (0.5 + 0.01 * (number % 3)), **drawn))
+        return count
+
+    assert count_high(state) < 0.6 * count_high("lost")
+
+
+def test_what_the_machine_lost_teaches_nothing() -> None:
+    """A trial that had no machine says nothing about its hyperparameters."""
+    history = [finished(0.1 * number, rate=f"{0.2 + number}", size="16") for number in range(4)]
+    lost = Trial({"rate": "1.5", "size": "32"}, "lost")
+    search = make_search(RATE, SIZE)
+    assert suggest(search, [*history, lost]) != suggest(search, [*history, Trial(lost.parameters, "failed")])
+
+
+def test_a_value_that_is_no_number_never_wins() -> None:
+    """It does not win a comparison, ends a trial under the median rule, and does not spoil that rule for others."""
+    assert find_best(True, [math.nan, 0.5, math.inf]) == 1
+    assert find_best(False, [-math.inf, math.nan, 0.5]) == 2
+    assert find_best(True, [math.nan]) is None
+    previous = [[0.2, 0.4], [0.4, 0.6], [0.6, 0.8]]
+    assert judge_median(True, [0.9, math.nan], previous)
+    assert judge_median(True, [0.9, 0.49], [*previous, [math.nan, math.nan]])
+
+
+def test_a_warm_start_transfers_from_data_of_another_difficulty() -> None:
+    """Parents whose values are all better, or all worse, point to the same place: only their order counts."""
+    search, near = make_search(RATE), []
+    own = [finished(0.3 + 0.001 * number, rate=f"{8 - number}") for number in range(4)]
+    for offset in (-0.3, 0.0, 0.6):
+        parents = [
+            finished(offset - abs(math.log(rate / 0.3)) / 10, rate=str(rate)) for rate in (0.1, 0.2, 0.3, 0.4, 1.0, 5.0)
+        ]
+        drawn = [suggest(make_search(RATE, seed=seed), own, parents) for seed in range(5)]
+        near.append([point and point["rate"] for point in drawn])
+    assert near[0] == near[1] == near[2]
+    assert suggest(search, own, parents) != suggest(search, own)

@@ -381,3 +381,27 @@ def test_children_share_the_checkpoint_prefix_or_get_their_own(tmp_path: Path, l
     configs = [world.call("DescribeTrainingJob", TrainingJobName=name)["CheckpointConfig"] for name in children]
     assert configs == [{"S3Uri": f"s3://training/runs/one/{ends.format(name)}"} for name in children]
     assert world.describe()["TrainingJobDefinition"]["CheckpointConfig"] == {"S3Uri": "s3://training/runs/one/jobs/"}
+
+
+def test_a_trial_that_ends_with_no_number_is_not_the_best(tmp_path: Path) -> None:
+    """A diverged trial has no final value: it counts as failed and never wins, though the job completed."""
+
+    def diverge(job: Record) -> Course:
+        number = int(job["TrainingJobName"].split("-")[1])
+        return Course([0.9, math.nan] if number % 2 else [0.1 * number])
+
+    tuning = World(tmp_path, diverge).tune()
+    assert tuning["HyperParameterTuningJobStatus"] == "Completed"
+    assert tuning["ObjectiveStatusCounters"] == {"Succeeded": 3, "Pending": 0, "Failed": 3}
+    assert tuning["BestTrainingJob"]["FinalHyperParameterTuningJobObjectiveMetric"]["Value"] == pytest.approx(0.6)
+
+
+def test_transfer_learning_names_its_own_best_trial(tmp_path: Path) -> None:
+    """A parent's trial on other data may have a higher value: it is no trial of this job, and is not named at all."""
+    world = World(tmp_path, lambda job: Course([2.0 if job["TrainingJobName"].startswith("parent") else 0.5]))
+    world.tune("parent", jobs=4)
+    parents = [{"HyperParameterTuningJobName": "parent"}]
+    warm = {"WarmStartType": "TransferLearning", "ParentHyperParameterTuningJobs": parents}
+    tuning = world.tune("child", jobs=2, request={"WarmStartConfig": warm})
+    assert tuning["BestTrainingJob"]["TrainingJobName"].startswith("child-")
+    assert "OverallBestTrainingJob" not in tuning

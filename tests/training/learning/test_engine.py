@@ -247,3 +247,35 @@ def test_rates_in_tensors_follow_the_schedule() -> None:
             own.schedule.step()
         rates = [group["lr"] for group in plain.optimizer.param_groups]
         assert [float(rate) for rate in held] == pytest.approx(rates)
+
+
+def spoil(own: Learner, value: float, after: int = 0) -> None:
+    """Let the learner's weights be lost after so many steps."""
+    learn, steps = own.learn, iter(range(99))
+
+    def learn_or_lose(inputs: torch.Tensor, labels: torch.Tensor) -> None:
+        if next(steps) >= after:
+            own.network[2].bias.data.copy_(torch.tensor([value, -value]))
+        learn(inputs, labels)
+
+    own.learn = learn_or_lose
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e6])
+def test_a_diverged_training_ends_with_its_best_epoch(value: float) -> None:
+    """No later epoch can be better, so none is run; what was best before is kept."""
+    own, seen, progress = learner(), [], Progress()
+    spoil(own, value, after=Points.steps)
+    with pytest.raises(Stopped, match="it diverged"):
+        train(own, [0.5, 0.1, 0.1, 0.1], progress, report=seen.append)
+    assert (len(seen), progress.best_epoch) == (2, 1)
+
+
+def test_a_high_loss_that_validation_does_not_confirm_ends_nothing() -> None:
+    """One batch without a number may be the GPU's half precision, which skips that step."""
+    own, progress = learner(), Progress()
+    spoil(own, float("nan"))
+    validate = lambda: {"score": 0.5, "loss": 0.7}  # noqa: E731
+    silent = {"save": lambda _: None, "report": lambda _: None}
+    found = fit(own, Points(), validate, epochs=3, patience=0, objective="score", seed=0, progress=progress, **silent)
+    assert found.epoch == 3

@@ -14,6 +14,7 @@ import pytest
 from report import writing
 from report.charts.data import read_findings
 from report.page import BEGIN, END
+from report.sections import tell_choices
 
 from tests.support.report_runs import JOB, RUN, draw_picture, write_json, write_run
 from tests.training.tiny import Runner
@@ -338,3 +339,17 @@ def test_a_profiled_training_leaves_its_report(runner: Runner) -> None:
         assert text in page
     predictions = json.loads((runner.folder / "predictions.json").read_text())
     assert len(predictions["test"]["files"]) == runner.evaluation()["test"]["images"]
+
+
+def test_the_report_says_what_auto_came_to() -> None:
+    """Each choice with what was taken and why; nothing where a job recorded none."""
+    told = tell_choices(
+        {
+            "imbalance": {"taken": "adjust", "asked": "auto", "ratio": 10.0},
+            "horizontal_flip": {"taken": False, "asked": "auto", "why": "left and right are <classes>"},
+            "head_penalty": {"taken": 0.01, "folds": 5, "images": 240, "losses": {}},
+        }
+    )
+    for text in ("adjust", "10.0 times", "false", "left and right are &lt;classes&gt;", "0.01", "240 images"):
+        assert text in told
+    assert tell_choices({}) == ""

@@ -1,0 +1,1 @@
+"""Decide what a recipe leaves open, from counts and measured answers alone."""

@@ -1,0 +1,1 @@
+"""Settle what `auto` means by measuring the job's own images, before the first step."""
