@@ -58,7 +58,7 @@ class Ordeal:
     folder: Path
     seed: int
     longest_wait: float = 8.0
-    patience: float = 3.0
+    patience: float = 20.0
     say: Callable[[str], None] = lambda _: None
     killed: Counter[str] = field(default_factory=Counter)
     hit: set[str] = field(default_factory=set)  # jobs/NAME and endpoints/NAME whose processes were killed
