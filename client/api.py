@@ -56,9 +56,8 @@ class Api:
     def list_models(self) -> list[dict[str, Any]]:
         return list(self.ask("GET", "models")["models"])
 
-    def predict(self, model: str, files: list[Path], top: int, threshold: float | None) -> dict[str, Any]:
-        """Classify files, several in one request."""
-        query = {"top": top} | ({"threshold": threshold} if threshold is not None else {})
+    def predict(self, model: str, files: list[Path], **query: Any) -> dict[str, Any]:
+        """Classify files, several in one request. query: top, threshold and explain, as far as they are wanted."""
         sent = [("file", (path.name, path.read_bytes())) for path in files]
         return self.ask("POST", f"models/{quote(model, safe='')}/predict", params=query, files=sent)
 

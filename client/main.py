@@ -6,8 +6,10 @@ done, 1 refused or failed, 2 wrong usage, 3 not logged in or token refused, 4 no
 
 from __future__ import annotations
 
+import base64
 import json
 import os
+import re
 import sys
 import time
 import webbrowser
@@ -143,17 +145,39 @@ def models(as_json: AsJson = False) -> None:
 
 @app.command()
 def predict(
-    model: str, files: list[Path], top: int = 3, threshold: float | None = None, as_json: AsJson = False
+    model: str,
+    files: list[Path],
+    top: int = 3,
+    threshold: float | None = None,
+    explain: Annotated[Path | None, typer.Option(help="A folder for each image with a map of what decided.")] = None,
+    as_json: AsJson = False,
 ) -> None:
-    """Classify images. Example: whippet predict dogs a.jpg b.jpg --threshold 0.8"""
+    """Classify images. Example: whippet predict dogs a.jpg b.jpg --threshold 0.8 --explain maps"""
     if missing := [str(path) for path in files if not path.is_file()]:
         raise typer.BadParameter(f"There is no {', '.join(missing)}.")
     api, results = connect(), []
+    query = {"top": top, "threshold": threshold, "explain": "true" if explain else None}
+    wanted = {name: value for name, value in query.items() if value is not None}
     for start in range(0, len(files), 16):  # as many as one request may hold
-        results += api.predict(model, files[start : start + 16], top, threshold)["results"]
+        results += api.predict(model, files[start : start + 16], **wanted)["results"]
+    for path, result in zip(files, results, strict=True) if explain else ():
+        keep_map(explain or Path(), path, result)
     show(results, as_json, [rendering.list_results((path.name for path in files), results)])
     if any("error" in result for result in results):
         raise typer.Exit(1)
+
+
+def keep_map(folder: Path, path: Path, result: dict[str, Any]) -> None:
+    """Write the image with a map of what decided about its answer, or say that there is none."""
+    found = result.get("explanation")
+    if not found:
+        err.print(f"{path.name}: no map. The model is older than maps, or its images are too small for one.")
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    label = re.sub(r"[^\w.-]", "_", found["class"])
+    target = folder / f"{path.stem}-{label}.png"
+    target.write_bytes(base64.b64decode(found["image"].partition(",")[2]))
+    err.print(f"{path.name}: {target}", highlight=False)
 
 
 @app.command()

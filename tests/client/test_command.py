@@ -39,6 +39,7 @@ CURVES = {
 RESULTS = [
     {"name": "a.jpg", "predictions": [{"class": "husky", "probability": 0.9}, {"class": "pug", "probability": 0.1}]}
 ]
+MAP = {"class": "husky/grey", "image": "data:image/png;base64,cGljdHVyZQ=="}
 
 
 Done = subprocess.CompletedProcess[str]
@@ -79,7 +80,8 @@ class Handler(BaseHTTPRequestHandler):
             told = json.loads(body) | {"key": "datasets/dogs.zip", "url": f"http://{self.headers['Host']}/bucket"}
             self.answer(201, told)
         elif "/predict" in self.path:
-            self.answer(200, {"results": RESULTS, "run_id": "r", "milliseconds": 1})
+            explained = {"explanation": MAP} if "explain=true" in self.path else {}
+            self.answer(200, {"results": [RESULTS[0] | explained], "run_id": "r", "milliseconds": 1})
         else:
             self.answer(202, {"run_id": "whippet-dev-dogs-1", "status": "stopping"})
 
@@ -148,6 +150,15 @@ def test_images_are_classified(url: str, tmp_path: Path) -> None:
     done = whippet("predict", "dogs", tmp_path / "a.jpg", url=url)
     assert "husky" in done.stdout
     assert "90.0%" in done.stdout
+
+
+def test_maps_of_what_decided_are_kept_as_files(url: str, tmp_path: Path) -> None:
+    """In the folder that is named, under the image's name and its class."""
+    (tmp_path / "a.jpg").write_bytes(picture())
+    done = whippet("predict", "dogs", tmp_path / "a.jpg", "--explain", tmp_path / "maps", url=url)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "maps/a-husky_grey.png").read_bytes() == b"picture"
+    assert "a-husky_grey.png" in done.stderr.replace("\n", "")
 
 
 @pytest.mark.parametrize("as_folder", [False, True])
