@@ -13,7 +13,7 @@ from tests.histories.chaos.account import Account, Alter
 from tests.histories.chaos.faults import Faults, Focus, Outage
 from tests.histories.chaos.functions import Functions
 from tests.histories.chaos.invariants import find_broken
-from tests.histories.chaos.people import People
+from tests.histories.chaos.people import FREE, People
 
 # Chances of a fault: (of changes on SageMaker, of writes and messages, of reads).
 TEMPERS = ((0.0, 0.0, 0.0), (0.08, 0.01, 0.003), (0.2, 0.03, 0.01), (0.4, 0.08, 0.02))
@@ -129,6 +129,9 @@ class History:
 
     def _schedule_people(self) -> None:
         later, people = self.account.scheduler.call_later, self.people
+        if self.dice.random() < 0.5:  # every model may replace the live one: so there are more updates at a time
+            for name in people.names:
+                later(0.5, partial(people.put_recipe, name, FREE))
         later(1.0, lambda: people.upload(people.names[0]))
         if self.is_crowded:
             for _ in range(self.dice.randint(1, 5)):

@@ -23,6 +23,7 @@ from tests.histories.chaos.scheduling import Task
 from tests.support.pictures import build_colour_zip
 
 ZIPS = [build_colour_zip(seed, counts={"train": 2, "valid": 1, "test": 1}) for seed in range(3)]
+FREE: dict[str, Any] = {"trials": 1, "parallel_trials": 1, "promotion": {"when": "always"}}
 RECIPES: list[dict[str, Any]] = [
     {"trials": 2},
     {"trials": 1, "parallel_trials": 1, "max_runtime_seconds": {"trial": 300, "training": 300}},
@@ -31,7 +32,7 @@ RECIPES: list[dict[str, Any]] = [
     {"trials": 2, "gate": {"min_accuracy": 0.8}},
     {"trials": 2, "budget_usd": 0.01},
     {"trials": 1, "parallel_trials": 1, "promotion": {"when": "ask"}},
-    {"trials": 1, "parallel_trials": 1, "promotion": {"when": "always"}},
+    FREE,
     {"trials": "many"},
 ]
 NAMES = ("dogs", "cats", "Dogs!")  # the first and the last have one slug
@@ -133,8 +134,8 @@ class People:
                 return
         self.put(f"{name}.zip", body)
 
-    def put_recipe(self, name: str) -> None:
-        self.put(f"{name}.json", json.dumps(self.dice.choice(RECIPES)).encode())
+    def put_recipe(self, name: str, recipe: dict[str, Any] | None = None) -> None:
+        self.put(f"{name}.json", json.dumps(recipe or self.dice.choice(RECIPES)).encode())
 
     def put(self, file: str, body: bytes) -> None:
         self.account.trace.add(f"a person puts datasets/{file}")
