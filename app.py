@@ -15,13 +15,13 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
-from functools import cache, partial, wraps
+from functools import partial, wraps
 from typing import Any, cast
 from urllib.parse import unquote
 
 from aws_lambda_powertools import Logger
 from chalice import Rate, Response
-from chalice.app import CloudWatchEvent, ConvertToMiddleware, MultiDict, Request
+from chalice.app import CloudWatchEvent, MultiDict, Request
 
 from chalicelib import errors
 from chalicelib.models import catalog, predictions, uploads
@@ -29,11 +29,13 @@ from chalicelib.pipeline import intake, job_files, progress, strays
 from chalicelib.pipeline.advance import advance
 from chalicelib.pipeline.removal import Unfinished, delete_dataset
 from chalicelib.pipeline.sweep import sweep as sweep_all
+from chalicelib.recipes.documents import recipe_schema
 from chalicelib.runs.identity import find_run_of_training
 from chalicelib.services import ServiceProvider, Services, connect_services
 from chalicelib.settings import Settings
 from chalicelib.web import pages, routing
 from chalicelib.web.answers import JSON, App, Headers, render_error
+from chalicelib.web.measuring import Meter
 
 # The event rules are built when the app is packaged. At that time these are placeholders that CloudFormation fills in.
 APP_NAME = os.environ.get("APP_NAME", Settings.app_name)
@@ -52,43 +54,10 @@ services = ServiceProvider(partial(connect_services, logger))
 app = App(app_name="whippet")
 
 
-@cache
-def get_tracer() -> Any:
-    """Return the tracer. It is built on first use, because importing X-Ray's recorder is slow."""
-    from aws_lambda_powertools import Tracer
-
-    return Tracer(service=APP_NAME, patch_modules=["botocore"])
-
-
-@cache
-def get_metrics() -> Any:
-    """Return the metrics, built on first use."""
-    from aws_lambda_powertools import Metrics
-
-    return Metrics(namespace="Whippet", service=PREFIX.removesuffix("-"))
-
-
-@app.middleware("all")
-def trace(event: Any, get_response: Callable[[Any], Any]) -> Any:
-    """Record each call as a segment, without its answer, if X-Ray's daemon is there to take segments."""
-    if "AWS_XRAY_DAEMON_ADDRESS" not in os.environ:
-        return get_response(event)
-    capture = partial(get_tracer().capture_lambda_handler, capture_response=False)
-    return ConvertToMiddleware(capture)(event, get_response)
-
-
-@app.middleware("all")
-def measure(event: Any, get_response: Callable[[Any], Any]) -> Any:
-    """Write the metrics of a call when the call ends."""
-    try:
-        return get_response(event)
-    finally:
-        if get_metrics().metric_set:
-            get_metrics().flush_metrics()
-
-
-def count(name: str, value: float = 1, unit: str = "Count") -> None:
-    get_metrics().add_metric(name=name, unit=unit, value=value)
+meter = Meter(APP_NAME, PREFIX.removesuffix("-"))
+app.middleware("all")(meter.trace)
+app.middleware("all")(meter.measure)
+count = meter.count
 
 
 def answer(view: View, params: dict[str, str], *, is_open: bool, status: int) -> Response:
@@ -104,9 +73,7 @@ def answer(view: View, params: dict[str, str], *, is_open: bool, status: int) ->
             headers: Headers = JSON | ({"Retry-After": str(REMOVAL_SECONDS)} if is_left else {})
             return Response(json.dumps(told, default=str), headers, 202 if is_left else status)
     except errors.InvalidSettings:
-        count("ServerErrors")
-        logger.exception("the function is not set up")
-        return render_error(errors.WhippetError(NOT_SET_UP))
+        return tell_not_set_up()
     except errors.WhippetError as error:
         count("ServerErrors" if error.status >= 500 else "ClientErrors")
         logger.warning("refused", extra={"status": error.status, "code": error.code, "why": error.message})
@@ -115,6 +82,12 @@ def answer(view: View, params: dict[str, str], *, is_open: bool, status: int) ->
         count("ServerErrors")
         logger.exception("a view failed")
         return render_error(errors.WhippetError("Something failed on our side. The log of the function says what."))
+
+
+def tell_not_set_up() -> Response:
+    count("ServerErrors")
+    logger.exception("the function is not set up")
+    return render_error(errors.WhippetError("The app is not set up. The log of the function says what it lacks."))
 
 
 def route(path: str, method: str = "GET", *, is_open: bool = False, status: int = 200) -> Callable[[View], View]:
@@ -148,11 +121,7 @@ def serve(name: str, find_origins: Callable[[], list[str]] = list) -> Response:
     try:
         return Response(pages.read_file(name), pages.describe_file(name, *find_origins()), 200)
     except errors.WhippetError as error:
-        if error.status >= 500:
-            count("ServerErrors")
-            logger.exception("the page cannot be served")
-            return render_error(errors.WhippetError(NOT_SET_UP))
-        return render_error(error)
+        return tell_not_set_up() if error.status >= 500 else render_error(error)
 
 
 @app.route("/", name="show_page")
@@ -168,6 +137,12 @@ def show_page() -> Response:
 def show_file(name: str) -> Response:
     """A file of the page: a script, a style sheet, an icon."""
     return serve(unquote(name))
+
+
+@app.route("/web/{folder}/{name}", name="show_inner_file")
+def show_inner_file(folder: str, name: str) -> Response:
+    """A file of one part of the page."""
+    return serve(f"{unquote(folder)}/{unquote(name)}")
 
 
 @route("/health", is_open=True)
@@ -244,6 +219,18 @@ def describe_jobs(services: Services, run_id: str) -> dict[str, Any]:
     return job_files.describe_jobs(run_id, services)
 
 
+@route("/runs/{run_id}/pictures")
+def show_pictures(services: Services, run_id: str) -> dict[str, Any]:
+    """Return small images of a run: its mistakes, labels that look wrong, and test images of each class."""
+    return job_files.show_pictures(run_id, services)
+
+
+@route("/runs/{run_id}/log")
+def read_log(services: Services, run_id: str) -> dict[str, Any]:
+    """Return the last lines that a job of the run has logged; without `job` of the one that failed or runs."""
+    return job_files.read_log(run_id, get_query("job"), get_query("lines"), services)
+
+
 @route("/runs/{run_id}/stop", "POST", status=202)
 def stop_run(services: Services, run_id: str) -> dict[str, Any]:
     """Stop a run: its jobs are stopped, and nothing is deployed."""
@@ -252,8 +239,20 @@ def stop_run(services: Services, run_id: str) -> dict[str, Any]:
 
 @route("/runs/{run_id}/retry", "POST", status=202)
 def retry_run(services: Services, run_id: str) -> dict[str, Any]:
-    """Begin the next attempt on the same input, with the recipe as it is now."""
-    return {"run_id": intake.retry_run(run_id, services)}
+    """Begin the next attempt on the same input, with the recipe in the body, or else as it is now."""
+    return {"run_id": intake.retry_run(run_id, services, cast(bytes, get_request().raw_body))}
+
+
+@route("/recipes/schema")
+def show_recipe_schema(_: Services) -> dict[str, Any]:
+    """Return the JSON Schema of recipes."""
+    return recipe_schema()
+
+
+@route("/datasets/{name}/recipe", "POST")
+def write_recipe(services: Services, name: str) -> dict[str, Any]:
+    """Put a recipe beside a dataset, for the runs that begin from now on."""
+    return {"recipe": intake.write_recipe(name, cast(bytes, get_request().raw_body), services)}
 
 
 @route("/runs/{run_id}/approve", "POST", status=202)

@@ -16,6 +16,7 @@ from aws_lambda_powertools import Logger
 from chalicelib.aws import clients
 from chalicelib.aws.auth import Tokens
 from chalicelib.aws.buckets import Bucket
+from chalicelib.aws.logs import Logs
 from chalicelib.aws.publishing import Publisher
 from chalicelib.aws.sagemaker import Runtime, SageMaker
 from chalicelib.aws.scaling import Scaling
@@ -53,6 +54,7 @@ class Services:
     sagemaker: SageMaker
     runtime: Runtime
     scaling: Scaling
+    logs: Logs
     publisher: Publisher
     tokens: Tokens
     clock: Clock
@@ -74,6 +76,7 @@ def connect_services(log: Logger) -> Services:
         sagemaker=SageMaker(clients.connect("sagemaker")),
         runtime=Runtime(cache(lambda seconds: clients.connect("sagemaker-runtime", read_timeout=seconds, tries=1))),
         scaling=Scaling(cache(lambda: clients.connect("application-autoscaling"))),
+        logs=Logs(cache(lambda: clients.connect("logs"))),
         publisher=Publisher(clients.connect("events"), clients.connect("sns"), settings.topic_arn),
         tokens=Tokens(Secrets(clients.connect("secretsmanager")), settings.tokens_secret_id, clock),
         clock=clock,

@@ -67,6 +67,10 @@ class Inspection:
         if not self.early:
             self.measure_baseline()
         self.attempt("report", self.write_report)
+        self.attempt("gallery", self.write_gallery)
+
+    def write_gallery(self) -> None:
+        load("report.gallery").write_gallery(self.folder, load("judging.predictions").show_pictures(self.setup.dataset))
 
     def write_report(self) -> Path:
         pictures = load("judging.predictions").show_pictures(self.setup.dataset)

@@ -66,6 +66,12 @@ def _measure(job: Job, use: str, run: Run, now: datetime) -> dict[str, Any]:
     }
 
 
+def count_billable(jobs: Sequence[Job], now: datetime) -> int:
+    """Sum the seconds that SageMaker bills for jobs: as it tells them, or from each job's start to its end, or now."""
+    told = [(job.get("billable_seconds"), job) for job in jobs]
+    return round(sum(count_seconds(job, now) if billed is None else billed for billed, job in told))
+
+
 def count_seconds(job: Job, now: datetime) -> float:
     """Return the whole seconds from a job's start to its end, or to now."""
     if not job.get("started_at"):

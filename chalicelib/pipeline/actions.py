@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -12,7 +12,7 @@ from chalicelib.aws.buckets import to_json
 from chalicelib.aws.quotas import ask_for_any, ask_one_by_one
 from chalicelib.aws.sagemaker import Kind
 from chalicelib.costs.allowances import fit_trials
-from chalicelib.costs.billing import count_spent, estimate_run, tell_training
+from chalicelib.costs.billing import count_billable, count_spent, estimate_run, tell_training
 from chalicelib.costs.ledgers import join_queue, make_reservation, release
 from chalicelib.datasets.preflight import DatasetLimits, Wishes, inspect_dataset
 from chalicelib.models.choosing import describe_trial
@@ -56,6 +56,8 @@ from chalicelib.runs.steps import (
     WriteReport,
 )
 from chalicelib.services import Services
+
+LAST_LINES = 50  # of a failed job's log, in its report
 
 
 def act(step: Step, seen: Observation, services: Services) -> None:
@@ -294,18 +296,21 @@ def write_report(seen: Observation, services: Services) -> None:
     result = seen.result or {}
     job = result.get("training_job_name")
     trainings = see_trainings(run, services) if "training" in seen.reached else []
+    trials = list_trials(seen, services)
     story = Story(
         result=result,
         recipe=run.recipe or {},
-        trials=list_trials(seen, services),
+        trials=trials,
         best=result.get("hyperparameters") or {},
         decision=runs.read_file(run.run_id, "decision.json"),
         evaluation=read_evaluation(run, job, services) if job else None,
-        training_seconds=count_training_seconds(trainings),
+        trainings=len(trainings),
+        seconds=count_billable([*trials, *map(tell_training, trainings)], services.clock.now()),
         cost=result.get("cost"),
         approval=runs.read_file(run.run_id, APPROVAL) if seen.is_approved else None,
         page_url=services.settings.page_url,
         versions=read_versions(seen, services),
+        log=read_last_words(trials, trainings, services) if result.get("status") == "failed" else (),
     )
     drawn = services.bucket.read(f"{run.folder}jobs/{trainings[-1].name if trainings else ''}/report.html")
     page = fill_report(drawn.body if drawn else None, story)
@@ -335,7 +340,11 @@ def list_trials(seen: Observation, services: Services) -> list[dict[str, Any]]:
     return [describe_trial(trial) for trial in see_trials(seen.run, services)]
 
 
-def count_training_seconds(trainings: list[Training]) -> int | None:
-    """Return the seconds billed for the final training, or None if it never began."""
-    billed = [each.billable_seconds for each in trainings if each.billable_seconds is not None]
-    return round(sum(billed)) if billed else None
+def read_last_words(trials: Sequence[dict[str, Any]], trainings: Sequence[Training], services: Services) -> list[str]:
+    """Return the last lines of the job that failed; nothing where no job did, or its log cannot be read."""
+    jobs = [each["name"] for each in trials if each["reason"]] + [each.name for each in trainings if each.reason]
+    try:
+        return services.logs.read_tail(jobs[-1], LAST_LINES) if jobs else []
+    except errors.ServiceError:
+        services.log.exception("the log of a failed job cannot be read")
+        return []

@@ -109,7 +109,7 @@ def _index(seen: Observation, services: Services) -> None:
     if seen.waiting:
         services.runs.clear_waiting(seen.run, seen.wait_reason, is_approved=is_approved)
     reason = (seen.result or {}).get("reason") or seen.wait_reason
-    services.runs.index(seen.run, seen.status, reason, is_approved=is_approved)
+    services.runs.index(seen.run, seen.status, reason, seen.facts, is_approved=is_approved)
 
 
 def _take(step: Step, seen: Observation, services: Services) -> bool | None:

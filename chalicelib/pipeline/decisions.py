@@ -14,6 +14,7 @@ from chalicelib.costs.plans import read_limits
 from chalicelib.errors import AccessDenied, ServiceError, ServiceNotFound
 from chalicelib.models.choosing import choose_trial, decide_on_model, describe_tuning
 from chalicelib.models.promoting import ASK, HOW_TO_APPROVE
+from chalicelib.pipeline.verdicts import explain_failures, strip_reason
 from chalicelib.recipes.resolving import resolve_recipe
 from chalicelib.runs.claims import CLAIM_SECONDS
 from chalicelib.runs.identity import find_name_problem
@@ -105,7 +106,7 @@ def decide_trouble(seen: Observation, error: ServiceError, since: datetime) -> F
     if seen.result or seen.now - since < limit:
         return None
     told = f"{limit.days} day" if limit.days else f"{limit.seconds // 60} minutes"
-    advice = "Mend what it names, then POST /runs/RUN_ID/retry."
+    advice = "Fix what it names, then POST /runs/RUN_ID/retry."
     return _finish(seen, "failed", f"{error.message} It was tried again for {told}. {advice}")
 
 
@@ -194,9 +195,9 @@ def _decide_tuning(seen: Observation) -> Step:
     best = choose_trial(tuning)
     if tuning.status in ("Completed", "Stopped") and best:
         return RecordTuning(describe_tuning(tuning, best) | {"at": seen.now})
-    reasons = [tuning.reason, *(trial.reason for trial in tuning.trials)]
-    why = next((reason for reason in reasons if reason), "no trial reported an objective")
-    return _finish(seen, "failed", f"The tuning job {seen.run.run_id} is {tuning.status} with no best trial: {why}")
+    why = explain_failures([trial.reason for trial in tuning.trials]) or tuning.reason
+    told = why or f"The tuning job {seen.run.run_id} is {tuning.status}, and no trial reported an objective."
+    return _finish(seen, "failed", told)
 
 
 def _decide_training(seen: Observation) -> Step:
@@ -218,8 +219,8 @@ def _decide_training(seen: Observation) -> Step:
         if selected is None:
             return _finish(seen, "failed", "Neither the training nor any trial left a model (model.tar.gz) to ship.")
         return Select(selected | {"at": seen.now})
-    why = training.reason or "SageMaker gives no reason"
-    return _finish(seen, "failed", f"The training job {training.name} is {training.status}: {why}")
+    why = strip_reason(training.reason or f"it is {training.status}, and SageMaker gives no reason")
+    return _finish(seen, "failed", f"The final training: {why}")
 
 
 def _decide_overdue(seen: Observation, what: str, job: Tuning | Training, limit: timedelta, stop: Step) -> Step | None:

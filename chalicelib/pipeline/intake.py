@@ -116,10 +116,19 @@ def pin_recipe(run: Run, services: Services) -> Run:
         return replace(run, recipe_error=error.message, recipe_etag=stored.etag)
 
 
-def retry_run(run_id: str, services: Services) -> str:
+def write_recipe(dataset: str, body: bytes, services: Services) -> dict[str, Any]:
+    """Put a recipe beside a dataset. Returns it with every default filled in. Raises InvalidName, InvalidRecipe."""
+    name = check_name(dataset)
+    recipe = parse_recipe(body, in_vpc=services.settings.in_vpc)
+    services.bucket.write(f"{DATASETS}{name}.json", body)
+    return recipe.as_dict()
+
+
+def retry_run(run_id: str, services: Services, body: bytes = b"") -> str:
     """Begin the next attempt on the same input. Returns its id. Raises Conflict if the run cannot be retried.
 
-    Two retries at once begin one attempt.
+    A body is the recipe of the attempts from now on: with one, a deployed run may be trained again too. Two retries at
+    once begin one attempt.
     """
     run = services.runs.get(run_id)
     attempts = list(services.runs.find_attempts(services.settings, run.dataset, run.version or run.etag))
@@ -129,10 +138,13 @@ def retry_run(run_id: str, services: Services) -> str:
     result = services.runs.read_result(last.run_id)
     if result is None:
         raise errors.Conflict(f"The run {last.run_id} is on its way with this input. Stop it first, or wait for it.")
-    if result["status"] == "deployed":
+    if result["status"] == "deployed" and not body.strip():
         raise errors.Conflict(
-            f"The run {last.run_id} of this input is deployed. Upload the dataset again to train it again."
+            f"The run {last.run_id} of this input is deployed. Give another recipe, or upload the dataset "
+            "again, to train it again."
         )
+    if body.strip():
+        write_recipe(run.dataset, body, services)
     upload = Entry(run.key, run.etag, run.size, services.clock.now(), run.version)
     following = begin_run(run.dataset, upload, last.attempt + 1, services, source=_find_input(last, services))
     if following is None:

@@ -7,8 +7,11 @@ later.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
+from chalicelib.errors import BadRequest, ServiceNotFound
+from chalicelib.pipeline.observing import see_trainings, see_trials
 from chalicelib.runs.identity import Run, find_run_of_training
 from chalicelib.services import Services
 
@@ -22,6 +25,9 @@ DOCUMENTS = {
     "skipped": "skipped.json",
 }
 PROFILER_REPORTS = "profiler-reports/"
+TAIL = 50
+MOST_LINES = 10_000
+THRESHOLDS = (*(number / 20 for number in range(20)), 0.99)
 
 
 def list_curves(run_id: str, services: Services) -> dict[str, Any]:
@@ -74,10 +80,62 @@ def describe_jobs(run_id: str, services: Services) -> dict[str, Any]:
 
     return {
         "job": evaluated,
+        "training": training,
         "evaluation": read(evaluated, "evaluation.json"),
+        "comparison": read(training, "comparison.json"),
+        "thresholds": weigh_thresholds((read(evaluated, "predictions.json") or {}).get("test") or {}),
         **{told: read(training, name) for told, name in DOCUMENTS.items()},
         "profiler_rules": _read_profiler_reports(run, training, services),
     }
+
+
+def weigh_thresholds(split: Mapping[str, Any]) -> list[dict[str, float]]:
+    """Return what a threshold does: the share of test images answered, and the accuracy among those."""
+    names = ("labels", "predicted", "probability")
+    rows = list(zip(*(split.get(name) or () for name in names), strict=True))
+    curve = []
+    for least in THRESHOLDS if rows else ():
+        kept = [label == predicted for label, predicted, probability in rows if probability >= least]
+        if kept:
+            curve.append({"threshold": least, "coverage": len(kept) / len(rows), "accuracy": sum(kept) / len(kept)})
+    return curve
+
+
+def show_pictures(run_id: str, services: Services) -> dict[str, Any]:
+    """Return the small images that the run's training kept: {mistakes, suspects, samples}. Raises RunNotFound."""
+    run = services.runs.get(run_id)
+    stored = services.runs.read_job_file(run_id, _find_training(run, services), "pictures.json")
+    told = stored.as_json() if stored else {}
+    return {name: told.get(name) or [] for name in ("mistakes", "suspects", "samples")}
+
+
+def read_log(run_id: str, job: str | None, lines: str | None, services: Services) -> dict[str, Any]:
+    """Return the last lines of a job's log: {job, lines}. Raises BadRequest, RunNotFound.
+
+    Without a name it is the job that failed, else the last one that has begun.
+    """
+    run = services.runs.get(run_id)
+    if job and job != run_id and not job.startswith(f"{run_id}-"):
+        raise BadRequest(
+            f"job is {job[:80]!r}, and must be one of the run's jobs: GET /runs/{run_id}/curves lists them."
+        )
+    if lines and not (lines.isascii() and lines.isdecimal() and 0 < int(lines[:9]) <= MOST_LINES):
+        raise BadRequest(f"lines is {lines[:20]!r}, and must be a whole number from 1 to {MOST_LINES:,}.")
+    chosen = job or _find_last_job(run, services)
+    found = services.logs.read_tail(chosen, int(lines) if lines else TAIL) if chosen else []
+    return {"job": chosen, "lines": found}
+
+
+def _find_last_job(run: Run, services: Services) -> str | None:
+    """Return the last training or, before there is one, the last trial that failed or began; None before any."""
+    if "tuning.json" in services.runs.list_files(run.run_id) and (trainings := see_trainings(run, services)):
+        return trainings[-1].name
+    try:
+        trials = [trial for trial in see_trials(run, services) if trial.started_at or trial.reason]
+    except ServiceNotFound:  # the tuning job has not begun, or never will
+        return None
+    failed = [trial for trial in trials if trial.reason]
+    return (failed or trials)[-1].name if trials else None
 
 
 def _find_training(run: Run, services: Services) -> str:

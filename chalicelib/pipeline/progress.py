@@ -8,11 +8,12 @@ from datetime import datetime
 from typing import Any
 
 from chalicelib.costs.allowances import explain_fewer
-from chalicelib.costs.billing import meter, tell_training
+from chalicelib.costs.billing import count_billable, meter, tell_training
 from chalicelib.errors import BadRequest
 from chalicelib.models.choosing import describe_trial
 from chalicelib.pipeline.job_files import is_from_scratch
-from chalicelib.pipeline.observing import observe, see_trainings, see_trials
+from chalicelib.pipeline.observing import observe, read_evaluation, see_endpoint, see_trainings, see_trials
+from chalicelib.pipeline.verdicts import Story, list_advice
 from chalicelib.runs.identity import RUN_ID, Run
 from chalicelib.runs.observation import APPROVAL, Observation, Training
 from chalicelib.services import Services
@@ -48,23 +49,37 @@ def describe_run(run_id: str, services: Services) -> dict[str, Any]:
         "dataset": run.dataset,
         "status": seen.status,
         "reason": result.get("reason") or seen.wait_reason or (seen.trouble or {}).get("reason"),
+        "stopping": bool(seen.stop) and not seen.result,
         "notes": _list_notes(seen, tuned, services),
         "attempt": run.attempt,
         "created_at": run.created_at,
         "ended_at": result.get("ended_at"),
         "seconds": result.get("seconds") or _count_seconds(seen),
-        "billable_seconds": count_billable_seconds([*trials, *([training] if training else [])], seen.now),
+        "billable_seconds": count_billable([*trials, *map(tell_training, tries)], seen.now),
         "cost": meter(run, seen.dataset, trials, [tell_training(each) for each in tries], services),
         "recipe": run.recipe or {},
         "dataset_report": seen.dataset,
         "trials": trials,
         "best": tuned["best"] if tuned else _find_best(trials),
         "training": training,
-        "decision": services.runs.read_file(run_id, "decision.json"),
-        "approval": services.runs.read_file(run_id, APPROVAL) if seen.is_approved else None,
+        **_describe_outcome(seen, services),
+        "endpoint": _describe_endpoint(run, seen, services),
+        "links": {"folder": run.uri, "model": f"/models/{run.dataset}", **_sign_files(seen, services)},
+    }
+
+
+def _describe_outcome(seen: Observation, services: Services) -> dict[str, Any]:
+    """Describe what ships, how good it is and what to do next; the last two once the run has ended."""
+    run, result = seen.run, seen.result or {}
+    decision = services.runs.read_file(run.run_id, "decision.json") if "decision.json" in seen.files else None
+    evaluation = read_evaluation(run, decision["training_job_name"], services) if decision and result else None
+    story = Story(result, run.recipe or {}, best=result.get("hyperparameters") or {}, evaluation=evaluation)
+    return {
+        "decision": decision,
+        "approval": services.runs.read_file(run.run_id, APPROVAL) if seen.is_approved else None,
         "metrics": result.get("metrics"),
-        "endpoint": _describe_endpoint(run, seen),
-        "links": {"folder": run.uri, "model": f"/models/{run.dataset}", "report": _sign_report(seen, services)},
+        "pretrained": (evaluation or {}).get("pretrained"),
+        "advice": list_advice(story) if result else [],
     }
 
 
@@ -104,24 +119,23 @@ def _describe_training(tries: Sequence[Training]) -> dict[str, Any] | None:
     return {"status": tries[-1].status, "reason": tries[-1].reason, **tell_training(tries[-1])}
 
 
-def _describe_endpoint(run: Run, seen: Observation) -> dict[str, Any]:
-    return {"name": run.endpoint, "status": seen.endpoint.status if seen.endpoint else None}
+def _describe_endpoint(run: Run, seen: Observation, services: Services) -> dict[str, Any]:
+    """Describe the endpoint as it is now, which may serve another run by now, or be gone."""
+    is_deployed = seen.status == "deployed"
+    endpoint = see_endpoint(run.endpoint, services) if is_deployed and not seen.endpoint else seen.endpoint
+    return {
+        "name": run.endpoint,
+        "status": endpoint.status if endpoint else None,
+        "serves": endpoint.config if endpoint else None,
+    }
 
 
-def count_billable_seconds(jobs: Sequence[Mapping[str, Any]], now: datetime) -> float:
-    """Sum the billed seconds of jobs with one instance each: from each job's start to its end, or to now."""
-    times = [
-        (datetime.fromisoformat(job["started_at"]), datetime.fromisoformat(job.get("ended_at") or now.isoformat()))
-        for job in jobs
-        if job.get("started_at")
-    ]
-    return round(sum(max(0.0, (ended - started).total_seconds()) for started, ended in times), 1)
-
-
-def _sign_report(seen: Observation, services: Services) -> str | None:
-    """Return a URL that opens the report in a browser for an hour, or None before the run's end has written it."""
-    key = f"{seen.run.folder}{seen.report}"
-    return services.bucket.sign_download(key, REPORT_SECONDS) if seen.report in seen.files else None
+def _sign_files(seen: Observation, services: Services) -> dict[str, str | None]:
+    """Return URLs that open the run's files in a browser for an hour; None for one that is not written."""
+    return {
+        name: services.bucket.sign_download(f"{seen.run.folder}{file}", REPORT_SECONDS) if file in seen.files else None
+        for name, file in (("report", seen.report), ("fixes", "dataset-fixes.csv"))
+    }
 
 
 def _count_seconds(seen: Observation) -> float:

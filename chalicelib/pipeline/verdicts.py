@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -25,17 +27,32 @@ MINUTE = 60
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <meta name="color-scheme" content="light dark"><title>{title}</title>
-<style>body{{font:1rem/1.6 system-ui,sans-serif;max-width:44rem;margin:3rem auto;padding:0 1rem}}</style></head>
-<body><h1>{title}</h1><p><!-- verdict --><!-- /verdict --></p></body></html>
+<style>{style}</style></head>
+<body><h1>{title}</h1>
+<p class="lead"><!-- verdict --><!-- /verdict --></p>
+{parts}</body></html>
 """
+STYLE = """
+:root{--ink:#16211f;--soft:#55645f;--page:#f4f6f5;--card:#fff;--rule:#dbe2df}
+@media (prefers-color-scheme:dark){:root{--ink:#e6eeeb;--soft:#a3b3ad;--page:#0e1513;--card:#17201d;--rule:#2b3733}}
+body{font:1rem/1.6 system-ui,sans-serif;max-width:56rem;margin:2rem auto;padding:0 1rem;color:var(--ink);
+background:var(--page)}
+h1{font-size:1.6rem;overflow-wrap:anywhere}h2{font-size:1.1rem;margin:2rem 0 .5rem}
+.lead,dl,pre{background:var(--card);border:1px solid var(--rule);border-radius:10px;padding:1rem;overflow-wrap:anywhere}
+dl{display:grid;grid-template-columns:max-content 1fr;gap:.3rem 1.5rem;margin:0}dt{color:var(--soft)}dd{margin:0}
+pre{font-size:.82rem;line-height:1.45;white-space:pre-wrap}
+"""
+JOB_PREFIX = re.compile(r"^(?:AlgorithmError|ClientError|InternalServerError): ")
+JOB_SUFFIX = re.compile(r", exit code: \d+$")
 
 
 @dataclass(frozen=True)
 class Story:
     """What a run's folder says about the run; None means that a file is missing. `trials` have the form of the routes.
 
-    `best` holds the winning hyperparameters, `evaluation` is the shipped model's, `cost` the run's. Times are seconds.
-    `versions` are those of the model that was live and of this run's.
+    `best` holds the winning hyperparameters, `evaluation` is the shipped model's, `cost` the run's. `seconds` are all
+    that SageMaker bills. `log` holds the last lines of a failed job, `versions` are those of the model that was live and
+    of this run's.
     """
 
     result: Mapping[str, Any]
@@ -44,21 +61,13 @@ class Story:
     best: Mapping[str, Any] = field(default_factory=dict)
     decision: Mapping[str, Any] | None = None
     evaluation: Mapping[str, Any] | None = None
-    training_seconds: int | None = None
+    trainings: int = 0
+    seconds: int = 0
     cost: Mapping[str, Any] | None = None
     approval: Mapping[str, Any] | None = None
     page_url: str = ""
     versions: tuple[Version, Version] | None = None
-
-
-def count_trial_seconds(trials: Sequence[Mapping[str, Any]]) -> int:
-    """Sum the seconds that SageMaker bills for trials, by each trial's own times, rounded up to whole seconds."""
-    spans = [(trial.get("started_at"), trial.get("ended_at")) for trial in trials]
-    return sum(max(1, math.ceil(_seconds(start, end))) for start, end in spans if start and end)
-
-
-def _seconds(start: str, end: str) -> float:
-    return (datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds()
+    log: Sequence[str] = ()
 
 
 def tell_verdict(story: Story) -> str:
@@ -68,9 +77,8 @@ def tell_verdict(story: Story) -> str:
 
 
 def fill_report(page: bytes | None, story: Story) -> bytes:
-    """Put the paragraph into the page that the job drew, or build a page of the paragraph alone if no job drew one."""
-    title = escape(f"{story.result['dataset']}: {story.result['status']}")
-    page = page if page and BEGIN in page and END in page else PAGE.format(title=title).encode()
+    """Put the paragraph into the page that the job drew, or build a short page if no job drew one."""
+    page = page if page and BEGIN in page and END in page else build_page(story).encode()
     head, _, rest = page.partition(BEGIN)
     _, _, tail = rest.partition(END)
     filled = b"".join([head, BEGIN, escape(tell_verdict(story)).encode(), END, tail])
@@ -118,19 +126,54 @@ def _tell_floor(story: Story) -> list[str]:
     return [floor["sentence"]] if floor.get("sentence") else []
 
 
+def build_page(story: Story) -> str:
+    """Return the report of a run whose training drew none: what is known of the run, and the end of its log."""
+    result = story.result
+    facts = {
+        "Run": result.get("run_id"),
+        "Began": result.get("started_at"),
+        "Ended": result.get("ended_at"),
+        "Trials": len(story.trials) or None,
+        "Architecture": story.recipe.get("architecture"),
+    }
+    rows = "".join(f"<dt>{name}</dt><dd>{escape(str(value))}</dd>" for name, value in facts.items() if value)
+    parts = [f"<h2>The run</h2>\n<dl>{rows}</dl>\n"]
+    if story.log:
+        lines = escape("\n".join(story.log))
+        parts.append(f"<h2>The last {len(story.log)} lines of its log</h2>\n<pre>{lines}</pre>\n")
+    title = escape(f"{result['dataset']}: {result['status']}")
+    return PAGE.format(title=title, style=STYLE, parts="".join(parts))
+
+
+def explain_failures(reasons: Sequence[str | None], what: str = "trials") -> str | None:
+    """Return the most common reason for which jobs failed, without the service's wrapping; None if none is known."""
+    known = Counter(strip_reason(reason) for reason in reasons if reason)
+    if not known:
+        return None
+    reason, count = known.most_common(1)[0]
+    return f"{count} of {len(reasons)} {what}: {reason}"
+
+
+def strip_reason(reason: str) -> str:
+    """Return a job's failure reason without what SageMaker puts around the program's own words."""
+    return JOB_SUFFIX.sub("", JOB_PREFIX.sub("", reason.strip())).strip()
+
+
 def _tell_quality(story: Story) -> list[str]:
     test = (story.result.get("metrics") or {}).get("test") or {}
     if "accuracy" not in test:
         return []
-    text = f"The model classifies {test['accuracy']:.1%} of the test images correctly"
+    text = f"{test['accuracy']:.1%} of the test images are classified correctly"
     if images := test.get("images"):
         low, high = find_interval(test["accuracy"], images)
-        text = (
-            f"The model classifies {round(test['accuracy'] * images)} of {images:,} test images correctly, "
-            f"{test['accuracy']:.1%}; the true share lies between {low:.1%} and {high:.1%} (95 % confidence)"
+        text += (
+            f", {round(test['accuracy'] * images):,} of {images:,}. With so many images the true accuracy is between "
+            f"{low:.1%} and {high:.1%} (95% confidence)"
         )
-    means = [f"macro {name} {test[f'macro_{name}']:.3f}" for name in ("precision", "recall") if f"macro_{name}" in test]
-    return [f"{text}{'; ' if means else ''}{', '.join(means)}."]
+    means = [
+        f"macro {name} is {test[f'macro_{name}']:.1%}" for name in ("precision", "recall") if f"macro_{name}" in test
+    ]
+    return [f"{text}.", *([f"{' and '.join(means).capitalize()}."] if means else [])]
 
 
 def _tell_objective(story: Story) -> list[str]:
@@ -168,12 +211,11 @@ def find_overstatement(error: float, trials: int) -> float:
 
 
 def _tell_cost(story: Story) -> list[str]:
-    seconds = count_trial_seconds(story.trials) + (story.training_seconds or 0)
-    if not seconds:
+    if not story.seconds:
         return []
     jobs = f"{len(story.trials)} trial{'s' if len(story.trials) != 1 else ''}"
-    jobs += " and the final training" if story.training_seconds else ""
-    return [f"It took {jobs}: {seconds:,} billable seconds{_tell_dollars(story.cost or {})}."]
+    jobs += " and the final training" if story.trainings else ""
+    return [f"{jobs} took {story.seconds:,} billable seconds{_tell_dollars(story.cost or {})}."]
 
 
 def _tell_dollars(cost: Mapping[str, Any]) -> str:
@@ -182,17 +224,16 @@ def _tell_dollars(cost: Mapping[str, Any]) -> str:
     told = f", ${cost['spent_usd']:,.2f}"
     if cost.get("expected_usd") is None:
         return told
-    return f"{told} (${cost['expected_usd']:,.2f} were expected, ${cost['worst_usd']:,.2f} the most it could cost)"
+    return f"{told} (expected ${cost['expected_usd']:,.2f}, at most ${cost['worst_usd']:,.2f})"
 
 
 def _tell_end(story: Story) -> str:
-    result, decision = story.result, story.decision or {}
+    result = story.result
     if result["status"] == "deployed":
-        ships = CANDIDATES.get(decision.get("candidate") or decision.get("ships") or "final", CANDIDATES["final"])
-        text = f"The model of {ships} is deployed on the endpoint {result['endpoint']}."
-        return " ".join(filter(None, (text, _tell_why(decision), _tell_promotion(story, decision))))
+        told = f"{tell_shipped(story)} The endpoint is {result['endpoint']}."
+        return f"{told} {_tell_promotion(story, story.decision or {})}".rstrip()
     reason = f": {result['reason']}" if result.get("reason") else "."
-    return f"Nothing was deployed, as the run ended {result['status']}{reason}"
+    return f"Nothing was deployed. The run ended {result['status']}{reason}"
 
 
 def _tell_promotion(story: Story, decision: Mapping[str, Any]) -> str:
@@ -204,42 +245,58 @@ def _tell_promotion(story: Story, decision: Mapping[str, Any]) -> str:
     return f"{told} {promotion.get('because') or decision.get('declined') or ''}".rstrip()
 
 
-def _tell_why(decision: Mapping[str, Any]) -> str:
-    """Explain why the trial's model ships. The report does not show this, because the training drew it."""
-    if decision.get("ships") != "trial":
-        return ""
-    return f"{decision.get('reason') or ''} What is shown below is the training's model.".lstrip()
+def tell_shipped(story: Story) -> str:
+    """Say which model is deployed, what it scored, and what the other one scored."""
+    decision = story.decision or {}
+    ships = "trial" if decision.get("ships") == "trial" else "training"
+    candidate = decision.get("candidate") or ("trial" if ships == "trial" else "final")
+    names = [each["name"] for each in story.trials]
+    job = decision.get("training_job_name")
+    name = f"trial {names.index(job) + 1}" if job in names else CANDIDATES.get(candidate, CANDIDATES["final"])
+    goal = decision.get("objective") or {}
+    own, others = goal.get(ships), goal.get("training" if ships == "trial" else "trial")
+    if own is None:
+        return f"Deployed: {name}."
+    other = "the final training" if ships == "trial" else "the best trial"
+    beside = (
+        f"; {other} scored {others:.1%}" if others is not None and (ships, candidate) != ("training", "trial") else ""
+    )
+    return f"Deployed: {name}. It scored {own:.1%}{beside}."
 
 
 def _tell_next(story: Story) -> list[str]:
-    """Give at most two pieces of advice, the most promising first."""
+    advice = list_advice(story)
+    return [f"What to do next: {'; '.join(advice)}."] if advice else []
+
+
+def list_advice(story: Story) -> list[str]:
+    """List at most two pieces of advice, the most promising first."""
     status = story.result["status"]
     if status == "deployed":
-        advice = [*_advise_on_weights(story), *_advise_on_ranges(story), *_advise_on_data(story)]
-        return [f"What to do next: {'; '.join(advice[:2])}."] if advice else []
+        return [*_advise_on_weights(story), *_advise_on_ranges(story), *_advise_on_data(story)][:2]
     advices = {
         "rejected": "fix the dataset and upload it again",
-        "failed": "fix what the reason names, then POST /runs/RUN_ID/retry",
-        "stopped": "POST /runs/RUN_ID/retry starts it again",
+        "failed": "fix what the reason names, then try again (POST /runs/RUN_ID/retry)",
+        "stopped": "try again to start over (POST /runs/RUN_ID/retry)",
         "superseded": "see the newer run",
-        "declined": "look at the labels and the reason; POST /runs/RUN_ID/approve deploys the model all the same, and "
-        "another recipe beside the zip starts a new training",
-        "undecided": "compare the two models on the reason's figures, then POST /runs/RUN_ID/approve, or leave it",
+        "declined": "look at the labels and the reason; approve it to deploy it all the same (POST /runs/RUN_ID/approve), "
+        "or run it again with another recipe",
+        "undecided": "compare the two models on the reason's figures, then approve it (POST /runs/RUN_ID/approve) or leave it",
     }
-    return [f"What to do next: {advices[status]}."] if status in advices else []
+    return [advices[status]] if status in advices else []
 
 
 def _advise_on_weights(story: Story) -> list[str]:
     wanted = story.recipe.get("pretrained") != "none"
     scratch = (story.evaluation or {}).get("pretrained") == "none"
-    return ["give the job pretrained weights (WEIGHTS_URI), since it was trained from scratch"] * (scratch and wanted)
+    return ["provide pretrained weights (WEIGHTS_URI), since it was trained from scratch"] * (scratch and wanted)
 
 
 def _advise_on_ranges(story: Story) -> list[str]:
     """Advise to widen a range whose best value lies at its edge: a better one may lie beyond."""
     best, ranges = story.best, story.recipe.get("ranges") or {}
     return [
-        f"widen the range of {name}, whose best value {float(best[name]):.3g} lies at its edge"
+        f"widen the range of {name}, whose best value {float(best[name]):.3g} is at its edge"
         for name, each in ranges.items()
         if isinstance(each, Mapping)
         and "min" in each
@@ -259,11 +316,13 @@ def _advise_on_data(story: Story) -> list[str]:
     test = (story.result.get("metrics") or {}).get("test") or {}
     advice = []
     if test.get("accuracy", 1.0) < GOOD and (pair := _find_worst_pair(test)):
-        advice.append(f"look at {pair[0]} called {pair[1]}, the most frequent confusion, and add images of both")
+        advice.append(
+            f"look at images of {pair[0]} classified as {pair[1]}, the most common mistake, and add images of both"
+        )
     low, high = find_interval(test.get("accuracy", 0.0), test.get("images") or 0)
     if test.get("images") and high - low > WIDE:
-        advice.append(f"test on more images, since {test['images']:,} leave the accuracy uncertain")
-    return advice or ["nothing; to train again, upload a newer dataset under the same name"]
+        advice.append(f"add test images, since {test['images']:,} leave the accuracy uncertain")
+    return advice or ["nothing; to train again, upload a newer version under the same name"]
 
 
 def _find_worst_pair(test: Mapping[str, Any]) -> tuple[str, str] | None:

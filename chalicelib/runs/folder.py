@@ -17,7 +17,16 @@ from typing import Any
 from chalicelib.aws.buckets import Bucket, Entry, Stored, to_json
 from chalicelib.errors import RunNotFound
 from chalicelib.runs.identity import RUN_ID, Run, make_run_id
-from chalicelib.runs.listing import APPROVABLE, ON_ITS_WAY, WAITING, Listed, name_entries, read_entry, write_entry
+from chalicelib.runs.listing import (
+    APPROVABLE,
+    ON_ITS_WAY,
+    WAITING,
+    Facts,
+    Listed,
+    name_entries,
+    read_entry,
+    write_entry,
+)
 from chalicelib.runs.observation import APPROVAL, RESULT, SECOND_RESULT
 from chalicelib.settings import Settings
 
@@ -122,9 +131,11 @@ class Runs:
             self.bucket.delete(key)
         self.bucket.delete(f"active/{run_id}")
 
-    def index(self, run: Run, status: str, reason: str | None, *, is_approved: bool = False) -> None:
+    def index(
+        self, run: Run, status: str, reason: str | None, facts: Facts | None = None, *, is_approved: bool = False
+    ) -> None:
         """Show the run in the list with this status. Doing it again changes nothing."""
-        self.bucket.write(write_entry(run, status, reason, is_approved=is_approved))
+        self.bucket.write(write_entry(run, status, reason, facts, is_approved=is_approved))
 
     def find_entries(self, run: Run) -> str:
         """Return the prefix of the run's keys in the list."""
@@ -139,7 +150,7 @@ class Runs:
                 self.bucket.delete(entry.key)
 
     def list_all(self, limit: int, after: str = "") -> tuple[list[dict[str, Any]], str | None]:
-        """List runs, newest first, as {run_id, dataset, status, reason, created_at}, and where the next page begins.
+        """List runs, newest first, as {run_id, dataset, status, reason, created_at, …}, and where the next page begins.
 
         A reason is cut to fit a key; `result.json` has it in full.
         """
@@ -158,7 +169,7 @@ class Runs:
         keys = (entry.key for entry in self.bucket.list_entries("index/", after=after, page=page))
         entries = (listed for key in keys if (listed := read_entry(key)))
         for _, own in groupby(entries, key=lambda listed: listed.place):
-            yield max(own, key=lambda listed: listed.rank)
+            yield max(own, key=lambda listed: (listed.rank, listed.facts != Facts()))
 
     def find_attempts(self, settings: Settings, dataset: str, version: str) -> Iterator[Run]:
         """Find the attempts at one version of a dataset, the first one first."""

@@ -1,17 +1,18 @@
 """Write and read the keys of the list of runs: each says what one listing has to tell of a run. Pure.
 
-    index/TIME/RUN_ID/DATASET/ETAGS/RANK-STATUS[/REASON]
+    index/TIME/RUN_ID/DATASET/ETAGS/RANK-STATUS[~FACTS][/REASON]
 
 TIME counts down, so that the newest run comes first. ETAGS are the upload's and the recipe's, `ZIP.RECIPE`: from them
 the sweep knows which uploads have a run. A run has a key for each status that it had, and the highest rank is the last.
-A run that was approved goes on after its end, with ranks above those of its first life. Keys from before ETAGS were
+A run that was approved goes on after its end, with ranks above those of its first life. FACTS are the numbers of a run
+that has ended, `ACCURACY~IMAGES~CLASSES~SECONDS~USD`; an unknown one is empty. Keys from before ETAGS or FACTS were
 written lack that part.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote, unquote
@@ -27,9 +28,21 @@ LATEST = 10**13  # milliseconds; counting time down from here sorts the newest r
 MAX_KEY = 1024  # bytes
 MAX_DATASET = 600  # bytes: a name of 200, each of them quoted
 MAX_REASON = 300  # bytes; `result.json` has a reason in full
-STATUS = re.compile(r"\d+-[a-z]+")
-ENTRY = re.compile(r"index/\d{13}/[^/]+/[^/]*/(?:[^/]+/)?\d+-[a-z]+(?:/[^/]*)?$")
+STATUS = re.compile(r"\d+-[a-z]+(?:~[0-9.]*){0,5}")
+ENTRY = re.compile(r"index/\d{13}/[^/]+/[^/]*/(?:[^/]+/)?\d+-[a-z]+(?:~[0-9.]*){0,5}(?:/[^/]*)?$")
+NUMBER = re.compile(r"\d+(?:\.\d+)?")
 SAFE = " !\"#$&'()*+,-.:;<=>?@[]^_`{|}~"
+
+
+@dataclass(frozen=True)
+class Facts:
+    """The numbers of an ended run that the list shows. `accuracy` is on the test images, `images` counts all."""
+
+    accuracy: float | None = None
+    images: int | None = None
+    classes: int | None = None
+    seconds: int | None = None
+    spent_usd: float | None = None
 
 
 @dataclass(frozen=True)
@@ -45,6 +58,7 @@ class Listed:
     place: str
     zip_etag: str = ""
     recipe_etag: str = ""
+    facts: Facts = Facts()
 
     def as_dict(self) -> dict[str, Any]:
         """Return the run as the route shows it."""
@@ -54,6 +68,7 @@ class Listed:
             "status": self.status,
             "reason": self.reason,
             "created_at": self.created_at.isoformat(),
+            **asdict(self.facts),
         }
 
 
@@ -62,11 +77,14 @@ def name_entries(run: Run) -> str:
     return f"index/{_count_down(run.created_at)}/{run.run_id}/"
 
 
-def write_entry(run: Run, status: str, reason: str | None, *, is_approved: bool = False) -> str:
-    """Return the key of a run with this status."""
+def write_entry(
+    run: Run, status: str, reason: str | None, facts: Facts | None = None, *, is_approved: bool = False
+) -> str:
+    """Return the key of a run with this status, and with these facts once it has ended."""
     etags = f"{strip_etag(run.etag)}.{strip_etag(run.recipe_etag or '')}"
-    key = f"{name_entries(run)}{fit_dataset(run.dataset)}/{etags}/{rank(status, is_approved=is_approved)}-{status}"
-    return f"{key}/{_fit(reason, min(MAX_REASON, MAX_KEY - len(key) - 1))}" if reason else key
+    state = f"{rank(status, is_approved=is_approved)}-{status}{write_facts(facts)}"
+    key = f"{name_entries(run)}{fit_dataset(run.dataset)}/{etags}/{state}"
+    return f"{key}/{_fit(reason, min(MAX_REASON, MAX_KEY - len(key) - 1), '…')}" if reason else key
 
 
 def read_entry(key: str) -> Listed | None:
@@ -75,7 +93,8 @@ def read_entry(key: str) -> Listed | None:
         return None
     _, time, run_id, dataset, *rest = key.split("/")
     etags = "" if STATUS.fullmatch(rest[0]) else rest.pop(0)
-    number, _, status = rest[0].partition("-")
+    told, *facts = rest[0].split("~")
+    number, _, status = told.partition("-")
     of_zip, _, of_recipe = etags.partition(".")
     return Listed(
         run_id=run_id,
@@ -87,7 +106,28 @@ def read_entry(key: str) -> Listed | None:
         place=f"{time}/{run_id}",
         zip_etag=of_zip,
         recipe_etag=of_recipe,
+        facts=read_facts(facts),
     )
+
+
+def write_facts(facts: Facts | None) -> str:
+    """Return the part of a key that holds these facts; empty where there are none."""
+    if facts is None or facts == Facts():
+        return ""
+    accuracy, usd = facts.accuracy, facts.spent_usd
+    parts = [
+        "" if accuracy is None else f"{accuracy:.6f}",
+        *("" if each is None else f"{each:d}" for each in (facts.images, facts.classes, facts.seconds)),
+        "" if usd is None else f"{usd:.4f}",
+    ]
+    return "".join(f"~{part}" for part in parts)
+
+
+def read_facts(parts: list[str]) -> Facts:
+    """Read what write_facts wrote. A part that is no number is unknown."""
+    values = [float(part) if NUMBER.fullmatch(part) else None for part in parts] + [None] * 5
+    images, classes, seconds = (None if value is None else int(value) for value in values[1:4])
+    return Facts(values[0], images, classes, seconds, values[4])
 
 
 def rank(status: str, *, is_approved: bool = False) -> int:
@@ -114,8 +154,15 @@ def _count_down(created_at: str) -> str:
     return f"{LATEST - milliseconds:013d}"
 
 
-def _fit(text: str, most: int) -> str:
-    """Quote a text as one part of a key: no `/`, no control characters, at most so many bytes."""
-    while len(quoted := quote(text, safe=SAFE)) > most:
+def _fit(text: str, most: int, ending: str = "") -> str:
+    """Quote a text as one part of a key: no `/`, no control characters, at most so many bytes.
+
+    A text that is cut ends in `ending`, if that fits.
+    """
+    if len(whole := quote(text, safe=SAFE)) <= most:
+        return whole
+    tail = quote(ending, safe=SAFE)
+    tail = tail if len(tail) < most else ""
+    while len(quoted := quote(text.rstrip(), safe=SAFE)) > most - len(tail):
         text = text[: min(len(text) - 1, most)]
-    return quoted
+    return quoted + tail

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from chalicelib.runs.identity import Run
-from chalicelib.runs.listing import APPROVABLE
+from chalicelib.runs.listing import APPROVABLE, Facts
 
 CAPACITY_ERROR = "CapacityError"  # in the failure reason of a job for which AWS had no machine of its type
 NO_CAPACITY = (CAPACITY_ERROR, "InsufficientInstanceCapacity")  # the same for an endpoint
@@ -164,6 +164,17 @@ class Observation:
         if self.result:
             return str(self.result["status"])
         return "waiting" if self.wait_reason else self.stage
+
+    @property
+    def facts(self) -> Facts:
+        """What the list of runs shows of an ended run; nothing before its end."""
+        result, dataset = self.result or {}, self.dataset or {}
+        if not result:
+            return Facts()
+        accuracy = ((result.get("metrics") or {}).get("test") or {}).get("accuracy")
+        spent = (result.get("cost") or {}).get("spent_usd")
+        images, classes = dataset.get("images"), dataset.get("classes")
+        return Facts(accuracy, images, len(classes) if classes else None, round(result["seconds"]), spent)
 
     @property
     def reached(self) -> tuple[str, ...]:

@@ -18,7 +18,7 @@ from typing import Any
 
 from chalicelib.web.schemas import NAMED, Schema, reference
 
-OPEN = ("health", "show_page", "show_file", "show_openapi")
+OPEN = ("health", "show_page", "show_file", "show_inner_file", "show_openapi")
 TAGS = {
     "models": "Deployed models and their predictions.",
     "uploads": "Sending datasets and large images.",
@@ -31,6 +31,7 @@ ANSWERS: Mapping[str, tuple[str, str | None, tuple[int, ...]]] = {
     "health": ("app", "Health", ()),
     "show_page": ("app", None, (500,)),
     "show_file": ("app", None, (404,)),
+    "show_inner_file": ("app", None, (404,)),
     "show_openapi": ("app", None, ()),
     "list_models": ("models", "Models", (503,)),
     "describe_model": ("models", "ModelDetails", (404, 503)),
@@ -45,7 +46,11 @@ ANSWERS: Mapping[str, tuple[str, str | None, tuple[int, ...]]] = {
     "list_curves": ("runs", "Curves", (404, 503)),
     "describe_jobs": ("runs", "JobDocuments", (404, 503)),
     "stop_run": ("runs", "RunStatus", (404, 409, 503)),
-    "retry_run": ("runs", "RunId", (404, 409, 503)),
+    "retry_run": ("runs", "RunId", (404, 409, 422, 503)),
+    "show_pictures": ("runs", "Pictures", (404, 503)),
+    "read_log": ("runs", "Log", (400, 404, 503)),
+    "show_recipe_schema": ("uploads", "RecipeSchema", ()),
+    "write_recipe": ("uploads", "Recipe", (400, 422, 503)),
     "approve_run": ("runs", "RunStatus", (404, 409, 503)),
 }
 TEXT: Schema = {"type": "string"}
@@ -59,6 +64,7 @@ FORM: Schema = {
     "type": "object",
     "properties": {"file": {"type": "array", "items": BYTES, "maxItems": 16, "description": "The image files."}},
 }
+RECIPE: Schema = {"type": "object", "description": "A recipe: GET /recipes/schema is its JSON Schema."}
 BODIES: Mapping[str, Mapping[str, Schema]] = {
     "predict": {
         "application/octet-stream": BYTES,
@@ -67,11 +73,15 @@ BODIES: Mapping[str, Mapping[str, Schema]] = {
     },
     "begin_upload": {"application/json": reference("UploadRequest")},
     "complete_upload": {"application/json": reference("SentParts")},
+    "retry_run": {"application/json": RECIPE},
+    "write_recipe": {"application/json": RECIPE},
 }
+OPTIONAL_BODIES = ("retry_run",)
 PATHS = {
     "name": ("The dataset's name, which is its model's too.", "dogs"),
     "run_id": ("The run's id.", "whippet-dev-dogs-1f2e3d4c"),
     "id": ("The upload's id.", "0123456789abcdef0123456789abcdef"),
+    "folder": ("The part of the page.", "run"),
 }
 QUERIES: Mapping[str, Mapping[str, tuple[Schema, str, Any]]] = {
     "predict": {
@@ -83,8 +93,12 @@ QUERIES: Mapping[str, Mapping[str, tuple[Schema, str, Any]]] = {
         "limit": ({"type": "integer", "minimum": 1, "maximum": 200}, "How many runs to return.", 20),
         "after": (TEXT, "The `next` of the page before.", "8236472900000/whippet-dev-dogs-1f2e3d4c"),
     },
+    "read_log": {
+        "job": (TEXT, "The job's name; by default the one that failed or runs.", "whippet-dev-dogs-1f2e3d4c-train"),
+        "lines": ({"type": "integer", "minimum": 1, "maximum": 10000}, "How many of the last lines to return.", 50),
+    },
 }
-MEDIA = {"show_page": "text/html", "show_file": "text/*"}  # every other answer is JSON
+MEDIA = {"show_page": "text/html", "show_file": "text/*", "show_inner_file": "text/*"}  # every other answer is JSON
 UNFINISHED = ("remove_dataset",)  # these may also answer 202
 STATUSES = {"stop_run": 202, "retry_run": 202, "approve_run": 202, "upload_dataset": 201, "begin_upload": 201}
 ERRORS = {
@@ -94,7 +108,7 @@ ERRORS = {
     409: "The thing's state does not allow this.",
     413: "The image or upload is too large.",
     415: "The body is neither an image nor a form or JSON that holds one.",
-    422: "The image cannot be read.",
+    422: "The image, or the recipe, cannot be read.",
     500: "Something failed on our side.",
     502: "A call to AWS, or the model, failed.",
     503: "Not yet: try again after the seconds that Retry-After says.",
@@ -159,11 +173,13 @@ def _describe_route(path: str, entry: Any) -> dict[str, Any]:
         | {str(status): _describe_error(status) for status in sorted({*own, *errors})},
         "security": [] if name in OPEN else [{"token": []}],
     }
-    return described | ({"requestBody": _describe_body(BODIES[name])} if name in BODIES else {})
+    return described | (
+        {"requestBody": _describe_body(BODIES[name], name not in OPTIONAL_BODIES)} if name in BODIES else {}
+    )
 
 
-def _describe_body(kinds: Mapping[str, Schema]) -> dict[str, Any]:
-    return {"required": True, "content": {kind: {"schema": schema} for kind, schema in kinds.items()}}
+def _describe_body(kinds: Mapping[str, Schema], is_required: bool) -> dict[str, Any]:
+    return {"required": is_required, "content": {kind: {"schema": schema} for kind, schema in kinds.items()}}
 
 
 def _describe_parameter(name: str, place: str, schema: Schema, description: str, example: Any) -> dict[str, Any]:

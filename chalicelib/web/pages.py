@@ -6,6 +6,7 @@ two origins: its own, and the bucket's, to which datasets are uploaded.
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 from chalicelib.errors import NotFound
@@ -32,10 +33,16 @@ POLICY = {
 
 
 def read_file(name: str) -> str:
-    """Return one of the page's files, named without a folder. Raises NotFound."""
-    if name not in {path.name for path in FOLDER.iterdir() if path.suffix in TYPES}:
+    """Return one of the page's files: `app.js`, `run/view.js`. Raises NotFound."""
+    if name not in list_files():
         raise NotFound(f"The page has no file {name[:80]!r}.")
     return (FOLDER / name).read_text(encoding="utf-8")
+
+
+@cache
+def list_files() -> frozenset[str]:
+    """List the page's files by their paths below its folder."""
+    return frozenset(path.relative_to(FOLDER).as_posix() for path in FOLDER.rglob("*") if path.suffix in TYPES)
 
 
 def describe_file(name: str, *origins: str) -> dict[str, str | list[str]]:

@@ -37,7 +37,7 @@ BANNER = """
 
     AWS API   {aws_url}   (every service: S3, SageMaker, SQS, …)
     App       {api_url}
-    Page      {api_url}/   (for a browser; it asks for $API_TOKEN once)
+    Page      {page}
     State     {home}
 
   In another terminal, with this folder's own keys, which only you can read:
@@ -84,8 +84,9 @@ def run_up(place: Place, *, until_eof: bool = False) -> int:
         gc.enable()
         try:
             stack = hosting.start(listeners, read_path(template_builder), read_path(source_builder))
-            write_env(place, stack.outputs["BucketName"], keep_tokens(place.home)[TOKEN_NAME])
-            print(describe(place, time.monotonic() - began), flush=True)
+            token = keep_tokens(place.home)[TOKEN_NAME]
+            write_env(place, stack.outputs["BucketName"], token)
+            print(describe(place, time.monotonic() - began, token if sys.stdout.isatty() else None), flush=True)
             if until_eof:
                 threading.Thread(target=end_at_eof, args=(ended,), daemon=True).start()
             hosting.warm()
@@ -176,6 +177,10 @@ def log_to(path: Path) -> None:
         logging.getLogger(noisy).setLevel(logging.WARNING)
 
 
-def describe(place: Place, seconds: float) -> str:
+def describe(place: Place, seconds: float, token: str | None) -> str:
+    """Return what is printed. With a token the page's address signs in: its fragment never leaves the browser."""
     home = place.home.relative_to(Path.cwd()) if place.home.is_relative_to(Path.cwd()) else place.home
-    return BANNER.format(aws_url=place.aws_url, api_url=place.api_url, home=home, env=home / "env", seconds=seconds)
+    page = f"{place.api_url}/#token={token}" if token else f"{place.api_url}/   (for a browser; it asks for $API_TOKEN)"
+    return BANNER.format(
+        aws_url=place.aws_url, api_url=place.api_url, page=page, home=home, env=home / "env", seconds=seconds
+    )

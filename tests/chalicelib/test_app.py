@@ -110,7 +110,8 @@ def test_every_sample_of_a_request_is_answered(world: World, path: Path) -> None
     assert app(load(path), None)["statusCode"] < 500
 
 
-OPEN_ROUTES = {("GET", "/health"), ("GET", "/"), ("GET", "/web/{name}"), ("GET", "/openapi.json"), ("GET", "/{proxy+}")}
+OPEN = ("/health", "/", "/web/{name}", "/web/{folder}/{name}", "/openapi.json", "/{proxy+}")
+OPEN_ROUTES = {("GET", path) for path in OPEN}
 ROUTES = [(method, path) for path, methods in app.routes.items() for method in methods]
 
 

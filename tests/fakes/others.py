@@ -59,6 +59,26 @@ class FakeSecrets(Client):
         return {"SecretString": self.text}
 
 
+class FakeLogs(Client):
+    """The logs of jobs: `lines` by the job's name."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__(world)
+        self.lines: dict[str, list[str]] = {}
+
+    def do_describe_log_streams(self, logGroupName: str, logStreamNamePrefix: str) -> Any:
+        if not self.lines:
+            text = "The specified log group does not exist."
+            raise fail("ResourceNotFoundException", text, "DescribeLogStreams")
+        names = [f"{job}/algo-1-1" for job in self.lines]
+        return {"logStreams": [{"logStreamName": name} for name in names if name.startswith(logStreamNamePrefix)]}
+
+    def do_get_log_events(self, logGroupName: str, logStreamName: str, limit: int, startFromHead: bool) -> Any:
+        lines = self.lines[logStreamName.partition("/")[0]]
+        kept = lines[:limit] if startFromHead else lines[-limit:]
+        return {"events": [{"timestamp": 0, "message": line} for line in kept]}
+
+
 class FakeRuntime(Client):
     """What answers at endpoints: `answer` is a body, or an error to raise. An endpoint that sleeps until `awake_at`
     answers 429 until then. A client that waits for less than `seconds` gives up.

@@ -10,6 +10,7 @@ from aws_lambda_powertools import Logger
 
 from chalicelib.aws.auth import Tokens
 from chalicelib.aws.buckets import Bucket
+from chalicelib.aws.logs import Logs
 from chalicelib.aws.publishing import Publisher
 from chalicelib.aws.sagemaker import Runtime, SageMaker
 from chalicelib.aws.scaling import Scaling
@@ -20,7 +21,7 @@ from chalicelib.settings import Settings
 from tests.fakes.autoscaling import FakeAutoscaling
 from tests.fakes.clients import Client, FakeClock, Trouble
 from tests.fakes.comparisons import build_comparison, build_test
-from tests.fakes.others import FakeEvents, FakeRuntime, FakeSecrets, FakeSns
+from tests.fakes.others import FakeEvents, FakeLogs, FakeRuntime, FakeSecrets, FakeSns
 from tests.fakes.s3 import FakeS3
 from tests.fakes.sagemaker import FakeSageMaker
 
@@ -56,7 +57,7 @@ class World:
         self.s3, self.sagemaker = FakeS3(self), FakeSageMaker(self)
         self.autoscaling = FakeAutoscaling(self)
         self.events, self.sns = FakeEvents(self), FakeSns(self)
-        self.secrets, self.runtime = FakeSecrets(self), FakeRuntime(self)
+        self.secrets, self.runtime, self.logs = FakeSecrets(self), FakeRuntime(self), FakeLogs(self)
         self.score: float | None = 0.95
         self.trial_scores: list[float | None] = [0.80, 0.93]
         self.against_live: str | None = "better"
@@ -71,6 +72,7 @@ class World:
             sagemaker=SageMaker(self.sagemaker),
             runtime=Runtime(self.runtime.with_patience),
             scaling=Scaling(lambda: self.autoscaling),
+            logs=Logs(lambda: self.logs),
             publisher=Publisher(self.events, self.sns, self.settings.topic_arn),
             tokens=Tokens(Secrets(self.secrets), self.settings.tokens_secret_id, self.clock),
             clock=self.clock,

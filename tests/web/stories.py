@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import math
 import random
@@ -11,8 +12,9 @@ from typing import Any
 
 from chalicelib.pipeline.intake import begin_run
 from chalicelib.pipeline.sweep import sweep
+from chalicelib.runs.listing import Facts
 from tests.fakes.world import World
-from tests.support.pictures import build_colour_zip
+from tests.support.pictures import build_colour_zip, draw_test_picture
 
 ZIP = build_colour_zip(counts={"train": 3, "valid": 3})
 CLASSES = [str(digit) for digit in range(10)]
@@ -35,8 +37,11 @@ def tell_of_a_model(world: World, name: str = "digits") -> str:
     for number, score in enumerate(world.trial_scores, 1):
         write_metrics(world, run_id, f"{run_id}-{number:03d}-0123abcd", epochs=6, ends_at=score or 0)
     write_metrics(world, run_id, f"{run_id}-train", epochs=8, ends_at=0.95)
-    for file, document in make_findings().items():
+    findings = make_findings()
+    for file, document in findings.items():
         world.s3.store(f"runs/{run_id}/jobs/{run_id}-train/{file}", json.dumps(document).encode())
+    evaluation = findings["evaluation.json"]
+    change_result(world, run_id, metrics={split: evaluation[split] for split in ("valid", "test")})
     return run_id
 
 
@@ -48,6 +53,12 @@ def tell_of_an_undecided_model(world: World, name: str = "dogs") -> str:
     world.upload(f"{name}.zip", build_colour_zip(1, counts={"train": 3, "valid": 3}))
     advance(world, ROUNDS)
     return str(world.services().runs.list_all(1)[0][0]["run_id"])
+
+
+def change_result(world: World, run_id: str, **members: Any) -> None:
+    """Put what a real training would have measured into the run's result."""
+    key = f"runs/{run_id}/result.json"
+    world.s3.store(key, json.dumps(world.read(key) | members).encode())
 
 
 def tell_of_a_failure(world: World, name: str = "cats & dogs") -> str:
@@ -90,7 +101,8 @@ def fill_with_runs(world: World, count: int) -> None:
             dataset=f"pictures-{number % 40:02d}",
             created_at=created.isoformat(),
         )
-        services.runs.index(run, status, "The zip holds no image." if status == "rejected" else None)
+        facts = Facts(dice.uniform(0.7, 1), 350, 10, 742, 0.06) if status == "deployed" else Facts()
+        services.runs.index(run, status, "The zip holds no image." if status == "rejected" else None, facts)
 
 
 def write_metrics(world: World, run_id: str, job: str, *, epochs: int, ends_at: float, has_ended: bool = True) -> None:
@@ -111,17 +123,53 @@ def write_evaluation(world: World, run_id: str, classes: int) -> None:
     """Write the evaluation of a run's training job, with that many classes with long names."""
     names = [f"a breed of dogs with a long name, number {number}" for number in range(classes)]
     job = f"{run_id}-train"
-    world.s3.store(f"runs/{run_id}/jobs/{job}/evaluation.json", json.dumps(make_evaluation(names)).encode())
+    evaluation = make_evaluation(names)
+    world.s3.store(f"runs/{run_id}/jobs/{job}/evaluation.json", json.dumps(evaluation).encode())
+    change_result(world, run_id, metrics={split: evaluation[split] for split in ("valid", "test")})
 
 
 def make_evaluation(classes: list[str]) -> dict[str, Any]:
     dice, count = random.Random(1), len(classes)
     confusion = [[34 if i == j else int(dice.random() < 0.8 / count) for j in range(count)] for i in range(count)]
-    rows = [{"class": name, "precision": 0.97, "recall": 0.96, "f1": 0.965, "support": 35} for name in classes]
+    rows = [
+        {"class": name, "precision": 0.97, "recall": 0.6 if number == 3 else 0.96, "f1": 0.965, "support": 35}
+        for number, name in enumerate(classes)
+    ]
     measured = {"images": 350, "loss": 0.1, "accuracy": 0.964, "macro_precision": 0.966, "macro_recall": 0.963}
     test = measured | {"macro_f1": 0.9645, "classes": rows, "confusion": confusion}
     objective = {"name": "valid:score", "value": 0.95, "standard_error": 0.01, "images": 350}
-    return {"format": 1, "objective": objective, "valid": {"accuracy": 0.97}, "test": test}
+    return {
+        "format": 1,
+        "objective": objective,
+        "valid": {"accuracy": 0.97},
+        "test": test,
+        "classes": classes,
+        "pretrained": "imagenet",
+    }
+
+
+def make_pictures() -> dict[str, Any]:
+    """Return small images as the training keeps them."""
+    data = base64.b64encode(draw_test_picture("green")).decode()
+    one = {
+        "split": "test",
+        "file": "test/3/0007.png",
+        "label": "3",
+        "predicted": "8",
+        "probability": 0.91,
+        "given": 0.05,
+    }
+    picture = one | {"image": f"data:image/png;base64,{data}"}
+    samples = [picture | {"label": str(digit)} for digit in range(6)]
+    return {"format": 1, "mistakes": [picture] * 3, "suspects": [picture], "samples": samples}
+
+
+def make_predictions(images: int = 200) -> dict[str, Any]:
+    """Return the answers to test images: the surer, the more often right."""
+    dice = random.Random(2)
+    likely = [round(0.4 + 0.6 * dice.random(), 4) for _ in range(images)]
+    predicted = [0 if dice.random() < each else 1 for each in likely]
+    return {"format": 1, "test": {"labels": [0] * images, "predicted": predicted, "probability": likely}}
 
 
 def make_findings() -> dict[str, Any]:
@@ -129,6 +177,8 @@ def make_findings() -> dict[str, Any]:
     phases = {"data": 0.46, "copy": 0.02, "forward": 0.2, "backward": 0.27, "optimizer": 0.04, "hook": 0.01}
     return {
         "evaluation.json": make_evaluation(CLASSES),
+        "pictures.json": make_pictures(),
+        "predictions.json": make_predictions(),
         "rules.json": {
             "format": 1,
             "hook": {"available": True, "reason": None, "save_interval": 10},
@@ -136,6 +186,7 @@ def make_findings() -> dict[str, Any]:
                 {"name": "VanishingGradient", "status": "NoIssuesFound", "details": "No gradient fell below 1e-7."},
                 {"name": "Overfit", "status": "IssuesFound", "details": "The validation loss rose from step 240 on."},
                 {"name": "DeadRelu", "status": "NoIssuesFound", "details": "At most 12 % of a layer was inactive."},
+                {"name": "AllZero", "status": "NoIssuesFound", "details": "nothing to judge: no tensors were saved"},
             ],
         },
         "baseline.json": {

@@ -23,7 +23,9 @@ def test_from_a_dropped_zip_to_a_prediction(cloud: LocalCloud, open_any: OpenTab
     tab.go("datasets")
     tab.limit_uploads(20_000)
     tab.drop(".drop", "dropped.zip", "application/zip", build_colour_zip(seed=5))
-    tab.page.get_by_text(re.compile(r"[1-9]\d? % of .* kB sent")).wait_for()
+    tab.page.get_by_text(re.compile(r"\d+ images in \d classes")).wait_for()
+    tab.page.get_by_role("button", name="Upload and train").click()
+    tab.page.get_by_text(re.compile(r"[1-9]\d?% of .* kB sent")).wait_for()
     assert 0 < tab.page.get_by_role("progressbar").evaluate("bar => bar.value") < 1
     tab.keep("journey-0-sending")
     tab.limit_uploads(-1)
@@ -55,6 +57,7 @@ def test_a_rejected_zip_shows_its_problems_where_it_was_dropped(cloud: LocalClou
     tab.drop(".drop", "not packed.txt", "text/plain", b"x")
     tab.page.get_by_text("is not a .zip").wait_for()
     tab.drop(".drop", "torn & broken.zip", "application/zip", b"this is no archive")
+    tab.page.get_by_role("button", name="Upload and train").click()
     tab.page.get_by_text("Not accepted. Fix this, then upload it again").wait_for()
     tab.keep("dataset-rejected")
     assert tab.find_barriers() == []

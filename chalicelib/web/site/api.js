@@ -14,11 +14,18 @@ export class Refusal extends Error {
   }
 }
 
+/** The token, kept in this browser until the user signs out: all tabs share it. */
 export const token = {
-  get: () => sessionStorage.getItem(KEY),
-  keep: (value) => sessionStorage.setItem(KEY, value),
-  forget: () => sessionStorage.removeItem(KEY),
+  get: () => localStorage.getItem(KEY),
+  keep: (value) => localStorage.setItem(KEY, value),
+  forget: () => localStorage.removeItem(KEY),
+  /** Return a token as people paste it, without what is not the token's own. */
+  clean: (text) => text.trim().replace(/^(export\s+)?API_TOKEN=/i, "").replace(/^(Authorization:\s*)?Bearer\s+/i, "").replace(/^(["'])(.*)\1$/, "$2").trim(),
 };
+
+addEventListener("storage", (event) => {
+  if (event.key === KEY || event.key === null) dispatchEvent(new CustomEvent(token.get() ? "signed-in" : "signed-out"));
+});
 
 /** Call a route; return its JSON or throw a Refusal. An unknown token also ends the session. */
 export async function ask(path, { method = "GET", body, type, signal, key = token.get() } = {}) {
@@ -56,6 +63,23 @@ function untilSeen(signal) {
     document.addEventListener("visibilitychange", look, { signal });
     signal.addEventListener("abort", resolve, { once: true });
   });
+}
+
+/** The whole address of a route. */
+export const addressOf = (path) => String(new URL(path, BASE));
+
+/**
+ * Show a view and keep it up to date: `look` is awaited once before anything is drawn, then polled. Returns a function
+ * that starts the polling, once the view's elements are in place.
+ */
+export async function firstLook(look, signal, failed) {
+  const first = look();
+  const seen = await first;
+  return () => {
+    if (seen === null) return;
+    let started = false;
+    poll(signal, () => (started ? look() : ((started = true), first)), failed);
+  };
 }
 
 /**

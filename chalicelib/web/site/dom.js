@@ -46,7 +46,34 @@ export function live(draw, tag = "div", attributes = {}) {
 const dash = "–";
 
 export function percent(value, digits = 1) {
-  return Number.isFinite(value) ? `${(value * 100).toFixed(digits)} %` : dash;
+  return Number.isFinite(value) ? `${(value * 100).toFixed(digits)}%` : dash;
+}
+
+const SURE = 1.96; // standard deviations on either side of the mean that hold 95 %
+
+/** Return Wilson's 95 % interval of a share that was measured on so many images. */
+export function interval(share, images) {
+  if (!images) return [0, 1];
+  const square = SURE ** 2 / images;
+  const middle = (share + square / 2) / (1 + square);
+  const half = (SURE / (1 + square)) * Math.sqrt((share * (1 - share)) / images + square / (4 * images));
+  return [Math.max(0, middle - half), Math.min(1, middle + half)];
+}
+
+/** Return a count with its noun: "1 image", "12 images". */
+export function count(number, singular, plural = `${singular}s`) {
+  return `${number.toLocaleString("en")} ${number === 1 ? singular : plural}`;
+}
+
+export const IS_LOCAL = ["127.0.0.1", "localhost", "[::1]"].includes(location.hostname);
+
+/** Return dollars as a person reads them; what runs on this machine costs nothing, and the price is AWS's. */
+export function money(dollars, { short: isShort = false } = {}) {
+  if (!Number.isFinite(dollars)) return dash;
+  const isTiny = dollars > 0 && dollars < 0.01;
+  const told = isTiny ? "under $0.01" : `$${dollars.toFixed(2)}`;
+  if (!IS_LOCAL) return told;
+  return isShort ? `free (${told} on AWS)` : `free here; on AWS ${isTiny ? told : `about ${told}`}`;
 }
 
 export function number(value) {
@@ -102,6 +129,18 @@ export function callout(kind, title, ...children) {
   return h("div", { class: `callout ${kind}` }, h("p", { class: "title" }, title), ...children);
 }
 
+/** Return a message as paragraphs and a list: its lines that begin with a dash are the list's. */
+export function paragraphs(text) {
+  const lines = String(text ?? "").split("\n").filter((line) => line.trim());
+  const items = lines.filter((line) => line.startsWith("- ")).map((line) => h("li", {}, line.slice(2)));
+  return [lines.filter((line) => !line.startsWith("- ")).map((line) => h("p", {}, line)), items.length > 0 && h("ul", { class: "findings" }, items)];
+}
+
+/** Return an element that says that a view could not be brought up to date; `.show(message)`, null for all is well. */
+export function staleness() {
+  return live((message) => message && callout("warn", "Not up to date", h("p", {}, message)));
+}
+
 export function findings(list) {
   return h("ul", { class: "findings" }, list.map((each) => h("li", {}, each.message, " ", h("code", {}, each.code))));
 }
@@ -123,4 +162,47 @@ export function section(title, ...children) {
 export function tiles(pairs) {
   return h("dl", { class: "tiles" }, pairs.filter(Boolean).map(([name, value, note]) =>
     h("div", {}, h("dt", {}, name), h("dd", {}, value, note && h("small", {}, note)))));
+}
+
+/** Return a button that copies a text, and says so. */
+export function copyButton(text, label = "Copy") {
+  const button = h("button", { type: "button", class: "quiet small", onclick: async () => {
+    try {
+      await navigator.clipboard.writeText(typeof text === "function" ? text() : text);
+      button.textContent = "Copied";
+      say("Copied.");
+    } catch {
+      button.textContent = "Select it and press Ctrl+C";
+    }
+    setTimeout(() => { button.textContent = label; }, 2000);
+  } }, label);
+  return button;
+}
+
+/** Ask before something irreversible; Escape and the first button mean no. Resolves to true or false. */
+export function confirmBox(title, text, yes) {
+  return new Promise((resolve) => {
+    const box = h("dialog", { "aria-labelledby": "box-title", onclose: () => { box.remove(); resolve(box.returnValue === "yes"); } },
+      h("h2", { id: "box-title" }, title), h("p", {}, text),
+      h("div", { class: "actions" },
+        h("button", { type: "button", class: "quiet", onclick: () => box.close("no") }, "Cancel"),
+        h("button", { type: "button", class: "danger", onclick: () => box.close("yes") }, yes)));
+    document.body.append(box);
+    box.showModal();
+  });
+}
+
+/** Return a JPEG or PNG data URL's image as an element, by way of a blob: the page loads no `data:` addresses. */
+export function imageOf(dataUrl, attributes = {}) {
+  const image = h("img", { loading: "lazy", alt: "", ...attributes });
+  const blob = blobOf(dataUrl);
+  if (blob) image.src = URL.createObjectURL(blob);
+  image.addEventListener("load", () => URL.revokeObjectURL(image.src), { once: true });
+  return image;
+}
+
+/** Return the bytes of a data URL. */
+export function blobOf(dataUrl) {
+  const [, kind, data] = /^data:([\w/+.-]+);base64,(.*)$/.exec(dataUrl ?? "") ?? [];
+  return kind ? new Blob([Uint8Array.from(atob(data), (letter) => letter.charCodeAt(0))], { type: kind }) : null;
 }

@@ -28,7 +28,16 @@ from tests.fakes.clients import fail
 from tests.fakes.world import BUCKET, World
 
 SOURCES = Path(clients.__file__).parents[1]
-SERVICES = ("s3", "sagemaker", "sagemaker-runtime", "events", "sns", "secretsmanager", "application-autoscaling")
+SERVICES = (
+    "s3",
+    "sagemaker",
+    "sagemaker-runtime",
+    "events",
+    "sns",
+    "secretsmanager",
+    "application-autoscaling",
+    "logs",
+)
 TABLE_DRIVEN = ["update_endpoint"]
 TABLE_DRIVEN += [f"{verb}_{kind.method}" for verb in ("create", "describe", "stop", "delete") for kind in Kind]
 TABLE_DRIVEN += [f"list_{kind.method}s" for kind in (Kind.MODEL, Kind.ENDPOINT, Kind.ENDPOINT_CONFIG)]

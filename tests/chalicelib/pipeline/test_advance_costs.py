@@ -76,7 +76,7 @@ def test_the_meter_counts_billable_seconds(world: World) -> None:
     assert finish(world, run_id) == "deployed"
     assert world.read(f"runs/{run_id}/settlement.json")["spent_usd"] == pytest.approx(0.23, abs=0.03)
     assert world.events.sent[-1][1]["cost"]["spent_usd"] == pytest.approx(0.23, abs=0.03)
-    assert b"the most it could cost" in world.s3.versions[f"runs/{run_id}/report.html"][-1].body
+    assert b"(expected $" in world.s3.versions[f"runs/{run_id}/report.html"][-1].body
 
 
 def test_the_same_dollars_stand_wherever_a_run_is_told_of(world: World) -> None:
@@ -100,7 +100,7 @@ def test_the_same_dollars_stand_wherever_a_run_is_told_of(world: World) -> None:
     assert spent == pytest.approx(2 * 0.23, abs=0.05)
     assert world.read(f"runs/{run_id}/result.json")["cost"] == both | {"spent_usd": spent}
     report = world.s3.versions[f"runs/{run_id}/report.html"][-1].body.decode()
-    sums = f"${both['expected_usd']:,.2f} were expected, ${both['worst_usd']:,.2f} the most it could cost"
+    sums = f"expected ${both['expected_usd']:,.2f}, at most ${both['worst_usd']:,.2f}"
     assert f"billable seconds, ${spent:,.2f} ({sums})" in report
 
 

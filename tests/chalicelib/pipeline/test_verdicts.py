@@ -8,7 +8,7 @@ import pytest
 
 from chalicelib.pipeline.advance import advance
 from chalicelib.pipeline.intake import look_at_dataset
-from chalicelib.pipeline.verdicts import Story, count_trial_seconds, fill_report, find_overstatement, tell_verdict
+from chalicelib.pipeline.verdicts import Story, explain_failures, fill_report, find_overstatement, tell_verdict
 from tests.fakes.world import World
 from tests.support.pictures import build_colour_zip
 
@@ -21,32 +21,45 @@ TEST: dict[str, Any] = {
     "confusion": [[97, 7], [3, 93]],
 }
 DEPLOYED = {"dataset": "pets", "status": "deployed", "endpoint": "whippet-dev-pets-1", "metrics": {"test": TEST}}
-TRIAL = {"started_at": "2026-11-22T10:00:00+00:00", "ended_at": "2026-11-22T10:00:30.2+00:00"}
+TRIAL = {"name": "pets-001-0a", "objective": 0.99}
+GOALS = {"training": 0.982, "trial": 0.994, "standard_error": 0.004}
 
 
 def test_the_paragraph_answers_every_question() -> None:
     """How good, how sure, how many billable seconds, what was deployed, what to do next."""
-    text = tell_verdict(Story(DEPLOYED, trials=[TRIAL, TRIAL], training_seconds=60))
-    assert "190 of 200 test images correctly, 95.0%" in text
-    assert "between 91.0% and 97.3% (95 % confidence)" in text
-    assert "macro precision 0.951, macro recall 0.949" in text
-    assert "2 trials and the final training: 122 billable seconds" in text
-    assert "The model of the final training is deployed on the endpoint whippet-dev-pets-1." in text
-    assert "look at cat called dog" in text
+    text = tell_verdict(Story(DEPLOYED, trials=[TRIAL, TRIAL], trainings=1, seconds=122))
+    assert "95.0% of the test images are classified correctly, 190 of 200." in text
+    assert "between 91.0% and 97.3% (95% confidence)" in text
+    assert "Macro precision is 95.1% and macro recall is 94.9%." in text
+    assert "2 trials and the final training took 122 billable seconds" in text
+    assert "Deployed: the final training. The endpoint is whippet-dev-pets-1." in text
+    assert "look at images of cat classified as dog" in text
 
 
-def test_a_trials_model_is_named_as_such_and_why() -> None:
-    """If the best trial's model ships, the paragraph says so with the decision's reason."""
-    text = tell_verdict(Story(DEPLOYED, decision={"ships": "trial", "reason": "The training reached 0.1."}))
-    assert "The model of the best trial is deployed" in text
-    assert text.count("The training reached 0.1. What is shown below is the training's model.") == 1
+def test_the_shipped_model_is_named_with_its_score_and_the_others() -> None:
+    """A trial has its number, the one that the page shows too."""
+    other = {"name": "pets-002-0b", "objective": 0.8}
+    decision = {"ships": "trial", "training_job_name": TRIAL["name"], "objective": GOALS}
+    text = tell_verdict(Story(DEPLOYED, decision=decision, trials=[other, TRIAL]))
+    assert "Deployed: trial 2. It scored 99.4%; the final training scored 98.2%." in text
+    decision |= {"ships": "training", "training_job_name": "pets-train"}
+    text = tell_verdict(Story(DEPLOYED, decision=decision, trials=[other, TRIAL]))
+    assert "Deployed: the final training. It scored 98.2%; the best trial scored 99.4%." in text
+
+
+def test_failures_are_told_by_their_most_common_reason() -> None:
+    """SageMaker's wrapping is left out, and what has no reason only counts."""
+    broken = "AlgorithmError: the weights of resnet18 cannot be fetched, exit code: 1"
+    assert explain_failures([broken, broken]) == "2 of 2 trials: the weights of resnet18 cannot be fetched"
+    assert explain_failures(["AlgorithmError: no space", broken, None, broken], "jobs").startswith("2 of 4 jobs: the w")
+    assert explain_failures([None]) is None
 
 
 @pytest.mark.parametrize("status", ["rejected", "declined", "failed", "stopped", "superseded"])
 def test_a_run_without_a_model_says_why_and_what_to_do(status: str) -> None:
     """No quality is claimed if nothing was measured."""
     text = tell_verdict(Story({"dataset": "pets", "status": status, "reason": "The zip is empty."}))
-    assert text.startswith(f"Nothing was deployed, as the run ended {status}: The zip is empty.")
+    assert text.startswith(f"Nothing was deployed. The run ended {status}: The zip is empty.")
     assert "What to do next:" in text
 
 
@@ -63,11 +76,6 @@ def test_training_from_scratch_is_pointed_out_unless_it_was_wished(wish: str, to
     """Pretrained weights promise more than anything else."""
     text = tell_verdict(Story(DEPLOYED, recipe={"pretrained": wish}, evaluation={"pretrained": "none"}))
     assert ("pretrained weights" in text) == told
-
-
-def test_trials_are_billed_by_begun_seconds_and_only_those_that_ran() -> None:
-    """A trial that never began costs nothing."""
-    assert count_trial_seconds([TRIAL, {"started_at": None, "ended_at": None}]) == 31
 
 
 def test_the_paragraph_takes_the_drafts_place_in_the_page() -> None:
@@ -100,6 +108,21 @@ def test_without_a_page_the_paragraph_is_the_report(page: bytes | None) -> None:
     assert "Nothing was deployed" in filled
 
 
+def test_the_report_of_a_failed_run_ends_with_its_log(world: World) -> None:
+    """It leads with the real reason and shows the last 50 lines of the job that failed."""
+    world.trial_scores = [None, None]
+    world.upload("dogs.zip", build_colour_zip(counts={"train": 3, "valid": 3}))
+    run_id = look_at_dataset("dogs", world.services()) or ""
+    world.logs.lines = {f"{run_id}-002-0123abcd": [f"<line {number}>" for number in range(60)]}
+    for _ in range(3):
+        world.end_everything()
+        advance(run_id, world.services())
+    page = world.s3.versions[f"runs/{run_id}/report.html"][-1].body.decode()
+    assert "1 of 2 trials: trial 1 broke" in page
+    assert "&lt;line 59&gt;" in page
+    assert "&lt;line 9&gt;" not in page
+
+
 def test_the_runs_end_puts_the_jobs_report_into_the_runs_folder(world: World) -> None:
     """The verdict is in it, and it is written once: the first one stands."""
     world.upload("dogs.zip", build_colour_zip(counts={"train": 3, "valid": 3}))
@@ -110,9 +133,7 @@ def test_the_runs_end_puts_the_jobs_report_into_the_runs_folder(world: World) ->
         world.end_everything()
         advance(run_id, world.services())
     [report] = world.s3.versions[f"runs/{run_id}/report.html"]
-    assert report.body.startswith(
-        b"<h1>Drawn</h1><!-- verdict -->The model classifies 95.0% of the test images correctly"
-    )
+    assert report.body.startswith(b"<h1>Drawn</h1><!-- verdict -->95.0% of the test images are classified correctly")
     assert world.list_keys("active/") == []
 
 

@@ -21,6 +21,7 @@ from chalicelib.runs.identity import (
     make_run_id,
     parse_dataset_key,
 )
+from chalicelib.runs.listing import Facts, read_entry, write_entry
 from chalicelib.settings import read_settings
 from tests.chalicelib.requests.test_jobs import make_run
 from tests.fakes.world import SETTINGS, World
@@ -112,7 +113,26 @@ def test_any_reason_fits_into_a_key(reason: str) -> None:
     [key] = world.list_keys("index/")
     assert len(key.encode()) <= 1024
     [run] = world.services().runs.list_all(9)[0]
-    assert reason.startswith(run["reason"] or "")
+    told = run["reason"] or ""
+    assert told == reason or (told.endswith("…") and reason.startswith(told[:-1]))
+
+
+def test_an_ended_run_is_listed_with_its_numbers(world: World) -> None:
+    """Its key carries them, so that the list needs no other call. A key from before that counts less."""
+    runs, facts = world.services().runs, Facts(0.9876543, 350, 10, 742, 0.0612)
+    runs.index(make_run(), "deployed", None)
+    runs.index(make_run(), "deployed", None, facts)
+    [run] = runs.list_all(9)[0]
+    assert (run["accuracy"], run["images"], run["classes"]) == (0.987654, 350, 10)
+    assert (run["seconds"], run["spent_usd"]) == (742, 0.0612)
+
+
+@pytest.mark.parametrize("facts", [Facts(), Facts(seconds=3), Facts(accuracy=0.0), Facts(1.0, 1, 1, 1, 12345.6789)])
+def test_unknown_numbers_stay_unknown(facts: Facts) -> None:
+    """A key that lacks some is read all the same."""
+    listed = read_entry(write_entry(make_run(), "failed", "It broke.", facts))
+    assert listed is not None
+    assert (listed.facts, listed.status, listed.reason) == (facts, "failed", "It broke.")
 
 
 def test_a_run_that_is_not_there(world: World) -> None:

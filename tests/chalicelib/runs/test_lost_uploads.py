@@ -75,7 +75,7 @@ def test_a_key_of_the_list_says_what_it_was_written_with(name: str, reason: str 
     assert (found.run_id, found.status, found.zip_etag) == (run.run_id, "failed", "9f86d081884c7d65-12")
     assert found.as_dict()["dataset"] == name
     assert found.recipe_etag == "0cc175b9c0f1b6a8"
-    assert (reason or "").startswith(found.reason or "")
+    assert (reason or "").startswith((found.reason or "").removesuffix("…"))
     assert found.created_at == datetime.fromisoformat(run.created_at)
 
 

@@ -9,20 +9,20 @@ from datetime import UTC, datetime
 import pytest
 from chalice.test import Client
 
-from chalicelib.pipeline.job_files import read_metrics
+from chalicelib.costs.billing import count_billable
+from chalicelib.pipeline.job_files import read_metrics, weigh_thresholds
 from chalicelib.pipeline.observing import read_evaluation
-from chalicelib.pipeline.progress import count_billable_seconds
-from chalicelib.web.pages import FOLDER
-from tests.chalicelib.app_client import ask, deploy, read_error
+from chalicelib.web.pages import FOLDER, list_files
+from tests.chalicelib.app_client import TOKEN, ask, deploy, read_error, send_upload
 from tests.fakes.world import BUCKET, World
 
-FILES = sorted(path.name for path in FOLDER.iterdir())
+FILES = sorted(list_files())
 LARGEST = 200_000
 
 
 def test_the_page_loads_in_little() -> None:
     """The whole page, as it is sent, is small."""
-    assert sum(path.stat().st_size for path in FOLDER.iterdir()) <= LARGEST
+    assert sum(path.stat().st_size for path in FOLDER.rglob("*")) <= LARGEST
 
 
 def test_the_page_is_open_and_locked_down(world: World, client: Client) -> None:
@@ -90,7 +90,7 @@ def test_what_jobs_found_out(world: World, client: Client) -> None:
     assert told["baseline"] is None
 
 
-@pytest.mark.parametrize("what", ["curves", "jobs"])
+@pytest.mark.parametrize("what", ["curves", "jobs", "pictures", "log"])
 def test_unknown_runs_have_no_jobs(world: World, client: Client, what: str) -> None:
     """An unknown run is a 404, as everywhere."""
     assert ask(client, "GET", f"/runs/nothing/{what}").status_code == 404
@@ -102,11 +102,82 @@ def test_metrics_of_nothing() -> None:
 
 
 def test_what_is_billed() -> None:
-    """Each job counts from its start to its end, or to now; a waiting job costs nothing."""
+    """Each job counts as SageMaker bills it, else from its start to its end, or to now; a waiting job costs nothing."""
     now = datetime(2026, 1, 1, 0, 1, tzinfo=UTC)
     jobs = [
         {"started_at": "2026-01-01T00:00:00+00:00", "ended_at": "2026-01-01T00:00:10+00:00"},
         {"started_at": "2026-01-01T00:00:30+00:00", "ended_at": None},
         {"started_at": None, "ended_at": None},
+        {"started_at": "2026-01-01T00:00:00+00:00", "ended_at": "2026-01-01T00:00:10+00:00", "billable_seconds": 4},
     ]
-    assert count_billable_seconds(jobs, now) == 40.0
+    assert count_billable(jobs, now) == 44
+
+
+def test_what_a_threshold_does() -> None:
+    """At each one: which share of the images is answered, and which share of the answers is right."""
+    told = weigh_thresholds({"labels": [0, 1, 1, 0], "predicted": [0, 1, 0, 0], "probability": [0.9, 0.8, 0.6, 0.5]})
+    at = {each["threshold"]: (each["coverage"], each["accuracy"]) for each in told}
+    assert (at[0.0], at[0.6], at[0.7]) == ((1.0, 0.75), (0.75, pytest.approx(2 / 3)), (0.5, 1.0))
+    assert 0.95 not in at  # no image is left
+    assert weigh_thresholds({}) == []
+
+
+def test_the_log_of_a_job(world: World, client: Client) -> None:
+    """It is that of the last training unless another job is named; a job of another run is refused."""
+    run_id = deploy(world, client)
+    assert json.loads(ask(client, "GET", f"/runs/{run_id}/log").body) == {"job": f"{run_id}-train", "lines": []}
+    world.logs.lines = {
+        f"{run_id}-train": [f"line {number}" for number in range(80)],
+        f"{run_id}-001-0123abcd": ["one"],
+    }
+    told = json.loads(ask(client, "GET", f"/runs/{run_id}/log").body)
+    assert (len(told["lines"]), told["lines"][-1]) == (50, "line 79")
+    assert len(json.loads(ask(client, "GET", f"/runs/{run_id}/log?lines=70").body)["lines"]) == 70
+    assert json.loads(ask(client, "GET", f"/runs/{run_id}/log?job={run_id}-001-0123abcd").body)["lines"] == ["one"]
+    assert read_error(ask(client, "GET", f"/runs/{run_id}/log?job=other")).get("code") == "BadRequest"
+    assert read_error(ask(client, "GET", f"/runs/{run_id}/log?lines=0")).get("code") == "BadRequest"
+
+
+def test_a_run_without_jobs_has_no_log(world: World, client: Client) -> None:
+    """A rejected dataset never had a job."""
+    world.upload("broken.zip", b"no zip")
+    send_upload(client, "datasets/broken.zip")
+    [run] = json.loads(ask(client, "GET", "/runs").body)["runs"]
+    assert json.loads(ask(client, "GET", f"/runs/{run['run_id']}/log").body) == {"job": None, "lines": []}
+
+
+def test_small_images_of_a_run(world: World, client: Client) -> None:
+    """They are those that the training kept; a run from before that has none."""
+    run_id = deploy(world, client)
+    assert json.loads(ask(client, "GET", f"/runs/{run_id}/pictures").body) == {
+        "mistakes": [],
+        "suspects": [],
+        "samples": [],
+    }
+    world.s3.store(
+        f"runs/{run_id}/jobs/{run_id}-train/pictures.json", b'{"format": 1, "mistakes": [{"file": "a.png"}]}'
+    )
+    assert json.loads(ask(client, "GET", f"/runs/{run_id}/pictures").body)["mistakes"] == [{"file": "a.png"}]
+
+
+def test_a_deployed_run_is_trained_again_with_another_recipe(world: World, client: Client) -> None:
+    """The recipe in the body is that of the next attempt. Without one there is nothing to do; a bad one is refused."""
+    run_id = deploy(world, client)
+    headers = TOKEN | {"Content-Type": "application/json"}
+    assert read_error(ask(client, "POST", f"/runs/{run_id}/retry")).get("code") == "Conflict"
+    bad = ask(client, "POST", f"/runs/{run_id}/retry", headers, b'{"trials": 0}')
+    assert (bad.status_code, read_error(bad)["code"]) == (422, "InvalidRecipe")
+    again = json.loads(ask(client, "POST", f"/runs/{run_id}/retry", headers, b'{"trials": 3}').body)["run_id"]
+    told = json.loads(ask(client, "GET", f"/runs/{again}").body)
+    assert (again != run_id, told["attempt"], told["recipe"]["trials"]) == (True, 2, 3)
+
+
+def test_a_recipe_is_put_beside_a_dataset(world: World, client: Client) -> None:
+    """It is checked first, and answered with its defaults; its schema is a route of its own."""
+    headers = TOKEN | {"Content-Type": "application/json"}
+    told = json.loads(ask(client, "POST", "/datasets/dogs/recipe", headers, b'{"epochs": 3}').body)["recipe"]
+    assert (told["epochs"], told["architecture"]) == (3, "resnet18")
+    assert world.read("datasets/dogs.json") == {"epochs": 3}
+    assert ask(client, "POST", "/datasets/dogs/recipe", headers, b"{").status_code == 422
+    schema = json.loads(ask(client, "GET", "/recipes/schema").body)
+    assert schema["properties"]["epochs"]["default"] == 8

@@ -38,6 +38,8 @@ BODIES = {  # of the routes whose calls depend on what they are sent
         json.dumps({"kind": "dataset", "name": "cats", "size": 1_000_000}),
         json.dumps({"kind": "dataset", "name": "cats", "size": 1_000_000_000}),
     ],
+    "/runs/{run_id}/retry": ["", "{}"],
+    "/datasets/{name}/recipe": ["{}"],
     "/uploads/{id}/complete": [json.dumps({"parts": [{"number": 1, "etag": "e"}]})],
 }
 GHOST = "whippet-local-dogs-00000000"  # a run that was removed
@@ -45,6 +47,7 @@ LISTED = f"index/8204694399992/{GHOST}/"
 SERVICES = {
     "FakeS3": "s3",
     "FakeSageMaker": "sagemaker",
+    "FakeLogs": "logs",
     "FakeRuntime": "sagemaker",
     "FakeAutoscaling": "application-autoscaling",
     "FakeEvents": "events",

@@ -15,7 +15,7 @@ import psutil
 import pytest
 from botocore.exceptions import ClientError
 
-from localcloud.cli.up import hold_lock, is_up
+from localcloud.cli.up import describe, hold_lock, is_up
 from localcloud.common.addresses import CannotStart, Place, enter, read_env, read_place, write_env
 from localcloud.common.keys import keep_tokens
 from tests.localcloud.common.full_disk import fill_disk
@@ -209,3 +209,10 @@ def test_the_token_is_made_once_and_private(tmp_path: Path) -> None:
     assert read_env(place)["SAGEMAKER_USER_CONFIG_OVERRIDE"] == str(place.sdk_file)
     for path in (tmp_path / "tokens.json", place.env_file):
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_the_printed_address_signs_in_and_no_log_holds_the_token(tmp_path: Path) -> None:
+    """In a terminal the page's address has the token in its fragment; where output goes to a file, it has none."""
+    place = Place(tmp_path)
+    assert f"{place.api_url}/#token=abc" in describe(place, 1.0, "abc")
+    assert "#token" not in describe(place, 1.0, None)
