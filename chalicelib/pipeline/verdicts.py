@@ -279,9 +279,10 @@ def list_advice(story: Story) -> list[str]:
         "failed": "fix what the reason names, then try again (POST /runs/RUN_ID/retry)",
         "stopped": "try again to start over (POST /runs/RUN_ID/retry)",
         "superseded": "see the newer run",
-        "declined": "look at the labels and the reason; approve it to deploy it all the same (POST /runs/RUN_ID/approve), "
-        "or run it again with another recipe",
-        "undecided": "compare the two models on the reason's figures, then approve it (POST /runs/RUN_ID/approve) or leave it",
+        "declined": "look at the labels and the reason; approve it to deploy it all the same "
+        "(POST /runs/RUN_ID/approve), or run it again with another recipe",
+        "undecided": "compare the two models on the reason's figures, then approve it (POST /runs/RUN_ID/approve) "
+        "or leave it",
     }
     return [advices[status]] if status in advices else []
 

@@ -164,7 +164,7 @@ def test_the_end_is_told(world: World) -> None:
     assert detail["status"] == "undecided"
     assert list_statuses(world) == ["undecided", "deployed"]
     report = world.s3.versions[f"runs/{second}/report.html"][-1].body.decode()
-    assert "Nothing was deployed, as the run ended undecided: The live model stays until a person decides." in report
+    assert "Nothing was deployed. The run ended undecided: The live model stays until a person decides." in report
 
 
 @pytest.mark.parametrize(("when", "status"), [("always", "deployed"), ("ask", "declined")])
