@@ -10,6 +10,7 @@ import pytest
 from chalicelib.pipeline.progress import describe_run
 from chalicelib.pipeline.sweep import sweep
 from tests.fakes.world import World
+from tests.support.local_cloud import wait_until
 from tests.web.browser import NARROW, WIDE, Tab
 from tests.web.conftest import OpenTab
 from tests.web.stories import (
@@ -213,7 +214,7 @@ def test_a_run_that_waits_says_for_what(world: World, tab: Tab) -> None:
 def world_sees_stop(world: World, tab: Tab, run_id: str) -> None:
     """The jobs end as they were told to; the list shows it without a reload."""
     tab.page.get_by_text("Its jobs are being told to end").wait_for()
-    assert world.list_keys(f"runs/{run_id}/stop.json") == [f"runs/{run_id}/stop.json"]
+    wait_until(lambda: world.list_keys(f"runs/{run_id}/stop.json") or None, within=10, what="the stop")
     advance(world, 3)
     tab.page.get_by_role("list", name="All runs").get_by_text("stopped", exact=True).wait_for()
 
