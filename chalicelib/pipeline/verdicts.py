@@ -28,7 +28,7 @@ PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <meta name="color-scheme" content="light dark"><title>{title}</title>
 <style>{style}</style></head>
-<body><h1>{title}</h1>
+<body><h1>{title}</h1><p><!-- run --></p>
 <p class="lead"><!-- verdict --><!-- /verdict --></p>
 {parts}</body></html>
 """
@@ -51,8 +51,8 @@ class Story:
     """What a run's folder says about the run; None means that a file is missing. `trials` have the form of the routes.
 
     `best` holds the winning hyperparameters, `evaluation` is the shipped model's, `cost` the run's. `seconds` are all
-    that SageMaker bills. `log` holds the last lines of a failed job, `versions` are those of the model that was live and
-    of this run's.
+    that SageMaker bills. `log` holds the last lines of a failed job. `versions` are those of the model that was live
+    and of this run's.
     """
 
     result: Mapping[str, Any]
