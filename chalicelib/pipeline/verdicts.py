@@ -250,7 +250,7 @@ def tell_shipped(story: Story) -> str:
     decision = story.decision or {}
     ships = "trial" if decision.get("ships") == "trial" else "training"
     candidate = decision.get("candidate") or ("trial" if ships == "trial" else "final")
-    names = [each["name"] for each in story.trials]
+    names = [each.get("name") for each in story.trials]
     job = decision.get("training_job_name")
     name = f"trial {names.index(job) + 1}" if job in names else CANDIDATES.get(candidate, CANDIDATES["final"])
     goal = decision.get("objective") or {}

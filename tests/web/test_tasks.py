@@ -15,7 +15,7 @@ from playwright.sync_api import Route
 
 from chalicelib.pipeline.progress import describe_run
 from tests.fakes.world import World
-from tests.support.pictures import draw_test_picture
+from tests.support.pictures import build_colour_zip, draw_test_picture
 from tests.web.browser import Tab
 from tests.web.conftest import OpenTab
 from tests.web.stories import advance, fill_with_runs, tell_of_a_model, write_evaluation
@@ -101,7 +101,7 @@ def test_runs_are_filtered_and_compared(world: World, tab: Tab) -> None:
     first = tell_of_a_model(world)
     again = world.services().runs.get(first)
     world.upload("digits.json", b'{"epochs": 3, "trials": 2}')
-    world.s3.store("datasets/digits.zip", world.s3.versions["datasets/digits.zip"][-1].body)
+    world.upload("digits.zip", build_colour_zip(1, counts={"train": 3, "valid": 3}))
     advance(world, 8)
     second = next(run["run_id"] for run in world.services().runs.list_all(1)[0])
     assert second != again.run_id

@@ -19,7 +19,7 @@ export async function readSchema(signal) {
 }
 
 const same = (a, b) => JSON.stringify(a) === JSON.stringify(b);
-const title = (name) => name.replaceAll("_", " ");
+const title = (name) => name.replaceAll("_", " ").replace(/\busd\b/, "in USD");
 
 /** One member of the recipe: a field, and `read()`, which returns its value; undefined for the default. */
 class Field {

@@ -123,7 +123,7 @@ export class RunHead {
     this.retrying = h("button", { type: "button", hidden: true, onclick: () => this.retry() }, "Try again");
     this.links = live((run) => this.drawLinks(run), "span", { class: "links" });
     this.element = h(linked ? "article" : "div", { class: "card run-head" },
-      this.title, this.body, this.going, h("div", { class: "actions" }, this.links, this.retrying, this.stopping), this.problem);
+      this.title, this.body, this.going, h("div", { class: "actions" }, this.retrying, this.links, this.stopping), this.problem);
   }
 
   drawTitle(run) {
