@@ -25,6 +25,7 @@ LINK = re.compile(r"\]\((?!https?://)([^)#\s]+)")
 NAMED_PATH = re.compile(r"`((?:[\w.-]+/)+[\w.-]*|[\w-]+\.(?:py|md|json|toml|yaml))`")
 NAMED_MODULE = re.compile(r"python -m ([\w.]+)")
 HELPERS = {"local.draw_demo", "local.small_jobs", "training.pretrain"}  # benchmarks' own tools
+HELPERS |= {f"serving.{name}" for name in ("archive", "endpoint", "generator", "litserve_program", "servers")}
 
 
 def list_commands(page: Path) -> list[str]:
