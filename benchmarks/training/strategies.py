@@ -17,7 +17,6 @@ import io
 import json
 import math
 import random
-import sys
 import tempfile
 import zipfile
 from collections.abc import Iterator, Sequence
@@ -26,13 +25,15 @@ from statistics import mean, stdev
 from typing import Any
 
 from benchmarks.results import RESULTS, claim, write_result
-from benchmarks.training import batch_norm
+from benchmarks.training.batch_norm import choose_digits
+from benchmarks.training.pretrain import pretrain, train
 from localcloud.sagemaker.tuning.search import Range, Search, Trial, make_seed, suggest
 from tests.training.judging.settling.drawing import draw_set
 
 FOLDER = RESULTS / "strategies"
 HEADS, WHOLE, REPLAYS = 200, 60, 500
 TRIALS = (6, 12)
+CHOSEN: dict[str, Any] = {"architecture": "mobilenet_v2", "image_size": 32, "epochs": 8}
 COUNTS = {"train": 40, "valid": 12, "test": 60}
 SETS = ("digits", "figures", "letters", "stripes", "dots")
 RANGES = (
@@ -57,7 +58,7 @@ def draw_configuration(number: int) -> dict[str, str]:
 
 def read_files(name: str) -> dict[str, bytes]:
     if name == "digits":
-        return batch_norm.choose_digits(10 * COUNTS["train"])
+        return choose_digits(10 * COUNTS["train"])
     with zipfile.ZipFile(io.BytesIO(draw_set(name, COUNTS))) as opened:
         return {each: opened.read(each) for each in opened.namelist()}
 
@@ -80,7 +81,7 @@ def measure(folder: Path, files: dict[str, bytes], weights: Path, depth: str, dr
     chosen = {"learning_rate": float(drawn["learning_rate"]), "weight_decay": float(drawn["weight_decay"])}
     chosen |= {"batch_size": int(drawn["batch_size"]), "fine_tune": depth, "pretrained": "imagenet"}
     with contextlib.redirect_stdout(io.StringIO()):
-        accuracy = batch_norm.train(folder, files, weights, horizontal_flip="false", **chosen)
+        accuracy = train(folder, files, weights, horizontal_flip="false", **CHOSEN, **chosen)
     told = json.loads((folder / "checkpoints/evaluation.json").read_text())
     return {"drawn": drawn, "valid": told["objective"]["value"], "test": accuracy}
 
@@ -130,15 +131,10 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true")
     quick = parser.parse_args().quick
     heads, whole, replays = (12, 12, 5) if quick else (HEADS, WHOLE, REPLAYS)
-    sys.path.append(str(batch_norm.TRAINING))
-    batch_norm.CHOSEN |= {"epochs": 8}
     with tempfile.TemporaryDirectory() as base:
-        folder = Path(base)
+        weights = Path(base) / "weights"
         with contextlib.redirect_stdout(io.StringIO()):
-            batch_norm.train(folder / "p", batch_norm.draw_patterns(), None, pretrained="none", batch_size=16)
-        weights = folder / "weights"
-        weights.mkdir()
-        (folder / "p/model/model.pth").rename(weights / f"{batch_norm.ARCHITECTURE}.pth")
+            pretrain(weights, str(CHOSEN["architecture"]))
         tables = {name: record(name, read_files(name), weights, "head", heads) for name in SETS}
         tables["digits, every layer"] = record("whole", read_files("digits"), weights, "all", whole)
     claims = []
