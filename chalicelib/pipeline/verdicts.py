@@ -290,7 +290,8 @@ def list_advice(story: Story) -> list[str]:
 def _advise_on_weights(story: Story) -> list[str]:
     wanted = story.recipe.get("pretrained") != "none"
     scratch = (story.evaluation or {}).get("pretrained") == "none"
-    return ["provide pretrained weights (WEIGHTS_URI), since it was trained from scratch"] * (scratch and wanted)
+    advice = "put pretrained weights into the bucket (make weights) and train again, since this began from scratch"
+    return [advice] * (scratch and wanted)
 
 
 def _advise_on_ranges(story: Story) -> list[str]:
