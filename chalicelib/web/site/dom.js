@@ -129,11 +129,14 @@ export function callout(kind, title, ...children) {
   return h("div", { class: `callout ${kind}` }, h("p", { class: "title" }, title), ...children);
 }
 
+/** Return a text whose parts between backticks are code. */
+export const ticked = (text) => String(text ?? "").split("`").map((each, index) => (index % 2 ? h("code", {}, each) : each));
+
 /** Return a message as paragraphs and a list: its lines that begin with a dash are the list's. */
 export function paragraphs(text) {
   const lines = String(text ?? "").split("\n").filter((line) => line.trim());
-  const items = lines.filter((line) => line.startsWith("- ")).map((line) => h("li", {}, line.slice(2)));
-  return [lines.filter((line) => !line.startsWith("- ")).map((line) => h("p", {}, line)), items.length > 0 && h("ul", { class: "findings" }, items)];
+  const items = lines.filter((line) => line.startsWith("- ")).map((line) => h("li", {}, ticked(line.slice(2))));
+  return [lines.filter((line) => !line.startsWith("- ")).map((line) => h("p", {}, ticked(line))), items.length > 0 && h("ul", { class: "findings" }, items)];
 }
 
 /** Return an element that says that a view could not be brought up to date; `.show(message)`, null for all is well. */

@@ -1,7 +1,7 @@
 /** Choose how a dataset is learnt: three presets, or every member of the recipe as a form made from its JSON Schema. */
 
 import { ask } from "../api.js";
-import { h } from "../dom.js";
+import { h, ticked } from "../dom.js";
 
 const PRESETS = {
   quick: { words: "Quick", hint: "a first impression in minutes: 2 trials, only the last layer is trained", recipe: { trials: 2, epochs: 3, ranges: { fine_tune: ["head"] } } },
@@ -60,7 +60,7 @@ class Field {
   }
 
   draw() {
-    return h("div", { class: "field" }, h("label", { for: this.id }, title(this.path.at(-1))), this.input, h("p", { class: "hint", id: `${this.id}-hint` }, this.rule.description));
+    return h("div", { class: "field" }, h("label", { for: this.id }, title(this.path.at(-1))), this.input, h("p", { class: "hint", id: `${this.id}-hint` }, ticked(this.rule.description)));
   }
 }
 

@@ -8,6 +8,9 @@ const TITLES = {
   declined: "This model was not good enough to deploy",
 };
 
+/** Leave out how to approve by the API: here is a button. */
+const leaveOutRoute = (reason) => (reason ?? "").replace(/ POST \/runs\/\S+\/approve [^.]*\./, "");
+
 export function drawPromotion(run) {
   const { promotion, reason } = run.decision ?? {};
   if (run.status === "deployed") {
@@ -15,7 +18,7 @@ export function drawPromotion(run) {
     return (promotion?.sentence || reason) && callout("info", "Why this model is deployed", paragraphs(reason), paragraphs(promotion?.sentence));
   }
   if (!TITLES[run.status]) return null;
-  return callout("warn", TITLES[run.status], paragraphs(run.reason), !run.approval && drawApproval(run));
+  return callout("warn", TITLES[run.status], paragraphs(leaveOutRoute(run.reason)), !run.approval && drawApproval(run));
 }
 
 function drawApproval(run) {
@@ -25,7 +28,7 @@ function drawApproval(run) {
 }
 
 async function approve(run, button, problem) {
-  if (!(await confirmBox(`Deploy this model of ${run.dataset}?`, `${run.reason ?? ""} If a model is live, this one takes its place.`, "Deploy this model"))) return;
+  if (!(await confirmBox(`Deploy this model of ${run.dataset}?`, `${leaveOutRoute(run.reason)} If a model is live, this one takes its place.`, "Deploy this model"))) return;
   button.disabled = true;
   problem.textContent = "";
   say("It is deployed within minutes.");

@@ -1,7 +1,7 @@
 /** Show one run: how good it is, what is live and what to do next; below that everything that is known of it. */
 
 import { ask, firstLook, part } from "../api.js";
-import { callout, findings, h, live, paragraphs, staleness } from "../dom.js";
+import { callout, findings, h, live, paragraphs, staleness, ticked } from "../dom.js";
 import { Curves, listJobs } from "./curves.js";
 import { drawDataset, drawRecipe, drawTrials, Log } from "./details.js";
 import { isOver, RunHead } from "./head.js";
@@ -33,7 +33,7 @@ function drawWarnings(run) {
   const warnings = run.dataset_report?.warnings ?? [];
   return [
     warnings.length > 0 && callout("warn", "Worth knowing about this dataset", findings(warnings)),
-    run.notes?.length > 0 && callout("info", "Not as the recipe asks", run.notes.map((note) => h("p", {}, note))),
+    run.notes?.length > 0 && callout("info", "Not as the recipe asks", run.notes.map((note) => h("p", {}, ticked(note)))),
   ];
 }
 
