@@ -20,6 +20,7 @@ import numpy as np
 import program
 import torch
 import torchvision
+from images.pixels import normalise, open_rgb, to_square
 from job.settings import Hyperparameters, Job, Places
 from learning.preparation import prepare
 from PIL import Image
@@ -46,7 +47,7 @@ def draw(label: str, seed: int) -> bytes:
     """Draw an image of a class; each seed has its own pattern."""
     rng = np.random.default_rng([seed, *label.encode()])
     noise = Image.fromarray(rng.integers(0, 256, (5, 6, 3), dtype=np.uint8)).resize((40, 40), Image.Resampling.BICUBIC)
-    pixels = 0.5 * np.asarray(noise, dtype=float) + 0.5 * np.array(COLOURS[label])
+    pixels = 0.2 * np.asarray(noise, dtype=float) + 0.8 * np.array(COLOURS[label])
     return png(Image.fromarray(pixels.astype(np.uint8)))
 
 
@@ -140,9 +141,17 @@ def load_shipped(job: Job) -> dict[str, torch.Tensor]:
 
 
 def write_weights(folder: Path) -> Path:
-    """Write a random network as if it were torchvision's file of weights. Return the channel."""
+    """Write a random network as if it were torchvision's file of weights. Return the channel.
+
+    Its statistics of normalisation are those of such images: with others its features would be all but the same.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(0)
-    network = torchvision.models.get_model(NETWORK, weights=None)
+    network = torchvision.models.get_model(NETWORK, weights=None).train()
+    images = [open_rgb(data) for data in draw_files(first=5000).values()]
+    batch = torch.stack([torch.from_numpy(to_square(image, 32).copy()) for image in images])
+    with torch.no_grad():
+        for _ in range(30):
+            network(normalise(batch))
     torch.save(network.state_dict(), folder / f"{NETWORK}.pth")
     return folder

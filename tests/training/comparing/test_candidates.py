@@ -29,6 +29,7 @@ from tests.training.comparing.compared import (
 )
 
 MakeJob = Callable[[Mapping[str, bytes]], Job]
+DIVERGING = {"learning_rate": 1e8, "weight_decay": 1.0}
 UNTAUGHT = {"pretrained": "none", "learning_rate": 1e-7, "fine_tune": "all", "seed": 3}
 
 
@@ -119,7 +120,7 @@ def test_a_trial_of_another_dataset_is_no_candidate(
 def test_the_fitted_head_ships_where_training_only_harms_it(new_job: MakeJob, weights: Path, depth: str) -> None:
     """The head is epoch 0: a training at an absurd rate ships it, backbone as loaded, and tells what training made."""
     job = new_job(draw_files())
-    session = train(job, fine_tune=depth, learning_rate=1e5, epochs=2)
+    session = train(job, fine_tune=depth, **DIVERGING, epochs=2)
     comparison = read(job, "comparison")
     assert (session.progress.best_epoch, comparison["ships"]) == (0, "head")
     assert find(comparison, "head")["valid"]["objective"] > find(comparison, "final")["valid"]["objective"]
@@ -132,7 +133,7 @@ def test_the_fitted_head_ships_where_training_only_harms_it(new_job: MakeJob, we
 def test_a_trial_keeps_the_fitted_head_too_and_compares_nothing(new_job: MakeJob) -> None:
     """Epoch 0 is judged in every fine-tuning, and only the last training compares."""
     job = new_job(draw_files())
-    session = train(job, profile=False, fine_tune="all", learning_rate=1e5)
+    session = train(job, profile=False, fine_tune="all", **DIVERGING)
     assert session.progress.best_epoch == 0
     assert read(job, "evaluation")["objective"]["value"] == session.progress.best["score"]
     assert not (job.places.checkpoints / "comparison.json").exists()
