@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -31,15 +32,33 @@ def can_fold(setup: Setup) -> bool:
     """Return whether a fitted head can be cross-validated, and validation has too few images to judge alone."""
     data = setup.dataset
     frozen = setup.pretrained == "imagenet" and isinstance(setup.head, nn.Linear)
-    return frozen and len(data.valid) < FEWEST and len({*data.train.groups, *data.valid.groups}) >= 2 * FOLDS
+    return frozen and len(data.valid) < FEWEST and len(set(list_groups(setup))) >= 2 * FOLDS
+
+
+def list_groups(setup: Setup) -> list[bytes]:
+    """Return the group of each image of train and validation, in this order.
+
+    Images of one perceptual key are alike, but for a key that many images of a class have: it is too coarse for such
+    images, and only equal files are then a group. Groups of the recipe stay whole.
+    """
+    splits = (setup.dataset.train, setup.dataset.valid)
+    labels = torch.cat([split.labels for split in splits]).tolist()
+    keys = [
+        (group, digest.encode()) for split in splits for group, digest in zip(split.groups, split.hashes, strict=True)
+    ]
+    held, own = Counter(group for group, _ in keys), Counter(labels)
+    return [
+        group if group.startswith(b"group ") or held[group] <= max(2, own[label] // FOLDS) else digest
+        for (group, digest), label in zip(keys, labels, strict=True)
+    ]
 
 
 def pool(setup: Setup) -> Pooled:
     """Return features and labels of train and validation together, and their folds."""
     splits = (setup.dataset.train, setup.dataset.valid)
     labels = torch.cat([split.labels for split in splits])
-    groups = [group for split in splits for group in split.groups]
-    return torch.cat([extract_split(setup, split) for split in splits]), labels, make_folds(groups, labels.tolist())
+    places = make_folds(list_groups(setup), labels.tolist())
+    return torch.cat([extract_split(setup, split) for split in splits]), labels, places
 
 
 def settle_penalty(setup: Setup) -> Setup:
