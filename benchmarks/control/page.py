@@ -107,7 +107,7 @@ def main() -> None:
         run = f"#/runs/{store_run(cloud, CLASSES)}"
         large = [time_page(browser, cloud, run) for _ in range(ROUNDS + 1)][1:]
         browser.close()
-    sizes = [path.stat().st_size for path in FOLDER.rglob("*")]
+    sizes = [path.stat().st_size for path in FOLDER.rglob("*") if path.is_file()]
     write_result(
         "page",
         [

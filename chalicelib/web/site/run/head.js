@@ -92,7 +92,7 @@ function headline(run) {
     h("p", { class: "accuracy" }, h("b", {}, percent(found.accuracy)), h("span", {}, "accuracy"), h("small", {}, told)),
     h("dl", { class: "facts" },
       shipped ? fact("Deployed", shipped) : fact("Deployed", `Nothing: the run ended ${run.status}.`),
-      weak ? fact("Cannot do", weak) : found.weakest && fact("Weakest class", h("b", {}, found.weakest.class), `: ${percent(found.weakest.recall)} of its ${count(found.weakest.support, "test image")} right`),
+      weak ? fact("Cannot do", weak) : found.weakest && fact("Weakest class", found.weakest.recall === 1 ? "none: every test image of every class is right" : [h("b", {}, found.weakest.class), `: ${percent(found.weakest.recall)} of its ${count(found.weakest.support, "test image")} right`]),
       found.unjudged.length > 0 && fact("Not tested", `${listSome(found.unjudged)}: no test image`),
       run.pretrained && fact("Began with", run.pretrained === "none" ? "nothing: trained from scratch" : "pretrained weights (ImageNet)"),
       run.cost && fact("Cost", tellCost(run)),
@@ -174,7 +174,9 @@ export class RunHead {
   show(run, curves = []) {
     if (this.run && this.run.status !== run.status) say(`${run.dataset} is ${run.status}`);
     this.run = run;
+    const hadEnded = this.hasEnded;
     this.hasEnded = isOver(run);
+    if (hadEnded !== this.hasEnded) this.ended?.(); // the view puts its parts in another order
     const steady = { ...run, links: undefined };
     this.title.show({ ...steady, seconds: this.hasEnded ? run.seconds : 0, billable_seconds: 0, cost: null });
     this.body.show({ ...steady, seconds: 0, curves });

@@ -70,9 +70,15 @@ export async function showRun(main, { name, signal }) {
     return settled && run.status !== "stopped" ? null : JSON.stringify([run.status, run.stopping, run.trials, measured.jobs.map((job) => job.epochs.length), Boolean(run.links.report)]);
   };
 
+  /** Put the parts in order: a run that goes on begins with its curves and log, an ended one with how good it is. */
+  function arrange() {
+    const parts = head.hasEnded ? [quality, health, curves.element, trials, dataset, recipe, log.element] : [curves.element, log.element, trials, quality, health, dataset, recipe];
+    const first = head.run.status === "failed" ? [log.element, warnings] : [warnings];
+    main.append(head.element, problem, reason, promotion, ...first, ...parts.filter((each) => !first.includes(each)));
+  }
+
   const go = await firstLook(look, signal, (error) => problem.show(error.message));
-  const parts = head.hasEnded ? [quality, health, curves.element, trials, dataset, recipe, log.element] : [curves.element, log.element, trials, quality, health, dataset, recipe];
-  const first = head.run.status === "failed" ? [log.element, warnings] : [warnings];
-  main.append(head.element, problem, reason, promotion, ...first, ...parts.filter((each) => !first.includes(each)));
+  arrange();
+  head.ended = arrange;
   go();
 }

@@ -4,6 +4,7 @@ import { ask, firstLook, part } from "../api.js";
 import { count, duration, h, IS_LOCAL, isOnItsWay, live, moment, percent, pill, staleness } from "../dom.js";
 import { RunHead } from "../run/head.js";
 
+const FIRST = 50; // a page of the list costs by its length, and the newest runs are what is looked for
 const PAGE = 200;
 const SHOWN_LIVE = 3;
 
@@ -127,7 +128,7 @@ export async function showRuns(main, { signal }) {
   });
 
   const look = async () => {
-    const page = await ask(`runs?limit=${PAGE}`, { signal });
+    const page = await ask(`runs?limit=${FIRST}`, { signal });
     if (page.runs.length) list.show(page.runs);
     empty.show(!page.runs.length);
     list.bar.hidden = page.runs.length < 2;
