@@ -64,7 +64,7 @@ def test_a_trial_with_other_inputs_answers_the_same_images(good: Job, new_job: M
     train(job, **UNTAUGHT, trial_job="job-of-other")
     trial, before = find(read(job, "comparison"), "trial"), read(other, "evaluation")
     assert trial["test"]["accuracy"] == pytest.approx(before["test"]["accuracy"])
-    assert trial["valid"]["objective"] == pytest.approx(before["objective"]["value"], abs=1e-4)
+    assert trial["valid"]["objective"] == pytest.approx(before["selection"]["validation"], abs=1e-4)
     assert (read(job, "manifest")["image_size"], read(job, "comparison")["ships"]) == (48, "trial")
 
 
