@@ -24,6 +24,8 @@ NAMES = (
     "training.finetune",
     "training.tuning",
     "training.gpu",
+    "judging.rules",
+    "judging.labels",
     "control.page",
     "delivery.package",
     "delivery.stack",

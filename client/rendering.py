@@ -108,7 +108,8 @@ def list_results(names: Iterable[str], results: Iterable[Mapping[str, Any]]) -> 
         best, *others = result["predictions"]
         rest = ", ".join(f"{each['class']} {show_share(each['probability'])}" for each in others)
         sure = Text("" if result.get("sure", True) else "not sure ", "yellow")
-        table.add_row(name, best["class"], show_share(best["probability"]), Text.assemble(sure, rest))
+        known = Text("" if result.get("known", True) else "fits no class ", "yellow")
+        table.add_row(name, best["class"], show_share(best["probability"]), Text.assemble(known, sure, rest))
     return table
 
 

@@ -6,6 +6,7 @@ torchvision, numpy and Pillow, which AWS's image holds.
 Request: the bytes of a JPEG, PNG or WebP, or JSON `{"url": …}` with a signed URL of the app's bucket. Answer:
 `{"results": [{"predictions": [{"class": "7", "probability": 0.99}, …]}], "run_id": "…"}`, all classes, best first. With
 `; explain=true` behind the content type, a result also has `explanation`: {"class": "7", "image": a PNG as a data URL}.
+Where the manifest says how to tell images of no class, a result has `known`, and `nearest` if that is false.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import torch
 import torchvision
 from explaining import Explainer, make_explainer, paint, to_address
 from fetching import fetch_image
+from knowing import Rule, read_rule
 from PIL import Image
 from preprocessing import decode_image, make_tensor, show_square
 from refusals import refuse_accept, refuse_request, refuse_size, refuse_type
@@ -48,6 +50,7 @@ class Classifier:
 
     network: torch.nn.Module
     manifest: dict[str, Any]
+    rule: Rule | None = None
     lock: threading.Lock = field(default_factory=threading.Lock)
     explainers: list[Explainer | None] = field(default_factory=list)
 
@@ -76,7 +79,7 @@ def model_fn(model_dir: str) -> Classifier:
         raise ValueError(f"{folder / 'model.pth'} is no {manifest['architecture']}: {error}") from error
     device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.backends.cudnn.allow_tf32 = False  # a GPU then answers as a CPU does, and as training's evaluation did
-    return Classifier(network.eval().to(device, memory_format=torch.channels_last), manifest)
+    return Classifier(network.eval().to(device, memory_format=torch.channels_last), manifest, read_rule(manifest))
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
@@ -127,7 +130,7 @@ def predict_fn(image: Image.Image, classifier: Classifier) -> dict[str, Any]:
         logits, explained = explain(image, batch, classifier)
     else:
         logits, explained = classifier.answer(batch), {}
-    return {"results": [describe_result(logits, manifest) | explained], "run_id": manifest["run_id"]}
+    return {"results": [describe_result(logits, classifier) | explained], "run_id": manifest["run_id"]}
 
 
 def explain(image: Image.Image, batch: torch.Tensor, classifier: Classifier) -> tuple[torch.Tensor, dict[str, Any]]:
@@ -140,11 +143,13 @@ def explain(image: Image.Image, batch: torch.Tensor, classifier: Classifier) -> 
     return logits, {"explanation": {"class": manifest["classes"][int(logits.argmax())], "image": to_address(shown)}}
 
 
-def describe_result(logits: torch.Tensor, manifest: dict[str, Any]) -> dict[str, Any]:
-    """Return every class with its probability, best first."""
+def describe_result(logits: torch.Tensor, classifier: Classifier) -> dict[str, Any]:
+    """Return every class with its probability, best first, and whether the image fits any, if the model can tell."""
+    manifest, rule = classifier.manifest, classifier.rule
     probabilities = (logits.double() / manifest.get("temperature", 1.0)).softmax(0).tolist()
     ranked = sorted(zip(manifest["classes"], probabilities, strict=True), key=lambda pair: -pair[1])
-    return {"predictions": [{"class": name, "probability": round(value, DIGITS)} for name, value in ranked]}
+    known = rule.judge(logits, [name for name, _ in ranked]) if rule else {}
+    return {"predictions": [{"class": name, "probability": round(value, DIGITS)} for name, value in ranked], **known}
 
 
 def output_fn(prediction: dict[str, Any], accept: str | None) -> tuple[str, str]:

@@ -1,4 +1,4 @@
-"""Run what only the profiled training does: execution plan, profiler, debugger, baseline and report.
+"""Run what only the profiled training does: execution plan, profiler, debugger, baseline, labels and report.
 
 None of it may fail the training: each part is imported late, inside a try, and the log says when one breaks. Packages
 that a part needs and the container lacks are installed first, once, in bounded time. Setting the variable named below
@@ -51,26 +51,42 @@ class Inspection:
     def __init__(self, setup: Setup, course: Course, *, begun: float, stop_asked: Callable[[], bool]) -> None:
         self.setup, self.course, self.begun, self.stop_asked = setup, course, begun, stop_asked
         self.folder, self.shipped = setup.job.places.checkpoints, setup
-        self.early = setup.pretrained == "imagenet"
+        self.debugger: Any = None
 
     def open(self) -> list[Hook]:
         """Do what comes before the first step. Return the hooks that observe the training."""
         install_missing(WANTED, os.environ, self.setup.job.places.output / "scratch" / "packages")
         self.attempt("execution plan", self.choose_plan)
-        if self.early:
-            self.measure_baseline()
-        made = (self.attempt("profiler", self.make_profiler), self.attempt("debugger", self.make_debugger))
-        return [hook for hook in made if hook is not None]
+        self.debugger = self.attempt("debugger", self.make_debugger)
+        return [hook for hook in (self.attempt("profiler", self.make_profiler), self.debugger) if hook is not None]
 
     def close(self) -> None:
         """Do what comes after the model has been shipped."""
-        if not self.early:
-            self.measure_baseline()
+        self.measure_baseline()
+        self.attempt("labels", self.find_fixes)
+        self.attempt("unknown images", self.settle_unknown)
         self.attempt("report", self.write_report)
         self.attempt("gallery", self.write_gallery)
 
     def write_gallery(self) -> None:
         load("report.gallery").write_gallery(self.folder, load("judging.predictions").show_pictures(self.setup.dataset))
+
+    def find_fixes(self) -> None:
+        if self.stop_asked():
+            return
+        data = self.setup.dataset
+        unseen = load("learning.baseline").extract_unseen(self.setup, data.train)
+        load("judging.fixes").find_fixes(data, self.folder, unseen[0] if unseen else None)
+
+    def settle_unknown(self) -> None:
+        if self.stop_asked():
+            return
+        shipped, baseline = self.shipped, load("learning.baseline")
+        if shipped.inputs != self.setup.inputs:
+            raise ValueError("what ships takes other inputs than this training read, so the largest logit decides")
+        manifest, answer = shipped.job.places.model / "manifest.json", partial(baseline.answer_with, shipped)
+        probe = baseline.make_probe(shipped)
+        load("judging.foreign").settle_unknown(shipped.dataset, self.folder, manifest, answer, probe)
 
     def write_report(self) -> Path:
         pictures = load("judging.predictions").show_pictures(self.setup.dataset)
@@ -98,20 +114,32 @@ class Inspection:
         )
         return hook
 
-    def make_debugger(self) -> Hook | None:
-        base = self.folder.parent.parent
-        hook: Hook | None = load("debugger.watch").make_debugger(
-            self.folder, base, stop_on_rules=self.setup.chosen.stop_on_rules
+    def make_debugger(self) -> Hook:
+        course, data, chosen = self.course, self.setup.dataset, self.setup.chosen
+        facts = load("debugger.course").Facts(
+            counts=data.train.labels.bincount(minlength=len(data.classes)).tolist(),
+            labels=data.valid.labels,
+            answers=lambda: course.judge.logits,
+            batch_size=chosen.batch_size,
+            steps=course.batches.steps,
+            epochs=chosen.epochs,
+        )
+        hook: Hook = load("debugger.watch").make_debugger(
+            self.folder, self.folder.parent.parent, facts, stop_on_rules=chosen.stop_on_rules
         )
         return hook
 
     def measure_baseline(self) -> None:
-        """Measure it once: a resumed job has it from before, and its backbone is no longer as it was loaded."""
+        """Measure it once: a resumed job may have it from before."""
         if not (self.folder / "baseline.json").exists():
             self.attempt("baseline", self.make_baseline)
 
     def make_baseline(self) -> None:
-        load("learning.baseline").measure_baseline(self.setup, self.folder, stop_asked=self.stop_asked)
+        baseline, same = load("learning.baseline"), self.shipped.inputs == self.setup.inputs
+        answer = partial(baseline.answer_with, self.shipped) if same else self.course.judge.answer
+        found = baseline.measure_baseline(self.setup, self.folder, answer, stop_asked=self.stop_asked)
+        if found and self.debugger:
+            self.debugger.compare(found)
 
     def attempt(self, what: str, act: Callable[[], Result]) -> Result | None:
         """Run a part; if it breaks, log that and go on."""

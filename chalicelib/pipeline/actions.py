@@ -25,6 +25,7 @@ from chalicelib.models.deployments import (
     scale,
 )
 from chalicelib.pipeline.decisions import find_wait_begin
+from chalicelib.pipeline.job_files import take_findings
 from chalicelib.pipeline.observing import read_evaluation, see_sources, see_trainings, see_trials
 from chalicelib.pipeline.verdicts import Story, fill_report
 from chalicelib.recipes.resolving import Recipe, read_pinned
@@ -312,8 +313,7 @@ def write_report(seen: Observation, services: Services) -> None:
         versions=read_versions(seen, services),
         log=read_last_words(trials, trainings, services) if result.get("status") == "failed" else (),
     )
-    drawn = services.bucket.read(f"{run.folder}jobs/{trainings[-1].name if trainings else ''}/report.html")
-    page = fill_report(drawn.body if drawn else None, story)
+    page = fill_report(take_findings(run, trainings[-1].name, services) if trainings else None, story)
     services.bucket.create(f"{run.folder}{seen.report}", page, "text/html; charset=utf-8")
 
 

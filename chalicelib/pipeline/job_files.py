@@ -25,6 +25,7 @@ DOCUMENTS = {
     "skipped": "skipped.json",
 }
 PROFILER_REPORTS = "profiler-reports/"
+FIXES = "dataset-fixes.csv"
 TAIL = 50
 MOST_LINES = 10_000
 THRESHOLDS = (*(number / 20 for number in range(20)), 0.99)
@@ -124,6 +125,15 @@ def read_log(run_id: str, job: str | None, lines: str | None, services: Services
     chosen = job or _find_last_job(run, services)
     found = services.logs.read_tail(chosen, int(lines) if lines else TAIL) if chosen else []
     return {"job": chosen, "lines": found}
+
+
+def take_findings(run: Run, training: str, services: Services) -> bytes | None:
+    """Copy a training's list of labels that look wrong into the run's folder, and return the report that it drew."""
+    folder = f"{run.folder}jobs/{training}/"
+    if fixes := services.bucket.read(f"{folder}{FIXES}"):
+        services.bucket.create(f"{run.folder}{FIXES}", fixes.body, "text/csv; charset=utf-8")
+    drawn = services.bucket.read(f"{folder}report.html")
+    return drawn.body if drawn else None
 
 
 def _find_last_job(run: Run, services: Services) -> str | None:

@@ -318,21 +318,26 @@ def _advise_on_data(story: Story) -> list[str]:
     test = (story.result.get("metrics") or {}).get("test") or {}
     advice = []
     if test.get("accuracy", 1.0) < GOOD and (pair := _find_worst_pair(test)):
-        advice.append(
-            f"look at images of {pair[0]} classified as {pair[1]}, the most common mistake, and add images of both"
-        )
+        advice.append(f"look at {pair}, and add images of both")
     low, high = find_interval(test.get("accuracy", 0.0), test.get("images") or 0)
     if test.get("images") and high - low > WIDE:
         advice.append(f"add test images, since {test['images']:,} leave the accuracy uncertain")
     return advice or ["nothing; to train again, upload a newer version under the same name"]
 
 
-def _find_worst_pair(test: Mapping[str, Any]) -> tuple[str, str] | None:
-    names = [each["class"] for each in test.get("classes") or []]
+def _find_worst_pair(test: Mapping[str, Any]) -> str | None:
+    """Describe the worst confusion: of a class with no right answer if there is one, else by its share of the class."""
     cells = [
-        (count, names[true], names[said])
+        ((not row[true], count / sum(row), count), true, said)
         for true, row in enumerate(test.get("confusion") or [])
         for said, count in enumerate(row)
         if true != said and count
     ]
-    return max(cells)[1:] if cells else None
+    if not cells:
+        return None
+    highest = max(rank for rank, _, _ in cells)
+    (_, true, said), *tied = [each for each in cells if each[0] == highest]
+    names = [each["class"] for each in test.get("classes") or []]
+    counts = f"{highest[2]} of {sum(test['confusion'][true])} images"
+    others = f", as {len(tied)} other pair{'s' if len(tied) != 1 else ''}" if tied else ""
+    return f"images of {names[true]} classified as {names[said]} ({counts}{others}), the worst confusion"

@@ -7,6 +7,7 @@ from math import prod
 from typing import Any, Literal
 
 OF_OTHER_KIND = {"serverless": ("min_instances", "max_instances"), "instance": ("memory_mb", "max_concurrency")}
+DEPTHS = ("head", "last_block", "all")
 GRID_FIXED = {"learning_rate": 1.0, "weight_decay": 0.01}
 
 
@@ -32,7 +33,7 @@ class Ranges:
     learning_rate: LogRange | Choices = LogRange(0.1, 10.0)
     batch_size: Choices = Choices((16, 32, 64))
     weight_decay: LogRange | Choices = LogRange(1e-5, 0.1)
-    fine_tune: Choices = Choices(("head", "last_block", "all"))
+    fine_tune: Choices = Choices(DEPTHS)
     imbalance: Choices = Choices(("auto",))
 
     def by_name(self) -> dict[str, LogRange | Choices]:
@@ -133,6 +134,11 @@ class Recipe:
     def goal(self) -> str:
         """The metric that is maximised. What `auto` is depends on the dataset: `settle_by_counts` says it."""
         return "score" if self.objective == "auto" else self.objective
+
+    @property
+    def deepest(self) -> str:
+        """Return the greatest depth of training that the recipe allows."""
+        return str(max(self.ranges.fine_tune.values, key=lambda each: DEPTHS.index(str(each))))
 
     def as_dict(self) -> dict[str, Any]:
         """Return a document that resolves to this same recipe: what `run.json` pins."""

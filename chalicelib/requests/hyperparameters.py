@@ -60,6 +60,8 @@ def build_hyperparameters(
         "profile": "true" if profile else "false",
         "max_runtime": str(max_runtime),
     }
+    if profile:
+        ours["baseline_depth"] = recipe.deepest
     if profile and recipe.stop_on_rules:
         ours["stop_on_rules"] = json.dumps(recipe.stop_on_rules)
     ours |= list_wishes(recipe)

@@ -131,6 +131,8 @@ NAMED: dict[str, Schema] = {
             {"class": "husky", "image": "data:image/png;base64,iVBORw0KGgo…"},
             null=True,
         ),
+        known={"type": "boolean", "description": "Whether it fits any class, where that is known.", "examples": [True]},
+        nearest=texts("Where it fits none: the classes that it is nearest to.", ["husky", "malamute"]),
         error=reference("Error") | {"description": "Why this image was not classified; the others were."},
     ),
     "Prediction": thing(

@@ -261,7 +261,7 @@ def tell_report(user: User, run: Mapping[str, Any], target: Path, console: Conso
     baseline, plan = (read_document(read, f"jobs/{job}/{name}.json") for name in ("baseline", "execution_plan"))
     rows = list_gains(baseline, (run.get("metrics") or {}).get("test") or {}, plan)
     if rows:
-        console.print("\nBefore (untuned; first probe) and after (tuned; as trained):")
+        console.print("\nBefore (baseline; first probe) and after (tuned; as trained):")
         console.print(build_table(rows))
     if plan.get("verdict"):
         console.print(plan["verdict"], style="dim", markup=False, soft_wrap=True)

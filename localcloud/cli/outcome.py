@@ -1,6 +1,6 @@
 """Read and tabulate how the profiled training did, before and after, for the end of the demo.
 
-"Before" is the untuned baseline's quality and the first probe's speed. Both are files in the training's folder; what
+"Before" is the baseline's quality and the first probe's speed. Both are files in the training's folder; what
 is missing is left out.
 """
 
@@ -52,11 +52,11 @@ def read_document(read: Read, name: str) -> dict[str, Any]:
 
 def list_gains(baseline: Mapping[str, Any], test: Mapping[str, Any], plan: Mapping[str, Any]) -> list[Row]:
     """List rows of (what, before, after, change): the final model against the baseline, and a step before and after."""
-    untuned = baseline.get("test") or {}
+    first = baseline.get("test") or {}
     rows: list[Row] = [
-        (title, f"{untuned[name]:.4f}", f"{test[name]:.4f}", f"{100 * (test[name] - untuned[name]):+.1f} points")
+        (title, f"{first[name]:.4f}", f"{test[name]:.4f}", f"{100 * (test[name] - first[name]):+.1f} points")
         for name, title in MEASURES.items()
-        if name in untuned and name in test
+        if name in first and name in test
     ]
     before, after = (plan.get(side) or {} for side in ("before", "after"))
     steps = sum_phases(before), sum_phases(after)
@@ -77,7 +77,7 @@ def sum_phases(side: Mapping[str, Any]) -> float:
 
 
 def build_table(rows: list[Row]) -> Table:
-    """Build a table of the rows; "before" is the untuned baseline and the first probe."""
+    """Build a table of the rows; "before" is the baseline and the first probe."""
     table = Table(box=None, pad_edge=False, header_style="dim")
     for title in ("", "before", "after", "change"):
         table.add_column(title, justify="right" if title else "left")

@@ -76,8 +76,10 @@ def test_full_goes_from_the_request_to_the_report(full: LocalCloud, tmp_path: Pa
     job = finish_run(full, "watched", epochs=2)
     ours = {rule["name"]: rule["status"] for rule in read(full, job, "rules.json")["rules"]}
     told = {each["RuleConfigurationName"]: each for each in job["DebugRuleEvaluationStatuses"]}
-    assert {name: each["RuleEvaluationStatus"] for name, each in told.items()} == ours
-    assert set(ours) == set(RULES)
+    assert set(told) == set(RULES) < set(ours)
+    for name, each in told.items():
+        assert each["RuleEvaluationStatus"] == ours[name].replace("NotJudged", "NoIssuesFound")
+        assert each["StatusDetails"].startswith("Not judged: ") == (ours[name] == "NotJudged")
     assert "Error" not in ours.values(), told
     [profiled] = job["ProfilerRuleEvaluationStatuses"]
     assert profiled["RuleEvaluationStatus"] in ("NoIssuesFound", "IssuesFound")
@@ -124,7 +126,7 @@ def test_weights_come_from_their_channel(monitoring: LocalCloud) -> None:
     job = finish_run(
         monitoring, "weighted", pretrained="imagenet", ranges={"batch_size": [16], "fine_tune": ["last_block"]}
     )
-    assert {channel["ChannelName"] for channel in job["InputDataConfig"]} == {"dataset", "weights"}
+    assert {channel["ChannelName"] for channel in job["InputDataConfig"]} >= {"dataset", "weights"}
     log = (monitoring.home / "jobs" / job["TrainingJobName"] / "log.txt").read_text()
     assert "the head was fitted on the features of the frozen backbone" in log
     assert "FROM SCRATCH" not in log + read_report(monitoring, job)
@@ -133,7 +135,7 @@ def test_weights_come_from_their_channel(monitoring: LocalCloud) -> None:
     with tarfile.open(fileobj=archive) as opened:
         manifest = json.load(opened.extractfile("manifest.json"))  # type: ignore[arg-type]
     assert manifest["pretrained"] == "imagenet"
-    assert read(monitoring, job, "baseline.json")["kind"] == "linear_head"
+    assert read(monitoring, job, "baseline.json")["kind"] == "default_hyperparameters"
 
 
 def read_samples(cloud: LocalCloud, job: dict[str, Any], folder: Path) -> list[Any]:

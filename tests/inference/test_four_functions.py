@@ -40,6 +40,28 @@ def test_the_answer_names_all_classes_best_first(classifier: Classifier) -> None
     assert answer["run_id"] == "whippet-local-digits-0123abcd"
 
 
+@pytest.mark.parametrize(("threshold", "known"), [(-1e9, True), (1e9, False)])
+def test_an_image_that_fits_no_class_is_told(tmp_path: Path, threshold: float, known: bool) -> None:
+    """By the manifest's rule; where it fits none, the nearest classes are named. Without a rule nothing is said."""
+    folder = write_model(tmp_path / "model")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    for unknown in (None, {"method": "max_logit", "threshold": threshold, "images": 120}):
+        (folder / "manifest.json").write_text(json.dumps(manifest | {"unknown": unknown}))
+        [result] = ask(model_fn(str(folder)), JPEG)["results"]
+        names = [each["class"] for each in result["predictions"]]
+        assert result.get("known") == (known if unknown else None)
+        assert result.get("nearest") == (names[:3] if unknown and not known else None)
+
+
+def test_a_rule_that_this_code_lacks_is_refused(tmp_path: Path) -> None:
+    """A manifest of a later version is not read in part."""
+    folder = write_model(tmp_path / "model")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    (folder / "manifest.json").write_text(json.dumps(manifest | {"unknown": {"method": "by ear", "threshold": 0.0}}))
+    with pytest.raises(ValueError, match="'by ear', which this code lacks"):
+        model_fn(str(folder))
+
+
 def test_the_same_picture_gets_the_same_answer(classifier: Classifier) -> None:
     """Prediction has no memory and no randomness."""
     assert ask(classifier, JPEG) == ask(classifier, JPEG)

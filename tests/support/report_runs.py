@@ -120,7 +120,12 @@ def write_findings(folder: Path, names: list[str], images: int, rng: Any) -> Non
     write_json(
         folder / "predictions.json", {"format": 1, "classes": names, "temperature": 1.4, "train": train, **columns}
     )
-    status = {"VanishingGradient": "NoIssuesFound", "Overfit": "IssuesFound", "DeadRelu": "Error"}
+    status = {
+        "VanishingGradient": "NoIssuesFound",
+        "Overfit": "IssuesFound",
+        "DeadRelu": "Error",
+        "Confusion": "NotJudged",
+    }
     rules = [
         {"name": name, "status": each, "parameters": {"threshold": 1e-7}, "details": "As seen.", "steps": [10, 20]}
         for name, each in status.items()
@@ -171,7 +176,8 @@ def write_findings(folder: Path, names: list[str], images: int, rng: Any) -> Non
         },
     )
     worse = {"accuracy": 0.79, "macro_precision": 0.78, "macro_recall": 0.77, "macro_f1": 0.77}
-    write_json(folder / "baseline.json", {"format": 1, "kind": "linear_head", "test": worse, "seconds": 20.0})
+    baseline = {"format": 1, "kind": "default_hyperparameters", "same": False, "epochs": 6, "fine_tune": "all"}
+    write_json(folder / "baseline.json", {**baseline, "test": worse, "seconds": 20.0})
     write_json(folder / "comparison.json", describe_comparison(images))
     for name in ("BatchSize", "CPUBottleneck", "IOBottleneck"):
         rule = {

@@ -10,6 +10,7 @@ import pytest
 
 TRAINING = Path(__file__).resolve().parents[2] / "training"
 sys.path.append(str(TRAINING))
+sys.path.append(str(TRAINING.parent / "inference"))
 
 from tests.training.tiny import Runner, Template, shapes_zip  # noqa: E402 - it imports from training/
 

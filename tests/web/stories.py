@@ -184,14 +184,20 @@ def make_findings() -> dict[str, Any]:
             "hook": {"available": True, "reason": None, "save_interval": 10},
             "rules": [
                 {"name": "VanishingGradient", "status": "NoIssuesFound", "details": "No gradient fell below 1e-7."},
-                {"name": "Overfit", "status": "IssuesFound", "details": "The validation loss rose from step 240 on."},
+                {
+                    "name": "Overfit",
+                    "status": "IssuesFound",
+                    "details": "The validation loss rose from step 240 on.",
+                    "advice": "Add images",
+                },
+                {"name": "NearChance", "status": "NotJudged", "details": "9 validation images are too few."},
                 {"name": "DeadRelu", "status": "NoIssuesFound", "details": "At most 12 % of a layer was inactive."},
                 {"name": "AllZero", "status": "NoIssuesFound", "details": "nothing to judge: no tensors were saved"},
             ],
         },
         "baseline.json": {
             "format": 1,
-            "kind": "linear_head",
+            "kind": "default_hyperparameters",
             "test": {"accuracy": 0.871, "macro_precision": 0.872, "macro_recall": 0.869, "macro_f1": 0.8695},
         },
         "skipped.json": {

@@ -248,5 +248,5 @@ def test_what_is_deleted_leads_nowhere(world: World, tab: Tab) -> None:
     tab.go(f"runs/{run_id}")
     tab.page.get_by_text("Its model has been deleted").wait_for()
     assert tab.page.get_by_role("link", name="Use the model").count() == 0
-    tab.page.get_by_text("Debugger: 2 checks passed, 1 to look at, 1 had nothing to judge").wait_for()
+    tab.page.get_by_text("Debugger: 2 checks passed, 1 to look at, 2 had nothing to judge").wait_for()
     assert tab.page.get_by_text("Low GPU").count() == 0

@@ -1,5 +1,5 @@
-"""Read what the hook saves while the training runs, and judge it by the rules. Imports smdebug, so only watch.py
-imports this module, and does so in a try.
+"""Read what the hook saves while the training runs, and judge it by the rules on tensors. Imports smdebug, so only
+watch.py imports this module, and does so in a try.
 
 The reader is a thread. After each pass it sleeps long enough to take no more than SHARE of the time.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,19 +21,18 @@ from smdebug.exceptions import (
 )
 from smdebug.trials import create_trial
 
-from debugger.loss_rules import RULES
-from debugger.rules import HealthRule, Readings
+from debugger.tensor_rules import LOSS, TENSOR_RULES, HealthRule, Readings
+from debugger.verdicts import CLEAN, ERROR, FOUND, NOT_JUDGED, describe_verdict
 
 SHARE = 0.03
 SHORTEST_REST = 0.5
-SHOWN_STEPS = 5
 
 
-class Verdict:
+class TensorVerdict:
     """What a rule has said so far: SageMaker's status, and the training steps at which it found something."""
 
     def __init__(self, rule: HealthRule) -> None:
-        self.rule = rule
+        self.rule, self.name = rule, rule.rule_name
         self.steps: list[int] = []
         self.first = ""
         self.error = ""
@@ -70,17 +69,14 @@ class Verdict:
 
     @property
     def status(self) -> str:
-        return "Error" if self.error else "IssuesFound" if self.steps else "NoIssuesFound"
+        if self.error:
+            return ERROR
+        return FOUND if self.steps else CLEAN if self.rule.judged else NOT_JUDGED
 
     def describe(self) -> dict[str, Any]:
         """Return the rule's entry in rules.json."""
-        return {
-            "name": self.rule.rule_name,
-            "status": self.status,
-            "parameters": self.rule.parameters,
-            "details": self.error or self.explain(),
-            "steps": self.steps[:SHOWN_STEPS],
-        }
+        details = self.error or self.explain()
+        return describe_verdict(self.name, self.status, details, self.rule.parameters, self.steps)
 
     def explain(self) -> str:
         """Return one sentence on what was found: the last finding and how many there were, or why there is none."""
@@ -97,14 +93,14 @@ class Reader(threading.Thread):
     def __init__(
         self,
         folder: Path,
-        parameters: Mapping[str, Mapping[str, Any]],
-        on_pass: Callable[[list[Verdict]], None],
+        on_pass: Callable[[list[TensorVerdict]], None],
     ) -> None:
         super().__init__(name="debugger rules", daemon=True)
-        self.folder, self.parameters, self.on_pass = folder, parameters, on_pass
+        self.folder, self.on_pass = folder, on_pass
         self.ended = threading.Event()
         self.readings: Readings | None = None
-        self.verdicts: list[Verdict] = []
+        self.verdicts: list[TensorVerdict] = []
+        self.losses: list[tuple[int, float]] = []  # (training step, loss) of the saved steps
         self.newest = -1
         self.seconds = 0.0
         self.trouble = ""
@@ -144,26 +140,23 @@ class Reader(threading.Thread):
         for step in new:
             for verdict in self.verdicts:
                 verdict.judge(step)
+            self.note_loss(trial, step)
             self.readings.forget()
             self.newest = step
         if new:
             self.on_pass(self.verdicts)
+
+    def note_loss(self, trial: Any, step: int) -> None:
+        """Keep the loss of a training step, for the rules on the training's course."""
+        if self.readings is None or trial.mode(step) != modes.TRAIN:
+            return
+        for name in self.readings.names(step, LOSS)[:1]:
+            self.losses.append((int(trial.mode_step(step)), float(self.readings.value(name, step).mean())))
 
     def open(self) -> Any:
         """Open the trial once it can be read: smdebug itself would wait for it forever."""
         if self.readings is None and any(self.folder.glob("collections/*/*_collections.json")):
             trial = create_trial(str(self.folder))
             self.readings = Readings(trial)
-            self.verdicts = [
-                Verdict(rule(self.readings, **self.parameters.get(name, {}))) for name, rule in RULES.items()
-            ]
+            self.verdicts = [TensorVerdict(rule(self.readings)) for rule in TENSOR_RULES.values()]
         return self.readings.trial if self.readings else None
-
-
-def find_stop(verdicts: Iterable[Verdict], names: Iterable[str]) -> dict[str, Any] | None:
-    """Return what rule-stop.json says: the first of the named rules that found something."""
-    wanted = set(names)
-    for verdict in verdicts:
-        if verdict.steps and verdict.rule.rule_name in wanted:
-            return {"rule": verdict.rule.rule_name, "step": verdict.steps[0], "reason": verdict.first}
-    return None

@@ -1,7 +1,8 @@
-"""Run the debugger of the profiled training: smdebug's hook saves tensors, and rules judge them until the job ends.
+"""Run the debugger of the profiled training: rules judge its course and its tensors until the job ends.
 
-smdebug is imported only here, late, and in a try: without it the training goes on and says so. Results are in
-rules.json; a rule that is configured to do so may end the training (rule-stop.json).
+smdebug saves the tensors. It is imported only here, late, and in a try: without it the training goes on and says so,
+and the rules on the course judge alone. Results are in rules.json; a rule that is configured to do so may end the
+training (rule-stop.json).
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import importlib
 import json
 import os
 import shutil
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,9 +20,11 @@ from job.artifact import write_json
 from job.metrics import log
 from learning.engine import Hook, Learner, Stopped
 
+from debugger.course import Facts, add_epoch, begin_course
+from debugger.course_rules import COURSE_RULES
+from debugger.verdicts import ADVICE, CourseVerdict, find_stop, not_judge, rank
+
 FORMAT = 1
-# Near the end of the training: before that, even a network that learns well still confuses classes.
-LATE = 0.8
 QUIET = {
     "PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION": "python",  # smdebug's messages need an older protobuf
     "SMDEBUG_LOG_LEVEL": "error",
@@ -31,22 +35,30 @@ QUIET = {
 
 
 def make_debugger(
-    job_folder: Path, base: Path, *, stop_on_rules: Sequence[str] = (), say: Callable[[str], None] = log
-) -> Hook | None:
-    """Return the hook for the loop, or None where smdebug is missing: then a warning is logged and rules.json says why.
+    job_folder: Path,
+    base: Path,
+    facts: Facts | None = None,
+    *,
+    stop_on_rules: Sequence[str] = (),
+    say: Callable[[str], None] = log,
+) -> Debugger:
+    """Return the hook for the loop. Where smdebug is missing, it warns, and judges by the training's course alone.
 
-    base: SageMaker's /opt/ml, where debughookconfig.json may lie.
+    base: SageMaker's /opt/ml, where debughookconfig.json may lie. facts: what is known before the first step; without
+    them the rules on the training's course are not judged.
     """
+    return Debugger(job_folder, find_configuration(base), facts, stop_on_rules, say)
+
+
+def find_fault() -> str:
+    """Return why smdebug cannot be used, or an empty string."""
     os.environ.update(QUIET)
     try:
         for name in ("debugger.hook", "debugger.reader"):
             importlib.import_module(name)
     except Exception as error:  # noqa: BLE001  a half-installed package can raise anything
-        reason = f"smdebug cannot be imported ({type(error).__name__}: {error})"
-        say(f"WARNING: {reason}: no tensors are saved and no rules are run; the training goes on")
-        write_rules(job_folder, [], reason=reason)
-        return None
-    return Debugger(job_folder, find_configuration(base), stop_on_rules, say)
+        return f"smdebug cannot be imported ({type(error).__name__}: {error})"
+    return ""
 
 
 def find_configuration(base: Path) -> Path | None:
@@ -83,22 +95,34 @@ def write_rules(
 
 
 class Debugger(Hook):
-    """Save tensors of the loop, judge them in another thread, and end the loop when a rule is configured to."""
+    """Save tensors of the loop, judge them in another thread, judge the loop's course, and end it when told to."""
 
     def __init__(
-        self, job_folder: Path, given: Path | None, stop_on_rules: Sequence[str], say: Callable[[str], None]
+        self,
+        job_folder: Path,
+        given: Path | None,
+        facts: Facts | None,
+        stop_on_rules: Sequence[str],
+        say: Callable[[str], None],
     ) -> None:
-        self.folder, self.given, self.stop_on_rules, self.say = job_folder, given, tuple(stop_on_rules), say
+        self.folder, self.given, self.facts, self.say = job_folder, given, facts, say
+        self.stop_on_rules = tuple(stop_on_rules)
+        self.course = begin_course(facts)
+        self.verdicts = [CourseVerdict(rule()) for rule in COURSE_RULES.values()]
+        self.lock = threading.Lock()
         self.watcher: Any = None
         self.reader: Any = None
         self.learner: Learner | None = None
         self.interval = 0
-        self.epochs = 0
-        self.reason: str | None = None
+        self.reason: str | None = find_fault() or None
         self.stop: dict[str, Any] | None = None
 
     def on_start(self, learner: Learner) -> None:
         """Attach the hook. Tensors of an earlier life of this job are dropped: their steps would mix with these."""
+        (self.folder / "rule-stop.json").unlink(missing_ok=True)
+        if self.reason:
+            self.say(f"WARNING: {self.reason}: no tensors are saved; the training goes on")
+            return
         try:
             self.begin(learner)
         except Exception as error:  # noqa: BLE001  whatever smdebug meets, the training goes on
@@ -108,15 +132,12 @@ class Debugger(Hook):
         from debugger.hook import attach, choose_interval
         from debugger.reader import Reader
 
-        steps = learner.schedule.total_steps
-        self.interval = choose_interval(steps)
+        self.interval = choose_interval(learner.schedule.total_steps)
         folder = self.folder / "debug"
         empty(Path(find_tensors(self.given) or folder))
-        (self.folder / "rule-stop.json").unlink(missing_ok=True)
         self.learner = learner
         self.watcher = attach(learner.network, learner.criterion, self.interval, folder, self.given)
-        parameters = {"Confusion": {"start_step": int(LATE * steps)}}
-        self.reader = Reader(Path(self.watcher.watch.out_dir), parameters, self.take)
+        self.reader = Reader(Path(self.watcher.watch.out_dir), lambda _: self.write())
         self.reader.start()
 
     def on_phase(self, phase: str) -> None:
@@ -132,13 +153,14 @@ class Debugger(Hook):
         if self.watcher and self.learner and self.learner.was_replayed:
             self.watcher.watch.attempt(self.watcher.watch.pass_over)
         self.check()
-        if self.epochs:
+        if self.course.records:
             self.obey()
 
     def on_epoch(self, record: dict[str, Any]) -> None:
-        self.epochs += 1
         if self.watcher:
             self.watcher.record_valid_loss(record["valid"]["loss"])
+        add_epoch(self.course, record, self.facts)
+        self.look()
         self.obey()
 
     def on_end(self) -> None:
@@ -148,21 +170,37 @@ class Debugger(Hook):
             self.check()
         if self.reader:
             self.reader.finish()
-            self.take(self.reader.verdicts)
+        self.course.ended = True
+        self.look()
+
+    def look(self) -> None:
+        """Judge the course as it is now, and write what all rules say."""
+        self.course.losses = list(self.reader.losses) if self.reader else ()
+        for verdict in self.verdicts:
+            verdict.look(self.course)
+        self.write()
+
+    def compare(self, baseline: dict[str, Any]) -> None:
+        """Judge the training once more, now that its baseline is known."""
+        self.course.baseline = baseline
+        self.look()
 
     def check(self) -> None:
         """Check whether smdebug failed in this step."""
         if self.watcher and self.watcher.watch.trouble:
             self.give_up(self.watcher.watch.trouble)
 
-    def take(self, verdicts: list[Any]) -> None:
-        """Record what the rules say, and whether one of them is to end the training."""
-        from debugger.reader import find_stop
-
-        reason = self.reason or self.reader.trouble or None
-        described = [verdict.describe() for verdict in verdicts]
-        write_rules(self.folder, described, reason=reason, interval=self.interval, seconds=self.reader.seconds)
-        self.stop = self.stop or find_stop(verdicts, self.stop_on_rules)
+    def write(self) -> None:
+        """Write what the rules say, and note whether one of them is to end the training. Two threads come here."""
+        with self.lock:
+            tensors = list(self.reader.verdicts) if self.reader else []
+            reason = self.reason or (self.reader.trouble if self.reader else "") or None
+            said = [each.describe() for each in (*self.verdicts, *tensors)]
+            known = {entry["name"] for entry in said}
+            said += [not_judge(name, reason or "no tensors were saved") for name in ADVICE if name not in known]
+            seconds = self.reader.seconds if self.reader else 0.0
+            write_rules(self.folder, rank(said), reason=reason, interval=self.interval, seconds=seconds)
+            self.stop = self.stop or find_stop([*tensors, *self.verdicts], self.stop_on_rules)
 
     def obey(self) -> None:
         """End the training if a rule asks for it; never in the first epoch, before there is a model to keep."""
@@ -171,9 +209,8 @@ class Debugger(Hook):
             raise Stopped(f"rule {self.stop['rule']} ended the training ({self.stop['reason']})")
 
     def give_up(self, error: Exception) -> None:
-        """Continue without the debugger."""
+        """Continue without tensors."""
         self.reason = f"smdebug failed ({type(error).__name__}: {error})"
         self.say(f"WARNING: {self.reason}: no more tensors are saved; the training goes on")
         self.watcher = None
-        if self.reader is None:
-            write_rules(self.folder, [], reason=self.reason)
+        self.write()

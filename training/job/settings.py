@@ -34,6 +34,9 @@ RULES = (
     "AllZero",
     "ClassImbalance",
     "Confusion",
+    "LearningRateTooHigh",
+    "TinyBatch",
+    "NearChance",
 )
 CACHES = ("auto", "memory", "none")
 OPTIONAL_CHANNELS = ("weights", "trial", "live_model", "live_dataset")
@@ -49,6 +52,7 @@ class Hyperparameters:
 
     max_runtime: the job's time limit in seconds; 0 means that there is none. trial_job and live_run name the best trial
     and the run whose model is live, if there are any: the last training compares its model with theirs.
+    baseline_depth: the baseline's fine_tune, as deep as the recipe allows.
     """
 
     run_id: str = ""
@@ -67,6 +71,7 @@ class Hyperparameters:
     batch_size: int = 32
     weight_decay: float = 0.01
     fine_tune: str = "all"
+    baseline_depth: str = "all"
     batch_norm: str = "auto"
     horizontal_flip: str = "auto"
     imbalance: str = "auto"
@@ -175,6 +180,7 @@ def check(chosen: Hyperparameters) -> None:
         "pretrained": PRETRAINED,
         "cache": CACHES,
         "fine_tune": DEPTHS,
+        "baseline_depth": DEPTHS,
         "batch_norm": NORMALISATIONS,
         "horizontal_flip": SWITCHES,
         "imbalance": IMBALANCES,

@@ -57,23 +57,24 @@ def confusion(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     return torch.bincount(labels * classes + logits.argmax(1), minlength=classes**2).view(classes, classes)
 
 
-def by_class(counts: torch.Tensor) -> list[dict[str, float]]:
-    """Compute precision, recall, F1 and support of each class; 0 / 0 counts as 0."""
+def by_class(counts: torch.Tensor) -> list[dict[str, float | None]]:
+    """Compute precision, recall, F1 and support of each class, which are None for a class without images.
+
+    Nothing is known of such a class. Of the others, one that is never predicted has a precision of 0.
+    """
     right, predicted, support = counts.diagonal().tolist(), counts.sum(0).tolist(), counts.sum(1).tolist()
-    return [
-        {"precision": ratio(hit, said), "recall": ratio(hit, held), "f1": ratio(2 * hit, said + held), "support": held}
-        for hit, said, held in zip(right, predicted, support, strict=True)
-    ]
+    return [describe_class(*each) for each in zip(right, predicted, support, strict=True)]
 
 
-def ratio(part: float, whole: float) -> float:
-    return part / whole if whole else 0.0
+def describe_class(hit: int, said: int, held: int) -> dict[str, float | None]:
+    if not held:
+        return {"precision": None, "recall": None, "f1": None, "support": 0}
+    return {"precision": hit / max(said, 1), "recall": hit / held, "f1": 2 * hit / (said + held), "support": held}
 
 
 def macro(counts: torch.Tensor, name: str) -> float:
-    """Average a measure of by_class over the classes that occur, as labels or as predictions."""
-    occurs = (counts.sum(0) + counts.sum(1) > 0).tolist()
-    values = [row[name] for row, seen in zip(by_class(counts), occurs, strict=True) if seen]
+    """Average a measure of by_class over the classes that have images."""
+    values = [value for row in by_class(counts) if (value := row[name]) is not None]
     return sum(values) / max(1, len(values))
 
 

@@ -18,6 +18,7 @@ from job.artifact import write_json, write_manifest, write_model
 from job.metrics import describe, log
 from judging.evaluate import choose_temperature, describe_test, measure, standard_error
 from judging.predictions import describe_predictions
+from judging.unknown import describe_unknown
 from torch import nn
 
 from learning.engine import Progress, copy_weights, restore_best
@@ -149,8 +150,9 @@ class Shipper:
         test = describe_test(judged.test, data.test.labels, data.classes, temperature)
         seconds = self.clock() - self.begun
         evaluation = describe_evaluation(setup, valid, error, test, finished=finished, seconds=seconds)
-        told = asdict(shipped)
-        return {**describe_model(setup, valid, test), "shipped": told}, {**evaluation, "shipped": told}
+        told = {"shipped": asdict(shipped)}
+        rule = {"unknown": describe_unknown(judged.valid)}
+        return {**describe_model(setup, valid, test), **rule, **told}, {**evaluation, **told}
 
 
 @contextmanager

@@ -6,7 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from typing import Any
 
-from report.charts.choices import find_interval, find_suspects, list_judged
+from judging.intervals import find_interval
+from judging.suspects import find_suspects, list_judged
+
 from report.charts.data import Findings
 
 NAMED = 3
@@ -71,15 +73,18 @@ def advise(found: Findings, test: Mapping[str, Any]) -> Iterator[str]:
 
 
 def find_worst(test: Mapping[str, Any]) -> tuple[int, str, str] | None:
-    """Return the most frequent confusion: (images, label, answer); one image alone is none."""
+    """Return the worst confusion: (images, label, answer); one image alone is none.
+
+    A class with no right answer comes first, then the share of the class's images that is confused.
+    """
     names = [row["class"] for row in test.get("classes") or []]
     cells = [
-        (count, names[label], names[answer])
+        ((not row[label], count / sum(row)), (count, names[label], names[answer]))
         for label, row in enumerate(test.get("confusion") or [])
         for answer, count in enumerate(row)
         if label != answer and count > 1
     ]
-    return max(cells, default=None)
+    return max(cells)[1] if cells else None
 
 
 def name_some(names: Sequence[str]) -> str:

@@ -9,7 +9,12 @@ from report.charts.curves import draw_phases, draw_throughput, draw_timeline, dr
 from report.charts.data import Findings
 from report.page import Html, figure, fold, note, paragraph, percent, pill, show, table, title
 
-STATUSES = {"NoIssuesFound": ("no issues", "good"), "IssuesFound": ("issues found", "bad"), "Error": ("error", "plain")}
+STATUSES = {
+    "NoIssuesFound": ("no issues", "good"),
+    "IssuesFound": ("issues found", "bad"),
+    "NotJudged": ("not judged", "plain"),
+    "Error": ("error", "plain"),
+}
 STEPS_TOLD, OPERATORS_TOLD = 6, 15
 
 
@@ -27,20 +32,27 @@ def tell_debugger(found: Findings) -> str:
     hook = rules.get("hook") or {}
     if not hook.get("available", True):
         parts.append(note(f"The hook was not available: {hook.get('reason')}"))
-    each = sorted(rules["rules"], key=lambda rule: (rule.get("status") != "IssuesFound", rule.get("name", "")))
+    # The program ranked them: what causes other findings comes first.
+    each = sorted(rules["rules"], key=lambda rule: rule.get("status") != "IssuesFound")
     issues = sum(rule.get("status") == "IssuesFound" for rule in each)
+    unjudged = sum(rule.get("status") == "NotJudged" for rule in each)
     told = f"{issues} of {len(each)} rules found something." if issues else f"None of {len(each)} rules found anything."
+    told += f" {unjudged} could not be judged." if unjudged else ""
+    told += " Act on the first one first: it may cause the others." if issues > 1 else ""
     interval = f" Tensors were saved every {hook['save_interval']} steps." if hook.get("save_interval") else ""
     rows = [
         [
             rule.get("name"),
             pill(*STATUSES.get(str(rule.get("status")), (str(rule.get("status")), "plain"))),
-            rule.get("details"),
+            ". ".join(str(rule[name]) for name in ("details", "advice") if rule.get(name)),
             ", ".join(map(str, (rule.get("steps") or [])[:STEPS_TOLD])),
         ]
         for rule in each
     ]
-    parts += [paragraph(told + interval), table(["rule", "status", "what it saw", "steps"], rows, numbers=0)]
+    parts += [
+        paragraph(told + interval),
+        table(["rule", "status", "what it saw, and what to do", "steps"], rows, numbers=0),
+    ]
     parameters = [[rule.get("name"), tell_values(rule.get("parameters"))] for rule in each if rule.get("parameters")]
     if parameters:
         parts.append(fold("The rules' parameters", table(["rule", "parameters"], parameters, numbers=0)))
@@ -188,7 +200,7 @@ def tell_rules(rules: Mapping[str, Mapping[str, Any]]) -> str:
 def judge(rule: Mapping[str, Any]) -> Html:
     if rule.get("RuleTriggered"):
         return pill("issues found", "bad")
-    return pill("no issues", "good") if rule.get("Datapoints") else pill("nothing to judge", "plain")
+    return pill("no issues", "good") if rule.get("Datapoints") else pill("not judged", "plain")
 
 
 def tell_operators(operators: Mapping[str, Any]) -> str:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import base64
 import io
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
+from typing import Any
 
+from judging.suspects import Judged
 from PIL import Image
 
-from report.charts.choices import Judged, Pair
+from report.charts.choices import Pair
 
 SIDE = 132  # pixels, sharp on most screens at the width at which they are shown
 QUALITY = 72
@@ -33,10 +35,14 @@ def embed(image: Image.Image) -> str:
 
 def place(image: Judged, pictures: PictureSource | None) -> str:
     """Return the image, where one is available."""
+    return embed_picture(image.split, image.number, pictures)
+
+
+def embed_picture(split: str, number: int, pictures: PictureSource | None) -> str:
     if pictures is None:
         return ""
     try:
-        return embed(pictures(image.split, image.number))
+        return embed(pictures(split, number))
     except (OSError, IndexError, ValueError):
         return ""
 
@@ -80,6 +86,16 @@ def show_shot(
     )
 
 
+def show_doubts(doubts: Sequence[Mapping[str, Any]], classes: Sequence[str], pictures: PictureSource | None) -> str:
+    """Return training images with their label and the class that they look like."""
+    shown = []
+    for doubt in doubts:
+        image = embed_picture("train", doubt["number"], pictures)
+        label, likely = (breakable(classes[doubt[name]]) for name in ("label", "likely"))
+        shown.append(f'<figure class="shot">{image}label <b>{label}</b><br>looks like <b>{likely}</b></figure>')
+    return f'<div class="shots">{"".join(shown)}</div>'
+
+
 def show_pairs(pairs: Sequence[Pair], classes: Sequence[str], pictures: PictureSource | None) -> str:
     """Return the pairs, each with images of one class and a typical image of the other."""
     return f'<div class="pairs">{"".join(show_pair(pair, classes, pictures) for pair in pairs)}</div>'
@@ -87,7 +103,8 @@ def show_pairs(pairs: Sequence[Pair], classes: Sequence[str], pictures: PictureS
 
 def show_pair(pair: Pair, classes: Sequence[str], pictures: PictureSource | None) -> str:
     label, answer = breakable(classes[pair.label]), breakable(classes[pair.predicted])
-    times = f"{pair.count} time{'s' if pair.count != 1 else ''}"
+    times = f"{pair.count} of {pair.images} image{'s' if pair.images != 1 else ''}, {pair.count / pair.images:.0%}"
+    times += "; none was classified correctly" if pair.missed else ""
     shots = [(each, f"{label}, called {answer}") for each in pair.examples]
     shots += [(pair.typical, f"a typical {answer}")] if pair.typical else []
     drawn = [(place(image, pictures), caption) for image, caption in shots]

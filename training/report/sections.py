@@ -8,7 +8,9 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from report.charts.choices import find_interval, rank_importance
+from judging.intervals import find_interval
+
+from report.charts.choices import rank_importance
 from report.charts.curves import draw_by_value, draw_curves, draw_importance, draw_splits, draw_trials
 from report.charts.data import Findings, JobRecord, list_tuned
 from report.headline import tell_headline
@@ -42,15 +44,17 @@ def show_tiles(found: Findings) -> str:
     """Return accuracy, F1, tuning, and what profiling gained."""
     values: dict[str, tuple[str, str]] = {}
     test = found.job.evaluation.get("test") or {}
-    baseline = (found.file("baseline").get("test") or {}).get("accuracy")
+    baseline = found.file("baseline")
+    before = (baseline.get("test") or {}).get("accuracy")
     if "accuracy" in test:
         low, high = find_interval(test["accuracy"], test.get("images") or 0)
         values["test accuracy"] = (percent(test["accuracy"]), f"{low:.1%} to {high:.1%} (95 %)")
     if "macro_f1" in test:
         values["macro F1"] = (f"{test['macro_f1']:.3f}", f"{len(test.get('classes') or [])} classes")
-    if baseline is not None and "accuracy" in test:
-        gain = f"{100 * (test['accuracy'] - baseline):+.1f} points"
-        values["gained over a baseline"] = (gain, f"untuned: {baseline:.1%}")
+    if before is not None and "accuracy" in test:
+        gain = f"{100 * (test['accuracy'] - before):+.1f} points"
+        told = "it is its own baseline" if baseline.get("same") else f"baseline: {before:.1%}"
+        values["gained over the baseline"] = (gain, told)
     if found.trials:
         seconds = sum(job.evaluation.get("seconds") or 0 for job in (*found.trials, found.job))
         values["trainings"] = (f"{len(found.trials)} + 1", f"{seconds:,.0f} s by the clock")

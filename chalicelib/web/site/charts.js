@@ -94,13 +94,16 @@ export function bars(label, rows) {
 const LARGEST_TABLE = 16;
 const SHOWN_CONFUSED = 12;
 
-/** List the pairs of classes that are confused: [label, predicted, times, images of the label], the most often first. */
+const sum = (row) => row.reduce((total, each) => total + each, 0);
+
+/**
+ * List the pairs of classes that are confused: [label, predicted, times, images of the label].
+ * Those of a class with no right answer come first, then by the share of the class's images, then by their number.
+ */
 export function confusedPairs(classes, counts) {
-  const pairs = counts.flatMap((row, i) => {
-    const total = row.reduce((sum, each) => sum + each, 0);
-    return row.map((count, j) => [classes[i], classes[j], count, total, i === j]);
-  });
-  return pairs.filter(([, , count, , isRight]) => count && !isRight).sort((a, b) => b[2] - a[2] || b[2] / b[3] - a[2] / a[3]);
+  const pairs = counts.flatMap((row, i) => row.map((count, j) => [classes[i], classes[j], count, sum(row), !row[i], i === j]));
+  const wrong = pairs.filter(([, , count, , , isRight]) => count && !isRight);
+  return wrong.sort((a, b) => b[4] - a[4] || b[2] / b[3] - a[2] / a[3] || b[2] - a[2]);
 }
 
 /** Return the confusion matrix: a table of numbers if that is legible, otherwise a picture that can be read cell by cell. */

@@ -16,6 +16,8 @@ from localcloud.common.transfers import FAULTS, TransferError, list_objects, spl
 from localcloud.sagemaker.core.cloud import Cloud
 
 LONGEST_DETAILS = 1024
+# SageMaker has no status for a rule that could not be judged: one whose tensors are missing finds no issues.
+STATUSES = {"NotJudged": ("NoIssuesFound", "Not judged: ")}
 NO_VERDICT = "The job's program wrote no verdict of this rule."
 MEMBERS = {
     "DebugRuleConfigurations": "DebugRuleEvaluationStatuses",
@@ -93,12 +95,15 @@ def _read_profiler(cloud: Cloud, job: Record) -> dict[str, Verdict]:
 
 
 def _tell_profiler_rule(report: Record) -> Verdict:
+    if not report["Datapoints"]:
+        return _make_verdict("NotJudged", "nothing of what it judges was measured.")
     details = f"{report['Violations']} violations in {report['Datapoints']} datapoints."
     return _make_verdict("IssuesFound" if report["RuleTriggered"] else "NoIssuesFound", details)
 
 
 def _make_verdict(status: str, details: str) -> Verdict:
-    return {"RuleEvaluationStatus": status, "StatusDetails": details[:LONGEST_DETAILS]}
+    told, prefix = STATUSES.get(status, (status, ""))
+    return {"RuleEvaluationStatus": told, "StatusDetails": f"{prefix}{details}"[:LONGEST_DETAILS]}
 
 
 def _read_documents(cloud: Cloud, job: Record, name: str) -> dict[str, Record]:

@@ -33,7 +33,22 @@ def test_the_paragraph_answers_every_question() -> None:
     assert "Macro precision is 95.1% and macro recall is 94.9%." in text
     assert "2 trials and the final training took 122 billable seconds" in text
     assert "Deployed: the final training. The endpoint is whippet-dev-pets-1." in text
-    assert "look at images of cat classified as dog" in text
+    assert "look at images of cat classified as dog (7 of 104 images), the worst confusion" in text
+
+
+@pytest.mark.parametrize(
+    ("confusion", "told"),
+    [
+        ([[0, 3, 0], [0, 31, 9], [0, 0, 40]], "astronaut classified as nine (3 of 3 images)"),
+        ([[9, 1, 0], [5, 200, 0], [0, 0, 9]], "astronaut classified as nine (1 of 10 images)"),
+        ([[9, 1, 0], [0, 9, 1], [0, 0, 9]], "astronaut classified as nine (1 of 10 images, as 1 other pair)"),
+    ],
+)
+def test_the_worst_confusion_is_the_worst_for_a_class(confusion: list[list[int]], told: str) -> None:
+    """A class with no right answer comes first, then the share of a class's images; ties are counted."""
+    test = {"images": 93, "accuracy": 0.8, "confusion": confusion}
+    test["classes"] = [{"class": name} for name in ("astronaut", "nine", "two")]
+    assert f"look at images of {told}" in tell_verdict(Story(DEPLOYED | {"metrics": {"test": test}}))
 
 
 def test_the_shipped_model_is_named_with_its_score_and_the_others() -> None:
@@ -124,14 +139,17 @@ def test_the_report_of_a_failed_run_ends_with_its_log(world: World) -> None:
 
 
 def test_the_runs_end_puts_the_jobs_report_into_the_runs_folder(world: World) -> None:
-    """The verdict is in it, and it is written once: the first one stands."""
+    """The verdict is in it, it is written once, and the first one stands; the list of wrong labels is beside it."""
     world.upload("dogs.zip", build_colour_zip(counts={"train": 3, "valid": 3}))
     run_id = look_at_dataset("dogs", world.services()) or ""
     drawn = b"<h1>Drawn</h1><!-- verdict --><!-- /verdict -->"
     world.s3.store(f"runs/{run_id}/jobs/{run_id}-train/report.html", drawn)
+    world.s3.store(f"runs/{run_id}/jobs/{run_id}-train/dataset-fixes.csv", b"file,split\n")
     for _ in range(3):
         world.end_everything()
         advance(run_id, world.services())
+    [fixes] = world.s3.versions[f"runs/{run_id}/dataset-fixes.csv"]
+    assert fixes.body == b"file,split\n"
     [report] = world.s3.versions[f"runs/{run_id}/report.html"]
     assert report.body.startswith(b"<h1>Drawn</h1><!-- verdict -->95.0% of the test images are classified correctly")
     assert world.list_keys("active/") == []

@@ -19,6 +19,7 @@ def report(name, triggered):
     content = {"RuleTriggered": triggered, "Violations": triggered, "Datapoints": 9, "Details": {}}
     (folder / "profiler-reports" / f"{name}.json").write_text(json.dumps(content))
 rules = [rule("DeadRelu", "IssuesFound", "step 3: dead"), rule("Overfit", "NoIssuesFound", "9 steps")]
+rules += [rule("Confusion", "NotJudged", "too few")]
 (folder / "rules.json").write_text(json.dumps({"format": 1, "rules": rules}))
 report("BatchSize", 1)
 report("StepOutlier", 0)
@@ -55,12 +56,14 @@ def test_every_rule_of_the_request_has_its_status(local: LocalSageMaker) -> None
         begin(
             local,
             JUDGE,
-            DebugRuleConfigurations=ask("DeadRelu", "Overfit"),
+            DebugRuleConfigurations=ask("DeadRelu", "Overfit", "Confusion"),
             ProfilerRuleConfigurations=ask("ProfilerReport", "BatchSize", "StepOutlier"),
         )
     )
-    assert tell(job["DebugRuleEvaluationStatuses"]) == {"my-DeadRelu": "IssuesFound", "my-Overfit": "NoIssuesFound"}
-    assert job["DebugRuleEvaluationStatuses"][0]["StatusDetails"] == "step 3: dead"
+    found = {"my-DeadRelu": "IssuesFound", "my-Overfit": "NoIssuesFound", "my-Confusion": "NoIssuesFound"}
+    assert tell(job["DebugRuleEvaluationStatuses"]) == found, "SageMaker has no status of its own for a rule not judged"
+    details = [each["StatusDetails"] for each in job["DebugRuleEvaluationStatuses"]]
+    assert details == ["step 3: dead", "9 steps", "Not judged: too few"]
     assert tell(job["ProfilerRuleEvaluationStatuses"]) == {
         "my-ProfilerReport": "IssuesFound",
         "my-BatchSize": "IssuesFound",

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from debugger.course import Facts
 from debugger.watch import make_debugger
+from judging.evaluate import measure
 from learning.engine import Hook, Learner, Progress, Stopped, fit
 from torch import nn
 
@@ -23,6 +25,7 @@ class Points:
     def __init__(self, steps: int = STEPS, shares: Sequence[float] = (1, 1, 1), alike: bool = False) -> None:
         self.steps, self.shares = steps, torch.tensor(shares, dtype=torch.float)
         self.centres = torch.eye(3, 8) * 2.5
+        self.alike = alike
         if alike:
             self.centres[2] = self.centres[1]
 
@@ -36,14 +39,32 @@ class Points:
         return self.centres[labels] + 0.7 * torch.randn(count, 8, generator=chance), labels
 
 
-class Memorised(Points):
-    """The same few points with random labels, in every batch."""
+class Few(Points):
+    """The same 24 points in every batch: right labels for most of them, and a third by chance."""
+
+    wrong = 0.35
 
     def of_epoch(self, epoch: int, first: int = 0) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         chance = torch.Generator().manual_seed(1)
-        inputs, labels = torch.randn(32, 8, generator=chance), torch.randint(0, 3, (32,), generator=chance)
+        inputs, labels = self.draw(24, chance)
+        mixed = torch.rand(24, generator=chance) < self.wrong
+        labels = torch.where(mixed, torch.randint(0, 3, (24,), generator=chance), labels)
         for _ in range(first, self.steps):
             yield inputs, labels
+
+
+class Memorised(Few):
+    """The same 24 points with labels by chance alone."""
+
+    wrong = 1.0
+
+
+class Blank(Points):
+    """Points that say nothing of their labels."""
+
+    def draw(self, count: int, chance: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+        inputs, labels = super().draw(count, chance)
+        return torch.zeros_like(inputs), labels
 
 
 def build_network() -> nn.Sequential:
@@ -78,6 +99,8 @@ class Case:
     points: Points = field(default_factory=Points)
     rate: float = 0.01
     epochs: int = EPOCHS
+    batch: int = 32
+    counts: Sequence[int] = (100, 100, 100)
 
 
 def run_case(
@@ -100,15 +123,16 @@ def run_case(
     steps = case.epochs * case.points.steps
     learner = Learner(network, rate=case.rate, weight_decay=0.01, steps=steps, device=CPU)
     ready(learner)
-    inputs, labels = Points().draw(600, torch.Generator().manual_seed(99))
+    inputs, labels = Points(alike=case.points.alike).draw(600, torch.Generator().manual_seed(99))
+    answers: list[torch.Tensor] = []
 
     def validate() -> dict[str, float]:
-        logits = learner.judge(inputs.split(100))
-        loss = float(nn.functional.cross_entropy(logits, labels))
-        return {"loss": loss, "score": float((logits.argmax(1) == labels).float().mean())}
+        answers[:] = [learner.judge(inputs.split(100))]
+        return measure(answers[0], labels)
 
     stopped, progress = "", Progress()
-    debugger = make_debugger(folder, folder, **options) if watched else None
+    facts = Facts(case.counts, labels, lambda: answers[0], case.batch, case.points.steps, case.epochs)
+    debugger = make_debugger(folder, folder, facts, **options) if watched else None
     try:
         fit(
             learner,

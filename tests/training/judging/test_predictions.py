@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections import Counter
 
@@ -11,17 +12,18 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from images.data import read_dataset
+from judging.intervals import find_interval
 from judging.predictions import describe_predictions, show_pictures
+from judging.suspects import Judged, find_mistakes, find_suspects, list_judged
 from report.charts.choices import (
-    Judged,
-    find_interval,
-    find_mistakes,
+    count_tail,
+    count_tied,
     find_pairs,
-    find_suspects,
-    list_judged,
+    find_weak,
     rank_importance,
 )
 from report.charts.matrix import cut_matrix, list_cells, pick_confused
+from scipy.stats import binom
 
 from tests.training.tiny import SHAPES, Runner
 
@@ -69,13 +71,58 @@ def test_a_label_looks_wrong_where_the_model_is_as_sure_as_it_is_of_right_ones()
 
 
 def test_confused_pairs_come_with_examples() -> None:
-    """The most frequent come first, with the images that were confused and a typical one of the other class."""
+    """Each pair has its count, the class's images, the images that were confused, and a typical one of the other."""
     images = [make(0, 0, 1, 0.6, 0.3), make(1, 0, 1, 0.9, 0.1), make(2, 1, 1, 0.8, 0.8), make(3, 1, 1, 0.99, 0.99)]
-    first, second = find_pairs([[0, 2, 0], [0, 2, 0], [1, 0, 5]], images, 9, 1)
-    assert (first.label, first.predicted, first.count) == (0, 1, 2)
+    first, second = find_pairs([[0, 2, 0], [0, 2, 0], [1, 0, 5]], images, 1)
+    assert (first.label, first.predicted, first.count, first.images, first.missed) == (0, 1, 2, 2, True)
     assert [image.number for image in first.examples] == [1]
     assert first.typical == images[3]
     assert (second.label, second.predicted, second.examples, second.typical) == (2, 0, [], None)
+
+
+@given(st.integers(2, 6), st.data())
+def test_pairs_rank_by_what_is_worst_for_a_class(count: int, data: st.DataObject) -> None:
+    """A class with no right answer comes before every other, a higher share before a lower, a tie by its count."""
+    row = st.lists(st.integers(0, 9), min_size=count, max_size=count)
+    confusion = data.draw(st.lists(row, min_size=count, max_size=count))
+    pairs = find_pairs(confusion, [], 0)
+    assert len(pairs) == sum(bool(n) for y, each in enumerate(confusion) for x, n in enumerate(each) if x != y)
+    for one, other in itertools.pairwise(pairs):
+        assert one.missed >= other.missed
+        if one.missed == other.missed:
+            assert (one.count / one.images, one.count) >= (other.count / other.images, other.count)
+
+
+def test_the_astronaut_comes_before_the_fives_and_ties_are_counted() -> None:
+    """0 of 3 right is worse than 9 of 40 confused; two equal pairs tie wherever the list is cut."""
+    pairs = find_pairs([[0, 2, 1, 0], [0, 31, 9, 0], [0, 1, 9, 0], [1, 0, 0, 9]], [], 0)
+    assert [(pair.label, pair.predicted) for pair in pairs] == [(0, 1), (0, 2), (1, 2), (2, 1), (3, 0)]
+    assert [count_tied(pairs, shown) for shown in (3, 4, 5)] == [0, 1, 0]
+
+
+def test_a_class_is_weak_only_beyond_chance() -> None:
+    """0 of 1 may be luck; 10 of 40 where 90 % are right is not; one without images is never named."""
+    recalls = {"few": (0.0, 1), "low": (0.25, 40), "fine": (0.92, 400), "none": (None, 0)}
+    rows = [{"class": name, "recall": recall, "support": held} for name, (recall, held) in recalls.items()]
+    assert [row["class"] for row in find_weak(rows, 0.9)] == ["low"]
+
+
+@given(st.integers(1, 3000), st.floats(0, 1), st.data())
+def test_the_tail_is_scipys(images: int, accuracy: float, data: st.DataObject) -> None:
+    """How likely at most so many right answers are, for few and for many images."""
+    right = data.draw(st.integers(0, images))
+    assert count_tail(right, images, accuracy) == pytest.approx(float(binom.cdf(right, images, accuracy)), abs=1e-7)
+
+
+def test_among_many_equal_classes_none_is_called_weak() -> None:
+    """In a hundred sets of 133 equally good classes, at most five name one."""
+    rng = np.random.default_rng(0)
+    named = 0
+    for _ in range(100):
+        right = rng.binomial(6, 0.85, 133)
+        rows = [{"class": str(n), "recall": hits / 6, "support": 6} for n, hits in enumerate(right.tolist())]
+        named += bool(find_weak(rows, float(right.sum()) / 798))
+    assert named <= 5
 
 
 def test_the_hyperparameter_that_matters_is_found() -> None:

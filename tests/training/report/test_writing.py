@@ -122,7 +122,8 @@ def test_a_report_tells_what_the_files_say(run: Path) -> None:
     """Trials, rules, gains and advice are in it, and the images are embedded."""
     page = write(run, pictures=draw_picture)
     for text in (
-        "The best of 4 trials", "Overfit", "BatchSize", "1.9 times as fast", "A batch of 64 would", "linear head",
+        "The best of 4 trials", "Overfit", "BatchSize", "1.9 times as fast", "A batch of 64 would",
+        "for the same epochs (6)",
         "aten::operator_1", "in train too", "95 % confidence", "called", "train.py", "data:image/jpeg;base64,",
     ):  # fmt: skip
         assert text in page
@@ -233,6 +234,65 @@ def test_a_report_warns_of_what_could_not_be_compared_and_of_a_model_that_may_be
         assert told in text
     write_json(path, content | {"live": None})
     assert "No model was live" in draw_parts(jobs, ["comparison"])["comparison"]
+
+
+def test_a_report_says_what_was_not_judged_and_what_to_do(jobs: Path) -> None:
+    """`not judged` is a status with its reason; a finding comes first, with its advice."""
+    rules = [
+        {"name": "DeadRelu", "status": "NotJudged", "details": "no tensors were saved", "advice": None},
+        {"name": "Overfit", "status": "IssuesFound", "details": "it rose", "advice": "Add images."},
+    ]
+    write_json(jobs / JOB / "rules.json", {"format": 1, "rules": rules, "hook": {"available": True}})
+    told = draw_parts(jobs, ["debugger"])["debugger"]
+    assert "1 of 2 rules found something. 1 could not be judged." in told
+    assert told.index("it rose. Add images.") < told.index("no tensors were saved")
+    assert "not judged" in told
+
+
+def test_a_report_shows_labels_and_images_of_no_class(jobs: Path) -> None:
+    """Training images whose label looks wrong, and how well foreign images are told."""
+    doubt = {"number": 3, "label": 0, "likely": 1, "margin": 0.4, "sure": True}
+    labels = {"format": 1, "features": "pixels", "images": 480, "sure": True, "train": [doubt]}
+    write_json(jobs / JOB / "labels.json", labels)
+    cover = {"share": 0.94, "low": 0.91, "high": 0.96, "images": 300}
+    each = {"max_logit": {"auroc": 0.91, "fpr_at_95": 0.3}, "neighbours": {"auroc": 0.95, "fpr_at_95": 0.2}}
+    measured = {"method": "neighbours", "held_out": 4, "chosen_on": 3, "others": each}
+    unknown = {"format": 1, "on": True, "method": "neighbours", "coverage": cover, "measured": measured, "seen": True}
+    write_json(jobs / JOB / "unknown.json", unknown)
+    told = draw_parts(jobs, ["evaluation"])["evaluation"]
+    for text in (
+        "480 training images, by features of pixels, out of fold: 1 of them.", "looks like <b>1</b>", "0.950", "20.0%",
+        "94.0% are called known (95 % confidence: 91.0% to 96.0%)", "so this flatters",
+    ):  # fmt: skip
+        assert text in told
+    write_json(jobs / JOB / "labels.json", labels | {"sure": False})
+    write_json(jobs / JOB / "unknown.json", {"format": 1, "on": False, "reason": "there are 18 validation images"})
+    told = draw_parts(jobs, ["evaluation"])["evaluation"]
+    assert "These are the most doubtful ones, in order." in told
+    assert "calls no image unknown: there are 18 validation images." in told
+
+
+def test_a_default_run_gains_nothing_over_itself(jobs: Path) -> None:
+    """A training with the default hyperparameters is its own baseline, and a run without a baseline says so."""
+    path = jobs / JOB / "baseline.json"
+    test = json.loads((jobs / JOB / "evaluation.json").read_text())["test"]
+    write_json(path, json.loads(path.read_text()) | {"same": True, "test": test})
+    told = draw_parts(jobs, ["result", "evaluation"])
+    assert "+0.0 points" in told["result"]
+    assert "its own baseline" in told["evaluation"]
+    path.unlink()
+    assert "No baseline was trained" in draw_parts(jobs, ["evaluation"])["evaluation"]
+
+
+def test_a_class_without_test_images_shows_a_dash(judged: Path) -> None:
+    """Nothing is known of it, and it does not stand among the weakest."""
+    path = judged / JOB / "evaluation.json"
+    content = json.loads(path.read_text())
+    content["test"]["classes"][1] |= {"precision": None, "recall": None, "f1": None, "support": 0}
+    write_json(path, content)
+    told = draw_parts(judged, ["evaluation"])["evaluation"]
+    assert re.search(r'<td>1</td>(<td class=n><span class="muted">–</span></td>){4}<td class=n>0</td>', told)
+    assert "1 class has no test image" in told
 
 
 def test_a_report_says_which_rule_ended_the_training(jobs: Path) -> None:

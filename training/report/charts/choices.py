@@ -1,33 +1,20 @@
-"""Choose what in an evaluation a person should look at: confused pairs, worst mistakes, labels that look wrong. Pure.
+"""Choose what in an evaluation a person should look at: confused pairs and weak classes. Pure.
 
-It also computes how much each hyperparameter mattered, and how certain an accuracy is.
+It also computes how much each hyperparameter mattered.
 """
 
 from __future__ import annotations
 
 import math
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from judging.intervals import LIKELY
+from judging.suspects import Judged, find_mistakes
 
-SURE = 1.96  # standard deviations on either side cover 95 per cent
 SHUFFLES = 400
-
-
-@dataclass(frozen=True)
-class Judged:
-    """One image: its split and its number there, its file's name, class numbers, and two probabilities."""
-
-    split: str
-    number: int
-    file: str
-    label: int
-    predicted: int
-    probability: float
-    given: float
 
 
 @dataclass(frozen=True)
@@ -37,6 +24,8 @@ class Pair:
     label: int
     predicted: int
     count: int
+    images: int
+    missed: bool  # no image of `label` was classified correctly
     examples: Sequence[Judged] = ()
     typical: Judged | None = None
 
@@ -51,67 +40,63 @@ class Importance:
     points: Sequence[tuple[Any, float]] = field(default_factory=list)
 
 
-def find_interval(accuracy: float, images: int) -> tuple[float, float]:
-    """Compute Wilson's 95 % interval of a share observed on so many images."""
-    if images < 1:
-        return 0.0, 1.0
-    square = SURE**2 / images
-    middle = (accuracy + square / 2) / (1 + square)
-    half = SURE / (1 + square) * math.sqrt(accuracy * (1 - accuracy) / images + square / (4 * images))
-    return max(0.0, middle - half), min(1.0, middle + half)
+def find_weak(rows: Sequence[Mapping[str, Any]], accuracy: float) -> list[Mapping[str, Any]]:
+    """Find the classes that are surely recognised less often than images on the whole, the lowest recall first.
 
-
-def list_judged(predictions: Mapping[str, Any], splits: Sequence[str] = ("test",)) -> list[Judged]:
-    """Read the images of some splits from predictions.json."""
-    names = ("files", "labels", "predicted", "probability", "given")
-    return [
-        Judged(split, number, *row)
-        for split in splits
-        if split in predictions
-        for number, row in enumerate(zip(*(predictions[split][name] for name in names), strict=True))
-    ]
-
-
-def find_mistakes(images: Sequence[Judged], count: int) -> list[Judged]:
-    """Find the wrong answers given with the highest confidence."""
-    wrong = [image for image in images if image.predicted != image.label]
-    return sorted(wrong, key=lambda image: (image.given - image.probability, image.split, image.number))[:count]
-
-
-def find_suspects(images: Sequence[Judged], count: int) -> list[Judged]:
-    """Find images whose label looks wrong, by confident learning (Northcutt et al. 2021), the clearest first.
-
-    An image is suspect if the predicted class is at least as probable as it usually is for images labelled with it,
-    while the image's own label is less probable than it usually is for its images.
+    A class is named if so few right answers are so unlikely at the accuracy of all images (a binomial test) that in 95
+    of 100 cases not one class is named by chance.
     """
-    own: dict[int, list[float]] = defaultdict(list)
-    for image in images:
-        own[image.label].append(image.given)
-    usual = {label: sum(values) / len(values) for label, values in own.items()}
-    return [
-        image
-        for image in find_mistakes(images, len(images))
-        if image.probability >= usual.get(image.predicted, 1.0) and image.given < usual[image.label] / 2
-    ][:count]
+    known = [row for row in rows if row.get("support")]
+    chance = (1 - LIKELY) / max(1, len(known))
+    weak = [
+        row for row in known if count_tail(round(row["recall"] * row["support"]), row["support"], accuracy) < chance
+    ]
+    return sorted(weak, key=lambda row: (row["recall"], -row["support"], row["class"]))
 
 
-def find_pairs(confusion: Sequence[Sequence[int]], images: Sequence[Judged], count: int, examples: int) -> list[Pair]:
-    """Find the ordered pairs of classes that are confused most, with example images where there are any."""
-    cells = [
-        (number, label, predicted)
+def count_tail(right: int, images: int, accuracy: float) -> float:
+    """Return how likely at most so many right answers are, if each is right with this probability."""
+    if not 0 < accuracy < 1:
+        return float(right >= images * accuracy)
+    odds = math.log(accuracy), math.log1p(-accuracy)
+    ways = [math.lgamma(images + 1) - math.lgamma(n + 1) - math.lgamma(images - n + 1) for n in range(right + 1)]
+    return sum(math.exp(way + n * odds[0] + (images - n) * odds[1]) for n, way in enumerate(ways))
+
+
+def find_pairs(confusion: Sequence[Sequence[int]], images: Sequence[Judged], examples: int) -> list[Pair]:
+    """Find the ordered pairs of classes that are confused, with example images where there are any.
+
+    Classes with no right answer come first, then the pairs by the share of the class's images, then by their count.
+    """
+    pairs = [
+        make_pair(confusion, (label, predicted), images, examples)
         for label, row in enumerate(confusion)
         for predicted, number in enumerate(row)
         if number and label != predicted
     ]
-    cells.sort(key=lambda cell: (-cell[0], sum(confusion[cell[1]]), cell[1], cell[2]))
-    return [make_pair(label, predicted, number, images, examples) for number, label, predicted in cells[:count]]
+    return sorted(pairs, key=lambda pair: (*rank_pair(pair), pair.label, pair.predicted))
 
 
-def make_pair(label: int, predicted: int, number: int, images: Sequence[Judged], examples: int) -> Pair:
-    taken = [image for image in images if (image.label, image.predicted) == (label, predicted)]
+def rank_pair(pair: Pair) -> tuple[bool, float, int]:
+    """Return what orders pairs: two with the same rank are tied."""
+    return (not pair.missed, -pair.count / pair.images, -pair.count)
+
+
+def count_tied(pairs: Sequence[Pair], shown: int) -> int:
+    """Count the pairs beyond those shown that rank as high as the last one shown."""
+    return sum(rank_pair(pair) == rank_pair(pairs[shown - 1]) for pair in pairs[shown:])
+
+
+def make_pair(
+    confusion: Sequence[Sequence[int]], pair: tuple[int, int], images: Sequence[Judged], examples: int
+) -> Pair:
+    label, predicted = pair
+    row = confusion[label]
+    taken = [image for image in images if (image.label, image.predicted) == pair]
     right = [image for image in images if image.label == image.predicted == predicted]
     typical = max(right, key=lambda image: image.probability, default=None)
-    return Pair(label, predicted, number, find_mistakes(taken, examples), typical)
+    found = find_mistakes(taken, examples)
+    return Pair(label, predicted, row[predicted], sum(row), not row[label], found, typical)
 
 
 def rank_importance(trials: Sequence[tuple[Mapping[str, Any], float]], names: Sequence[str]) -> list[Importance]:

@@ -59,7 +59,7 @@ def read_findings(job_folder: Path, jobs_folder: Path) -> Findings:
     """Read the profiled job's folder, and its siblings' as the trials, in the order of their names."""
     siblings = [path for path in sorted(jobs_folder.glob("*/")) if path.resolve() != job_folder.resolve()]
     trials = [record for record in map(read_job, siblings) if record.start or record.epochs or record.evaluation]
-    names = ("predictions", "rules", "rule-stop", "execution_plan", "baseline", "comparison")
+    names = ("predictions", "rules", "rule-stop", "execution_plan", "baseline", "comparison", "labels", "unknown")
     files = {name: read_object(job_folder / f"{name}.json") for name in names}
     files |= {name: read_object(job_folder / "profile" / f"{name}.json") for name in ("timeline", "operators")}
     reports = sorted((job_folder / "profiler-reports").glob("*.json"))

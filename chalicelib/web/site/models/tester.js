@@ -101,6 +101,7 @@ export class Tester {
 
   drawAnswer(answer, item, picture) {
     return h("div", {}, item.verdict,
+      answer.results[0].known === false && callout("warn", "It fits no class", h("p", {}, "The model has learnt nothing like this image; these are the classes that it is nearest to.")),
       bars("Classes, the likeliest first", answer.results[0].predictions.map((each) => [each.class, each.probability])),
       h("p", { class: "hint" }, `Answered in ${Math.round(answer.milliseconds)} ms by `, h("a", { href: `#/runs/${part(answer.run_id)}` }, answer.run_id)),
       this.drawExplain(picture));

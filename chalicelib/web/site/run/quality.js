@@ -28,7 +28,7 @@ function drawMeasures(test, baseline) {
   const before = baseline?.test;
   const pairs = MEASURES.map(([name, words]) => [words, percent(test[name]), before && Number.isFinite(before[name]) ? `${percent(before[name])} baseline` : null]);
   return section("How good it is",
-    h("p", { class: "hint" }, `Measured on ${number(test.images)} test images, which no training saw.${before ? " The baseline is a plain model on the same images, untuned." : ""}`),
+    h("p", { class: "hint" }, `Measured on ${number(test.images)} test images, which no training saw.${before ? " The baseline is the same network with default hyperparameters, trained for the same epochs." : ""}`),
     tiles(pairs));
 }
 
@@ -83,7 +83,7 @@ function drawClasses(test) {
   const weakest = [...test.classes].sort((a, b) => !a.support - !b.support || a.recall - b.recall || b.support - a.support);
   const rows = weakest.map((each) => each.support
     ? [each.class, percent(each.recall), percent(each.precision), percent(each.f1), number(each.support)]
-    : [each.class, h("span", { class: "hint" }, "no test image"), percent(each.precision), "–", "0"]);
+    : [each.class, h("span", { class: "hint" }, "no test image"), "–", "–", "0"]);
   const whole = table("Quality by class, the weakest first", ["Class", "Recall", "Precision", "F1", "Images"], rows);
   const names = test.classes.map((each) => each.class);
   return section("Class by class",

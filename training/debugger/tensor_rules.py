@@ -1,5 +1,6 @@
-"""Define the 13 rules as subclasses of smdebug's Rule, with the names and default parameters of AWS's built-in rules,
-which run only in AWS's rule container. Imports smdebug, so only watch.py imports this module, and does so in a try.
+"""Define the rules on saved tensors as subclasses of smdebug's Rule, with the names and default parameters of AWS's
+built-in rules, which run only in AWS's rule container. Imports smdebug, so only watch.py imports this module, and does
+so in a try. The rules on a training's course are in course_rules.py.
 
 A step of a rule is a saved step. Two saves lie at least ten training steps apart, so patience and num_steps count saves
 (of validations, where validation is meant). Where AWS does not say which tensors are checked, a rule checks those that
@@ -21,7 +22,7 @@ from smdebug.rules import Rule
 GRADIENTS = r"^gradient/.*weight$"
 LOSS = r"[Ll]oss_output_0$"
 SPREAD = 3.29  # 5th to 95th percentile of a normal distribution, in standard deviations
-CONFUSION_SAMPLES = 10  # fewer images of a class say nothing about it
+LEARNT = 0.05  # a loss below which nothing is left to learn, and gradients vanish because all is well
 
 
 class Readings:
@@ -97,12 +98,15 @@ class HealthRule(Rule):  # type: ignore[misc]
 
 
 class VanishingGradient(HealthRule):
-    """Trigger when the mean absolute gradient of a layer's weights falls below the threshold."""
+    """Trigger when the mean absolute gradient of a layer's weights falls below the threshold before all is learnt."""
 
     DEFAULTS: ClassVar[Mapping[str, Any]] = {"threshold": 1e-7}
     NEEDS = "gradients"
 
     def judge(self, step: int) -> str:
+        losses = [float(np.mean(self.readings.value(name, step))) for name in self.readings.names(step, LOSS)]
+        if losses and losses[0] < LEARNT:
+            return ""
         low = [
             name for name, mean in self.each(step, GRADIENTS, "abs_mean").items() if mean < self.parameters["threshold"]
         ]
@@ -124,20 +128,20 @@ class ExplodingTensor(HealthRule):
 
 
 class AllZero(HealthRule):
-    """Trigger when every value of a tensor is zero. Reductions allow no threshold other than 100 %."""
+    """Trigger when every weight of a layer is zero. Reductions allow no threshold other than 100 %.
+
+    AWS's rule also takes gradients and activations; zero ones are findings of VanishingGradient and DeadRelu.
+    """
 
     DEFAULTS: ClassVar[Mapping[str, Any]] = {
-        "collection_names": "weights, gradients, activations",
+        "collection_names": "weights",
         "tensor_regex": None,
         "threshold": 100,
     }
-    NEEDS = "weights, gradients and activations"
+    NEEDS = "weights"
 
     def judge(self, step: int) -> str:
-        pattern = (
-            self.parameters["tensor_regex"]
-            or r"weight$|^(?!activity|variance|saturation|update|.*[Ll]oss).*_output_\d+$"
-        )
+        pattern = self.parameters["tensor_regex"] or r"^(?!gradient/|update/).*weight$"
         zero = [name for name, mean in self.each(step, pattern, "abs_mean").items() if mean == 0]
         return f"{tell(zero)} is zero throughout" if zero else ""
 
@@ -274,3 +278,18 @@ def tell(names: list[str]) -> str:
     """Name the first, and say how many others there are."""
     shown = re.sub(r"(_output)?_\d+$", "", names[0])
     return shown if len(names) == 1 else f"{shown} (and {len(names) - 1} more)"
+
+
+TENSOR_RULES: dict[str, type[HealthRule]] = {
+    rule.__name__: rule
+    for rule in (
+        VanishingGradient,
+        ExplodingTensor,
+        PoorWeightInitialization,
+        DeadRelu,
+        SaturatedActivation,
+        WeightUpdateRatio,
+        UnchangedTensor,
+        AllZero,
+    )
+}

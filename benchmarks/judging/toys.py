@@ -1,0 +1,238 @@
+"""Make tiny trainings for `benchmarks.judging.rules`: healthy ones, and one way to break each.
+
+A toy's name decides all of it: `COLLECTION/KIND/NUMBER`, where KIND is `healthy` or the rule that the fault is for.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw, ImageFont
+from sklearn.datasets import load_digits
+from torch import nn
+
+SIDE = 16
+RATE = 2e-3  # what the training program takes without pretrained weights
+VALID, TEST, STEPS = 150, 300, 120
+Pixels = np.ndarray[Any, Any]
+Split = tuple[torch.Tensor, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Toy:
+    """One training; `default` is the same with default hyperparameters, where a baseline is wanted."""
+
+    images: torch.Tensor
+    labels: torch.Tensor
+    valid: Split
+    test: Split
+    classes: int
+    build: Callable[[], nn.Module]
+    rate: float
+    batch: int
+    epochs: int
+    default: Toy | None = None
+
+
+def draw_shape(label: int, rng: np.random.Generator) -> Pixels:
+    """A bar, a disc or a ring near the middle."""
+    down, across = np.mgrid[0:SIDE, 0:SIDE] - SIDE / 2 + rng.uniform(-3, 3, (2, 1, 1))
+    radius = np.hypot(down, across)
+    masks = (abs(across) < 2, radius < 5, abs(radius - 5) < 1.5)
+    return masks[label] * rng.uniform(0.3, 1.0) + rng.normal(0, 0.25, (SIDE, SIDE))
+
+
+def draw_grating(label: int, rng: np.random.Generator) -> Pixels:
+    """Stripes in one of eight directions."""
+    down, across = np.mgrid[0:SIDE, 0:SIDE]
+    angle = np.pi * (label + rng.normal(0, 0.15)) / 8
+    wave = np.sin(2 * np.pi * (across * np.cos(angle) + down * np.sin(angle)) / 5 + rng.uniform(0, 6.3))
+    return wave * rng.uniform(0.3, 0.8) + rng.normal(0, 0.6, (SIDE, SIDE))
+
+
+def draw_slope(label: int, rng: np.random.Generator) -> Pixels:
+    """Light that falls off towards one of four sides, or not at all."""
+    down, across = (np.mgrid[0:SIDE, 0:SIDE] - SIDE / 2) / SIDE
+    slopes = (down, -down, across, -across, 0 * down)
+    return slopes[label] * rng.uniform(0.5, 1.5) + rng.normal(0, 0.5, (SIDE, SIDE))
+
+
+def draw_corner(label: int, rng: np.random.Generator) -> Pixels:
+    """A faint spot in one of five places, which is not always to be told from noise."""
+    places = ((4, 4), (4, 12), (12, 4), (12, 12), (8, 8))
+    down, across = np.mgrid[0:SIDE, 0:SIDE]
+    y, x = (place + rng.normal(0, 1.2) for place in places[label])
+    return rng.uniform(0.5, 1.2) * np.exp(-((down - y) ** 2 + (across - x) ** 2) / 8) + rng.normal(
+        0, 0.35, (SIDE, SIDE)
+    )
+
+
+def draw_letter(label: int, rng: np.random.Generator) -> Pixels:
+    """A letter, a little turned and moved."""
+    image = Image.new("L", (SIDE, SIDE))
+    ImageDraw.Draw(image).text(
+        (4 + rng.uniform(-2, 2), 1 + rng.uniform(-2, 2)), "ABCDEFGH"[label], 255, ImageFont.load_default()
+    )
+    turned = image.rotate(rng.uniform(-20, 20), Image.Resampling.BILINEAR)
+    return np.asarray(turned) / 255 * rng.uniform(0.6, 1.0) + rng.normal(0, 0.2, (SIDE, SIDE))
+
+
+def draw_digit(label: int, rng: np.random.Generator) -> Pixels:
+    """A scanned digit, doubled in size."""
+    digits = load_digits()
+    chosen = rng.choice(np.flatnonzero(digits.target == label))
+    return np.kron(digits.images[chosen] / 16, np.ones((2, 2))) + rng.normal(0, 0.05, (SIDE, SIDE))
+
+
+Draw = Callable[[int, np.random.Generator], Pixels]
+COLLECTIONS: dict[str, list[tuple[Draw, int]]] = {
+    "setting": [(draw_shape, 3), (draw_grating, 8), (draw_slope, 5)],
+    "counting": [(draw_digit, 10), (draw_corner, 5), (draw_letter, 8)],
+}
+
+
+def draw_split(draw: Draw, counts: list[int], rng: np.random.Generator) -> Split:
+    labels = rng.permutation(np.repeat(np.arange(len(counts)), counts))
+    images = np.stack([draw(int(label), rng) for label in labels]).astype(np.float32)
+    return torch.tensor(images)[:, None], torch.tensor(labels)
+
+
+def share_out(images: int, classes: int) -> list[int]:
+    return [images // classes + (number < images % classes) for number in range(classes)]
+
+
+def build_network(classes: int, width: int = 12) -> nn.Sequential:
+    """A convolutional network with normalisation, a tanh and two linear layers."""
+    torch.manual_seed(0)
+    body = (nn.Conv2d(1, width, 3, 2, 1), nn.BatchNorm2d(width), nn.ReLU(), nn.Conv2d(width, width, 3, 2, 1), nn.Tanh())
+    return nn.Sequential(
+        *body, nn.Flatten(), nn.Linear(16 * width, 32), nn.ReLU(), nn.Linear(32, 32), nn.ReLU(), nn.Linear(32, classes)
+    )
+
+
+def build_deep(classes: int) -> nn.Sequential:
+    """Nine narrow layers whose weights are far too small, without normalisation."""
+    torch.manual_seed(0)
+    layers = [layer for _ in range(8) for layer in (nn.Linear(24, 24), nn.ReLU())]
+    network = nn.Sequential(nn.Flatten(), nn.Linear(SIDE**2, 24), nn.ReLU(), *layers, nn.Linear(24, classes))
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.mul_(0.03)
+    return network
+
+
+def make_toy(name: str) -> Toy:
+    """Make the training of this name."""
+    collection, kind, number = name.split("/")
+    rng = np.random.default_rng(zlib.crc32(name.encode()))
+    draw, classes = COLLECTIONS[collection][int(number) % 3]
+    images = int(rng.integers(40, 80)) * classes if classes < 8 else int(rng.integers(20, 50)) * classes
+    batch = int(rng.choice([16, 32, 64]))
+    steps = -(-images // batch)
+    epochs = max(int(rng.integers(6, 14)), -(-STEPS // steps))
+    train, valid, test = (draw_split(draw, share_out(size, classes), rng) for size in (images, VALID, TEST))
+    rate = RATE * float(10 ** rng.uniform(-0.5, 0.4))
+    toy = Toy(*train, valid, test, classes, lambda: build_network(classes), rate, batch, epochs)
+    if kind == "healthy":
+        return replace(toy, default=replace(toy, rate=RATE, batch=32))
+    # A fault is provoked in a training that is sound otherwise.
+    plain = replace(toy, rate=RATE, batch=32)
+    return FAULTS[kind](plain, draw, rng)
+
+
+Fault = Callable[[Toy, Draw, np.random.Generator], Toy]
+
+
+def harm(toy: Toy, change: Callable[[Any], Any]) -> Toy:
+    """Change the network before its first step."""
+
+    def build() -> nn.Module:
+        network = build_network(toy.classes)
+        with torch.no_grad():
+            change(network)
+        return network
+
+    return replace(toy, build=build)
+
+
+def zero_two_layers(network: Any) -> None:
+    """Two layers of zeros in a row get no gradient, and stay zero."""
+    for layer in (network[8], network[10]):
+        layer.weight.zero_()
+        layer.bias.zero_()
+
+
+def shuffle_labels(toy: Toy, rng: np.random.Generator, share: float = 1.0) -> Toy:
+    """Give a share of the training images the labels of others."""
+    labels = toy.labels.numpy().copy()
+    chosen = rng.permutation(len(labels))[: round(share * len(labels))]
+    labels[chosen] = labels[rng.permutation(chosen)]
+    return replace(toy, labels=torch.tensor(labels))
+
+
+def mix_two_classes(toy: Toy, rng: np.random.Generator) -> Toy:
+    """Let the labels of the first two classes be a matter of chance, in all splits."""
+
+    def mix(labels: torch.Tensor) -> torch.Tensor:
+        return torch.where(labels < 2, torch.tensor(rng.integers(0, 2, len(labels))), labels)
+
+    valid, test = ((images, mix(labels)) for images, labels in (toy.valid, toy.test))
+    return replace(toy, labels=mix(toy.labels), valid=valid, test=test)
+
+
+def make_rare(toy: Toy, draw: Draw, rng: np.random.Generator) -> Toy:
+    """Leave one class with a nineteenth of the images of another."""
+    counts = [95] * (toy.classes - 1) + [5]
+    images, labels = draw_split(draw, counts, rng)
+    return replace(toy, images=images, labels=labels)
+
+
+def make_few(toy: Toy, draw: Draw, rng: np.random.Generator) -> Toy:
+    """Leave few images, a third of them with wrong labels, and many epochs to learn them by heart."""
+    images, labels = draw_split(draw, [12] * toy.classes, rng)
+    return replace(shuffle_labels(replace(toy, images=images, labels=labels), rng, 0.4), epochs=40, batch=16)
+
+
+def make_long(toy: Toy, draw: Draw, rng: np.random.Generator) -> Toy:
+    """Train for so long that nothing is left to learn: of two classes that are easily told apart."""
+
+    def draw_easy(label: int, rng: np.random.Generator) -> Pixels:
+        return draw(0, rng) * 0.3 + label
+
+    train, valid, test = (draw_split(draw_easy, [size // 2] * 2, rng) for size in (120, VALID, TEST))
+    return Toy(*train, valid, test, 2, lambda: build_network(2), toy.rate, toy.batch, 50)
+
+
+def make_blank(toy: Toy) -> Toy:
+    """Take everything out of the images."""
+    blank = lambda images: torch.zeros_like(images)  # noqa: E731
+    valid, test = ((blank(images), labels) for images, labels in (toy.valid, toy.test))
+    return replace(toy, images=blank(toy.images), valid=valid, test=test)
+
+
+FAULTS: dict[str, Fault] = {
+    "ExplodingTensor": lambda toy, _, __: replace(toy, rate=1e25),
+    "AllZero": lambda toy, _, __: harm(toy, zero_two_layers),
+    "SaturatedActivation": lambda toy, _, __: harm(toy, lambda network: network[3].weight.mul_(1e4)),
+    "DeadRelu": lambda toy, _, __: harm(toy, lambda network: network[8].bias.fill_(-100)),
+    "VanishingGradient": lambda toy, _, __: replace(toy, build=lambda: build_deep(toy.classes)),
+    "PoorWeightInitialization": lambda toy, _, __: harm(
+        replace(toy, rate=1.0), lambda network: network[8].weight.mul_(1000)
+    ),
+    "UnchangedTensor": lambda toy, _, __: replace(toy, rate=1e-12),
+    "TinyBatch": lambda toy, _, rng: replace(toy, batch=int(rng.integers(2, 5))),
+    "LearningRateTooHigh": lambda toy, _, rng: replace(toy, rate=RATE * float(10 ** rng.uniform(2, 3))),
+    "WeightUpdateRatio": lambda toy, _, __: harm(toy, lambda network: network[0].weight.mul_(1e-6)),
+    "ClassImbalance": make_rare,
+    "LossNotDecreasing": lambda toy, _, __: make_blank(toy),
+    "NearChance": lambda toy, _, rng: replace(shuffle_labels(toy, rng), epochs=2 * toy.epochs),
+    "Overfit": make_few,
+    "Overtraining": make_long,
+    "Confusion": lambda toy, _, rng: mix_two_classes(toy, rng),
+    "WorseThanBaseline": lambda toy, _, __: replace(toy, rate=RATE * 0.03, default=toy),
+}

@@ -1,0 +1,294 @@
+"""Judge a training by its course: its labels, the losses of its epochs, and its answers on the validation images.
+
+Each rule is pure. Where what it needs is missing, it says what, and is not judged. The thresholds are
+chosen, not yet measured on a collection of datasets: benchmarks/judging/rules.py is to do that.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+from judging.intervals import find_interval
+
+from debugger.course import Counts, Course
+
+LATE = 0.8  # of the epochs: before that, even a network that learns well still confuses classes
+
+
+class CourseRule:
+    """The base: parameters, what is missing, and a sentence on what is wrong."""
+
+    DEFAULTS: ClassVar[Mapping[str, Any]] = {}
+
+    def __init__(self, **parameters: Any) -> None:
+        self.parameters = {**self.DEFAULTS, **parameters}
+        self.rule_name = type(self).__name__
+
+    def find_missing(self, course: Course) -> str:
+        """Return what the rule needs and the training does not have, or an empty string."""
+        raise NotImplementedError
+
+    def judge(self, course: Course) -> str:
+        """Return what is wrong, or an empty string. Called only if nothing is missing."""
+        raise NotImplementedError
+
+
+class LossNotDecreasing(CourseRule):
+    """Find a training loss that has not fallen below what a model reaches that knows only the classes' shares."""
+
+    DEFAULTS: ClassVar[Mapping[str, Any]] = {"least_fall": 0.03}
+
+    def find_missing(self, course: Course) -> str:
+        return "" if course.counts and course.list_losses("train") else "no epoch has ended"
+
+    def judge(self, course: Course) -> str:
+        ignorance, losses = course.find_ignorance(), course.list_losses("train")
+        before = max([ignorance, *(loss for _, loss in course.losses[:1] if math.isfinite(loss))])
+        if course.share < 0.5 or min(losses) < (1 - self.parameters["least_fall"]) * ignorance:
+            return ""
+        return f"the training loss is {losses[-1]:.3g} after {len(losses)} epochs, and began at {before:.3g}"
+
+
+class LearningRateTooHigh(CourseRule):
+    """Find a training loss that rises far above its beginning: each step overshoots."""
+
+    DEFAULTS: ClassVar[Mapping[str, Any]] = {"ratio": 1.5, "window": 3}
+
+    def find_missing(self, course: Course) -> str:
+        return "" if course.counts and course.list_losses("train") else "no epoch has ended"
+
+    def judge(self, course: Course) -> str:
+        begun = max([course.find_ignorance(), *(loss for _, loss in course.losses[:1])])
+        if not math.isfinite(begun):
+            return ""
+        window = self.parameters["window"]
+        saved = [loss for _, loss in course.losses]
+        means = [float(np.mean(saved[at : at + window])) for at in range(1, len(saved) - window + 1)]
+        highest = max(bound(loss) for loss in [*means, *course.list_losses("train")])
+        if highest <= self.parameters["ratio"] * begun:
+            return ""
+        return f"the training loss rose from {begun:.3g} to {highest:.3g}"
+
+
+def bound(loss: float) -> float:
+    """Return a loss that can be compared: that of a diverged network is infinite."""
+    return loss if math.isfinite(loss) else math.inf
+
+
+class TinyBatch(CourseRule):
+    """Find batches so small that a step follows the chance of its few images."""
+
+    DEFAULTS: ClassVar[Mapping[str, Any]] = {"least": 8}
+
+    def find_missing(self, course: Course) -> str:
+        return "" if course.batch_size else "the batch size is not known"
+
+    def judge(self, course: Course) -> str:
+        few = course.batch_size < self.parameters["least"]
+        return f"a step sees {course.batch_size} image{'s' if course.batch_size != 1 else ''}" if few else ""
+
+
+class ClassImbalance(CourseRule):
+    """Find a class that is far rarer than another, or is rare and mostly taken for another."""
+
+    DEFAULTS: ClassVar[Mapping[str, Any]] = {
+        "threshold_imbalance": 10.0,
+        "threshold_misprediction": 0.7,
+        "enough": 10,
+    }
+
+    def find_missing(self, course: Course) -> str:
+        return "" if course.counts else "the labels are not known"
+
+    def judge(self, course: Course) -> str:
+        counts = np.array(course.counts)
+        rare, common = int(counts.argmin()), int(counts.argmax())
+        if counts[common] >= self.parameters["threshold_imbalance"] * max(counts[rare], 1):
+            return f"class {common} has {counts[common]} training images, class {rare} has {counts[rare]}"
+        for label in np.flatnonzero(2 * counts < counts.mean()) if course.matrix and course.share >= LATE else ():
+            row = course.matrix[label]
+            wrong = sum(row) - row[label]
+            if sum(row) >= self.parameters["enough"] and wrong > self.parameters["threshold_misprediction"] * sum(row):
+                return f"class {label} is rare, and {wrong} of its {sum(row)} validation images are taken for another"
+        return ""
+
+
+class LateRule(CourseRule):
+    """Judge the answers on the validation images, towards the end of the training."""
+
+    DEFAULTS: ClassVar[Mapping[str, Any]] = {"images": 20}
+
+    def find_missing(self, course: Course) -> str:
+        images = sum(map(sum, course.matrix))
+        if not images:
+            return "no validation has answered"
+        if images < self.parameters["images"]:
+            return f"{images} validation images are too few, {self.parameters['images']} are needed"
+        return "" if course.share >= LATE else f"the training has run {course.share:.0%} of its epochs"
+
+
+class NearChance(LateRule):
+    """Find answers that agree with the labels hardly more often than chance would, with the same shares of classes.
+
+    Cohen's kappa: 0 for guessing, and for always giving the most frequent class; 1 for right answers alone.
+    """
+
+    DEFAULTS: ClassVar[Mapping[str, Any]] = {"images": 20, "kappa": 0.1, "deviations": 2.0}
+
+    def judge(self, course: Course) -> str:
+        right, expected, deviation, images = measure_agreement(course.matrix)
+        kappa = (right - expected) / max(images - expected, 1e-9)
+        beyond = right - expected > self.parameters["deviations"] * deviation
+        if kappa > self.parameters["kappa"] and beyond:
+            return ""
+        return f"{right} of {images} validation images are right, and chance alone would give {expected:.0f}"
+
+
+def measure_agreement(matrix: Counts) -> tuple[int, float, float, int]:
+    """Return right answers, how many chance would give by shuffling the answers, its deviation, and all answers."""
+    counts = np.array(matrix, dtype=float)
+    rows, columns, images = counts.sum(1), counts.sum(0), counts.sum()
+    products = rows * columns
+    expected = products.sum() / images
+    alone = (products * (images - rows) * (images - columns)).sum() / images**2
+    together = (products.sum() ** 2 - (products**2).sum()) / images**2
+    variance = (alone + together) / max(images - 1, 1)
+    return int(np.trace(counts)), float(expected), math.sqrt(max(variance, 0.0)), int(images)
+
+
+class Confusion(LateRule):
+    """Find a class that is taken for another far more often than classes are confused elsewhere."""
+
+    DEFAULTS: ClassVar[Mapping[str, Any]] = {"images": 20, "max_off_diag": 0.1, "ratio": 3.0}
+
+    def judge(self, course: Course) -> str:
+        matrix = np.array(course.matrix, dtype=float)
+        classes = len(matrix)
+        if classes < 3:
+            return ""
+        likely = 1 - 0.05 / (classes * (classes - 1))
+        for true, taken in zip(*np.divmod(np.argsort(-matrix, axis=None, kind="stable"), classes), strict=True):
+            if true != taken and (found := self.compare(matrix, int(true), int(taken), likely)):
+                return found
+        return ""
+
+    def compare(self, matrix: np.ndarray[Any, Any], true: int, taken: int, likely: float) -> str:
+        """Return what is wrong with one pair, if it is beyond chance and beyond what is usual."""
+        count, images = int(matrix[true, taken]), int(matrix[true].sum())
+        if not count:
+            return ""
+        low, _ = find_interval(count / images, images, likely)
+        others = np.delete(matrix, [true, taken], axis=0)
+        wrong = others.sum() - sum(matrix[each, each] for each in range(len(matrix)) if each not in (true, taken))
+        usual = wrong / max(others.sum() * (len(matrix) - 1), 1)
+        if low <= max(self.parameters["max_off_diag"], self.parameters["ratio"] * usual):
+            return ""
+        return f"{count} of {images} validation images of class {true} are taken for class {taken}"
+
+
+class Overfit(CourseRule):
+    """Find a validation loss that stays above its lowest after the warm-up, while the training loss does not rise.
+
+    It must have risen by a share of itself, and by a share of the loss of knowing nothing: a tenth of almost nothing is
+    nothing.
+    """
+
+    DEFAULTS: ClassVar[Mapping[str, Any]] = {"warm_up": 0.25, "patience": 3, "rise": 0.1, "least": 0.05}
+
+    def find_missing(self, course: Course) -> str:
+        needed = self.count_warm_up(course) + 1 + self.parameters["patience"]
+        if course.epochs < needed:
+            return f"{course.epochs} epochs are too few, {needed} are needed"
+        return "" if course.counts and course.list_losses("valid") else "no epoch has ended"
+
+    def count_warm_up(self, course: Course) -> int:
+        """Return the epochs in which the learning rate still rises, in which losses rise by themselves."""
+        return max(1, math.ceil(self.parameters["warm_up"] * course.epochs))
+
+    def judge(self, course: Course) -> str:
+        first = self.count_warm_up(course)
+        valid, train = (course.list_losses(split)[first:] for split in ("valid", "train"))
+        if len(valid) <= self.parameters["patience"]:
+            return ""
+        lowest = int(np.argmin(valid))
+        least = self.parameters["least"] * course.find_ignorance()
+        high = valid[lowest] + max(self.parameters["rise"] * valid[lowest], least)
+        risen = count_tail([loss > high for loss in valid])
+        if risen < self.parameters["patience"] or train[-1] > train[lowest] + least:
+            return ""
+        told = f"the validation loss rose from {valid[lowest]:.3g} in epoch {first + lowest + 1} to {valid[-1]:.3g}"
+        return f"{told}, while the training loss went from {train[lowest]:.3g} to {train[-1]:.3g}"
+
+
+def count_tail(values: Sequence[bool]) -> int:
+    """Count how many values at the end are true."""
+    return next((count for count, value in enumerate(reversed(values)) if not value), len(values))
+
+
+class Overtraining(CourseRule):
+    """Find a training most of whose epochs improved neither split's loss.
+
+    An improvement counts from a share of the loss of knowing nothing. The training loss of an epoch varies with its
+    batches, so means over halves of the idle epochs are compared.
+    """
+
+    DEFAULTS: ClassVar[Mapping[str, Any]] = {"patience": 10, "share": 0.5, "delta": 0.02}
+
+    def find_missing(self, course: Course) -> str:
+        needed = self.parameters["patience"] + 2
+        if course.epochs < needed:
+            return f"{course.epochs} epochs are too few, {needed} are needed"
+        return "" if course.counts and course.list_losses("valid") else "no epoch has ended"
+
+    def judge(self, course: Course) -> str:
+        delta, epochs = self.parameters["delta"] * course.find_ignorance(), len(course.records)
+        idle = count_idle(course.list_losses("valid"), delta)
+        if idle < max(self.parameters["patience"], self.parameters["share"] * epochs):
+            return ""
+        train = course.list_losses("train")[-idle:]
+        if np.mean(train[idle // 2 :]) < np.mean(train[: idle // 2]) - delta:
+            return ""
+        return f"neither loss has improved for the last {idle} of {epochs} epochs"
+
+
+def count_idle(losses: Sequence[float], delta: float) -> int:
+    """Return the epochs since a loss last improved by more than delta."""
+    best, at = math.inf, 0
+    for number, loss in enumerate(losses, 1):
+        if loss < best - delta:
+            best, at = loss, number
+    return len(losses) - at
+
+
+class WorseThanBaseline(CourseRule):
+    """Find a model that classifies fewer test images than the baseline does, beyond chance (a paired comparison)."""
+
+    DEFAULTS: ClassVar[Mapping[str, Any]] = {"deviations": 2.0}
+
+    def find_missing(self, course: Course) -> str:
+        return "" if "better" in course.baseline else "there is no baseline"
+
+    def judge(self, course: Course) -> str:
+        better, worse = (int(course.baseline[name]) for name in ("better", "worse"))
+        if worse - better <= self.parameters["deviations"] * math.sqrt(better + worse):
+            return ""
+        return f"the baseline classifies {worse} test images correctly that this model does not, and {better} fewer"
+
+
+COURSE_RULES: dict[str, type[CourseRule]] = {
+    rule.__name__: rule
+    for rule in (
+        LossNotDecreasing,
+        LearningRateTooHigh,
+        TinyBatch,
+        ClassImbalance,
+        Confusion,
+        NearChance,
+        Overfit,
+        Overtraining,
+        WorseThanBaseline,
+    )
+}
