@@ -150,7 +150,9 @@ def list_requests(world: World, methods: tuple[str, ...] = ("GET", "POST"), last
     runs = [key.split("/")[1] for key in world.list_keys("runs/") if key.endswith("/run.json")]
     world.s3.store(f"uploads/{UPLOAD}.json", json.dumps(RECORD).encode())
     return [
-        make_request(method, resource, {"name": "dogs", "run_id": run, "id": UPLOAD, "proxy+": "nowhere"}, body)
+        make_request(
+            method, resource, {"name": "dogs", "run_id": run, "id": UPLOAD, "folder": "run", "proxy+": "nowhere"}, body
+        )
         for resource, methods_of in sorted(app.app.routes.items())
         for method in methods_of
         if method in methods and (last in resource if last else not resource.endswith("/stop"))
