@@ -24,6 +24,7 @@ from localcloud.iam.call_log import Recorded
 from localcloud.iam.permissions import list_needs
 from localcloud.protocol.calls import Call
 from tests.fakes.clients import Client, Killed
+from tests.fakes.others import FakeLogs
 from tests.fakes.world import World
 from tests.support.pictures import build_colour_zip
 
@@ -47,7 +48,7 @@ LISTED = f"index/8204694399992/{GHOST}/"
 SERVICES = {
     "FakeS3": "s3",
     "FakeSageMaker": "sagemaker",
-    "FakeLogs": "logs",
+    "LogsOfEveryJob": "logs",
     "FakeRuntime": "sagemaker",
     "FakeAutoscaling": "application-autoscaling",
     "FakeEvents": "events",
@@ -87,9 +88,18 @@ class Recorder:
             self.is_on = False
 
 
+class LogsOfEveryJob(FakeLogs):
+    """Every job has written a line."""
+
+    def do_describe_log_streams(self, logGroupName: str, logStreamNamePrefix: str) -> Any:
+        self.lines[logStreamNamePrefix.rstrip("/")] = ["a line"]
+        return super().do_describe_log_streams(logGroupName, logStreamNamePrefix)
+
+
 def make_world(settings: Settings, recorder: Recorder) -> World:
     """Return an account with an upload, whose calls the recorder records."""
     world = World(settings)
+    world.logs = LogsOfEveryJob(world)
     world.hear = recorder.hear
     world.upload("dogs.zip", ZIP)
     world.s3.store(f"uploads/{UPLOAD}", b"picture")
