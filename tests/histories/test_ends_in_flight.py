@@ -28,6 +28,7 @@ def train(world: World, run_id: str) -> None:
 
 def give_way(world: World) -> tuple[str, str, str]:
     """Let a first run serve, a third one be on its way to the endpoint, and the second be trained only now."""
+    world.upload("dogs.json", b'{"promotion": {"when": "always"}}')
     first = upload(world, 0)
     for _ in range(4):
         sweep(world.services())

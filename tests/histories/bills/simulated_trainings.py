@@ -25,7 +25,7 @@ PICTURES = (150.0, 15e6)  # that one vCPU decodes in a second: so many, and so m
 LOADING = {"gpu": 9000.0, "cpu": 1200.0}  # images a second that can be brought to the network and back, whatever it is
 STEPS_OF_TRAINING = {"head": 0.0, "last_block": 1.5, "all": 3.0}  # ways forward through the network
 WATCHING = 1.25  # what hooks and samplers make of an epoch of the last training
-WATCHING_SECONDS = 120.0  # what they install, measure before and draw after
+WATCHING_SECONDS = 120.0  # what they install and draw
 LEAVING = 10.0  # seconds of the archive's upload
 BATCH_SECONDS = 0.001  # between two batches
 EPOCH_SECONDS = 0.3  # a checkpoint and a line of metrics
@@ -60,10 +60,16 @@ class Machines:
         return Took(self._move(plan), working)
 
     def time_training(self, plan: Plan, instance_type: str, depth: str, epochs: int) -> Took:
-        """The last one, which is watched."""
+        """The last one, which is watched, and the baseline, which is not."""
         watched = WATCHING * self._be_off("watching") * epochs * self._walk(plan, instance_type, depth)
         more = WATCHING_SECONDS * self._be_off("watching seconds")
-        return Took(self._move(plan) + more, self._prepare(plan, instance_type) + watched)
+        working = self._prepare(plan, instance_type) + watched + self._train_baseline(plan, instance_type, epochs)
+        return Took(self._move(plan) + more, working)
+
+    def _train_baseline(self, plan: Plan, instance_type: str, epochs: int) -> float:
+        """As many epochs at the greatest depth, after the training images went through the frozen network."""
+        frozen = (plan.images.train + plan.images.test) * self._pass(plan.recipe, instance_type)
+        return frozen + epochs * self._walk(plan, instance_type, plan.recipe.deepest)
 
     def _be_off(self, what: str) -> float:
         """The factor of one constant, the same for as long as this world lasts."""
