@@ -132,12 +132,13 @@ def train_ours(local: LocalSageMaker, name: str, **hyperparameters: str) -> None
 
 
 def read_outcome(local: LocalSageMaker, name: str) -> tuple[list[Any], Any, bytes]:
-    """Return what the training produced, without times: its epochs, its evaluation and its weights."""
+    """Return what the training produced, without times and its name: its epochs, its evaluation and its weights."""
     folder = f"s3://{local.bucket}/checkpoints/{name}/{name}"
     records = [json.loads(line) for line in local.read(f"{folder}/metrics.jsonl").splitlines()]
     epochs = [(record["epoch"], record["train"], record["valid"]) for record in records if "epoch" in record]
     evaluation = json.loads(local.read(f"{folder}/evaluation.json"))
     kept = {key: value for key, value in evaluation.items() if key != "seconds"}
+    kept["shipped"] = {key: value for key, value in evaluation["shipped"].items() if key != "job"}
     archive = local.read(local.describe(name)["ModelArtifacts"]["S3ModelArtifacts"])
     with tarfile.open(fileobj=io.BytesIO(archive)) as opened:
         weights = opened.extractfile("model.pth")
