@@ -75,7 +75,9 @@ def test_the_sdk_tells_of_the_app_s_search_what_the_service_tells(
     best = search["BestTrainingJob"]
     value = best["FinalHyperParameterTuningJobObjectiveMetric"]["Value"]
     assert f"Completed {best['TrainingJobName']}" in printed
-    assert re.search(rf"{best['TrainingJobName']}\s+{value:.4f}", printed), printed
+    row = re.search(rf"{best['TrainingJobName']}\s+(\S+)", printed.partition("FinalObjectiveValue")[2])
+    assert row, printed
+    assert float(row[1]) == pytest.approx(value, abs=1e-5)
     assert '"predictions"' in printed
     own = cloud.sagemaker.list_training_jobs(NameContains="mine-")["TrainingJobSummaries"]
     assert [job["TrainingJobStatus"] for job in own] == ["Completed"], done.stderr
