@@ -60,10 +60,10 @@ def maximise_likelihood(only_new: int, only_old: int, images: int, difference: f
         cells = ((only_new, share + difference), (only_old, share), (rest, 1 - 2 * share - difference))
         return sum(count * math.log(max(chance, 1e-300)) for count, chance in cells if count)
 
-    for _ in range(4):
-        places = [low + (high - low) * step / 200 for step in range(201)]
+    for _ in range(6):
+        places = [low + (high - low) * step / 20 for step in range(21)]
         best = max(places, key=measure)
-        width = (high - low) / 200
+        width = (high - low) / 20
         low, high = max(low, best - width), min(high, best + width)
     return best
 
