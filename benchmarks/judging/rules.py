@@ -43,7 +43,7 @@ CPU = torch.device("cpu")
 
 
 class Batches:
-    """A toy's training images, shuffled anew in each epoch."""
+    """A toy's training images, in another random order in each epoch."""
 
     def __init__(self, toy: Toy) -> None:
         self.toy = toy

@@ -6,7 +6,8 @@
 A table holds configurations that were drawn at random from the default ranges, each with its score on validation and
 its accuracy on the test split. Heads are trained on features of a network that was pretrained on generated patterns,
 on five sets; one more table is of trainings of every layer. Recording resumes: tables lie in `results/strategies/`. A
-replay lets the local cloud's tuner ask for points, and gives it the nearest configuration that it has not had.
+replay lets the local cloud's tuner propose points. For each point the tuner gets the result of the nearest recorded
+configuration that it has not been given yet.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """Remove a dataset with everything made from it: its versions, its recipe, its runs, its model.
 
-The order lets a second call finish what one call had to leave or could not finish. First a tombstone is written, which
-tells looks in flight. Then the uploads go, so that no new run begins. Then every run is stopped, and then the model is
-taken down. A run's folder goes only when its jobs have ended, and `run.json`, by which a run is found, after its other
-files. A look in flight may still write about a run whose folder is gone: once no such look can live, the sweep removes
-what it has written, and the tombstone. The ledger keeps what the runs have cost. SageMaker keeps the records of ended
+The order lets a second call finish what the first one left undone. First a tombstone is written, which tells looks in
+flight. Then the uploads go, so that no new run begins. Then every run is stopped, and then the model is taken down. A
+run's folder goes only when its jobs have ended, and `run.json`, by which a run is found, after its other files.
+A look in flight may still write about a run whose folder is gone: once no such look can live, the sweep removes what it
+has written, and the tombstone. The ledger keeps what the runs have cost. SageMaker keeps the records of ended
 jobs, which cost nothing.
 """
 

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 from typing import Any
 
 import pytest
 
-from chalicelib.errors import WhippetError
 from chalicelib.pipeline.intake import look_at_dataset, stop_run
 from chalicelib.pipeline.sweep import sweep
 from chalicelib.runs.claims import release_claim, take_claim
-from tests.fakes.clients import Killed
 from tests.fakes.world import World
+from tests.histories.settling import come_to_rest, go_on
 from tests.support.pictures import build_colour_zip
 
 ZIP = build_colour_zip(counts={"train": 3, "valid": 3})
@@ -24,24 +22,9 @@ ONE_OF_EACH = {"HyperParameterTuningJob": 1, "TrainingJob": 1, "Model": 1, "Endp
 
 
 def go_to_the_end(world: World, rounds: int = 8) -> None:
-    """Let the schedule sweep and what runs end, while claims of dead holders expire, until nothing is left to do.
-
-    Nothing is left once the world has been at rest for two rounds: by the second, claims of dead holders have expired.
-    """
-    at_rest = 0
-    for _ in range(rounds):
-        go_on(world)
-        at_rest = at_rest + 1 if world.is_at_rest() else 0
-        if at_rest == 2:
-            break
+    """Let the schedule sweep and what runs end, while claims of dead holders expire, until nothing is left to do."""
+    come_to_rest(world, rounds)
     sweep(world.services())
-
-
-def go_on(world: World) -> None:
-    with contextlib.suppress(WhippetError, Killed):
-        sweep(world.services())
-    world.end_everything()
-    world.clock.sleep(400)
 
 
 def list_histories(world: World, trouble: str) -> Iterator[World]:

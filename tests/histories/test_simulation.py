@@ -15,6 +15,7 @@ from chalicelib.pipeline.intake import advance_by_endpoint, look_at_dataset, sto
 from chalicelib.pipeline.sweep import sweep
 from tests.fakes.clients import Killed
 from tests.fakes.world import World
+from tests.histories.settling import come_to_rest
 from tests.support.pictures import build_colour_zip
 
 ZIP = build_colour_zip(counts={"train": 3, "valid": 3})
@@ -65,20 +66,10 @@ def deliver(world: World, event: str) -> None:
 
 
 def settle(world: World) -> None:
-    """Without further trouble, let everything end and the schedule sweep until nothing is left to do.
-
-    Nothing is left once the world has been at rest for two sweeps: by the second, claims of the killed have expired.
-    """
+    """Without further trouble, let everything end and the schedule sweep until nothing is left to do."""
     world.trouble.plan = {}
-    at_rest = 0
-    for _ in range(12):
+    if not come_to_rest(world, 12):
         deliver(world, "sweep")
-        world.end_everything()
-        world.clock.sleep(400)
-        at_rest = at_rest + 1 if world.is_at_rest() else 0
-        if at_rest == 2:
-            return
-    deliver(world, "sweep")
 
 
 def count_created(world: World) -> dict[str, int]:

@@ -19,6 +19,7 @@ from chalicelib.pipeline.intake import look_at_dataset, stop_run
 from chalicelib.pipeline.sweep import sweep
 from tests.fakes.clients import Killed
 from tests.fakes.world import SETTINGS, World
+from tests.histories.settling import come_to_rest
 from tests.support.pictures import build_colour_zip
 
 ZIP = build_colour_zip(counts={"train": 3, "valid": 3})
@@ -76,19 +77,9 @@ def deliver_and_end(world: World) -> None:
 
 
 def settle(world: World) -> None:
-    """Without further trouble, let everything end and the schedule sweep until nothing is left to do.
-
-    Nothing is left once the world has been at rest for two sweeps: by the second, claims of the killed have expired.
-    """
+    """Without further trouble, let everything end and the schedule sweep until nothing is left to do."""
     world.trouble.plan = {}
-    at_rest = 0
-    for _ in range(20):
-        deliver(world, "sweep")
-        world.end_everything()
-        world.clock.sleep(400)
-        at_rest = at_rest + 1 if world.is_at_rest() else 0
-        if at_rest == 2:
-            return
+    come_to_rest(world, 20)
 
 
 @cache

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from comparing.floor import find_lower_bound
 from comparing.history import Image, Seen, find_lookalikes
 from comparing.tables import count_changed, sort_out, tabulate
+from judging.intervals import find_interval
 
 
 def image(name: str, label: str = "a", key: str = "") -> Image:
@@ -50,4 +50,4 @@ def test_a_key_that_several_classes_share_tells_no_copies() -> None:
 )
 def test_the_lower_bound_is_wilsons(correct: int, images: int, bound: float) -> None:
     """By Newcombe's tables (1998), to four digits."""
-    assert find_lower_bound(correct, images) == pytest.approx(bound, abs=1e-4)
+    assert find_interval(correct / max(images, 1), images)[0] == pytest.approx(bound, abs=1e-4)

@@ -34,8 +34,11 @@ def to_bytes(state: dict[str, torch.Tensor]) -> bytes:
 
 @pytest.fixture(scope="module")
 def channel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a weights channel with a file named as torchvision names it."""
-    folder = tmp_path_factory.mktemp("weights")
+    return fill_channel(tmp_path_factory.mktemp("weights"))
+
+
+def fill_channel(folder: Path) -> Path:
+    """Write the weights of a network into a channel's folder, in a file named as torchvision names it."""
     torch.manual_seed(7)
     data = to_bytes(build_network("resnet18", 1000).state_dict())
     (folder / f"resnet18-{hashlib.sha256(data).hexdigest()[:8]}.pth").write_bytes(data)

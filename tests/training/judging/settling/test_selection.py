@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from judging.settling.selection import FoldJudge, can_fold, judge_by_folds, settle_penalty
-from learning.model import build_network
 from learning.preparation import make_course
 
-from tests.training.learning.test_network import to_bytes
+from tests.training.learning.test_network import fill_channel
 from tests.training.profiled import set_up
 from tests.training.tiny import Runner
 
@@ -22,11 +19,7 @@ CHOSEN = {"image_size": 16, "batch_size": 8, "epochs": 3, "pretrained": "imagene
 
 @pytest.fixture(scope="module")
 def channel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("weights")
-    torch.manual_seed(7)
-    data = to_bytes(build_network("resnet18", 1000).state_dict())
-    (folder / f"resnet18-{hashlib.sha256(data).hexdigest()[:8]}.pth").write_bytes(data)
-    return folder
+    return fill_channel(tmp_path_factory.mktemp("weights"))
 
 
 def prepare_head(tmp_path: Path, **chosen: Any) -> Any:
