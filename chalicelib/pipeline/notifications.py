@@ -1,18 +1,19 @@
 """Send a run's notifications: an event on EventBridge's default bus, and a message of the same JSON to the SNS topic.
 
 Each is sent once on each channel, however often its cause is seen: the sender holds a claim, and leaves the sent detail
-in the run's folder as `notices/NAME.CHANNEL.json`. If the sender dies between sending and writing, it is sent again: at
-least once, then.
+in the run's folder as `notices/NAME.CHANNEL.json`, its mark. If the sender dies between sending and marking, nobody
+knows whether it was sent. It is sent once more, and marked first this time: it never goes out three times.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from chalicelib import errors
 from chalicelib.runs.claims import release_claim, take_claim
 from chalicelib.runs.identity import Run
-from chalicelib.runs.notices import FINAL_NOTICES, STAGE_NOTICES, list_unsent, name_mark, name_notice
+from chalicelib.runs.notices import CHANNELS, FINAL_NOTICES, STAGE_NOTICES, list_unsent, name_mark, name_notice
 from chalicelib.runs.observation import Observation
 from chalicelib.services import Services
 
@@ -34,17 +35,50 @@ def send_notice(notice: str, seen: Observation, services: Services) -> frozenset
     claim = take_claim(services.bucket, key, services.make_id(), services.clock.now())
     if claim is None:
         return frozenset()
+    doubtful = set(CHANNELS if claim.left is None else claim.left)
     try:
-        marks = {channel: name_mark(notice, channel) for channel in list_unsent(notice, seen.files)}
-        return frozenset(mark for channel, mark in marks.items() if _send(notice, channel, mark, seen, services))
+        return frozenset(_send_on_channels(notice, doubtful, seen, services))
     finally:
-        release_claim(services.bucket, claim, services.clock.now())
+        release_claim(services.bucket, claim, services.clock.now(), doubtful)
 
 
-def _send(notice: str, channel: str, mark: str, seen: Observation, services: Services) -> bool:
-    """Send one notification on one channel, unless its mark is there. Returns whether it was sent, now or before."""
-    if services.bucket.describe(f"{seen.run.folder}{mark}"):
-        return True
+def _send_on_channels(notice: str, doubtful: set[str], seen: Observation, services: Services) -> Iterator[str]:
+    """Send one notification on each channel whose mark is missing. Yields the marks that are there afterwards.
+
+    `doubtful` are the channels on which it may have been sent without a mark. It is kept up to date.
+    """
+    for channel in list_unsent(notice, seen.files):
+        mark = name_mark(notice, channel)
+        sent = services.bucket.describe(f"{seen.run.folder}{mark}") is not None
+        if not sent:
+            send = _send_marked if channel in doubtful else _send_then_mark
+            doubtful.add(channel)
+            sent = send(notice, channel, seen, services)
+        doubtful.discard(channel)
+        if sent:
+            yield mark
+
+
+def _send_then_mark(notice: str, channel: str, seen: Observation, services: Services) -> bool:
+    """Send a notification, then mark it. Returns whether it was sent. Raises ServiceError if it cannot be marked."""
+    sent = _send(notice, channel, seen, services)
+    if sent:
+        services.runs.write_file(seen.run.run_id, name_mark(notice, channel), build_detail(notice, seen))
+    return sent
+
+
+def _send_marked(notice: str, channel: str, seen: Observation, services: Services) -> bool:
+    """Mark a notification as sent, then send it, and take the mark back if the channel refuses. Returns as above."""
+    mark = name_mark(notice, channel)
+    services.runs.write_file(seen.run.run_id, mark, build_detail(notice, seen))
+    sent = _send(notice, channel, seen, services)
+    if not sent:
+        services.bucket.delete(f"{seen.run.folder}{mark}")
+    return sent
+
+
+def _send(notice: str, channel: str, seen: Observation, services: Services) -> bool:
+    """Send a notification on one channel. Returns False if the channel refuses it, which is logged."""
     detail = build_detail(notice, seen)
     try:
         if channel == "event":
@@ -54,7 +88,6 @@ def _send(notice: str, channel: str, mark: str, seen: Observation, services: Ser
     except errors.ServiceError:
         services.log.exception("a notification could not be sent", extra={"notice": notice, "channel": channel})
         return False
-    services.runs.write_file(seen.run.run_id, mark, detail)
     return True
 
 

@@ -1,11 +1,13 @@
 """Take and release claims: while a claim is held, its holder alone may do something that no name makes idempotent.
 
-A claim is an object written by a conditional put: {holder, expires_at, done}. A holder that dies keeps the others
-waiting until its claim expires, so a claim must live longer than a function may run.
+A claim is an object written by a conditional put: {holder, expires_at, done, left}. A holder that dies keeps the others
+waiting until its claim expires, so a claim must live longer than a function may run. What a holder could not finish it
+names in `left` when it releases its claim; a holder that died left no list.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -16,11 +18,15 @@ CLAIM_SECONDS = 330  # longer than any function's timeout in .chalice/config.jso
 
 @dataclass(frozen=True)
 class Claim:
-    """A claim that is held. `etag` is the one under which its object may be replaced."""
+    """A claim that is held. `etag` is the one under which its object may be replaced.
+
+    `left` is what the holder before could not finish: empty if there was none, None if it died or did not say.
+    """
 
     key: str
     holder: str
     etag: str
+    left: tuple[str, ...] | None = ()
 
 
 def take_claim(bucket: Bucket, key: str, holder: str, now: datetime) -> Claim | None:
@@ -30,13 +36,20 @@ def take_claim(bucket: Bucket, key: str, holder: str, now: datetime) -> Claim | 
     """
     body = _describe(holder, now + timedelta(seconds=CLAIM_SECONDS))
     etag = bucket.create(key, body)
-    if etag is None and (stored := bucket.read(key)) is not None:
-        expires_at = datetime.fromisoformat(stored.as_json()["expires_at"])
-        if expires_at <= now:
-            etag = bucket.replace(key, body, stored.etag) or _find_own(body, bucket.read(key))
-        else:
-            etag = _find_own(body, stored)
-    return Claim(key, holder, etag) if etag else None
+    if etag is not None:
+        return Claim(key, holder, etag)
+    stored = bucket.read(key)
+    if stored is None:
+        return None
+    before = stored.as_json()
+    if datetime.fromisoformat(before["expires_at"]) > now:
+        return _make_claim(key, holder, _find_own(body, stored), [])
+    etag = bucket.replace(key, body, stored.etag) or _find_own(body, bucket.read(key))
+    return _make_claim(key, holder, etag, before.get("left"))
+
+
+def _make_claim(key: str, holder: str, etag: str | None, left: list[str] | None) -> Claim | None:
+    return Claim(key, holder, etag, None if left is None else tuple(left)) if etag else None
 
 
 def _find_own(body: bytes, stored: Stored | None) -> str | None:
@@ -44,9 +57,12 @@ def _find_own(body: bytes, stored: Stored | None) -> str | None:
     return stored.etag if stored and stored.body == body else None
 
 
-def release_claim(bucket: Bucket, claim: Claim, now: datetime) -> None:
-    """Release a claim to the next holder. Nothing happens if the claim has expired and another holds it by now."""
-    bucket.replace(claim.key, _describe(claim.holder, now), claim.etag)
+def release_claim(bucket: Bucket, claim: Claim, now: datetime, left: Collection[str] = ()) -> None:
+    """Release a claim to the next holder, and tell it what is `left`.
+
+    Nothing happens if the claim has expired and another holds it by now.
+    """
+    bucket.replace(claim.key, _describe(claim.holder, now, left=sorted(left)), claim.etag)
 
 
 def finish_claim(bucket: Bucket, claim: Claim, now: datetime) -> None:
@@ -60,5 +76,6 @@ def is_done(bucket: Bucket, key: str) -> bool:
     return bool(stored and stored.as_json()["done"])
 
 
-def _describe(holder: str, expires_at: datetime, *, done: bool = False) -> bytes:
-    return to_json({"holder": holder, "expires_at": expires_at, "done": done})
+def _describe(holder: str, expires_at: datetime, *, done: bool = False, left: Collection[str] | None = None) -> bytes:
+    told = {} if left is None else {"left": left}
+    return to_json({"holder": holder, "expires_at": expires_at, "done": done} | told)

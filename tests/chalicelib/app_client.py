@@ -8,11 +8,11 @@ from typing import Any
 from chalice.test import Client, HTTPResponse
 
 from tests.fakes.world import BUCKET, World
-from tests.support.pictures import build_colour_zip
+from tests.support.pictures import build_small_zip
 
 TOKEN = {"Authorization": "Bearer ann-token"}
 PICTURE = b"\x89PNG\r\n\x1a\n, as far as the door looks"
-ZIP = build_colour_zip(counts={"train": 3, "valid": 3})
+ZIP = build_small_zip()
 CLEAN = 25  # characters of a message that a user can act on, at the least
 
 

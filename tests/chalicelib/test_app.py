@@ -28,7 +28,7 @@ from tests.chalicelib.app_client import (
 from tests.events.contract import load, name_of, samples
 from tests.fakes.clients import fail
 from tests.fakes.world import BUCKET, World
-from tests.support.pictures import build_colour_zip
+from tests.support.pictures import build_small_zip
 
 
 def test_events_alone_take_an_upload_to_a_model(world: World, client: Client) -> None:
@@ -291,7 +291,7 @@ def test_a_model_that_was_kept_back_is_approved(world: World, client: Client) ->
     """202 and `deploying`, twice over; the schedule's next look deploys. It is 401 without a token, 409 too late."""
     deploy(world, client)
     world.against_live = "even"
-    world.upload("dogs.zip", build_colour_zip(1, counts={"train": 3, "valid": 3}))
+    world.upload("dogs.zip", build_small_zip(1))
     for _ in range(4):
         send(client, "sweep", "aws.events", "Scheduled Event", {})
         world.end_everything()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import random
+import struct
 from functools import cache
 
 import pytest
@@ -22,8 +23,11 @@ def inspect(files: dict[str, bytes]) -> DatasetReport:
 @cache
 def breed_classes(classes: int, images: int) -> dict[str, bytes]:
     """Return a dataset of many classes. Nothing is changed in it: the same files serve every test."""
+    drawn, comment = picture("jpg"), b"\xff\xfe\0\6"  # a comment of four bytes makes a file of its own
     return {
-        f"train/{c:03d}.breed/{i:03d}.jpg": picture("jpg", i * 200 + c) for c in range(classes) for i in range(images)
+        f"train/{c:03d}.breed/{i:03d}.jpg": drawn[:2] + comment + struct.pack(">2H", c, i) + drawn[2:]
+        for c in range(classes)
+        for i in range(images)
     }
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,6 +17,8 @@ from chalicelib.models.intervals import (
     find_smallest_difference,
     score,
 )
+
+Array = npt.NDArray[np.float64]
 
 
 @given(st.integers(1, 10_000), st.floats(0, 1))
@@ -51,20 +55,17 @@ def test_at_no_difference_the_score_is_mcnemars() -> None:
     assert score(12, 5, 100, 0.0) == pytest.approx(7 / math.sqrt(17))
 
 
-def maximise_likelihood(only_new: int, only_old: int, images: int, difference: float) -> float:
-    """Return the share of `only old` that makes the counts likeliest under a hypothesis, by trying them all."""
+def maximise_likelihood(only_new: int, only_old: int, images: int, differences: Array) -> Array:
+    """Return the shares of `only old` that make the counts likeliest under each hypothesis, by trying them all."""
     rest = images - only_new - only_old
-    low, high = max(0.0, -difference), (1 - difference) / 2
-
-    def measure(share: float) -> float:
-        cells = ((only_new, share + difference), (only_old, share), (rest, 1 - 2 * share - difference))
-        return sum(count * math.log(max(chance, 1e-300)) for count, chance in cells if count)
-
+    low, high = np.maximum(0.0, -differences), (1 - differences) / 2
     for _ in range(6):
-        places = [low + (high - low) * step / 20 for step in range(21)]
-        best = max(places, key=measure)
+        shares = np.linspace(low, high, 21)
+        chances = ((only_new, shares + differences), (only_old, shares), (rest, 1 - 2 * shares - differences))
+        likelihood = sum(count * np.log(np.maximum(chance, 1e-300)) for count, chance in chances)
+        best = np.take_along_axis(shares, np.argmax(likelihood, axis=0)[None], axis=0)[0]
         width = (high - low) / 20
-        low, high = max(low, best - width), min(high, best + width)
+        low, high = np.maximum(low, best - width), np.minimum(high, best + width)
     return best
 
 
@@ -75,13 +76,11 @@ def test_the_bounds_are_where_the_score_test_begins_to_reject(
 ) -> None:
     """Every difference is tried, with the likeliest shares found by search, and compared with the normal quantile."""
     z = {0.6: 0.841621, 0.95: 1.959964}[level]
-
-    def is_held(difference: float) -> bool:
-        share = maximise_likelihood(only_new, only_old, images, difference)
-        variance = images * (2 * share + difference - difference**2)
-        return abs(only_new - only_old - images * difference) <= z * math.sqrt(max(variance, 1e-12))
-
-    held = [step / 500 for step in range(-499, 500) if is_held(step / 500)]
+    differences = np.arange(-499, 500) / 500
+    shares = maximise_likelihood(only_new, only_old, images, differences)
+    variance = images * (2 * shares + differences - differences**2)
+    is_held = abs(only_new - only_old - images * differences) <= z * np.sqrt(np.maximum(variance, 1e-12))
+    held = differences[is_held]
     assert find_paired_interval(only_new, only_old, images, level) == pytest.approx((held[0], held[-1]), abs=2.1e-3)
 
 

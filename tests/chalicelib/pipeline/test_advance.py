@@ -18,9 +18,9 @@ from tests.events.contract import complaints
 from tests.fakes.clients import Killed
 from tests.fakes.world import World
 from tests.support.layouts import pack, picture
-from tests.support.pictures import build_colour_zip
+from tests.support.pictures import build_small_zip
 
-ZIP = build_colour_zip(counts={"train": 3, "valid": 3})
+ZIP = build_small_zip()
 
 
 def start(world: World, name: str = "dogs", recipe: object = None) -> str:
@@ -188,7 +188,7 @@ def test_a_second_version_begins_with_what_the_first_tuning_learnt(world: World)
     assert "WarmStartConfig" not in world.sagemaker.kept["HyperParameterTuningJob"][first]
     assert go_to_the_end(world, first) == "deployed"
     world.trial_scores = [0.5, 0.6]
-    world.upload("dogs.zip", build_colour_zip(seed=1, counts={"train": 3, "valid": 3}))
+    world.upload("dogs.zip", build_small_zip(1))
     second = look_at_dataset("dogs", world.services())
     assert second
     warm = world.sagemaker.kept["HyperParameterTuningJob"][second]["WarmStartConfig"]
@@ -300,7 +300,7 @@ def test_a_newer_run_moves_the_endpoint(world: World) -> None:
     """The second version updates the endpoint of the first, which stays deployed in its own result."""
     first = start(world)
     go_to_the_end(world, first)
-    world.upload("dogs.zip", build_colour_zip(seed=1))
+    world.upload("dogs.zip", build_small_zip(1))
     second = look_at_dataset("dogs", world.services()) or ""
     assert go_to_the_end(world, second) == "deployed"
     [endpoint] = world.sagemaker.kept["Endpoint"].values()
@@ -311,7 +311,7 @@ def test_a_newer_run_moves_the_endpoint(world: World) -> None:
 def test_an_older_run_gives_way_to_a_newer_one(world: World) -> None:
     """If the newer run is on the endpoint already, the older one ends `superseded`."""
     first = start(world)
-    world.upload("dogs.zip", build_colour_zip(seed=1))
+    world.upload("dogs.zip", build_small_zip(1))
     second = look_at_dataset("dogs", world.services()) or ""
     go_to_the_end(world, second)
     assert go_to_the_end(world, first) == "superseded"
@@ -322,7 +322,7 @@ def test_a_rollback_is_a_failure(world: World) -> None:
     """InService on the old config after an update means that the new model did not start."""
     first = start(world)
     go_to_the_end(world, first)
-    world.upload("dogs.zip", build_colour_zip(seed=1))
+    world.upload("dogs.zip", build_small_zip(1))
     second = look_at_dataset("dogs", world.services()) or ""
     go_on(world, second)
     go_on(world, second)
@@ -423,7 +423,7 @@ def test_notifications_that_fail_hold_nothing_up(world: World) -> None:
 def test_every_notification_keeps_the_contract(world: World) -> None:
     """What is sent passes the schemas under events/, even for a dataset whose name no subject could hold."""
     name = "Hündchen 犬 " * 12
-    world.upload(f"{name}.zip", build_colour_zip())
+    world.upload(f"{name}.zip", build_small_zip())
     for _ in range(5):
         sweep(world.services())
         world.end_everything()

@@ -14,9 +14,9 @@ from chalicelib.pipeline.progress import describe_run, list_runs
 from chalicelib.pipeline.sweep import sweep
 from chalicelib.runs.identity import find_run_of_training
 from tests.fakes.world import SETTINGS, World
-from tests.support.pictures import build_colour_zip
+from tests.support.pictures import build_small_zip
 
-ZIP = build_colour_zip(counts={"train": 3, "valid": 3})
+ZIP = build_small_zip()
 MONTH = 31 * 86_400
 NO_MACHINE = "CapacityError: Unable to provision requested ML compute capacity. Please retry using a different type."
 

@@ -11,9 +11,9 @@ from chalicelib.pipeline.advance import advance
 from chalicelib.pipeline.intake import look_at_dataset
 from chalicelib.pipeline.progress import describe_run
 from tests.fakes.world import World
-from tests.support.pictures import build_colour_zip
+from tests.support.pictures import build_small_zip
 
-ZIP = build_colour_zip()
+ZIP = build_small_zip()
 
 
 def start(world: World, recipe: bytes = b"{}") -> str:

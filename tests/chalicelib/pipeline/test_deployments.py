@@ -14,7 +14,7 @@ from chalicelib.pipeline.sweep import sweep
 from chalicelib.runs.identity import make_endpoint_name
 from tests.fakes.clients import Killed
 from tests.fakes.world import SETTINGS, World
-from tests.support.pictures import build_colour_zip
+from tests.support.pictures import build_small_zip
 
 ENDPOINT = make_endpoint_name(SETTINGS, "dogs")
 TARGET = f"endpoint/{ENDPOINT}/variant/{SETTINGS.app_name}-{SETTINGS.stage}"
@@ -24,7 +24,7 @@ MACHINES = {"endpoint": {"kind": "instance", "min_instances": 2, "max_instances"
 def run(world: World, recipe: dict[str, Any], seed: int = 0) -> dict[str, Any]:
     """Upload the dataset with a recipe and let the run end. Returns its result."""
     world.upload("dogs.json", json.dumps(recipe).encode())
-    world.upload("dogs.zip", build_colour_zip(seed=seed, counts={"train": 3, "valid": 3}))
+    world.upload("dogs.zip", build_small_zip(seed))
     run_id = look_at_dataset("dogs", world.services())
     for _ in range(8):
         world.end_everything()
@@ -90,7 +90,7 @@ def test_a_deployment_that_goes_back_scales_as_before(world: World) -> None:
     """The old model keeps serving, with its own numbers."""
     run(world, MACHINES)
     world.upload("dogs.json", json.dumps({"endpoint": {"kind": "instance", "max_instances": 9}}).encode())
-    world.upload("dogs.zip", build_colour_zip(seed=1, counts={"train": 3, "valid": 3}))
+    world.upload("dogs.zip", build_small_zip(1))
     run_id = look_at_dataset("dogs", world.services())
     for _ in range(2):
         world.end_everything()
@@ -123,7 +123,7 @@ def test_taking_a_model_down_leaves_nothing_that_costs(world: World, recipe: dic
 
 def test_a_model_that_is_taken_down_does_not_come_back(world: World) -> None:
     """A look was killed right after it asked for the endpoint, and a person deletes the model before the next one."""
-    world.upload("dogs.zip", build_colour_zip())
+    world.upload("dogs.zip", build_small_zip())
     run_id = str(look_at_dataset("dogs", world.services()))
     around = world.trouble.around
 

@@ -6,17 +6,12 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from chalicelib.errors import WhippetError
 from chalicelib.pipeline.advance import advance
 from chalicelib.pipeline.intake import look_at_dataset
-from chalicelib.pipeline.sweep import sweep
 from chalicelib.runs.identity import make_endpoint_name
-from tests.fakes.clients import Killed
 from tests.fakes.world import SETTINGS, World
-from tests.support.pictures import build_colour_zip
+from tests.support.pictures import build_small_zip
 
 FIRST, SECOND, THIRD = "ml.m5.large", "ml.m5.xlarge", "ml.c5.xlarge"
 RECIPE = {"endpoint": {"kind": "instance"}, "instance_types": {"endpoint": [FIRST, SECOND]}}
@@ -34,7 +29,7 @@ def world() -> World:
 
 def start(world: World, recipe: dict[str, Any] = RECIPE, seed: int = 0) -> str:
     world.upload("dogs.json", json.dumps(recipe).encode())
-    world.upload("dogs.zip", build_colour_zip(seed=seed, counts={"train": 3, "valid": 3}))
+    world.upload("dogs.zip", build_small_zip(seed))
     return look_at_dataset("dogs", world.services()) or ""
 
 
@@ -155,54 +150,3 @@ def test_another_failure_tries_no_other_machine(world: World) -> None:
     world.end_deployment(ENDPOINT, "Failed", "The primary container did not pass the ping health check.")
     assert advance(run_id, world.services()) == "failed"
     assert world.sagemaker.count("CreateEndpoint") == 1
-
-
-KINDS = st.sampled_from(["throttle", "before", "after", "meanwhile after"])
-
-
-@settings(max_examples=30, deadline=None)
-@given(
-    trouble=st.dictionaries(st.integers(0, 120), KINDS, max_size=5), lacking=st.sets(st.sampled_from([FIRST, SECOND]))
-)
-def test_killed_functions_leave_one_endpoint_on_a_machine_that_is_there(
-    trouble: dict[int, str], lacking: set[str]
-) -> None:
-    """Calls are throttled, functions killed between calls, looks run at once, and types are not available."""
-    world = World()
-    run_id = ""
-    for _ in range(2):
-        run_id = run_id or start(world, {**RECIPE, "instance_types": {"endpoint": [FIRST, SECOND, THIRD]}})
-        world.end_everything()
-        advance(run_id, world.services())
-    world.trouble.other = lambda: look(world)
-    begun = len(world.trouble.calls)
-    world.trouble.plan = {begun + number: kind for number, kind in trouble.items()}
-    for _ in range(10):
-        look(world)
-        end_where_machines_are(world, lacking)
-        world.clock.sleep(400)
-    world.trouble.plan = {}
-    for _ in range(10):
-        end_where_machines_are(world, lacking)
-        world.clock.sleep(400)
-        look(world)
-    assert world.read(f"runs/{run_id}/result.json")["status"] == "deployed"
-    assert read_machine(world, run_id) not in lacking
-    assert [len(world.sagemaker.kept[kind]) for kind in ("Endpoint", "EndpointConfig", "Model")] == [1, 1, 1]
-    assert world.list_keys("active/") == []
-
-
-def look(world: World) -> None:
-    try:
-        sweep(world.services())
-    except (WhippetError, Killed):
-        return
-
-
-def end_where_machines_are(world: World, lacking: set[str]) -> None:
-    """End what is in flight: it serves, or fails if its machine is not available."""
-    for name, endpoint in world.sagemaker.kept["Endpoint"].items():
-        types = set(world.sagemaker.list_types("Endpoint", endpoint))
-        if endpoint["EndpointStatus"] == "Creating" and types & lacking:
-            world.end_deployment(name, "Failed", NO_CAPACITY)
-    world.end_everything()

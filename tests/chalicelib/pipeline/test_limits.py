@@ -15,9 +15,9 @@ from chalicelib.pipeline.progress import describe_run
 from chalicelib.pipeline.sweep import sweep
 from tests.fakes.clients import fail
 from tests.fakes.world import World
-from tests.support.pictures import build_colour_zip
+from tests.support.pictures import build_small_zip
 
-ZIP = build_colour_zip()
+ZIP = build_small_zip()
 INTERNAL = ("InternalFailure", "An internal failure occurred.")
 NO_ROLE = ("ValidationException", "Could not assume role arn:aws:iam::123456789012:role/whippet. Please ensure that…")
 DENIED = ("AccessDeniedException", "User: whippet is not authorized to perform: sagemaker:CreateModel")

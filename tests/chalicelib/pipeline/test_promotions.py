@@ -21,9 +21,9 @@ from chalicelib.pipeline.sweep import sweep
 from tests.events.contract import complaints
 from tests.fakes.comparisons import build_comparison, build_floor
 from tests.fakes.world import World
-from tests.support.pictures import build_colour_zip
+from tests.support.pictures import build_small_zip
 
-ZIPS = [build_colour_zip(seed) for seed in range(3)]
+ZIPS = [build_small_zip(seed) for seed in range(3)]
 
 
 def upload(world: World, number: int, recipe: dict[str, Any] | None = None) -> str:

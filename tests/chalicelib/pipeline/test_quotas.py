@@ -17,9 +17,9 @@ from chalicelib.pipeline.progress import describe_run
 from chalicelib.pipeline.sweep import sweep
 from tests.fakes.clients import fail
 from tests.fakes.world import SETTINGS, World
-from tests.support.pictures import build_colour_zip
+from tests.support.pictures import build_small_zip
 
-ZIP = build_colour_zip(counts={"train": 3, "valid": 3})
+ZIP = build_small_zip()
 FIRST, SECOND = "ml.g4dn.xlarge", "ml.g5.xlarge"
 ADVICE = "Please use AWS Service Quotas to request an increase for this quota."
 USED_UP = (

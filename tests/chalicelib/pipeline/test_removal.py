@@ -11,11 +11,11 @@ from chalicelib.pipeline.sweep import sweep
 from chalicelib.runs.identity import make_endpoint_name
 from tests.fakes.removals import list_left, list_of, remove
 from tests.fakes.world import SETTINGS, World
-from tests.support.pictures import build_colour_zip
+from tests.support.pictures import build_colour_zip, build_small_zip
 
-ZIP = build_colour_zip(counts={"train": 3, "valid": 3})
+ZIP = build_small_zip()
 OTHER = build_colour_zip(counts={"train": 3, "test": 3})
-AGAIN = build_colour_zip(seed=1)
+AGAIN = build_small_zip(1)
 
 
 def run_to_its_end(world: World, name: str, body: bytes = ZIP) -> str:

@@ -11,9 +11,9 @@ from chalicelib.pipeline.intake import look_at_dataset
 from chalicelib.pipeline.removal import delete_dataset
 from chalicelib.pipeline.strays import describe_stray, tell_stray
 from tests.fakes.world import World
-from tests.support.pictures import build_colour_zip
+from tests.support.pictures import build_small_zip
 
-ZIP = build_colour_zip(counts={"train": 3, "valid": 3})
+ZIP = build_small_zip()
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from chalicelib.pipeline.advance import advance
 from chalicelib.pipeline.intake import look_at_dataset
 from chalicelib.pipeline.verdicts import Story, explain_failures, fill_report, find_overstatement, tell_verdict
 from tests.fakes.world import World
-from tests.support.pictures import build_colour_zip
+from tests.support.pictures import build_small_zip
 
 TEST: dict[str, Any] = {
     "images": 200,
@@ -126,7 +126,7 @@ def test_without_a_page_the_paragraph_is_the_report(page: bytes | None) -> None:
 def test_the_report_of_a_failed_run_ends_with_its_log(world: World) -> None:
     """It leads with the real reason and shows the last 50 lines of the job that failed."""
     world.trial_scores = [None, None]
-    world.upload("dogs.zip", build_colour_zip(counts={"train": 3, "valid": 3}))
+    world.upload("dogs.zip", build_small_zip())
     run_id = look_at_dataset("dogs", world.services()) or ""
     world.logs.lines = {f"{run_id}-002-0123abcd": [f"<line {number}>" for number in range(60)]}
     for _ in range(3):
@@ -140,7 +140,7 @@ def test_the_report_of_a_failed_run_ends_with_its_log(world: World) -> None:
 
 def test_the_runs_end_puts_the_jobs_report_into_the_runs_folder(world: World) -> None:
     """The verdict is in it, it is written once, and the first one stands; the list of wrong labels is beside it."""
-    world.upload("dogs.zip", build_colour_zip(counts={"train": 3, "valid": 3}))
+    world.upload("dogs.zip", build_small_zip())
     run_id = look_at_dataset("dogs", world.services()) or ""
     drawn = b"<h1>Drawn</h1><!-- verdict --><!-- /verdict -->"
     world.s3.store(f"runs/{run_id}/jobs/{run_id}-train/report.html", drawn)
