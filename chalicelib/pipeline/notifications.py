@@ -28,18 +28,25 @@ def send_notice(notice: str, seen: Observation, services: Services) -> frozenset
     A channel that refuses keeps the other from nothing, and is tried again by the next look. Nothing is sent while
     another look sends, and nothing of a run that was removed meanwhile. Raises ServiceError if the bucket fails.
     """
-    folder = seen.run.folder
-    if services.bucket.describe(f"{folder}run.json") is None:  # its marks went with it, and all would be sent again
+    if _is_removed(seen.run, services):
         return frozenset()
-    key = f"{folder}notices/{name_notice(notice)}.claim"
+    key = f"{seen.run.folder}notices/{name_notice(notice)}.claim"
     claim = take_claim(services.bucket, key, services.make_id(), services.clock.now())
     if claim is None:
         return frozenset()
     doubtful = set(CHANNELS if claim.left is None else claim.left)
     try:
+        if _is_removed(seen.run, services):  # the claim was taken in a folder that is gone
+            services.bucket.delete(key)
+            return frozenset()
         return frozenset(_send_on_channels(notice, doubtful, seen, services))
     finally:
         release_claim(services.bucket, claim, services.clock.now(), doubtful)
+
+
+def _is_removed(run: Run, services: Services) -> bool:
+    """Return whether a run is no longer there: the marks of what was sent went with it, and all would be sent again."""
+    return services.bucket.describe(f"{run.folder}run.json") is None
 
 
 def _send_on_channels(notice: str, doubtful: set[str], seen: Observation, services: Services) -> Iterator[str]:

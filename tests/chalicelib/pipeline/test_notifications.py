@@ -72,3 +72,22 @@ def test_a_notification_never_goes_out_three_times(looked: tuple[World, Observat
         least = 0 if "throttle" not in (first[1], second[1]) else 1
         for sent in (world.events.sent, world.sns.sent):
             assert least <= len(sent) <= 2, second
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_nothing_is_sent_of_a_run_that_is_removed_before_the_claim_is_checked(
+    looked: tuple[World, Observation], number: int
+) -> None:
+    """The marks are gone with the run: a look that began before would send all of it again. It leaves no claim."""
+    world, seen = looked
+    forget(world, seen.run.run_id)
+    kept = dict(world.s3.versions)
+
+    def remove() -> None:
+        for key in world.list_keys(seen.run.folder):
+            del world.s3.versions[key]
+
+    world.trouble.other = remove
+    send(world, seen, {number: "meanwhile"})
+    assert (world.events.sent, world.sns.sent, world.list_keys(seen.run.folder)) == ([], [], [])
+    world.s3.versions.update(kept)
