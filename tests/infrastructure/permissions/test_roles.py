@@ -7,6 +7,7 @@ shows is in infrastructure/template/permissions.json, with its reason.
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
@@ -82,9 +83,12 @@ def test_every_statement_is_needed(function: str, stack: BuiltStack, calls: Call
 def test_a_function_stripped_of_an_action_is_refused_by_its_name(
     function: str, stack: BuiltStack, calls: Calls
 ) -> None:
-    """Without any one of its actions a call is refused, and the reason names the action."""
-    made, policies = calls(function), stack.roles[function].policies
-    for action in {need.action for call in made for need in call.needs}:
+    """Without any one of its actions the calls that need it are refused, and the reason names the action."""
+    policies, needing = stack.roles[function].policies, defaultdict[str, set[Recorded]](set)
+    for call in calls(function):
+        for need in call.needs:
+            needing[need.action].add(call)
+    for action, made in needing.items():
         refusals = find_refusals(strip(policies, action), made)
         assert refusals, action
         assert all(f"no identity-based policy allows the {action} action" in each for each in refusals)
