@@ -2,7 +2,7 @@
 
 Each is sent once on each channel, however often its cause is seen: the sender holds a claim, and leaves the sent detail
 in the run's folder as `notices/NAME.CHANNEL.json`, its mark. If the sender dies between sending and marking, nobody
-knows whether it was sent. It is sent once more, and marked first this time: it never goes out three times.
+knows whether it was sent. It is then sent once more, but marked first, so it never goes out three times.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Take and release claims: while a claim is held, its holder alone may do something that no name makes idempotent.
 
 A claim is an object written by a conditional put: {holder, expires_at, done, left}. A holder that dies keeps the others
-waiting until its claim expires, so a claim must live longer than a function may run. What a holder could not finish it
-names in `left` when it releases its claim; a holder that died left no list.
+waiting until its claim expires, so a claim must live longer than a function may run. A holder that releases its claim
+lists in `left` what it could not finish; one that died leaves no list.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ CLAIM_SECONDS = 330  # longer than any function's timeout in .chalice/config.jso
 class Claim:
     """A claim that is held. `etag` is the one under which its object may be replaced.
 
-    `left` is what the holder before could not finish: empty if there was none, None if it died or did not say.
+    `left` is what the previous holder could not finish: empty if there was none, None if it died or gave no list.
     """
 
     key: str
@@ -58,7 +58,7 @@ def _find_own(body: bytes, stored: Stored | None) -> str | None:
 
 
 def release_claim(bucket: Bucket, claim: Claim, now: datetime, left: Collection[str] = ()) -> None:
-    """Release a claim to the next holder, and tell it what is `left`.
+    """Release a claim to the next holder, and tell it what is `left` to do.
 
     Nothing happens if the claim has expired and another holds it by now.
     """
