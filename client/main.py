@@ -85,9 +85,7 @@ def measure(path: Path) -> int:
 
 def follow_run(api: Api, run: str, as_json: bool) -> None:
     """Print each change of a run until it ends; exit with 1 where it ends without a model."""
-    described: dict[str, Any] = {}
-    for described in watching.watch(api, run, time.sleep):
-        err.print(watching.summarise(described), highlight=False)
+    described = watching.follow(api, run, err)
     show(described, as_json, rendering.show_run(described))
     if described["status"] in FAILED:
         raise typer.Exit(1)

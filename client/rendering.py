@@ -17,7 +17,6 @@ COLOURS = {
     "undecided": "yellow",
     "stopped": "yellow",
 }
-ENDED = ("deployed", "declined", "rejected", "failed", "stopped", "superseded", "undecided")
 
 
 def make_table(*columns: str) -> Table:
@@ -36,17 +35,39 @@ def show_share(value: float | None) -> str:
     return "" if value is None else f"{value:.1%}"
 
 
+def show_count(value: int | None) -> str:
+    return "" if value is None else f"{value:,}"
+
+
+def show_duration(seconds: float | None) -> str:
+    return "" if seconds is None else f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
+
+
+def show_money(dollars: float | None) -> str:
+    return "" if dollars is None else f"${dollars:.2f}"
+
+
+def show_score(value: float | None) -> str:
+    """Return a trial's score: accuracy less a tenth of the loss, so it is no percentage and may be below zero."""
+    return "" if value is None else f"{value:.4f}"
+
+
 def list_runs(runs: Iterable[Mapping[str, Any]]) -> Table:
-    table = make_table("run", "dataset", "status", "began", "reason")
+    """Render the list of runs. What an ended run's key does not tell stays empty."""
+    table = make_table("run", "dataset", "status", "accuracy", "images", "classes", "time", "cost", "began", "reason")
     for run in runs:
-        row = (
+        table.add_row(
             run["run_id"],
             run["dataset"],
             show_status(run["status"]),
+            show_share(run.get("accuracy")),
+            show_count(run.get("images")),
+            show_count(run.get("classes")),
+            show_duration(run.get("seconds")),
+            show_money(run.get("spent_usd")),
             show_time(run["created_at"]),
             run["reason"] or "",
         )
-        table.add_row(*row)
     return table
 
 
@@ -62,17 +83,24 @@ def show_run(run: Mapping[str, Any]) -> Iterable[Any]:
     yield Text.assemble((run["run_id"], "bold"), "  ", show_status(run["status"]))
     for note in run.get("notes") or []:
         yield Text(note, "yellow")
-    if run["reason"]:
-        yield Text(run["reason"])
-    metrics = run.get("metrics") or {}
-    if "accuracy" in metrics:
-        yield Text(f"Test accuracy {show_share(metrics['accuracy'])}")
+    if verdict := tell_verdict(run):
+        yield Text(verdict)
+    if test := (run.get("metrics") or {}).get("test"):
+        yield Text(f"Test accuracy {show_share(test['accuracy'])} of {show_count(test['images'])} images")
     if run["trials"]:
         yield list_trials(run["trials"])
     if (cost := run.get("cost")) and cost.get("spent_usd") is not None:
-        yield Text(f"Cost so far ${cost['spent_usd']:.2f}, expected ${cost.get('expected_usd') or 0:.2f}")
+        yield Text(f"Cost so far {show_money(cost['spent_usd'])}, expected {show_money(cost.get('expected_usd') or 0)}")
+    for advice in run.get("advice") or []:
+        yield Text(f"Next: {advice}")
     if run.get("links", {}).get("report"):
         yield Text(f"Report: whippet report {run['run_id']} --open")
+
+
+def tell_verdict(run: Mapping[str, Any]) -> str:
+    """Return why a run is where it is: what was compared before its model went live, or its own reason."""
+    promotion = (run.get("decision") or {}).get("promotion") or {}
+    return str(run["reason"] or promotion.get("sentence") or "")
 
 
 def list_log(jobs: Iterable[Mapping[str, Any]]) -> Iterable[Any]:
@@ -80,7 +108,7 @@ def list_log(jobs: Iterable[Mapping[str, Any]]) -> Iterable[Any]:
     for job in jobs:
         for epoch in job["epochs"]:
             measured = (
-                f"{split} {name} {value:.4f}"
+                f"{split} {name} {show_measure(name, value)}"
                 for split in ("train", "valid")
                 for name, value in epoch.get(split, {}).items()
                 if isinstance(value, float)
@@ -90,11 +118,16 @@ def list_log(jobs: Iterable[Mapping[str, Any]]) -> Iterable[Any]:
             yield Text(f"{job['name']}  best epoch {job['best']['epoch']}", "bold")
 
 
+def show_measure(name: str, value: float) -> str:
+    """Return a measure in the one form that it has everywhere: an accuracy as a percentage."""
+    return show_share(value) if name == "accuracy" else f"{value:.4f}"
+
+
 def list_trials(trials: Iterable[Mapping[str, Any]]) -> Table:
     table = make_table("trial", "status", "score", "hyperparameters")
     for trial in trials:
         chosen = ", ".join(f"{name}={value}" for name, value in sorted(trial["hyperparameters"].items()))
-        table.add_row(trial["name"].rsplit("-", 2)[-2], trial["status"], show_share(trial["objective"]), chosen)
+        table.add_row(trial["name"].rsplit("-", 2)[-2], trial["status"], show_score(trial["objective"]), chosen)
     return table
 
 

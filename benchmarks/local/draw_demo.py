@@ -21,11 +21,11 @@ from playwright.sync_api import sync_playwright
 from rich.console import Console
 
 from benchmarks.local.demo import run_demo
+from client.live import render
 from localcloud.cli.demo import connect, list_runs, take_snapshot, tell_answers, tell_next, tell_report, tell_result
 from localcloud.cli.digits import write_digits_zip
 from localcloud.cli.next_steps import Left, keep_image
 from localcloud.cli.questions import choose_pictures
-from localcloud.cli.view import render
 from localcloud.common.addresses import Place
 from tests.support.local_cloud import LocalCloud, run_local_cloud
 from tests.web.browser import find_chromium, open_tab

@@ -7,7 +7,6 @@ and stops it at the end.
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -24,15 +23,18 @@ import boto3
 import httpx
 from botocore.exceptions import BotoCoreError, ClientError
 from rich.console import Console
-from rich.live import Live
 from rich.table import Table
 
+from client.api import Api, ApiError
+from client.config import Login
+from client.live import format_time, format_value
+from client.rendering import tell_verdict
+from client.watching import follow
 from localcloud.cli import digits
 from localcloud.cli.next_steps import Left, keep_image, list_next
 from localcloud.cli.outcome import build_table, fetch_report, list_gains, make_reader, read_document
 from localcloud.cli.questions import Picture, choose_pictures
 from localcloud.cli.up import PROJECT, is_up
-from localcloud.cli.view import ENDED, Snapshot, format_time, format_value, list_changes, render
 from localcloud.common.addresses import CannotStart, Place, choose_free, read_env
 from localcloud.common.durable import make_private_folder
 
@@ -48,10 +50,11 @@ class StepFailed(Exception):
 
 @dataclass(frozen=True)
 class User:
-    """What a user of the cloud has: an S3 client, an HTTP client of the app's routes, and the bucket's name."""
+    """What a user of the cloud has: clients of S3 and of the app's routes, the `whippet` command's, and the bucket."""
 
     s3: Any
     api: httpx.Client
+    watcher: Api
     bucket: str
 
 
@@ -125,8 +128,10 @@ def connect(variables: Mapping[str, str]) -> User:
         aws_access_key_id=variables["AWS_ACCESS_KEY_ID"],
         aws_secret_access_key=variables["AWS_SECRET_ACCESS_KEY"],
     )
-    headers = {"Authorization": f"Bearer {variables['API_TOKEN']}"}
-    return User(s3, httpx.Client(base_url=variables["API_URL"], headers=headers, timeout=60), variables["BUCKET"])
+    login = Login(variables["API_URL"], variables["API_TOKEN"])
+    headers = {"Authorization": f"Bearer {login.token}"}
+    api = httpx.Client(base_url=login.url, headers=headers, timeout=60)
+    return User(s3, api, Api(login), variables["BUCKET"])
 
 
 def read_told(place: Place, variables: Mapping[str, str]) -> Place:
@@ -150,7 +155,7 @@ def show_demo(user: User, dataset: Path, home: Path, console: Console) -> tuple[
     console.print(f"Uploaded s3://{user.bucket}/datasets/{name}.zip ({megabytes:.1f} MB).\n", soft_wrap=True)
     with step("while the run went on"):
         run_id = wait_for_run(user, name, known)
-        run = watch_run(user, run_id, console)
+        run = follow(user.watcher, run_id, console, seconds=POLL_SECONDS, patience=STALLED_SECONDS)
     if run["status"] != "deployed":
         raise StepFailed(f"in the run: it ended {run['status']}. {run.get('reason') or ''}")
     tell_result(run, console)
@@ -167,7 +172,7 @@ def step(where: str) -> Iterator[None]:
     """Turn an exception of a client into a failed step."""
     try:
         yield
-    except (ClientError, BotoCoreError, httpx.HTTPError) as error:
+    except (ClientError, BotoCoreError, httpx.HTTPError, ApiError) as error:
         raise StepFailed(f"{where}: {type(error).__name__}: {error}") from error
 
 
@@ -186,60 +191,6 @@ def wait_for_run(user: User, dataset: str, known: set[str]) -> str:
     raise StepFailed(f"after the upload: no run of {dataset} began within {RUN_APPEARS_SECONDS} s")
 
 
-def watch_run(user: User, run_id: str, console: Console, seconds: float = POLL_SECONDS) -> dict[str, Any]:
-    """Show a run until it ends, polling every `seconds`. Return what GET /runs/ID answers at the end."""
-    began = changed = time.monotonic()
-    before: Snapshot | None = None
-    with Live(console=console, auto_refresh=False, transient=False) if console.is_terminal else NoLive() as live:
-        while True:
-            now = take_snapshot(user, run_id, time.monotonic() - began, before)
-            changes = list(list_changes(before, now))
-            if console.is_terminal:
-                live.update(render(now), refresh=True)
-            elif changes:
-                console.print(*changes, sep="\n", markup=False, soft_wrap=True)
-            if now.status in ENDED:
-                return dict(now.run)
-            changed = time.monotonic() if changes else changed
-            if time.monotonic() - changed > STALLED_SECONDS:
-                raise StepFailed(f"in the run: it is {now.status}, and nothing has changed for {STALLED_SECONDS} s")
-            before = now
-            time.sleep(seconds)
-
-
-class NoLive:
-    """A stand-in for the live view where the output is not a terminal."""
-
-    def __enter__(self) -> NoLive:
-        return self
-
-    def __exit__(self, *_: object) -> None: ...
-
-    def update(self, _renderable: object, *, refresh: bool = False) -> None: ...
-
-
-def take_snapshot(user: User, run_id: str, elapsed: float, before: Snapshot | None) -> Snapshot:
-    run = user.api.get(f"/runs/{run_id}").raise_for_status().json()
-    jobs = [*(run.get("trials") or []), *([run["training"]] if run.get("training") else [])]
-    epochs = dict(before.epochs) if before else {}
-    for job in jobs:
-        if job["status"] == "InProgress" or job["name"] not in epochs:
-            epochs[job["name"]] = read_epochs(user, run_id, job["name"])
-    return Snapshot(run, epochs, elapsed)
-
-
-def read_epochs(user: User, run_id: str, job: str) -> list[Mapping[str, Any]]:
-    """Return the epochs in a job's metrics.jsonl, which its checkpoint folder brings to S3 while the job runs."""
-    try:
-        body = user.s3.get_object(Bucket=user.bucket, Key=f"runs/{run_id}/jobs/{job}/metrics.jsonl")["Body"].read()
-    except ClientError as error:
-        if error.response["Error"]["Code"] in ("NoSuchKey", "AccessDenied"):
-            return []
-        raise
-    records = [json.loads(line) for line in body.decode().splitlines() if line.endswith("}")]
-    return [record for record in records if "epoch" in record]
-
-
 def tell_result(run: Mapping[str, Any], console: Console) -> None:
     best, test = run["best"] or {}, (run.get("metrics") or {}).get("test") or {}
     told = ", ".join(f"{name} {format_value(value)}" for name, value in sorted(best.get("hyperparameters", {}).items()))
@@ -250,9 +201,10 @@ def tell_result(run: Mapping[str, Any], console: Console) -> None:
         ("macro precision", "macro_precision"),
         ("macro recall", "macro_recall"),
     ):
-        table.add_row(f"[dim]test {title}[/]", f"[bold]{test[member]:.4f}[/]" if member in test else "not told")
+        table.add_row(f"[dim]test {title}[/]", f"[bold]{test[member]:.1%}[/]" if member in test else "not told")
     console.print()
     console.print(table)
+    console.print(f"\n{tell_verdict(run)}", markup=False, soft_wrap=True)
 
 
 def tell_report(user: User, run: Mapping[str, Any], target: Path, console: Console) -> None:

@@ -54,7 +54,7 @@ def list_gains(baseline: Mapping[str, Any], test: Mapping[str, Any], plan: Mappi
     """List rows of (what, before, after, change): the final model against the baseline, and a step before and after."""
     first = baseline.get("test") or {}
     rows: list[Row] = [
-        (title, f"{first[name]:.4f}", f"{test[name]:.4f}", f"{100 * (test[name] - first[name]):+.1f} points")
+        (title, f"{first[name]:.1%}", f"{test[name]:.1%}", f"{100 * (test[name] - first[name]):+.1f} points")
         for name, title in MEASURES.items()
         if name in first and name in test
     ]

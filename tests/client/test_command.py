@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from jsonschema import Draft202012Validator
 
 from tests.support.layouts import pack, picture
 from tests.support.pictures import build_colour_zip
@@ -20,12 +21,14 @@ from tests.support.pictures import build_colour_zip
 ROOT = Path(__file__).parents[2]
 RUN = {
     "run_id": "whippet-dev-dogs-1", "dataset": "dogs", "status": "deployed", "reason": None, "attempt": 1,
-    "created_at": "2026-11-27T10:00:00+00:00", "recipe": {"trials": 2}, "best": None, "metrics": {"accuracy": 0.9871},
+    "created_at": "2026-11-27T10:00:00+00:00", "recipe": {"trials": 2}, "best": None, "seconds": 75,
+    "metrics": {"test": {"images": 836, "accuracy": 0.9871}}, "advice": ["add test images"],
+    "decision": {"promotion": {"sentence": "This model goes live: no other of this dataset does."}},
     "trials": [
         {"name": "x-001-abc", "status": "Completed", "objective": 0.97, "hyperparameters": {"batch_size": "16"}},
         {"name": "x-002-def", "status": "Failed", "objective": None, "hyperparameters": {"batch_size": "32"}},
     ],
-    "cost": {"spent_usd": 0.1, "expected_usd": 0.2}, "links": {"folder": "f", "model": "m", "report": "https://r/x"},
+    "cost": {"spent_usd": 0.1, "expected_usd": 0.2, "worst_usd": 2.0}, "links": {"folder": "f", "model": "m", "report": "https://r/x"},
 }  # fmt: skip
 CURVES = {
     "jobs": [
@@ -122,16 +125,27 @@ def test_runs_and_models_are_listed(url: str) -> None:
 
 
 def test_a_run_is_shown_with_its_score_and_trials(url: str) -> None:
-    """Accuracy has the form that it has everywhere: 98.7%."""
+    """Accuracy has the form that it has everywhere, and the verdict and the next step stand beside it."""
     shown = whippet("run", "whippet-dev-dogs-1", url=url).stdout
-    assert "98.7%" in shown
+    assert "Test accuracy 98.7% of 836 images" in shown
+    assert "This model goes live: no other of this dataset does." in shown
+    assert "Next: add test images" in shown
     assert "batch_size=16" in shown
+
+
+def test_the_canned_run_is_one_that_the_api_may_answer() -> None:
+    """The schema that `openapi.json` publishes takes it, and its example of metrics has the same members."""
+    schemas = json.loads((ROOT / "openapi.json").read_text())["components"]["schemas"]
+    validator = Draft202012Validator({"$ref": "#/components/schemas/Run", "components": {"schemas": schemas}})
+    assert [error.message for error in validator.iter_errors(RUN)] == []
+    example = schemas["Run"]["properties"]["metrics"]["examples"][0]
+    assert example["test"].keys() == RUN["metrics"]["test"].keys()  # type: ignore[index]
 
 
 def test_a_runs_jobs_tell_what_they_measured(url: str) -> None:
     """A line for each epoch of each job."""
     lines = whippet("run", "whippet-dev-dogs-1", "--logs", url=url).stdout.splitlines()
-    assert lines[0].split() == ["x-001-abc", "epoch", "1", "train", "loss", "0.5000", "valid", "accuracy", "0.9700"]
+    assert lines[0].split() == ["x-001-abc", "epoch", "1", "train", "loss", "0.5000", "valid", "accuracy", "97.0%"]
     assert lines[-1] == "x-001-abc  best epoch 1"
     assert json.loads(whippet("run", "whippet-dev-dogs-1", "--logs", "--json", url=url).stdout) == CURVES
 

@@ -39,8 +39,8 @@ class Bucket:
 def test_quality_and_speed_stand_side_by_side() -> None:
     """What was measured both before and after is compared; the rest is left out."""
     assert list_gains(UNTUNED, TUNED, PLAN) == [
-        ("test accuracy", "0.9000", "0.9700", "+7.0 points"),
-        ("test macro F1", "0.8900", "0.9600", "+7.0 points"),
+        ("test accuracy", "90.0%", "97.0%", "+7.0 points"),
+        ("test macro F1", "89.0%", "96.0%", "+7.0 points"),
         ("step", "100.0 ms", "50.0 ms", "-50%"),
         ("images a second", "320", "640", "+100%"),
     ]
@@ -56,7 +56,7 @@ def test_the_demo_tells_the_table_and_the_reports_path(tmp_path: Path) -> None:
     """The report is copied beside the cloud's state, where a browser can open it."""
     files = {"jobs/r-train/baseline.json": UNTUNED, "jobs/r-train/execution_plan.json": PLAN}
     objects = {f"runs/r/{name}": json.dumps(content).encode() for name, content in files.items()}
-    user = User(Bucket(objects | {"runs/r/report.html": b"<h1>"}), None, "b")  # type: ignore[arg-type]
+    user = User(Bucket(objects | {"runs/r/report.html": b"<h1>"}), None, None, "b")  # type: ignore[arg-type]
     printed = io.StringIO()
     tell_report(user, RUN, tmp_path / "reports" / "r.html", Console(file=printed, width=100))
     assert "+7.0 points" in printed.getvalue()

@@ -1,6 +1,6 @@
 """Render a run in progress: a live view for a terminal, plain lines for any other output.
 
-Everything is rendered from a `Snapshot` of what the app's routes and the run's folder say; no request is made here.
+Everything is rendered from a `Snapshot` of what the app's routes say; no request is made here.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 STAGES = ("checking", "tuning", "training", "deploying", "deployed")
-ENDED = ("deployed", "rejected", "failed", "stopped", "declined", "superseded", "undecided", "waiting")
+ENDED = ("deployed", "declined", "rejected", "failed", "stopped", "superseded", "undecided")
 MARKS = {"InProgress": "…", "Completed": "✓", "Stopped": "■", "Stopping": "■", "Failed": "✗"}
 
 
@@ -168,7 +168,7 @@ def describe_epoch(snapshot: Snapshot, job: Mapping[str, Any]) -> str:
 
 def describe_metrics(record: Mapping[str, Any]) -> str:
     valid = record.get("valid", {})
-    return f"valid accuracy {valid.get('accuracy', 0):.3f}, score {valid.get('score', 0):.3f}"
+    return f"validation accuracy {valid.get('accuracy', 0):.1%}, score {valid.get('score', 0):.3f}"
 
 
 def format_value(value: Any) -> str:
