@@ -77,12 +77,14 @@ def draw_photo() -> bytes:
 
 
 def test_a_photo_of_12_megapixels_is_uploaded_and_classified(door: LocalCloud) -> None:
-    """It is too large for a request, which says so; its id is not, and the endpoint fetches it."""
+    """It is too large for a request, which says so; its id is not, and the endpoint fetches it once it is there."""
     photo = draw_photo()
     assert len(photo) > 5_000_000
     refused = ask(door, content=photo, headers={"Content-Type": "image/jpeg"})
     assert refused.status_code == 413
     upload = ask(door, path="uploads", json={"kind": "image", "name": "photo.jpg", "size": len(photo)}).json()
+    early = ask(door, json={"upload": upload["id"]})
+    assert (early.status_code, early.json()["error"]["code"]) == (404, "NotFound"), early.text
     assert httpx.put(upload["url"], content=photo, timeout=30).status_code == 200
     answer = ask(door, json={"upload": upload["id"]})
     assert answer.status_code == 200, answer.text

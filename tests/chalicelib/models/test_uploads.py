@@ -73,15 +73,14 @@ def test_only_an_upload_in_parts_is_completed(world: World, id: str) -> None:
 
 
 def test_an_uploaded_image_is_named_to_the_endpoint_by_a_signed_url(world: World) -> None:
-    """The endpoint fetches it itself: the bytes do not pass through the function."""
+    """The endpoint fetches it itself: no byte passes through the function, which asks the bucket nothing."""
     endpoint = make_endpoint_name(SETTINGS, "dogs")
     world.sagemaker.kept["Endpoint"][endpoint] = {"EndpointName": endpoint, "EndpointStatus": "InService"}
     id = begin(world, kind="image", size=9)["id"]
     question = Question(json.dumps({"upload": id}).encode(), "application/json")
-    with pytest.raises(errors.NotFound, match="Nothing was uploaded"):
-        predict("dogs", question, world.services())
-    world.s3.store(f"uploads/{id}", b"the bytes")
+    calls = len(world.trouble.calls)
     assert predict("dogs", question, world.services())["results"]
+    assert world.trouble.calls[calls:] == ["invoke_endpoint"]
     (asked,) = world.runtime.asked
     assert asked["ContentType"] == "application/json"
     assert f"uploads/{id}" in json.loads(asked["Body"])["url"]
