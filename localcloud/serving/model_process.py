@@ -106,10 +106,7 @@ class ModelProcess:
             ended = self._process is None or self._process.poll() is not None
             if ended or self._stopping.is_set() or time.monotonic() > deadline:
                 self._ship_log(last=True)
-                raise StartError(
-                    f"The primary container for production variant {self.variant.name} did not pass the ping health "
-                    f"check. Please check CloudWatch logs for this endpoint. Its last line is: {self._reader.last_line}"
-                )
+                raise StartError(explain_unhealthy(self.variant.name, self._reader.last_line))
             time.sleep(LOOK_SECONDS)
 
     def _check_health(self) -> bool:
@@ -161,3 +158,12 @@ def is_healthy(port: int) -> bool:
         return False
     finally:
         connection.close()
+
+
+def explain_unhealthy(variant: str, last_line: str) -> str:
+    """Return SageMaker's words for a container that did not become healthy, and the last line of its log if any."""
+    told = (
+        f"The primary container for production variant {variant} did not pass the ping health check. Please check "
+        "CloudWatch logs for this endpoint."
+    )
+    return f"{told} Its last line is: {last_line}" if last_line else told

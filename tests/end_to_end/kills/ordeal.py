@@ -52,7 +52,9 @@ END_SECONDS = 240.0
 class Ordeal:
     """One cloud in `folder`, and what became of it. `say` is told every kill.
 
-    `patience` is how long a target is waited for that does not run now. Then the cloud is killed instead.
+    `patience` is how long a target is waited for that does not run now, while a run is under way that may begin it.
+    Then the cloud is killed instead. Of three endpoints two are killed while they serve, since one that dies as it
+    starts ends its run.
     """
 
     folder: Path
@@ -74,7 +76,7 @@ class Ordeal:
             for _ in range(kills):
                 self._keep_busy(cloud, at_once, pipelines)
                 time.sleep(dice.uniform(0.2, self.longest_wait))
-                self._strike(cloud, dice.choice(TARGETS))
+                self._strike(cloud, dice.choice(TARGETS), may_start=dice.random() < 1 / 3)
             self._settle(cloud)
             self._judge(cloud)
             processes = cloud.list_processes()
@@ -109,8 +111,8 @@ class Ordeal:
         for name in [name for name, run in self.runs.items() if run["status"] not in ENDED]:
             self.runs[name] = next(iter(cloud.list_runs(name)), self.runs[name])
 
-    def _strike(self, cloud: LocalCloud, target: str) -> None:
-        victim = self._find(cloud, target)
+    def _strike(self, cloud: LocalCloud, target: str, *, may_start: bool) -> None:
+        victim = self._find(cloud, target, may_start=may_start)
         if victim is None:
             self._kill_cloud(cloud)
             return
@@ -129,16 +131,25 @@ class Ordeal:
         assert_gone(processes)
         cloud.start()
 
-    def _find(self, cloud: LocalCloud, target: str) -> psutil.Process | None:
+    def _find(self, cloud: LocalCloud, target: str, *, may_start: bool) -> psutil.Process | None:
         """Return a process of the target, waiting for one for a while; None stands for the cloud itself."""
         deadline = time.monotonic() + self.patience
         while target != "cloud" and time.monotonic() < deadline:
             leaders = list_leaders(cloud, self.folder / f"{target}s")
             assert_alone(leaders)
+            if target == "endpoint" and not may_start:
+                leaders = [each for each in leaders if serves(cloud, folder_of(each))]
             if leaders:
                 return leaders[0]
-            time.sleep(0.1)
+            if not self._is_busy(cloud):
+                return None
+            time.sleep(0.2)
         return None
+
+    def _is_busy(self, cloud: LocalCloud) -> bool:
+        """Return whether a run is under way, or an endpoint's server that died is being started again."""
+        self._look(cloud)
+        return any(run["status"] not in ENDED or run["status"] == "deployed" for run in self.runs.values())
 
     def _settle(self, cloud: LocalCloud) -> None:
         """Wait until every run has ended, and every model that is deployed answers."""
@@ -173,6 +184,14 @@ def list_leaders(cloud: LocalCloud, folder: Path) -> list[psutil.Process]:
             if Path(process.cwd()).is_relative_to(folder) and os.getpgid(process.pid) == process.pid:
                 found.append(process)
     return found
+
+
+def serves(cloud: LocalCloud, folder: str) -> bool:
+    """Return whether the endpoint of a server's folder has come into service before."""
+    name = Path(folder).parents[1].name
+    with suppress(cloud.sagemaker.exceptions.ClientError):
+        return bool(cloud.sagemaker.describe_endpoint(EndpointName=name)["EndpointStatus"] == "InService")
+    return False
 
 
 def assert_alone(leaders: list[psutil.Process]) -> None:
