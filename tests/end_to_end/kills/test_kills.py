@@ -8,7 +8,7 @@ from localcloud.common.durable import PARTIAL
 from tests.end_to_end.kills.judging import find_broken_files, find_unexplained
 from tests.end_to_end.kills.ordeal import Ordeal
 
-SEED = 683  # the cloud four times and a job, then endpoints, for which a deployment is waited for, and the cloud again
+SEED = 2302  # a job, then endpoints as they start and while they serve, and the cloud in between
 
 
 def test_ten_kills_lose_nothing(tmp_path: Path) -> None:
