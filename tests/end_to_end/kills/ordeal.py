@@ -141,15 +141,16 @@ class Ordeal:
                 leaders = [each for each in leaders if serves(cloud, folder_of(each))]
             if leaders:
                 return leaders[0]
-            if not self._is_busy(cloud):
+            if not self._may_begin(cloud, target):
                 return None
             time.sleep(0.2)
         return None
 
-    def _is_busy(self, cloud: LocalCloud) -> bool:
+    def _may_begin(self, cloud: LocalCloud, target: str) -> bool:
         """Return whether a run is under way, or an endpoint's server that died is being started again."""
         self._look(cloud)
-        return any(run["status"] not in ENDED or run["status"] == "deployed" for run in self.runs.values())
+        statuses = {run["status"] for run in self.runs.values()}
+        return bool(statuses - set(ENDED)) or (target == "endpoint" and "deployed" in statuses)
 
     def _settle(self, cloud: LocalCloud) -> None:
         """Wait until every run has ended, and every model that is deployed answers."""
