@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from rich.console import Console
@@ -29,7 +30,7 @@ def follow(
     before: Snapshot | None = None
     with Live(console=console, auto_refresh=False) if console.is_terminal else NoLive() as live:
         while True:
-            now = ask_again(lambda before=before: take_snapshot(api, run, time.monotonic() - began, before), seconds)
+            now = ask_again(partial(take_snapshot, api, run, time.monotonic() - began, before), seconds)
             changes = list(list_changes(before, now))
             if console.is_terminal:
                 live.update(render(now), refresh=True)
