@@ -7,6 +7,7 @@ Beside each figure stands its ratio to the one before it: 10 is linear, more is 
 
 from __future__ import annotations
 
+import argparse
 import io
 import json
 import os
@@ -116,12 +117,12 @@ def sweep_once(cloud: LocalCloud, bucket: str) -> None:
         raise SystemExit(f"the sweep failed: {failures}")
 
 
-def measure_runs(cloud: LocalCloud) -> tuple[list[float], list[float]]:
+def measure_runs(cloud: LocalCloud, runs: tuple[int, ...]) -> tuple[list[float], list[float]]:
     """Return the seconds of `GET /runs` and of a sweep, with each number of runs."""
     listed, swept, bucket = [], [], "growth"
     cloud.s3.create_bucket(Bucket=bucket)
     cloud.s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
-    for count in RUNS:
+    for count in runs:
         index_runs(cloud, count)
         upload_zips(cloud, bucket, count)
         index_runs(cast(LocalCloud, SimpleNamespace(s3=cloud.s3, bucket=bucket)), count)
@@ -138,28 +139,31 @@ def state_growth(what: str, counts: tuple[int, ...], of: str, seconds: list[floa
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--quick", action="store_true", help="up to 10,000 images and 100 runs, no result file")
+    quick = parser.parse_args(None if __name__ == "__main__" else []).quick
+    images, runs = (IMAGES[:2], RUNS[:2]) if quick else (IMAGES, RUNS)
     with tempfile.TemporaryDirectory() as name:
         folder, starts, looks = Path(name), list[dict[str, Any]](), list[float]()
-        for images in IMAGES:
-            path = folder / f"{images}.zip"
-            write_dataset(path, images)
+        for count in images:
+            path = folder / f"{count}.zip"
+            write_dataset(path, count)
             starts.append(time_start(path, folder))
-            looks.append(time_calls(lambda path=path, images=images: time_preflight(path, images)))
+            looks.append(time_calls(lambda path=path, count=count: time_preflight(path, count)))
             path.unlink()
-            print(images, starts[-1], looks[-1], flush=True)
+            print(count, starts[-1], looks[-1], flush=True)
         with run_local_cloud(folder / "cloud") as cloud:
-            listed, swept = measure_runs(cloud)
-    taken = [each["seconds"] for each in starts]
-    write_result(
-        "growth",
-        [
-            *state_growth("a training's start", IMAGES, "images", taken, starts=starts),
-            *state_growth("pre-flight", IMAGES, "images", looks),
-            *state_growth("the list of runs", RUNS, "runs", listed),
-            *state_growth("a sweep", RUNS, "ended runs", swept),
-        ],
-        packages=["torch", "pillow", "boto3"],
-    )
+            listed, swept = measure_runs(cloud, runs)
+    claims = [
+        *state_growth("a training's start", images, "images", [each["seconds"] for each in starts], starts=starts),
+        *state_growth("pre-flight", images, "images", looks),
+        *state_growth("the list of runs", runs, "runs", listed),
+        *state_growth("a sweep", runs, "ended runs", swept),
+    ]
+    if quick:
+        print(json.dumps(claims, indent=1))
+        return
+    write_result("growth", claims, packages=["torch", "pillow", "boto3"])
 
 
 if __name__ == "__main__":
