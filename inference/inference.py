@@ -1,7 +1,8 @@
 """Serve a model on a SageMaker endpoint: the four functions of AWS's PyTorch serving contract.
 
 Shipped as `code/` in the model archive, beside `model.pth` (a state dictionary) and `manifest.json`. Needs only torch,
-torchvision, numpy and Pillow, which AWS's image holds.
+torchvision, numpy and Pillow, which AWS's image holds. Images, rules and answers are numpy's. torch is imported where
+it computes (`networks`, `explaining`), so that a server with another engine needs none (`assemble`).
 
 Request: the bytes of a JPEG, PNG or WebP, or JSON `{"url": …}` with a signed URL of the app's bucket. Answer:
 `{"results": [{"predictions": [{"class": "7", "probability": 0.99}, …]}], "run_id": "…"}`, all classes, best first. With
@@ -14,17 +15,16 @@ from __future__ import annotations
 import json
 import os
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
-import torchvision
-from explaining import Explainer, make_explainer, paint, to_address
+import numpy as np
 from fetching import fetch_image
 from knowing import Rule, read_rule
 from PIL import Image
-from preprocessing import decode_image, make_tensor, show_square
+from preprocessing import decode_image, make_array, show_square
 from refusals import refuse_accept, refuse_request, refuse_size, refuse_type
 
 MANIFEST_FORMAT = 1
@@ -44,42 +44,55 @@ EXPLAIN = "explain"
 SEEN = ("resize_size", "image_size", "mean", "std", "interpolation")  # the last one is not in older manifests
 
 
+Compute = Callable[[np.ndarray], np.ndarray]  # the network's outputs for images (n, 3, h, w) in float32
+
+
 @dataclass(frozen=True)
 class Classifier:
-    """A network that is ready to answer, and what its manifest says about it."""
+    """What answers, and what its manifest says about it. network: torch's, or None where another engine computes."""
 
-    network: torch.nn.Module
+    network: Any
     manifest: dict[str, Any]
+    folder: Path
     rule: Rule | None = None
+    engine: Compute | None = None
     lock: threading.Lock = field(default_factory=threading.Lock)
-    explainers: list[Explainer | None] = field(default_factory=list)
+    explainers: list[Any] = field(default_factory=list)
 
-    def find_explainer(self, batch: torch.Tensor) -> Explainer | None:
+    def find_explainer(self, batch: np.ndarray) -> Any:
         """Return what explains the network's answers, or None if nothing can; the first request makes it."""
+        from explaining import make_explainer
+        from networks import load_network, place
+
         with self.lock:
             if not self.explainers:
-                self.explainers.append(make_explainer(self.network, batch))
+                network = load_network(self.folder, self.manifest) if self.network is None else self.network
+                self.explainers.append(make_explainer(network, place(network, batch)))
             return self.explainers[0]
 
-    def answer(self, batch: torch.Tensor) -> torch.Tensor:
-        with torch.inference_mode():
-            logits: torch.Tensor = self.network(batch)[0]
-        return logits
+    def answer(self, batch: np.ndarray) -> np.ndarray:
+        """Return the logits (classes,) of one image."""
+        if self.engine:
+            return self.engine(batch)[0]
+        from networks import compute
+
+        return compute(self.network, batch)[0]
 
 
 def model_fn(model_dir: str) -> Classifier:
     """Load the model. Raises ValueError if the manifest has another format or the weights do not fit it."""
+    from networks import load_network
+
     folder = Path(model_dir)
     manifest = read_manifest(folder / "manifest.json")
-    options = {"num_classes": len(manifest["classes"]), **manifest.get("options", {})}
-    network = torchvision.models.get_model(manifest["architecture"], weights=None, **options)
-    try:
-        network.load_state_dict(torch.load(folder / "model.pth", map_location="cpu", weights_only=True))
-    except RuntimeError as error:
-        raise ValueError(f"{folder / 'model.pth'} is no {manifest['architecture']}: {error}") from error
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    torch.backends.cudnn.allow_tf32 = False  # a GPU then answers as a CPU does, and as training's evaluation did
-    return Classifier(network.eval().to(device, memory_format=torch.channels_last), manifest, read_rule(manifest))
+    return Classifier(load_network(folder, manifest), manifest, folder, read_rule(manifest))
+
+
+def assemble(model_dir: str, engine: Compute) -> Classifier:
+    """Return what `model_fn` returns, but with another engine that computes what the network does."""
+    folder = Path(model_dir)
+    manifest = read_manifest(folder / "manifest.json")
+    return Classifier(None, manifest, folder, read_rule(manifest), engine)
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
@@ -124,8 +137,7 @@ def predict_fn(image: Image.Image, classifier: Classifier) -> dict[str, Any]:
     """Classify the image: every class with its probability, best first; with a map of what decided if it is wanted."""
     manifest = classifier.manifest
     settings = {name: manifest[name] for name in SEEN if name in manifest}
-    device = next(classifier.network.parameters()).device
-    batch = make_tensor(image, **settings)[None].to(device, memory_format=torch.channels_last)
+    batch = make_array(image, **settings)[None]
     if image.info.get(EXPLAIN):
         logits, explained = explain(image, batch, classifier)
     else:
@@ -133,23 +145,34 @@ def predict_fn(image: Image.Image, classifier: Classifier) -> dict[str, Any]:
     return {"results": [describe_result(logits, classifier) | explained], "run_id": manifest["run_id"]}
 
 
-def explain(image: Image.Image, batch: torch.Tensor, classifier: Classifier) -> tuple[torch.Tensor, dict[str, Any]]:
+def explain(image: Image.Image, batch: np.ndarray, classifier: Classifier) -> tuple[np.ndarray, dict[str, Any]]:
     """Return the logits, and the explanation: the class and the image with its map, or None without a map."""
     explainer, manifest = classifier.find_explainer(batch), classifier.manifest
     if explainer is None:
         return classifier.answer(batch), {"explanation": None}
-    logits, heat = explainer.explain(batch)
+    from explaining import paint, to_address
+    from networks import place
+
+    logits, heat = explainer.explain(place(explainer.network, batch))
     shown = paint(show_square(image, manifest["resize_size"], manifest["image_size"]), heat)
-    return logits, {"explanation": {"class": manifest["classes"][int(logits.argmax())], "image": to_address(shown)}}
+    explanation = {"class": manifest["classes"][int(logits.argmax())], "image": to_address(shown)}
+    return logits.cpu().numpy(), {"explanation": explanation}
 
 
-def describe_result(logits: torch.Tensor, classifier: Classifier) -> dict[str, Any]:
+def describe_result(logits: np.ndarray, classifier: Classifier) -> dict[str, Any]:
     """Return every class with its probability, best first, and whether the image fits any, if the model can tell."""
     manifest, rule = classifier.manifest, classifier.rule
-    probabilities = (logits.double() / manifest.get("temperature", 1.0)).softmax(0).tolist()
+    probabilities = soften(logits.astype(np.float64) / manifest.get("temperature", 1.0)).tolist()
     ranked = sorted(zip(manifest["classes"], probabilities, strict=True), key=lambda pair: -pair[1])
     known = rule.judge(logits, [name for name, _ in ranked]) if rule else {}
     return {"predictions": [{"class": name, "probability": round(value, DIGITS)} for name, value in ranked], **known}
+
+
+def soften(logits: np.ndarray) -> np.ndarray:
+    """Return the softmax of logits (classes,)."""
+    powers = np.exp(logits - logits.max())
+    shares: np.ndarray = powers / powers.sum()
+    return shares
 
 
 def output_fn(prediction: dict[str, Any], accept: str | None) -> tuple[str, str]:

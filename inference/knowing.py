@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import torch
+import numpy as np
 
 NEAREST = 3  # classes that are named where none fits
 
@@ -19,16 +19,16 @@ class Rule:
     """When an image is known: if its score reaches the threshold."""
 
     threshold: float
-    references: torch.Tensor | None = None
+    references: np.ndarray | None = None
 
-    def score(self, logits: torch.Tensor) -> float:
+    def score(self, logits: np.ndarray) -> float:
         """Return how well an answer (classes,) fits a known class; higher is better."""
-        logits = logits.double().cpu()
+        logits = np.asarray(logits, np.float64)
         if self.references is None:
             return float(logits.max())
-        return -float(torch.cdist(logits[None], self.references).min())
+        return -float(np.sqrt(((self.references - logits) ** 2).sum(axis=1)).min())
 
-    def judge(self, logits: torch.Tensor, ranked: list[str]) -> dict[str, Any]:
+    def judge(self, logits: np.ndarray, ranked: list[str]) -> dict[str, Any]:
         """Return the members that an answer gets: `known`, and where it is false the nearest classes."""
         known = self.score(logits) >= self.threshold
         return {"known": True} if known else {"known": False, "nearest": ranked[:NEAREST]}
@@ -41,5 +41,5 @@ def read_rule(manifest: dict[str, Any]) -> Rule | None:
         return None
     if told["method"] not in ("max_logit", "neighbours"):
         raise ValueError(f"the manifest's method for unknown images is {told['method']!r}, which this code lacks")
-    kept = torch.tensor(told["references"], dtype=torch.float64) if told["method"] == "neighbours" else None
+    kept = np.array(told["references"], np.float64) if told["method"] == "neighbours" else None
     return Rule(told["threshold"], kept)

@@ -1,6 +1,6 @@
-"""Turn the bytes of an image into the tensor that the network was trained on.
+"""Turn the bytes of an image into the array that the network was trained on.
 
-The steps are those of the training's evaluation, and a contract test compares the two tensor by tensor: orientation by
+The steps are those of the training's evaluation, and a contract test compares the two pixel by pixel: orientation by
 EXIF, eight bits a channel, transparency onto white, RGB; the shorter side scaled to `resize_size`
 (antialiased), the centre `image_size` square cut out; values to [0, 1], then normalised.
 
@@ -19,7 +19,6 @@ import io
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-import torch
 from PIL import Image, ImageOps, features
 from refusals import refuse_image
 from repairs import load_image
@@ -117,7 +116,7 @@ def _reduce_to_8_bits(image: Image.Image, shift: int) -> Image.Image:
     return Image.fromarray((np.asarray(image, dtype=np.int64).clip(0, 65535) >> shift).astype(np.uint8))
 
 
-def make_tensor(
+def make_array(
     image: Image.Image,
     *,
     resize_size: int,
@@ -125,11 +124,14 @@ def make_tensor(
     mean: Sequence[float],
     std: Sequence[float],
     interpolation: str = "bilinear",
-) -> torch.Tensor:
+) -> np.ndarray:
     """Turn an RGB image into the network's input: float32, 3 × image_size × image_size, normalised by channel."""
     square = scale_and_crop(image, resize_size, image_size, interpolation)
-    pixels = torch.from_numpy(np.array(square)).permute(2, 0, 1).float().div_(255)
-    return pixels.sub_(torch.tensor(mean)[:, None, None]).div_(torch.tensor(std)[:, None, None])
+    pixels = np.array(square, dtype=np.float32, order="C").transpose(2, 0, 1).copy()
+    pixels /= np.float32(255)
+    pixels -= np.array(mean, np.float32)[:, None, None]
+    pixels /= np.array(std, np.float32)[:, None, None]
+    return pixels
 
 
 def scale_and_crop(

@@ -207,8 +207,10 @@ def answers(index: str, seconds: float = INDEX_SECONDS) -> bool:
             return
         heard.set()
 
-    threading.Thread(target=ask, daemon=True).start()
-    return not index or heard.wait(seconds)
+    asking = threading.Thread(target=ask, daemon=True)
+    asking.start()
+    asking.join(seconds)
+    return not index or heard.is_set()
 
 
 def is_there(module: str) -> bool:

@@ -15,19 +15,15 @@ PHOTO_BYTES, PHOTO_SIZE = 60_000, (500, 375)
 CLASSES = [f"class {number}" for number in range(10)]
 INT8_PROGRAM = '''"""The archive's own handlers, with the network in int8."""
 
-from dataclasses import replace
 from pathlib import Path
 
-import torch
-
-from inference import input_fn, model_fn as load, output_fn, predict_fn
-from localcloud.serving.engine import OnnxNetwork
+from inference import assemble, input_fn, output_fn, predict_fn
+from localcloud.serving.sessions import open_session
 
 
 def model_fn(model_dir):
-    classifier = load(model_dir)
-    shape = torch.Size((1, 3, 224, 224))
-    return replace(classifier, network=OnnxNetwork(classifier.network, Path(model_dir) / "int8.onnx", shape))
+    session = open_session(Path(model_dir) / "int8.onnx")
+    return assemble(model_dir, lambda batch: session.run(None, {"input": batch})[0])
 '''
 
 

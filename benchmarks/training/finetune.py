@@ -3,7 +3,7 @@
 Both sides are processes that take turns, on the same photographs, weights, batch and threads; an epoch is its training
 and its validation. Ours decodes before the first epoch, the reference in every one. In single precision both use
 channels last; then ours trains as it would by itself, against the reference in single precision: its mixed precision is
-CUDA's.
+CUDA's. fastai and ultralytics train the same network on the same photographs with their own loops, heads and schedules.
 """
 
 from __future__ import annotations
@@ -22,12 +22,14 @@ from typing import Any
 
 from benchmarks.results import claim, spread, write_result
 from benchmarks.training.photos import unzip, write_photos
+from tests.contracts.toolkits.environments import build_environment
 
 ROOT = Path(__file__).parents[2]
 CORES = os.cpu_count() or 1
 COUNTS = {"train": 128, "valid": 32, "test": 4}
 EPOCHS, BATCH, REPEATS, CLASSES = 3, 32, 3, 4
 SIDES = ("reference", "single", "best")
+PEERS = ("fastai", "ultralytics")  # in an environment of their own, in single precision as they come
 
 
 def write_weights(folder: Path) -> Path:
@@ -75,16 +77,12 @@ def train_ours(folder: Path, precision: str) -> dict[str, Any]:
 
 def run(side: str, folder: Path) -> dict[str, Any]:
     """Run a side in a process of its own; return the seconds of the first epoch, with decoding, and of later ones."""
-    if side == "reference":
-        options = ["--channels-last", "--threads", str(CORES), "--workers", str(CORES), "--batch-size", str(BATCH)]
-        places = ["--data", str(folder / "files"), "--weights", str(folder / "weights/resnet18.pth")]
-        command = ["-m", "benchmarks.peers.reference", *places, *options, "--epochs", str(EPOCHS)]
-    else:
-        command = ["-m", "benchmarks.training.finetune", "--side", side, "--folder", str(folder)]
     busy = sum(os.times()[2:4])
-    done = subprocess.run([sys.executable, *command], capture_output=True, text=True, check=True, cwd=ROOT)
+    done = subprocess.run(build_command(side, folder), capture_output=True, text=True, cwd=ROOT)
+    if done.returncode:
+        raise SystemExit(f"{side} failed: {done.stderr[-2000:]}")
     processor, told = sum(os.times()[2:4]) - busy, json.loads(done.stdout.splitlines()[-1])
-    if side == "reference":
+    if side not in ("single", "best"):
         epochs = [each["all"] for each in told["epochs"]]
         return {"first": epochs[0], "later": statistics.fmean(epochs[1:]), "all": sum(epochs), "processor": processor}
     first = told["prepared"] + told["epochs"][0]
@@ -93,18 +91,40 @@ def run(side: str, folder: Path) -> dict[str, Any]:
     return {"first": first, "later": later, "all": whole, "processor": processor, "precision": told["precision"]}
 
 
-def describe(name: str, ours: list[dict[str, Any]], peer: list[dict[str, Any]], bar: float) -> list[dict[str, Any]]:
+def build_command(side: str, folder: Path) -> list[str]:
+    if side in ("single", "best"):
+        return [sys.executable, "-m", "benchmarks.training.finetune", "--side", side, "--folder", str(folder)]
+    options = ["--threads", str(CORES), "--workers", str(CORES), "--batch-size", str(BATCH), "--epochs", str(EPOCHS)]
+    options += ["--data", str(folder / "files"), "--weights", str(folder / "weights/resnet18.pth")]
+    if side == "reference":
+        return [sys.executable, "-m", "benchmarks.peers.reference", "--channels-last", *options]
+    python = build_environment("peers", ROOT / "benchmarks/peers") / "python"
+    return [str(python), str(ROOT / f"benchmarks/peers/{side}_program.py"), *options]
+
+
+def describe(
+    name: str, ours: list[dict[str, Any]], peer: list[dict[str, Any]], bar: float, who: str = "reference"
+) -> list[dict[str, Any]]:
+    """Return the claims about our seconds and a peer's: in all, of the first epoch, and of a later one."""
     claims = []
     for part, words in (("all", "decoding and all epochs"), ("first", "the first epoch"), ("later", "a later epoch")):
         own, other = ([each[part] for each in runs] for runs in (ours, peer))
-        ratio = statistics.median(other) / statistics.median(own)
+        one, two = statistics.median(own), statistics.median(other)
         details: dict[str, Any] = {"load": os.getloadavg()[0]}
-        for whose, runs in (("ours", ours), ("reference", peer)):
+        for whose, runs in (("ours", ours), (who, peer)):
             details[f"{whose}_processor_s"] = spread(each["processor"] for each in runs)  # imports included
-        details |= {"ours_s": spread(own), "reference_s": spread(other), "precision": ours[0]["precision"]}
+        details |= {"ours_s": spread(own), f"{who}_s": spread(other), "precision": ours[0]["precision"]}
+        details |= {"peer": who, "ours": f"{one:.1f} s", "theirs": f"{two:.1f} s"}
         bound = {"at_least": bar} if part == "all" else {}
-        claims.append(claim(f"{name}, {words}: the reference's seconds over ours", ratio, "ratio", **bound, **details))
+        claims.append(claim(f"{name}, {words}: {who}'s seconds over ours", two / one, "ratio", **bound, **details))
     return claims
+
+
+def compare_peers(runs: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """Return the claims about the faster of the other libraries, and the figure of the slower one beside them."""
+    fast, slow = sorted(PEERS, key=lambda side: statistics.median(each["all"] for each in runs[side]))
+    beside = describe("ours at its best", runs["best"], runs[slow], 0, slow)[0] | {"at_least": None, "holds": None}
+    return [*describe("ours at its best", runs["best"], runs[fast], 1.2, fast), beside]
 
 
 def main() -> None:
@@ -122,17 +142,18 @@ def main() -> None:
         write_photos(folder / "dataset.zip", counts, (500, 375), classes=CLASSES)
         unzip(folder / "dataset.zip", folder / "files")
         write_weights(folder / "weights")
-        runs: dict[str, list[dict[str, Any]]] = {side: [] for side in SIDES}
+        runs: dict[str, list[dict[str, Any]]] = {side: [] for side in (*SIDES, *PEERS)}
         for _ in range(1 if told.quick else REPEATS):
-            for side in SIDES:
+            for side in runs:
                 runs[side].append(run(side, folder))
                 print(side, runs[side][-1], flush=True)
     single = describe("single precision", runs["single"], runs["reference"], 1.05)
     best = describe("ours at its best", runs["best"], runs["reference"], 1.4)
+    claims = [*single, *best, *compare_peers(runs)]
     if told.quick:
-        print(json.dumps([*single, *best], indent=1))
+        print(json.dumps(claims, indent=1))
         return
-    write_result("finetune", [*single, *best], packages=["torch", "torchvision", "pillow"])
+    write_result("finetune", claims, packages=["torch", "torchvision", "pillow"])
 
 
 if __name__ == "__main__":

@@ -134,7 +134,8 @@ def compare(folder: Path, trials: int, epochs: int, bar: float, repeats: int) ->
     details: dict[str, Any] = {f"{side}_s": spread(run["seconds"] for run in own) for side, own in runs.items()}
     details |= {f"{side}_trials_s": own[-1]["trials"] for side, own in runs.items()}
     details["course_imports_s"] = runs["course"][-1]["imports"]
-    what = f"{trials} trials of {epochs} epochs"
+    what, told = f"{trials} trials of {epochs} epochs", {side: f"{each:.1f} s" for side, each in seconds.items()}
+    rows = {side: {"peer": side.replace("_", " "), "ours": told["ours"], "theirs": told[side]} for side in told}
     cached = seconds["course_with_cached_features"] / seconds["ours"]
     return [
         claim(
@@ -142,9 +143,15 @@ def compare(folder: Path, trials: int, epochs: int, bar: float, repeats: int) ->
             seconds["course"] / seconds["ours"],
             "ratio",
             at_least=bar,
+            **rows["course"],
             **details,
         ),
-        claim(f"{what}: the course's with cached features over ours", cached, "ratio"),
+        claim(
+            f"{what}: the course's with cached features over ours",
+            cached,
+            "ratio",
+            **rows["course_with_cached_features"],
+        ),
     ]
 
 

@@ -11,27 +11,29 @@ through the archive's own `input_fn` and preprocessing. Whatever goes wrong, the
 
 from __future__ import annotations
 
-import hashlib
-import io
 import multiprocessing
 import os
-import random
 import tempfile
 import warnings
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, fields, is_dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import onnxruntime
 import torch
-from PIL import Image
 
-AGREEMENT = 1e-4  # the largest difference between the two engines' outputs
-OPSET = 17
+from localcloud.serving.sessions import (
+    AGREEMENT,
+    OPSET,
+    SAMPLES,
+    describe,
+    draw_sample,
+    forget_old,
+    hash_archive,
+    open_session,
+)
+
 CONVERSION_SECONDS = 30
-KEPT = 16  # conversions in the cache; ResNet18's has 45 MB
-SAMPLES = ((320, 240), (240, 320), (500, 375))  # pixels of the images that the engines are compared on
 Seen = list[tuple[torch.Tensor, torch.Tensor]]
 Predict = Callable[[Any, bytes], object]
 
@@ -47,6 +49,8 @@ class Engine:
     model: Any
     description: str
     sample: bytes | None = None
+    converted: Path | None = None
+    outputs: list[Any] = field(default_factory=list)  # torch's, for the images that were compared
 
 
 class Recorder(torch.nn.Module):
@@ -83,13 +87,6 @@ class OnnxNetwork(torch.nn.Module):
         return torch.from_numpy(self._session.run(None, {"input": batch.contiguous().numpy()})[0])
 
 
-def open_session(path: Path) -> onnxruntime.InferenceSession:
-    """Open a converted network. A call computes on the thread that makes it, so each worker keeps to one core."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-
-
 def choose_engine(model: Any, predict: Predict, model_dir: Path, cache: Path) -> Engine:
     """Return the model with the faster engine, or as it is. `predict(model, jpeg)` classifies an image with a model."""
     try:
@@ -106,10 +103,10 @@ def _use_onnx(model: Any, predict: Predict, model_dir: Path, cache: Path) -> Eng
         predict(put_network(model, name, recorder), draw_sample(number))
     seen = recorder.seen
     check_inputs(seen)
-    converted, difference = obtain(network, seen, cache / f"{hash_archive(model_dir, seen[0][0].shape)}.onnx")
-    version = onnxruntime.__version__
-    described = f"onnxruntime {version} (differs from torch by at most {difference:.1e} on {len(seen)} images)"
-    return Engine(put_network(model, name, converted), described, draw_sample(0))
+    path = cache / f"{hash_archive(model_dir, seen[0][0].shape)}.onnx"
+    converted, difference = obtain(network, seen, path)
+    outputs = [output.tolist() for _, output in seen]
+    return Engine(put_network(model, name, converted), describe(difference), draw_sample(0), path, outputs)
 
 
 def find_network(model: Any) -> tuple[str | None, torch.nn.Module]:
@@ -126,16 +123,6 @@ def find_network(model: Any) -> tuple[str | None, torch.nn.Module]:
 def put_network(model: Any, name: str | None, network: torch.nn.Module) -> Any:
     """Return the model with another network in its place."""
     return network if name is None else replace(model, **{name: network})
-
-
-def draw_sample(number: int) -> bytes:
-    """Return a JPEG with coarse and fine structure, the same every time."""
-    dice, size = random.Random(number), SAMPLES[number]  # noqa: S311 - it draws test images
-    coarse = Image.frombytes("RGB", (8, 6), dice.randbytes(8 * 6 * 3)).resize(size, Image.Resampling.BICUBIC)
-    fine = Image.frombytes("RGB", size, dice.randbytes(size[0] * size[1] * 3))
-    file = io.BytesIO()
-    Image.blend(coarse, fine, 0.2).save(file, "JPEG", quality=90)
-    return file.getvalue()
 
 
 def check_inputs(seen: Seen) -> None:
@@ -201,9 +188,14 @@ def convert(network: torch.nn.Module, shape: Sequence[int], path: Path) -> None:
         written.replace(path)
 
 
+def compute_alone() -> None:
+    """Let a forked child compute in one thread: it has none of torch's others, and would wait for them."""
+    torch.set_num_threads(1)
+
+
 def export(network: torch.nn.Module, shape: Sequence[int], path: Path) -> None:
     """Write the network as ONNX, whole and on the disk."""
-    torch.set_num_threads(1)  # a forked child has none of torch's threads, and would wait for them
+    compute_alone()
     with warnings.catch_warnings(), torch.inference_mode():
         warnings.simplefilter("ignore")  # the exporter warns of its successor, which takes five times as long
         torch.onnx.export(
@@ -217,18 +209,3 @@ def export(network: torch.nn.Module, shape: Sequence[int], path: Path) -> None:
         )
     with path.open("rb") as file:
         os.fsync(file.fileno())
-
-
-def hash_archive(model_dir: Path, shape: Sequence[int]) -> str:
-    """Return the cache's key: every file of the archive by name and content, the input's shape, and the versions."""
-    digest = hashlib.sha256(f"{torch.__version__} {onnxruntime.__version__} {OPSET} {tuple(shape)}".encode())
-    for path in sorted(each for each in model_dir.rglob("*") if each.is_file() and "__pycache__" not in each.parts):
-        content = hashlib.sha256(path.read_bytes()).hexdigest()
-        digest.update(f"\n{path.relative_to(model_dir)} {content}".encode())
-    return digest.hexdigest()
-
-
-def forget_old(paths: Iterable[Path]) -> None:
-    """Delete all but the conversions that were used last."""
-    for path in sorted(paths, key=lambda each: each.stat().st_mtime, reverse=True)[KEPT:]:
-        path.unlink(missing_ok=True)

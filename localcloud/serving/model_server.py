@@ -6,7 +6,8 @@ Accept are treated alike. An error is answered with its `message`, a line break 
 `status_code` or 500. AWS's handler recognises such an error by its base class. That class does not exist here, so it is
 recognised by its attributes.
 
-The network computes in onnxruntime if its answers are torch's (`engine`). The port is bound after every worker has
+The network computes in onnxruntime if its answers are torch's (`engine`), and torch is not even imported where the
+archive's code can do without it (`conversions`). The port is bound after every worker has
 answered an image, so every connection gets an answer, and a warm one. Each of `--threads` workers predicts with one
 thread: throughput is that of all cores, and an answer does not depend on their number. The price is the latency of a
 single request, which more threads would shorten.
@@ -26,6 +27,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from http import HTTPStatus
 from pathlib import Path
 from types import ModuleType
@@ -86,8 +88,8 @@ def describe_error(error: Exception) -> Response:
     return Response(f"{message}\n{trace}", status_code=status, media_type="text/plain")
 
 
-def load_handler(model_dir: Path) -> Handler:
-    """Import the archive's code and load its model. Raises what they raise, and ImportError if one is missing."""
+def load_program(model_dir: Path) -> ModuleType:
+    """Import the archive's code. Raises what it raises, and ImportError if it or a function of it is missing."""
     program = os.environ.get("SAGEMAKER_PROGRAM", "inference.py")
     code = model_dir / "code"
     if not (code / program).is_file():
@@ -97,7 +99,38 @@ def load_handler(model_dir: Path) -> Handler:
     missing = [name for name in FUNCTIONS if not hasattr(module, name)]
     if missing:
         raise ImportError(f"code/{program} lacks {', '.join(missing)}. The local cloud has no defaults for them.")
+    return module
+
+
+def load_handler(module: ModuleType, model_dir: Path) -> Handler:
+    """Load the model as it is."""
     return Handler(module, module.model_fn(str(model_dir)))
+
+
+def open_handler(model_dir: Path, cache: Path | None, workers: ThreadPoolExecutor, threads: int) -> Handler:
+    """Load the model with the fastest engine that agrees with torch, and without torch where its code can."""
+    module = load_program(model_dir)
+    if cache is None:
+        return load_handler(module, model_dir)
+    if not hasattr(module, "assemble"):
+        return speed_up(load_handler(module, model_dir), model_dir, cache, workers, threads)
+    return replace_torch(module, model_dir, cache, workers, threads)
+
+
+def replace_torch(
+    module: ModuleType, model_dir: Path, cache: Path, workers: ThreadPoolExecutor, threads: int
+) -> Handler:
+    """Return a handler that needs no torch, with every worker warm; with torch where no other engine agrees with it."""
+    from localcloud.serving import conversions, sessions
+
+    place, handler = str(model_dir), Handler(module, None)
+    parts = partial(module.model_fn, place), partial(module.assemble, place), handler.predict
+    opened = conversions.open_converted(conversions.Program(*parts, model_dir, cache))
+    print(f"engine: {opened.description}", flush=True)
+    handler = replace(handler, model=module.model_fn(place) if opened.model is None else opened.model)
+    list(workers.map(handler.predict, [handler.model] * threads, [sessions.draw_sample(0)] * threads))
+    give_memory_back()
+    return handler
 
 
 def speed_up(handler: Handler, model_dir: Path, cache: Path, workers: ThreadPoolExecutor, threads: int) -> Handler:
@@ -175,10 +208,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Load the model, then serve until SIGTERM. Requests under way are answered first."""
     arguments = parse_arguments(sys.argv[1:] if argv is None else argv)
     limit_torch_threads()
-    handler = load_handler(arguments.model_dir)
     workers = ThreadPoolExecutor(arguments.threads, thread_name_prefix="predict")
-    if arguments.engines:
-        handler = speed_up(handler, arguments.model_dir, arguments.engines, workers, arguments.threads)
+    handler = open_handler(arguments.model_dir, arguments.engines, workers, arguments.threads)
     app = create_app(handler, workers, arguments.threads)
     listener = listen(arguments.host, arguments.port)
     port = listener.getsockname()[1]

@@ -68,7 +68,8 @@ def see_as_endpoint(data: bytes, image_size: int) -> torch.Tensor:
     """The tensor (3, n, n) on which the endpoint judges it, with what training writes into the manifest."""
     image = inference.decode_image(data)
     size = training.choose_resize(image_size)
-    return inference.make_tensor(image, resize_size=size, image_size=image_size, mean=training.MEAN, std=training.STD)
+    names = {"resize_size": size, "image_size": image_size, "mean": training.MEAN, "std": training.STD}
+    return torch.from_numpy(inference.make_array(image, **names))
 
 
 def compare(data: bytes, image_size: int) -> None:

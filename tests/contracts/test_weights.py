@@ -54,7 +54,7 @@ def prepare_as_training(image: Image.Image, inputs: Preprocessing) -> torch.Tens
 
 def prepare_as_endpoint(image: Image.Image, inputs: Preprocessing) -> torch.Tensor:
     names = ("resize_size", "image_size", "mean", "std", "interpolation")
-    return preprocessing.make_tensor(image, **{name: getattr(inputs, name) for name in names})
+    return torch.from_numpy(preprocessing.make_array(image, **{name: getattr(inputs, name) for name in names}))
 
 
 def find_inputs(architecture: str) -> Preprocessing:

@@ -21,8 +21,9 @@ import torchvision
 from PIL import Image
 
 from localcloud.serving import engine
-from localcloud.serving.engine import AGREEMENT, KEPT, OnnxNetwork, choose_engine, forget_old
+from localcloud.serving.engine import OnnxNetwork, choose_engine
 from localcloud.serving.model_server import Handler, speed_up
+from localcloud.serving.sessions import AGREEMENT, KEPT, draw_sample, forget_old
 
 
 class Small(torch.nn.Module):
@@ -91,7 +92,7 @@ def test_a_network_computes_in_onnxruntime(tmp_path: Path, wrap: Callable[[torch
     chosen = choose(wrap(network), tmp_path)
     assert "onnxruntime" in chosen.description
     assert isinstance(chosen.model.network if isinstance(chosen.model, Loaded) else chosen.model, OnnxNetwork)
-    picture = engine.draw_sample(1)
+    picture = draw_sample(1)
     assert torch.allclose(predict(chosen.model, picture), predict(network, picture), rtol=0, atol=AGREEMENT)
     assert getattr(chosen.model, "classes", ("a", "b")) == ("a", "b")
 
@@ -100,7 +101,7 @@ def test_an_input_of_another_shape_is_left_to_torch(tmp_path: Path) -> None:
     """The conversion is for one shape, and a program may change its mind."""
     network = Small()
     chosen = choose(Loaded(network), tmp_path)
-    picture = engine.draw_sample(1)
+    picture = draw_sample(1)
     assert torch.equal(predict(chosen.model, picture, size=32), predict(network, picture, size=32))
 
 
@@ -110,7 +111,7 @@ def test_hooks_and_gradients_are_torchs(tmp_path: Path) -> None:
     chosen = choose(Loaded(network), tmp_path)
     seen: list[torch.Tensor] = []
     network.layers[0].register_forward_hook(lambda _layer, _inputs, output: seen.append(output))
-    predict(chosen.model, engine.draw_sample(1))
+    predict(chosen.model, draw_sample(1))
     assert seen == []
     chosen.model.network(torch.zeros(1, 3, 16, 16, requires_grad=True)).sum().backward()
     assert len(seen) == 1

@@ -15,7 +15,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from localcloud.serving.model_server import describe_error, load_handler
+from localcloud.serving.model_server import describe_error, load_program
 from tests.support.image_kinds import announce_png, draw, encode
 from tests.support.model_archives import write_model
 from tests.support.model_servers import end_server, post, start_server
@@ -154,7 +154,7 @@ def test_missing_functions_are_named(tmp_path: Path) -> None:
     os.environ["SAGEMAKER_PROGRAM"] = "half_a_program.py"
     try:
         with pytest.raises(ImportError, match="lacks predict_fn, output_fn"):
-            load_handler(tmp_path)
+            load_program(tmp_path)
     finally:
         del os.environ["SAGEMAKER_PROGRAM"]
         sys.path.remove(str(tmp_path / "code"))

@@ -48,3 +48,12 @@ def test_a_silent_index_costs_two_seconds(tmp_path: Path, capsys: pytest.Capture
     assert time.monotonic() - begun < 6
     assert "no package index answers, so the training goes on without no-such-package==1" in capsys.readouterr().out
     assert not (tmp_path / "packages").exists()
+
+
+def test_an_index_that_refuses_costs_nothing() -> None:
+    """Where nothing listens, nothing is waited for."""
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    begun = time.monotonic()
+    assert not answers(f"http://127.0.0.1:{port}/simple", seconds=30)
+    assert time.monotonic() - begun < 10

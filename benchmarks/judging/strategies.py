@@ -1,7 +1,7 @@
 """Judge search strategies by replaying recorded tables of trials: which one finds the better model in 6 and 12 trials?
 
-    python -m benchmarks.training.strategies            record what is missing, replay, write the result
-    python -m benchmarks.training.strategies --quick    short tables and few replays, no result
+    python -m benchmarks.judging.strategies            record what is missing, replay, write the result
+    python -m benchmarks.judging.strategies --quick    short tables and few replays, no result
 
 A table holds configurations that were drawn at random from the default ranges, each with its score on validation and
 its accuracy on the test split. Heads are trained on features of a network that was pretrained on generated patterns,
