@@ -1,8 +1,10 @@
 """Model how long a run's jobs take before anything is measured, from published constants. Pure.
 
 The model counts: the start, the download, decoding each image once, the features of the frozen backbone, the epochs,
-and the final evaluation. Its constants are in `throughput.json`; docs/costs.md says where they come from and how far
-they can be trusted. Once trials are measured, `estimates.refine` uses their times instead.
+and the final evaluation. A head alone trains and is judged on the features that its job keeps, so its epochs cost no
+further pass; features are not kept from one machine to the next. The constants are in `throughput.json`; docs/costs.md
+says where they come from and how far they can be trusted. Once trials are measured, `estimates.refine` uses their times
+instead.
 """
 
 from __future__ import annotations
@@ -60,7 +62,7 @@ def model_training(plan: Plan, instance_type: str) -> Time:
     own = _model_job(plan, instance_type, PROFILED * share, PROFILED_SECONDS)
     depth = BACKWARD[plan.recipe.deepest]
     images, epochs = plan.images, max(1.0, plan.recipe.epochs * share)
-    passes = images.train + images.test + epochs * (images.train * depth + images.valid)
+    passes = images.train + images.test + epochs * _count_passes(plan, depth)
     return replace(own, work=own.work + passes * _model_pass(plan.recipe, instance_type))
 
 
@@ -73,9 +75,14 @@ def _shorten(recipe: Recipe) -> float:
 def _model_job(plan: Plan, instance_type: str, epochs_share: float, more: float) -> Time:
     images, epochs = plan.images, max(1.0, plan.recipe.epochs * epochs_share)
     depths = [BACKWARD[str(each)] for each in plan.recipe.ranges.fine_tune.values]
-    passes = images.total + epochs * (images.train * sum(depths) / len(depths) + images.valid)
+    passes = images.total + epochs * sum(_count_passes(plan, depth) for depth in depths) / len(depths)
     work = _model_decoding(plan, instance_type) + passes * _model_pass(plan.recipe, instance_type)
     return Time(START_SECONDS + plan.zip_bytes / BYTES_A_SECOND + UPLOAD_SECONDS + more, work)
+
+
+def _count_passes(plan: Plan, depth: float) -> float:
+    """Return what an epoch costs at a depth, in forward passes of an image; a head's features are there already."""
+    return plan.images.train * depth + plan.images.valid if depth else 0.0
 
 
 def _model_pass(recipe: Recipe, instance_type: str) -> float:

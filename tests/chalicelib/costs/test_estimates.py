@@ -143,6 +143,15 @@ def test_every_architecture_has_its_throughput() -> None:
     assert sorted(read_throughput()["architectures"]) == recipe_schema()["properties"]["architecture"]["enum"]
 
 
+def test_a_heads_epochs_cost_no_pass_through_the_network() -> None:
+    """Its job keeps the features of all images, so more epochs take no longer; deeper trainings pay for each."""
+    head, deep = ({"ranges": {"fine_tune": [depth]}} for depth in ("head", "last_block"))
+    few, many = (model_trial(make(head | {"epochs": epochs}), "ml.g4dn.xlarge").seconds for epochs in (2, 20))
+    assert few == many
+    few, many = (model_trial(make(deep | {"epochs": epochs}), "ml.g4dn.xlarge").seconds for epochs in (2, 20))
+    assert many > few
+
+
 def test_every_region_prices_the_machines_of_the_defaults() -> None:
     """A stage that changes no setting knows its costs wherever the file has prices."""
     for region in read_prices()["regions"]:

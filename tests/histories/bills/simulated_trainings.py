@@ -87,9 +87,10 @@ class Machines:
         return decoded + plan.images.total * self._pass(plan.recipe, instance_type)
 
     def _walk(self, plan: Plan, instance_type: str, depth: str) -> float:
-        """One epoch: batches, the validation split, a checkpoint."""
+        """One epoch: batches, the validation split, a checkpoint. A head has the features of all images already."""
         batches = math.ceil(plan.images.train / 32) if STEPS_OF_TRAINING[depth] else 0
-        passes = plan.images.train * STEPS_OF_TRAINING[depth] * self._be_off(depth) + plan.images.valid
+        judged = plan.images.valid if STEPS_OF_TRAINING[depth] else 0
+        passes = plan.images.train * STEPS_OF_TRAINING[depth] * self._be_off(depth) + judged
         return passes * self._pass(plan.recipe, instance_type) + batches * BATCH_SECONDS + EPOCH_SECONDS
 
     def _pass(self, recipe: Recipe, instance_type: str) -> float:
