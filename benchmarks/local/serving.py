@@ -31,7 +31,7 @@ from benchmarks.serving.generator import generate
 from benchmarks.serving.servers import Running, start_litserve, start_ours, start_torchserve, write_bodies
 
 CONNECTIONS = (1, 8, 32)
-REPEATS, SECONDS, WARM_SECONDS, TRY_SECONDS = 3, 5.0, 1.0, 4.0
+REPEATS, SECONDS, WARM_SECONDS, TRY_SECONDS = 3, 4.0, 1.0, 3.0
 CORES = os.cpu_count() or 1
 OURS, TORCH, INT8, ROUTE = "ours, onnxruntime", "ours, torch", "ours, int8", "ours through the route"
 TORCHSERVE, LITSERVE, LITSERVE_ONNX = "TorchServe", "LitServe", "LitServe, onnxruntime"
