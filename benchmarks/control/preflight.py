@@ -155,7 +155,7 @@ def main() -> None:
     seconds = claim(what, held["seconds"], "s", at_most=1.5, zipfile_on_a_local_file=held["zipfile_seconds"])
     memory = claim(f"{what}: memory, interpreter and boto3 included", held["megabytes"], "MB", at_most=128)
     share = claim(f"{what}: share of its bytes that was sent", 100 * held["share"], "%", at_most=2)
-    write_result("preflight", [seconds, memory | {"before": held["before"]}, share, *grown], ("boto3", "smart-open"))
+    write_result("preflight", [seconds, memory | {"before": held["before"]}, share, *grown], ("boto3",))
 
 
 if __name__ == "__main__":

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import io
 import json
 import re
-from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -18,14 +14,12 @@ from urllib.parse import urlsplit
 from chalicelib import errors
 from chalicelib.aws.clients import translated
 from chalicelib.aws.errors import ERRORS
+from chalicelib.aws.files import ObjectFile
 
 COPY_LIMIT = 5 * 1024**3  # CopyObject takes objects up to 5 GiB; larger ones are copied in parts
-READ_BUFFER = 1024 * 1024
-RANGE = 8 * 1024 * 1024
 CONFLICT_TRIES = 5
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 DELETE_LIMIT = 1000  # versions in one call
-GETS_AT_ONCE = 10  # as many connections as boto3's client pools
 
 
 @dataclass(frozen=True)
@@ -48,72 +42,6 @@ class Entry:
     size: int
     modified: datetime
     version: str | None = None
-
-
-class ObjectFile(io.RawIOBase):
-    """An object as a seekable file, read by ranged GETs, which raises our errors.
-
-    smart_open raises OSErrors, and zipfile takes an OSError for a broken archive. `fetch(start, end)` reads one span in
-    one GET. Prefetched spans are served from memory.
-    """
-
-    def __init__(self, file: Any, doing: str, fetch: Callable[[int, int], bytes]) -> None:
-        super().__init__()
-        self._file, self._doing, self._fetch = file, doing, fetch
-        self._position = 0
-        self._spans: dict[int, bytes] = {}
-        self._starts: list[int] = []
-
-    def prefetch(self, spans: Iterable[tuple[int, int]]) -> None:
-        """Read spans of (start, end), many at once, and keep them instead of the earlier ones.
-
-        A GET costs some 30 ms.
-        """
-        wanted = list(dict.fromkeys(spans))
-        self._spans = dict(zip((start for start, _ in wanted), self._fetch_all(wanted), strict=True))
-        self._starts = sorted(self._spans)
-
-    def _fetch_all(self, spans: Sequence[tuple[int, int]]) -> list[bytes]:
-        if len(spans) < 2:
-            return [self._fetch(*span) for span in spans]
-        with ThreadPoolExecutor(GETS_AT_ONCE) as pool:
-            return list(pool.map(lambda span: self._fetch(*span), spans))
-
-    def read(self, size: int | None = -1, /) -> bytes:
-        body = self._find_kept(size)
-        if body is None:
-            with translated(self._doing):
-                if self._file.tell() != self._position:
-                    self._file.seek(self._position)
-                body = cast(bytes, self._file.read(size))
-        self._position += len(body)
-        return body
-
-    def _find_kept(self, size: int | None) -> bytes | None:
-        """Return the requested bytes if one kept span contains all of them, else None."""
-        place = bisect_right(self._starts, self._position) - 1
-        if place < 0 or size is None or size < 0:
-            return None
-        start = self._starts[place]
-        body = self._spans[start][self._position - start : self._position - start + size]
-        return body if len(body) == size else None
-
-    def seek(self, offset: int, whence: int = 0, /) -> int:
-        if whence == io.SEEK_END:
-            with translated(self._doing):
-                self._position = int(self._file.seek(offset, whence))
-        else:
-            self._position = offset + (self._position if whence == io.SEEK_CUR else 0)
-        return self._position
-
-    def tell(self) -> int:
-        return self._position
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
 
 
 class Bucket:
@@ -245,18 +173,12 @@ class Bucket:
             else:
                 self._client.copy_object(Bucket=self.name, Key=target, CopySource=origin, **options)
 
-    @contextmanager
-    def open(self, key: str) -> Iterator[BinaryIO]:
+    def open(self, key: str) -> BinaryIO:
         """Open an object as a seekable file, read by ranged GETs. Raises our errors on opening and while reading."""
-        from smart_open import s3
-
-        doing = f"Reading s3://{self.name}/{key}"
-        options = {"buffer_size": READ_BUFFER, "range_chunk_size": RANGE, "client": self._client, "defer_seek": True}
-        with translated(doing):
-            file = s3.open(self.name, key, "rb", **options)
-            file.seek(0, io.SEEK_END)  # reads one byte to learn the size; a plain open would start streaming the object
-        with file:
-            yield cast(BinaryIO, ObjectFile(file, doing, partial(self._read_span, key)))
+        described = self.describe(key)
+        if described is None:
+            raise errors.ServiceNotFound(f"Reading s3://{self.name}/{key}: there is no such object")
+        return cast(BinaryIO, ObjectFile(described.size, partial(self._read_span, key)))
 
     def _read_span(self, key: str, start: int, end: int) -> bytes:
         """Return an object's bytes from `start` up to `end`, or fewer if the object ends earlier."""

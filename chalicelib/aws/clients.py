@@ -26,10 +26,6 @@ def translated(doing: str) -> Iterator[None]:
         yield
     except (BotoCoreError, ClientError) as error:
         raise translate(error, doing) from error
-    except OSError as error:  # smart_open hides botocore's errors behind OSError
-        if isinstance(error.__cause__, ClientError):
-            raise translate(error.__cause__, doing) from error
-        raise
 
 
 def connect(service: str, *, read_timeout: float = 30, tries: int = 4) -> Any:

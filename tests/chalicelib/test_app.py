@@ -389,7 +389,6 @@ def test_importing_the_app_is_cheap() -> None:
         "botocore.session",
         "aws_xray_sdk",
         "jsonschema",
-        "smart_open",
         "torch",
         "sagemaker",
         "pandas",

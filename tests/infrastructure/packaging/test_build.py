@@ -22,7 +22,7 @@ ISOLATED = """
 import sys
 sys.path = [each for each in sys.path if "site-packages" not in each]
 sys.path.insert(0, sys.argv[1])
-import app, boto3, jsonschema, smart_open.s3, aws_xray_sdk.core
+import app, boto3, jsonschema, aws_xray_sdk.core
 import chalicelib.web.openapi
 for service in sys.argv[2:]:
     boto3.client(service, region_name="us-east-1")
