@@ -26,6 +26,7 @@ NEVER_READ = re.compile(
     r"|\.(pyc|pyi|c|h|pxd)$|(^|/)py\.typed$"
     r"|\.dist-info/(?!METADATA$|entry_points\.txt$|licenses/|LICENSE)"
     r"|^boto3/examples/"
+    r"|^dateutil/zoneinfo/.*\.tar\.gz$"  # names of time zones: AWS's times are UTC
 )
 DESCRIBED = re.compile(r"^(?:botocore|boto3)/data/([^/]+)/")
 

@@ -118,6 +118,7 @@ def test_times_and_order_do_not_count() -> None:
         ("jsonschema-4.26.0.dist-info/METADATA", True),
         ("jsonschema-4.26.0.dist-info/RECORD", False),
         ("bin/jsonschema", False),
+        ("dateutil/zoneinfo/dateutil-zoneinfo.tar.gz", False),
     ],
 )
 def test_what_is_never_read_stays_behind(name: str, needed: bool) -> None:
