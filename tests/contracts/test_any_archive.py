@@ -11,7 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from chalicelib.datasets.preflight import DatasetReport, inspect_dataset
-from tests.support.layouts import list_flat_pictures, pack, picture
+from tests.support.layouts import list_flat_pictures, list_pictures, pack, picture
 
 PART = st.sampled_from(
     ["train", "valid", "test", "Training", "cat", "dog", "", ".", "..", ".git", "__MACOSX", "Ĳ", "a b"]
@@ -70,3 +70,27 @@ def check_consistency(report: DatasetReport) -> None:
     assert document["images"] == sum(sum(split.values()) for split in document["splits"].values())
     assert document["classes"] == sorted({label for split in document["splits"].values() for label in split})
     assert all(problem["message"].isprintable() for problem in document["problems"] + document["warnings"])
+
+
+def test_zip64_is_read() -> None:
+    """A zip with more entries than the old format counts has a zip64 directory, and is read."""
+    buffer = io.BytesIO(pack(list_pictures()))
+    with zipfile.ZipFile(buffer, "a") as archive:
+        for index in range(66_000):
+            archive.filelist.append(_twin_of(archive.filelist[index % 12], f"train/cat/more_{index}.png"))
+        archive._didModify = True
+    report = inspect_archive(buffer.getvalue())
+    assert b"PK\x06\x06" in buffer.getvalue()
+    assert report.images == 66_034
+    assert {each.code for each in report.problems} == {
+        "overlapping_entries",
+        "damaged_image",
+    }  # for all of them share twelve bodies
+    assert {each.code for each in report.warnings} == {"imbalance"}
+
+
+def _twin_of(entry: zipfile.ZipInfo, name: str) -> zipfile.ZipInfo:
+    twin = zipfile.ZipInfo(name)
+    twin.header_offset, twin.CRC = entry.header_offset, entry.CRC
+    twin.file_size = twin.compress_size = entry.file_size
+    return twin

@@ -84,9 +84,9 @@ def test_a_call_that_fails_for_a_day_ends_the_run_with_its_reason(operation: str
     world = World()
     heal = refuse(world, (operation,), INTERNAL)
     begin(world)
-    go_on(world, 22 * 60, step=30)
+    go_on(world, 22 * 60, step=60)
     assert read_result(world) is None
-    go_on(world, 6 * 60, step=30)
+    go_on(world, 6 * 60, step=60)
     result = read_result(world)
     assert result is not None
     assert result["status"] == "failed"
@@ -108,7 +108,7 @@ def test_a_call_that_fails_for_hours_does_no_harm(operation: str) -> None:
     world = World()
     heal = refuse(world, (operation,), INTERNAL)
     begin(world)
-    go_on(world, 20 * 60, step=30)
+    go_on(world, 20 * 60, step=60)
     heal()
     go_on(world, 60)
     result = read_result(world)
@@ -122,11 +122,11 @@ def test_two_troubles_apart_are_two() -> None:
     world = World()
     heal = refuse(world, ("create_hyper_parameter_tuning_job",), INTERNAL)
     begin(world)
-    go_on(world, 20 * 60, step=30)
+    go_on(world, 20 * 60, step=60)
     heal()
     sweep(world.services())
     heal = refuse(world, ("create_training_job",), INTERNAL)
-    go_on(world, 20 * 60, step=30)
+    go_on(world, 20 * 60, step=60)
     heal()
     go_on(world, 60)
     assert (read_result(world) or {})["status"] == "deployed"
@@ -150,7 +150,7 @@ def test_permissions_are_waited_for_and_missed_in_the_end(operation: str, error:
     world = World()
     heal = refuse(world, (operation,), error)
     begin(world)
-    go_on(world, 24, step=2)
+    go_on(world, 24, step=4)
     assert read_result(world) is None
     heal()
     go_on(world, 60)
@@ -158,7 +158,7 @@ def test_permissions_are_waited_for_and_missed_in_the_end(operation: str, error:
     world = World()
     refuse(world, (operation,), error)
     begin(world)
-    go_on(world, 60, step=2)
+    go_on(world, 60, step=4)
     result = read_result(world)
     assert result is not None
     assert result["status"] == "failed"
@@ -191,7 +191,7 @@ def test_an_endpoint_that_was_created_is_not_called_failed_for_want_of_an_answer
 
     world.trouble.around = meddle  # type: ignore[method-assign]
     begin(world)
-    go_on(world, 30 * 60)
+    go_on(world, 30 * 60, step=60)
     assert (read_result(world) or {})["status"] == "deployed"
 
 
