@@ -44,16 +44,11 @@ BUCKET = os.environ.get("BUCKET", APP_NAME)
 PREFIX = f"{APP_NAME}-{STAGE}-"
 VERSION = "0.1.0"
 REMOVAL_SECONDS = 30  # a caller waits this long before asking again for a removal that is not finished
-NOT_SET_UP = "The app is not set up. The log of the function says what it lacks."
 View = Callable[..., dict[str, Any]]
 
 logger = Logger(service=APP_NAME)
 services = ServiceProvider(partial(connect_services, logger))
-
-
 app = App(app_name="whippet")
-
-
 meter = Meter(APP_NAME, PREFIX.removesuffix("-"))
 app.middleware("all")(meter.trace)
 app.middleware("all")(meter.measure)
@@ -265,6 +260,12 @@ def approve_run(services: Services, run_id: str) -> dict[str, Any]:
 def begin_upload(services: Services) -> dict[str, Any]:
     """Return where to PUT a large image or a dataset's zip: one address, or one for each part from 100 MB on."""
     return uploads.begin_upload(cast(bytes, get_request().raw_body), intake.check_name, services)
+
+
+@route("/uploads/{id}")
+def describe_upload(services: Services, id: str) -> dict[str, Any]:
+    """Return which parts of an upload have arrived, and where to PUT the others, so that it can go on."""
+    return uploads.describe_upload(id, services)
 
 
 @route("/uploads/{id}/complete", "POST")

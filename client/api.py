@@ -49,9 +49,18 @@ class Api:
     def list_curves(self, run: str) -> dict[str, Any]:
         return self.ask("GET", f"runs/{quote(run, safe='')}/curves")
 
-    def act(self, run: str, verb: str) -> dict[str, Any]:
-        """POST runs/RUN/VERB: stop, retry, approve."""
-        return self.ask("POST", f"runs/{quote(run, safe='')}/{verb}")
+    def read_log(self, run: str, job: str | None, lines: int) -> dict[str, Any]:
+        """Return the last lines of a job: of the one that failed or runs, if none is named."""
+        query = {"lines": lines} | ({"job": job} if job else {})
+        return self.ask("GET", f"runs/{quote(run, safe='')}/log", params=query)
+
+    def act(self, run: str, verb: str, body: bytes = b"") -> dict[str, Any]:
+        """POST runs/RUN/VERB: stop, retry (whose body may be a recipe), approve."""
+        return self.ask("POST", f"runs/{quote(run, safe='')}/{verb}", content=body)
+
+    def write_recipe(self, dataset: str, body: bytes) -> dict[str, Any]:
+        """Put a recipe beside a dataset, for the runs that begin from now on."""
+        return self.ask("POST", f"datasets/{quote(dataset, safe='')}/recipe", content=body)
 
     def list_models(self) -> list[dict[str, Any]]:
         return list(self.ask("GET", "models")["models"])
@@ -63,6 +72,10 @@ class Api:
 
     def begin_upload(self, kind: str, name: str, size: int) -> dict[str, Any]:
         return self.ask("POST", "uploads", json={"kind": kind, "name": name, "size": size})
+
+    def describe_upload(self, id: str) -> dict[str, Any]:
+        """Return an upload in parts: what has arrived, and fresh addresses for the rest."""
+        return self.ask("GET", f"uploads/{id}")
 
     def put(self, url: str, content: Iterator[bytes], size: int) -> str:
         """PUT bytes to a signed URL. Returns the object's ETag. Raises ApiError."""

@@ -42,7 +42,8 @@ def read_login(environ: Mapping[str, str]) -> Login:
 
 
 def clean_token(text: str) -> str:
-    """Return a token as it was meant: people paste the whole header."""
+    """Return a token as it was meant: people paste the whole header, or the address that `make up` prints."""
+    text = text.rpartition("#token=")[2]
     return text.strip().removeprefix("Authorization:").strip().removeprefix("Bearer ").strip()
 
 

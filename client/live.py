@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rich.console import Group, RenderableType
+from rich.markup import escape
 from rich.panel import Panel
 from rich.progress_bar import ProgressBar
 from rich.table import Table
@@ -83,7 +84,7 @@ def render(snapshot: Snapshot) -> RenderableType:
     if snapshot.training:
         parts += [render_training(snapshot), Text()]
     parts.append(render_progress(snapshot))
-    return Panel(Group(*parts), title=f"[bold]{run['dataset']}[/] · {run['run_id']}", padding=(1, 2))
+    return Panel(Group(*parts), title=f"[bold]{escape(run['dataset'])}[/] · {run['run_id']}", padding=(1, 2))
 
 
 def render_stages(snapshot: Snapshot) -> Text:
@@ -100,11 +101,11 @@ def render_trials(snapshot: Snapshot) -> Table:
     names = list_hyperparameters(snapshot)
     best = (snapshot.run.get("best") or {}).get("name")
     table = Table(box=None, pad_edge=False, header_style="dim")
-    for title in ("trial", *names, "epoch", "objective"):
+    for title in ("trial", *names, "epoch", "score"):
         table.add_column(title, justify="left" if title == "trial" else "right")
     for number, trial in enumerate(snapshot.trials, 1):
         values = [format_value(trial["hyperparameters"].get(name, "")) for name in names]
-        objective = format_value(trial["objective"]) if trial["objective"] is not None else ""
+        objective = f"{trial['objective']:.1%}" if trial["objective"] is not None else ""
         row = [f"{MARKS.get(trial['status'], '·')} {number}", *values, describe_epoch(snapshot, trial), objective]
         table.add_row(*row, style="bold green" if trial["name"] == best else "")
     return table
@@ -144,7 +145,7 @@ def list_changes(before: Snapshot | None, now: Snapshot) -> Iterator[str]:
             trial["status"] != "InProgress"
             and (old.get(trial["name"]) or {"status": "InProgress"})["status"] == "InProgress"
         ):
-            objective = f", objective {format_value(trial['objective'])}" if trial["objective"] is not None else ""
+            objective = f", score {trial['objective']:.1%}" if trial["objective"] is not None else ""
             yield f"    trial {number} {trial['status']}{objective}"
     if now.training:
         yield from list_new_epochs(before, now, now.training["name"], "training")
@@ -168,7 +169,7 @@ def describe_epoch(snapshot: Snapshot, job: Mapping[str, Any]) -> str:
 
 def describe_metrics(record: Mapping[str, Any]) -> str:
     valid = record.get("valid", {})
-    return f"validation accuracy {valid.get('accuracy', 0):.1%}, score {valid.get('score', 0):.3f}"
+    return f"validation accuracy {valid.get('accuracy', 0):.1%}"
 
 
 def format_value(value: Any) -> str:

@@ -20,6 +20,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+from rich.text import Text
 
 from client import local, rendering, uploads, watching
 from client.api import Api, ApiError
@@ -33,9 +34,26 @@ app.add_typer(datasets, name="datasets")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print the API's JSON.")]
 Follow = Annotated[bool, typer.Option("--watch", help="Follow the run until it ends.")]
-Logs = Annotated[bool, typer.Option("--logs", help="Print what each job has measured, epoch by epoch.")]
+Logs = Annotated[bool, typer.Option("--logs", help="Print the end of the log: of the job that failed or runs.")]
+Curves = Annotated[bool, typer.Option("--curves", help="Print what each job has measured, epoch by epoch.")]
+Job = Annotated[str | None, typer.Option(help="The job whose log to print.")]
+Lines = Annotated[int, typer.Option(min=1, max=10_000, help="How many of the log's last lines to print.")]
+Token = Annotated[
+    str,
+    typer.Option(
+        prompt=True,
+        hide_input=True,
+        help="The token; it is asked for if left out. The local cloud's is API_TOKEN in .localcloud/env.",
+    ),
+]
+Recipe = Annotated[Path | None, typer.Option(exists=True, dir_okay=False, help="The recipe to train by.")]
+Url = Annotated[str, typer.Option(help="The API's address, as 'make deploy' prints it.")]
+Name = Annotated[str, typer.Option(help="The dataset's name, and its model's; by default the file's or folder's.")]
+Top = Annotated[int, typer.Option(min=1, help="How many classes to show.")]
+Threshold = Annotated[float | None, typer.Option(min=0, max=1, help="Say whether the best class reaches this.")]
+Limit = Annotated[int, typer.Option(min=1, max=200, help="How many runs to list.")]
 Run = Annotated[str, typer.Argument(help="The run's id, as 'whippet runs' lists it.")]
-FAILED = ("failed", "rejected", "declined", "undecided", "stopped")
+FAILED = ("failed", "rejected", "declined", "undecided", "stopped", "superseded")
 out, err = Console(), Console(stderr=True)
 
 
@@ -53,26 +71,27 @@ def show(document: Any, as_json: bool, parts: Iterable[Any]) -> None:
 
 
 @app.command()
-def login(url: str = DEFAULT_URL, token: Annotated[str, typer.Option(prompt=True, hide_input=True)] = "") -> None:
+def login(url: Url = DEFAULT_URL, token: Token = "", as_json: AsJson = False) -> None:
     """Keep an API's address and a token. Example: whippet login --url https://ID.execute-api.REGION.amazonaws.com/api"""
-    kept = Login(url.rstrip("/"), clean_token(token))
+    kept = Login(url.partition("#")[0].rstrip("/"), clean_token(token))
     Api(kept).list_models()
-    err.print(f"Logged in to {kept.url}. Kept in {write_login(kept, os.environ)}.")
+    path = write_login(kept, os.environ)
+    show({"url": kept.url, "file": str(path)}, as_json, [f"Logged in to {kept.url}. Kept in {path}."])
 
 
 @app.command()
-def upload(
-    path: Path, name: str = "", follow: Annotated[bool, typer.Option("--watch")] = False, as_json: AsJson = False
-) -> None:
+def upload(path: Path, name: Name = "", recipe: Recipe = None, follow: Follow = False, as_json: AsJson = False) -> None:
     """Upload a zip or a folder as a dataset. Example: whippet upload dogs.zip --watch"""
     if not path.exists():
         raise typer.BadParameter(f"There is no {path}.")
     api, dataset = connect(), name or path.resolve().name.removesuffix(".zip")
     known = {run["run_id"] for run in api.list_runs(50)} if follow else set()
+    if recipe:
+        api.write_recipe(dataset, recipe.read_bytes())
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     with Progress(*columns, console=err) as progress:
         task = progress.add_task(f"Uploading {dataset}", total=measure(path))
-        told = uploads.upload_dataset(api, path, dataset, lambda sent: progress.advance(task, sent))
+        told = uploads.upload_dataset(api, path, dataset, lambda sent: progress.advance(task, sent), time.sleep)
     if not follow:
         show(told, as_json, [f"Uploaded as {told['key']}. 'whippet runs' shows its run."])
         return
@@ -84,7 +103,7 @@ def measure(path: Path) -> int:
 
 
 def follow_run(api: Api, run: str, as_json: bool) -> None:
-    """Print each change of a run until it ends; exit with 1 where it ends without a model."""
+    """Show a run until it ends; exit with 1 where it ends without a model."""
     described = watching.follow(api, run, err)
     show(described, as_json, rendering.show_run(described))
     if described["status"] in FAILED:
@@ -92,22 +111,34 @@ def follow_run(api: Api, run: str, as_json: bool) -> None:
 
 
 @app.command()
-def runs(limit: int = 20, as_json: AsJson = False) -> None:
+def runs(limit: Limit = 20, as_json: AsJson = False) -> None:
     """List the runs, newest first."""
     found = connect().list_runs(limit)
     show(found, as_json, [rendering.list_runs(found)])
 
 
 @app.command()
-def run(run: Run, follow: Follow = False, logs: Logs = False, as_json: AsJson = False) -> None:
-    """Show a run, follow it until it ends with --watch, or print what its jobs have measured with --logs."""
+def run(
+    run: Run,
+    follow: Follow = False,
+    logs: Logs = False,
+    job: Job = None,
+    lines: Lines = 50,
+    curves: Curves = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show a run; follow it until it ends with --watch; print its log with --logs, or its epochs with --curves."""
     api = connect()
     if follow:
         follow_run(api, run, as_json)
         return
     if logs:
-        curves = api.list_curves(run)
-        show(curves, as_json, rendering.list_log(curves["jobs"]))
+        told = api.read_log(run, job, lines)
+        show(told, as_json, map(Text, told["lines"] or ["Nothing has been logged yet, or the log is no longer kept."]))
+        return
+    if curves:
+        measured = api.list_curves(run)
+        show(measured, as_json, rendering.list_epochs(measured["jobs"]))
         return
     described = api.describe_run(run)
     show(described, as_json, rendering.show_run(described))
@@ -121,9 +152,9 @@ def stop(run: Run, as_json: AsJson = False) -> None:
 
 
 @app.command()
-def retry(run: Run, as_json: AsJson = False) -> None:
-    """Begin the next attempt on the same dataset, with the recipe as it is now."""
-    told = connect().act(run, "retry")
+def retry(run: Run, recipe: Recipe = None, as_json: AsJson = False) -> None:
+    """Begin the next attempt on the same dataset, with the recipe as it is now, or with another one."""
+    told = connect().act(run, "retry", recipe.read_bytes() if recipe else b"")
     show(told, as_json, [f"{told['run_id']} has begun. Follow it: whippet run {told['run_id']} --watch"])
 
 
@@ -145,8 +176,8 @@ def models(as_json: AsJson = False) -> None:
 def predict(
     model: str,
     files: list[Path],
-    top: int = 3,
-    threshold: float | None = None,
+    top: Top = 3,
+    threshold: Threshold = None,
     explain: Annotated[Path | None, typer.Option(help="A folder for each image with a map of what decided.")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -179,35 +210,44 @@ def keep_map(folder: Path, path: Path, result: dict[str, Any]) -> None:
 
 
 @app.command()
-def report(run: Run, open_it: Annotated[bool, typer.Option("--open", help="Open it in a browser.")] = False) -> None:
-    """Print the address of a run's report, which is valid for minutes."""
+def report(
+    run: Run,
+    open_it: Annotated[bool, typer.Option("--open", help="Open it in a browser.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Print the address of a run's report, which is valid for an hour."""
     address = connect().describe_run(run)["links"].get("report")
     if not address:
         raise ApiError(404, "NoReport", f"{run} has no report yet. It is written by the last training.")
-    sys.stdout.write(f"{address}\n")
+    if as_json:
+        show({"report": address}, as_json, [])
+    else:
+        sys.stdout.write(f"{address}\n")  # whole: a table would break it into lines
     if open_it:
         webbrowser.open(address)
 
 
 @recipes.command("new")
-def new_recipe(path: Path) -> None:
+def new_recipe(path: Path, as_json: AsJson = False) -> None:
     """Write a recipe to begin with. Example: whippet recipe new dogs.json"""
     try:
         local.write_recipe(path)
     except FileExistsError as error:
         raise typer.BadParameter(f"{path} exists already.") from error
-    err.print(f"Wrote {path}. Change it, check it with 'whippet recipe check {path}', and upload it beside the zip.")
+    told = f"Wrote {path}. Change it, check it with 'whippet recipe check {path}', and upload with '--recipe {path}'."
+    show({"path": str(path)}, as_json, [told])
 
 
 @recipes.command("check")
-def check_recipe(path: Path) -> None:
+def check_recipe(path: Path, as_json: AsJson = False) -> None:
     """Check a recipe without a server."""
+    if not path.is_file():
+        raise typer.BadParameter(f"There is no {path}.")
     problems = local.check_recipe(path)
-    for problem in problems:
-        err.print(problem, style="red", highlight=False)
+    sound = Text(f"{path} is sound.", "green")
+    show({"ok": not problems, "problems": problems}, as_json, [Text(each, "red") for each in problems] or [sound])
     if problems:
         raise typer.Exit(1)
-    err.print(f"{path} is sound.", style="green")
 
 
 @datasets.command("check")

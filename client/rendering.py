@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
 from rich.table import Table
 from rich.text import Text
+
+from client.live import ENDED, format_value
 
 COLOURS = {
     "deployed": "green",
@@ -35,39 +38,35 @@ def show_share(value: float | None) -> str:
     return "" if value is None else f"{value:.1%}"
 
 
-def show_count(value: int | None) -> str:
-    return "" if value is None else f"{value:,}"
+def show_seconds(value: float | None) -> str:
+    """Return seconds as people say them: 42 s, 4 min, 2.5 h."""
+    if value is None:
+        return ""
+    if value < 60:
+        return f"{value:.0f} s"
+    return f"{value / 60:.0f} min" if value < 7200 else f"{value / 3600:.1f} h"
 
 
-def show_duration(seconds: float | None) -> str:
-    return "" if seconds is None else f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
-
-
-def show_money(dollars: float | None) -> str:
-    return "" if dollars is None else f"${dollars:.2f}"
-
-
-def show_score(value: float | None) -> str:
-    """Return a trial's score: accuracy less a tenth of the loss, so it is no percentage and may be below zero."""
-    return "" if value is None else f"{value:.4f}"
+def show_dollars(value: float | None) -> str:
+    return "" if value is None else "<$0.01" if 0 < value < 0.01 else f"${value:.2f}"
 
 
 def list_runs(runs: Iterable[Mapping[str, Any]]) -> Table:
-    """Render the list of runs. What an ended run's key does not tell stays empty."""
-    table = make_table("run", "dataset", "status", "accuracy", "images", "classes", "time", "cost", "began", "reason")
+    table = make_table("run", "dataset", "status", "accuracy", "images", "took", "cost", "began", "reason")
+    table.columns[0].no_wrap = True
     for run in runs:
-        table.add_row(
+        row = (
             run["run_id"],
             run["dataset"],
             show_status(run["status"]),
             show_share(run.get("accuracy")),
-            show_count(run.get("images")),
-            show_count(run.get("classes")),
-            show_duration(run.get("seconds")),
-            show_money(run.get("spent_usd")),
+            "" if run.get("images") is None else f"{run['images']:,}",
+            show_seconds(run.get("seconds")),
+            show_dollars(run.get("spent_usd")),
             show_time(run["created_at"]),
             run["reason"] or "",
         )
+        table.add_row(*row)
     return table
 
 
@@ -85,14 +84,16 @@ def show_run(run: Mapping[str, Any]) -> Iterable[Any]:
         yield Text(note, "yellow")
     if verdict := tell_verdict(run):
         yield Text(verdict)
-    if test := (run.get("metrics") or {}).get("test"):
-        yield Text(f"Test accuracy {show_share(test['accuracy'])} of {show_count(test['images'])} images")
+    yield from show_quality((run.get("metrics") or {}).get("test") or {})
     if run["trials"]:
         yield list_trials(run["trials"])
     if (cost := run.get("cost")) and cost.get("spent_usd") is not None:
-        yield Text(f"Cost so far {show_money(cost['spent_usd'])}, expected {show_money(cost.get('expected_usd') or 0)}")
-    for advice in run.get("advice") or []:
-        yield Text(f"Next: {advice}")
+        word = "Cost" if run["status"] in ENDED else "Cost so far"
+        yield Text(f"{word} {show_dollars(cost['spent_usd'])}, expected {show_dollars(cost.get('expected_usd') or 0)}")
+    if run.get("advice"):
+        yield Text(f"Next: {'; '.join(run['advice'])}.")
+    if run["status"] == "deployed":
+        yield Text(f"Try it: whippet predict {shlex.quote(run['dataset'])} IMAGE …")
     if run.get("links", {}).get("report"):
         yield Text(f"Report: whippet report {run['run_id']} --open")
 
@@ -103,7 +104,21 @@ def tell_verdict(run: Mapping[str, Any]) -> str:
     return str(run["reason"] or promotion.get("sentence") or "")
 
 
-def list_log(jobs: Iterable[Mapping[str, Any]]) -> Iterable[Any]:
+def show_quality(test: Mapping[str, Any]) -> Iterable[Text]:
+    """Yield the accuracy on the test images and the class that is recognised least; nothing where none was measured."""
+    if "accuracy" not in test:
+        return
+    images = f" of {test['images']:,} test images" if "images" in test else ""
+    yield Text(f"Accuracy {show_share(test['accuracy'])}{images}", "bold")
+    judged = [each for each in test.get("classes") or [] if each["support"]]
+    if judged:
+        weakest = min(judged, key=lambda each: (each["recall"], -each["support"]))
+        yield Text(
+            f"Weakest class {weakest['class']}: {show_share(weakest['recall'])} of {weakest['support']} recognised"
+        )
+
+
+def list_epochs(jobs: Iterable[Mapping[str, Any]]) -> Iterable[Any]:
     """Yield a line for each epoch of each job: its name and what it measured."""
     for job in jobs:
         for epoch in job["epochs"]:
@@ -126,8 +141,8 @@ def show_measure(name: str, value: float) -> str:
 def list_trials(trials: Iterable[Mapping[str, Any]]) -> Table:
     table = make_table("trial", "status", "score", "hyperparameters")
     for trial in trials:
-        chosen = ", ".join(f"{name}={value}" for name, value in sorted(trial["hyperparameters"].items()))
-        table.add_row(trial["name"].rsplit("-", 2)[-2], trial["status"], show_score(trial["objective"]), chosen)
+        chosen = ", ".join(f"{name}={format_value(value)}" for name, value in sorted(trial["hyperparameters"].items()))
+        table.add_row(trial["name"].rsplit("-", 2)[-2], trial["status"], show_share(trial["objective"]), chosen)
     return table
 
 

@@ -21,8 +21,8 @@ from playwright.sync_api import sync_playwright
 from rich.console import Console
 
 from benchmarks.local.demo import run_demo
-from client.live import render
-from localcloud.cli.demo import connect, list_runs, take_snapshot, tell_answers, tell_next, tell_report, tell_result
+from client.live import Snapshot, render
+from localcloud.cli.demo import connect, list_runs, tell_answers, tell_next, tell_report, tell_result
 from localcloud.cli.digits import write_digits_zip
 from localcloud.cli.next_steps import Left, keep_image
 from localcloud.cli.questions import choose_pictures
@@ -49,7 +49,7 @@ def main(home: Path) -> None:
 
 def draw_terminal(user: Any, run: dict[str, Any], home: Path) -> None:
     """Draw what the demo prints at its end, with the paths and ports of a newcomer."""
-    snapshot = take_snapshot(user, run["run_id"], run["seconds"], None)
+    snapshot = Snapshot(run, read_epochs(user, run["run_id"]), run["seconds"])
     console = Console(record=True, width=WIDTH, file=io.StringIO(), force_terminal=True)
     console.print("[bold]$ make demo[/]")
     console.print(render(snapshot))
@@ -63,6 +63,10 @@ def draw_terminal(user: Any, run: dict[str, Any], home: Path) -> None:
     tell_next(Left(usual, kept / zipped.name, "digits", run["links"]["folder"], kept / image.name, False), console)
     drawn = FONT_FACES.sub("", console.export_svg(title="Whippet")).replace(str(home), str(usual.home.name))
     (DOCS / "demo.svg").write_text(drawn)
+
+
+def read_epochs(user: Any, run_id: str) -> dict[str, Any]:
+    return {job["name"]: job["epochs"] for job in user.watcher.list_curves(run_id)["jobs"]}
 
 
 def take_pictures(cloud: LocalCloud, run: dict[str, Any]) -> None:

@@ -203,6 +203,12 @@ class Bucket:
         """Return a URL that lets its holder PUT one part, of this many bytes, for this many seconds."""
         return self._sign("upload_part", key, seconds, UploadId=upload, PartNumber=number, ContentLength=size)
 
+    def list_parts(self, key: str, upload: str) -> dict[int, tuple[int, str]]:
+        """Return the parts that have arrived, up to 1,000: sizes and ETags by number. Raises ServiceNotFound."""
+        with translated(f"Listing the parts of s3://{self.name}/{key}"):
+            answer = self._client.list_parts(Bucket=self.name, Key=key, UploadId=upload)
+        return {int(each["PartNumber"]): (int(each["Size"]), str(each["ETag"])) for each in answer.get("Parts", ())}
+
     def complete_parts(self, key: str, upload: str, etags: Sequence[str]) -> None:
         """Put an upload's parts together, in the order of their numbers. Raises InvalidRequest for parts not sent."""
         parts = [{"PartNumber": number, "ETag": etag} for number, etag in enumerate(etags, 1)]

@@ -35,7 +35,8 @@ def warn_of_counts(counts: Mapping[str, Mapping[str, int]], limits: DatasetLimit
         yield from _warn_of_small_classes(train, limits.small_class)
     for split in ("valid", "test") if train else ():
         if split not in counts:
-            yield Finding("split_cut_from_train", f"There is no {split} split: 15 % of train serve as one.", split)
+            told = f"There are no {WORDS[split]} images: 15% of the training images are set aside for that."
+            yield Finding("split_cut_from_train", told, split)
         lacking = sorted(train.keys() - counts.get(split, train).keys())
         what = f"class has no image in {split}|classes have no image in {split}"
         yield from find_among("class_missing_from_split", lacking, what, "It cannot be judged there.")

@@ -169,12 +169,12 @@ def _shorten(evaluation: dict[str, Any] | None) -> dict[str, Any]:
 def _tell_candidates(comparison: dict[str, Any]) -> str:
     """Say which candidate ships, and what each has reached on the validation split."""
     reached = (
-        f"{CANDIDATES.get(each['candidate'], each['candidate'])} {each['valid']['objective']:.4f}"
+        f"{CANDIDATES.get(each['candidate'], each['candidate'])} {each['valid']['objective']:.1%}"
         for each in comparison["candidates"]
     )
     told = ", ".join(reached)
     best = CANDIDATES.get(comparison["ships"], comparison["ships"])
-    ships = f"The model of {best} ships, the best on the validation split{f': {told}' if told else ''}."
+    ships = f"The model of {best} was chosen, the best on the validation images{f': {told}' if told else ''}."
     return " ".join([ships, *(comparison.get("problems") or ())])
 
 
@@ -182,9 +182,9 @@ def _compare(value: float | None, of_trial: float | None, error: float) -> tuple
     if value is None:
         return "trial", "The training left no evaluation, so the best trial's model ships."
     if of_trial is not None and value < of_trial - error:
-        why = f"The training reached {value:.4f}, the best trial {of_trial:.4f}: worse by more than {error:.4f}."
+        why = f"The training reached {value:.1%}, the best trial {of_trial:.1%}: worse by more than {error:.1%}."
         return "trial", why
-    return "training", f"The training reached {value:.4f}, within one standard error or better."
+    return "training", f"The training reached {value:.1%}, within one standard error or better."
 
 
 def explain_decline(run: Run, evaluation: dict[str, Any] | None) -> str | None:

@@ -1,8 +1,9 @@
 """Let people upload what does not fit into a request: large images for a prediction, and datasets.
 
 `POST /uploads` signs addresses of the bucket for one object of one size, for minutes. An object from 100 MB on is sent
-in parts, each to an address of its own, and `POST /uploads/ID/complete` puts them together. Images lie below
-`uploads/`, whose objects the bucket deletes after a day.
+in parts, each to an address of its own, and `POST /uploads/ID/complete` puts them together. `GET /uploads/ID` says
+which parts have arrived, and signs new addresses for the others: an upload that was interrupted goes on. Images lie
+below `uploads/`, whose objects the bucket deletes after a day.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import json
 import re
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from chalicelib import errors
@@ -41,12 +42,54 @@ def begin_upload(body: bytes, check_name: Callable[[str], str], services: Servic
     if size < PARTS_FROM:
         return told | {"url": services.bucket.sign_upload(key, seconds, size)}
     upload = services.bucket.begin_parts(key)
-    services.bucket.write(name_record(id), to_json({"key": key, "upload_id": upload, "parts": len(cut_parts(size))}))
-    parts = [
-        {"number": number, "size": length, "url": services.bucket.sign_part(key, upload, number, length, seconds)}
-        for number, length in enumerate(cut_parts(size), 1)
-    ]
-    return told | {"parts": parts, "complete": f"uploads/{id}/complete"}
+    record = {"key": key, "upload_id": upload, "parts": len(cut_parts(size)), "size": size}
+    services.bucket.write(name_record(id), to_json(record))
+    return told | {"parts": list_parts(record, {}, services), "complete": f"uploads/{id}/complete"}
+
+
+def describe_upload(id: str, services: Services) -> dict[str, Any]:
+    """Return an upload in parts as POST /uploads did; a part that has arrived has an ETag in place of an address.
+
+    Raises NotFound for an id that has no parts, and for an upload that is complete or more than a day old.
+    """
+    record = read_record(id, services)
+    try:
+        arrived = services.bucket.list_parts(record["key"], record["upload_id"])
+    except errors.ServiceNotFound as error:
+        raise errors.NotFound("The upload is over. POST /uploads begins another.") from error
+    return {
+        "id": id,
+        "kind": "dataset",  # no image is large enough for parts
+        "key": record["key"],
+        "size": record["size"],
+        "method": "PUT",
+        "expires_in": services.settings.upload_seconds,
+        "parts": list_parts(record, arrived, services),
+        "complete": f"uploads/{id}/complete",
+    }
+
+
+def list_parts(
+    record: Mapping[str, Any], arrived: Mapping[int, tuple[int, str]], services: Services
+) -> list[dict[str, Any]]:
+    """List an upload's parts, each with its ETag if it has arrived whole, else with an address to PUT it to."""
+    key, upload, seconds = record["key"], record["upload_id"], services.settings.upload_seconds
+    parts = []
+    for number, length in enumerate(cut_parts(record["size"]), 1):
+        size, etag = arrived.get(number, (0, ""))
+        has = {"etag": etag} if size == length else {}
+        told = has or {"url": services.bucket.sign_part(key, upload, number, length, seconds)}
+        parts.append({"number": number, "size": length, **told})
+    return parts
+
+
+def read_record(id: str, services: Services) -> dict[str, Any]:
+    """Return what is known of an upload in parts. Raises NotFound."""
+    stored = services.bucket.read(name_record(id)) if is_id(id) else None
+    if stored is None:
+        raise errors.NotFound(f"There is no upload {id[:50]!r} in parts. POST /uploads begins one.")
+    record: dict[str, Any] = stored.as_json()
+    return record
 
 
 def cut_parts(size: int) -> list[int]:
@@ -57,10 +100,7 @@ def cut_parts(size: int) -> list[int]:
 
 def complete_upload(id: str, body: bytes, services: Services) -> dict[str, Any]:
     """Put the parts of an upload together: {id, key}. Raises BadRequest, and NotFound for an id that has no parts."""
-    stored = services.bucket.read(name_record(id)) if is_id(id) else None
-    if stored is None:
-        raise errors.NotFound(f"There is no upload {id[:50]!r} in parts. POST /uploads begins one.")
-    record = stored.as_json()
+    record = read_record(id, services)
     etags = read_parts(body)
     if len(etags) != record["parts"]:  # S3 itself would put any parts together
         raise errors.BadRequest(f"The upload has {record['parts']} parts, and {len(etags)} are named. Send them all.")

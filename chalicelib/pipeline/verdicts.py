@@ -19,6 +19,7 @@ from chalicelib.recipes.imbalance import RATIO
 from chalicelib.runs.changes import Version, list_changes
 
 BEGIN, END = b"<!-- verdict -->", b"<!-- /verdict -->"
+NEXT, END_NEXT = b"<!-- next -->", b"<!-- /next -->"  # around what the training alone would advise
 HEAD, CHANGES = b"<!-- run -->", b"<!-- changes -->"  # where the page leaves room for what only the whole run knows
 WIDE = 0.06  # an interval wider than this says little about a change of the model
 EDGE = 0.05  # this part of a range, on the range's own scale, is its edge
@@ -79,10 +80,15 @@ def tell_verdict(story: Story) -> str:
 def fill_report(page: bytes | None, story: Story) -> bytes:
     """Put the paragraph into the page that the job drew, or build a short page if no job drew one."""
     page = page if page and BEGIN in page and END in page else build_page(story).encode()
-    head, _, rest = page.partition(BEGIN)
-    _, _, tail = rest.partition(END)
-    filled = b"".join([head, BEGIN, escape(tell_verdict(story)).encode(), END, tail])
+    filled = _fill(page, BEGIN, END, tell_verdict(story))
+    if NEXT in filled and (advice := "; ".join(list_advice(story))):
+        filled = _fill(filled, NEXT, END_NEXT, f"{advice[0].upper()}{advice[1:]}.")
     return filled.replace(HEAD, tell_run(story).encode(), 1).replace(CHANGES, tell_changes(story).encode(), 1)
+
+
+def _fill(page: bytes, begin: bytes, end: bytes, text: str) -> bytes:
+    head, _, rest = page.partition(begin)
+    return b"".join([head, begin, escape(text).encode(), end, rest.partition(end)[2]])
 
 
 def tell_changes(story: Story) -> str:
@@ -197,7 +203,7 @@ def _tell_selection(story: Story) -> list[str]:
     most = find_overstatement(objective["standard_error"], count)
     return [
         f"It was selected among {count} trials on {objective['images']:,} images{folds}: its {objective['name']} "
-        f"there, {objective['value']:.4f}, overstates by up to {most:.4f}."
+        f"there, {objective['value']:.1%}, overstates by up to {100 * most:.1f} points."
     ]
 
 
@@ -284,7 +290,7 @@ def list_advice(story: Story) -> list[str]:
         "undecided": "compare the two models on the reason's figures, then approve it (POST /runs/RUN_ID/approve) "
         "or leave it",
     }
-    return [advices[status]] if status in advices else []
+    return [*_advise_on_weights(story), advices[status]] if status in advices else []
 
 
 def _advise_on_weights(story: Story) -> list[str]:

@@ -16,7 +16,8 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from chalicelib.web.schemas import NAMED, Schema, reference
+from chalicelib.web.fields import Schema, reference
+from chalicelib.web.schemas import NAMED
 
 OPEN = ("health", "show_page", "show_file", "show_inner_file", "show_openapi")
 TAGS = {
@@ -38,6 +39,7 @@ ANSWERS: Mapping[str, tuple[str, str | None, tuple[int, ...]]] = {
     "delete_model": ("models", "DeletedModel", (404, 409, 503)),
     "predict": ("models", "Prediction", PREDICT_ERRORS),
     "begin_upload": ("uploads", "Upload", (400, 413, 503)),
+    "describe_upload": ("uploads", "Upload", (404, 503)),
     "complete_upload": ("uploads", "CompletedUpload", (400, 404, 503)),
     "upload_dataset": ("uploads", "DatasetUpload", (400, 503)),
     "remove_dataset": ("uploads", "RemovedDataset", (400, 404, 503)),

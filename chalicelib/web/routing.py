@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from chalicelib.errors import MethodNotAllowed, NotFound
 
 CATCH_ALL = "/{proxy+}"
-CROSS_ORIGIN = ("/models/{name}/predict", "/uploads", "/uploads/{id}/complete")
+CROSS_ORIGIN = ("/models/{name}/predict", "/uploads", "/uploads/{id}", "/uploads/{id}/complete")
 PREFLIGHT_SECONDS = 600
 
 

@@ -2,53 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from chalicelib.pipeline.job_files import DOCUMENTS
 from chalicelib.runs.listing import ENDED, ON_ITS_WAY
-
-Schema = dict[str, Any]
-
-
-def field(kind: str, description: str, example: Any, **more: Any) -> Schema:
-    """Return the schema of a member; a kind that ends in `?` may also be null."""
-    found: Any = [kind[:-1], "null"] if kind.endswith("?") else kind
-    return {"type": found, "description": description, "examples": [example], **more}
-
-
-def text(description: str, example: str | None, *, null: bool = False, **more: Any) -> Schema:
-    return field("string?" if null else "string", description, example, **more)
-
-
-def number(description: str, example: float | None, *, null: bool = False, whole: bool = False) -> Schema:
-    return field(("integer" if whole else "number") + ("?" if null else ""), description, example)
-
-
-def time(description: str, *, null: bool = False) -> Schema:
-    return text(description, "2026-11-27T10:15:00+00:00", null=null, format="date-time")
-
-
-def anything(description: str, example: dict[str, Any] | None = None, *, null: bool = False) -> Schema:
-    """Return the schema of an object whose members depend on the run."""
-    return field("object?" if null else "object", description, example or {}, additionalProperties=True)
-
-
-def reference(name: str) -> Schema:
-    return {"$ref": f"#/components/schemas/{name}"}
-
-
-def many(name: str, description: str) -> Schema:
-    return {"type": "array", "items": reference(name), "description": description, "examples": [[]]}
-
-
-def texts(description: str, example: list[str]) -> Schema:
-    return field("array", description, example, items={"type": "string"})
-
-
-def thing(description: str, required: str, **members: Schema) -> Schema:
-    """Return the schema of an object; readers ignore members that it does not name."""
-    return {"type": "object", "description": description, "required": required.split(), "properties": members}
-
+from chalicelib.web.fields import Schema, anything, field, many, number, reference, text, texts, thing, time
 
 RUN_ID, DATASET = "whippet-dev-dogs-1f2e3d4c", "dogs"
 METRICS = {"valid": {"images": 841, "accuracy": 0.991}, "test": {"images": 836, "accuracy": 0.989}}
@@ -159,10 +115,13 @@ NAMED: dict[str, Schema] = {
     ),
     "UploadPart": thing(
         "One part of a large upload.",
-        "number size url",
+        "number size",
         number=number("The part's number, from 1.", 1, whole=True),
         size=number("How many bytes of the file it takes, after those of the parts before it.", 67108864, whole=True),
         url=text("Where to PUT them. Keep the ETag of the answer.", "https://bucket.s3.eu-west-1.amazonaws.com/…"),
+        etag=text(
+            "In place of `url`: the part has arrived, and this is its ETag.", '"9b2cf535f27731c974343645a3985328"'
+        ),
     ),
     "Upload": thing(
         "Where to PUT the bytes.",

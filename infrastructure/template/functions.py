@@ -19,6 +19,7 @@ RETRIES = 2
 LAMBDA_TRIES_FOR = 21_600  # seconds
 EVENTBRIDGE_TRIES = {"MaximumEventAgeInSeconds": 86_400, "MaximumRetryAttempts": 185}
 SCHEDULE_TRIES = {"MaximumEventAgeInSeconds": 60, "MaximumRetryAttempts": 1}  # the next one comes in two minutes
+OWN_URL = "https://${RestAPI}.execute-api.${AWS::Region}.${AWS::URLSuffix}/api/"
 KEPT_LETTERS = 1_209_600  # seconds: SQS's longest retention
 
 
@@ -32,6 +33,16 @@ def finish_functions(template: Body) -> None:
         template["Resources"][f"{logical}Errors"] = alarm_on_errors(logical, name)
         if function["Properties"].get("Events"):
             _finish_events(template, logical, function, name)
+            _tell_page(function)
+
+
+def _tell_page(function: Body) -> None:
+    """Tell a function of events where the page is: reports link back to it.
+
+    The routes' function cannot be told: the API is made after it. So this is not among the functions' common variables.
+    """
+    variables = function["Properties"].setdefault("Environment", {}).setdefault("Variables", {})
+    variables["PAGE_URL"] = {"Fn::If": ["HasPageUrl", {"Ref": "PageUrl"}, {"Fn::Sub": OWN_URL}]}
 
 
 def name_function(function: Body) -> str:

@@ -231,7 +231,7 @@ def tell_answers(user: User, name: str, pictures: list[Picture], console: Consol
         if response.status_code != 200:
             raise StepFailed(f"while asking the model: {response.status_code} {response.text[:300]}")
         answers = response.json()["results"][0]["predictions"]
-        told = ", ".join(f"{one['class']} {one['probability']:.3f}" for one in answers)
+        told = ", ".join(f"{one['class']} {one['probability']:.1%}" for one in answers)
         right = answers[0]["class"] == picture.true_class
         mark = "[green]✓[/]" if right else "[red]✗[/]"
         console.print(f"  {mark} {picture.name}: {told}" + ("" if right else f"  (it is {picture.true_class})"))

@@ -83,7 +83,7 @@ class JobRun:
         self._mirror = self._make_mirror()
         self._watch = Watch(job, directory, tools.s3, tools.clock)
         self._metrics = compile_metrics(job["AlgorithmSpecification"].get("MetricDefinitions", []))
-        self._log_stream = LogStream(tools.logs, LOG_GROUP, f"{job['TrainingJobName']}/algo-1-{_stamp(job)}")
+        self._log_stream = make_stream(tools.logs, job)
         self._log = LogReader(directory.log, directory.log_mark)
 
     def ask_stop(self) -> None:
@@ -315,6 +315,11 @@ class JobRun:
 def clear_directory(directory: JobDirectory) -> None:
     """Delete the tree of an earlier job with the same name."""
     shutil.rmtree(directory.base, ignore_errors=True)
+
+
+def make_stream(logs: Any, job: Record) -> LogStream:
+    """Return the stream of a job's log, named as SageMaker names it."""
+    return LogStream(logs, LOG_GROUP, f"{job['TrainingJobName']}/algo-1-{_stamp(job)}")
 
 
 def _stamp(job: Record) -> int:

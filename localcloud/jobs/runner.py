@@ -12,16 +12,18 @@ import logging
 import os
 import threading
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from localcloud.common.store import Record
 from localcloud.jobs.directory import JobDirectory
-from localcloud.jobs.run import JobRun, Tools, clear_directory
+from localcloud.jobs.run import JobRun, Tools, clear_directory, make_stream
 from localcloud.sagemaker.core.cloud import JobReport, Outcome
 
 log = logging.getLogger(__name__)
+LINES_AGAIN = 1_000  # of a job's log are shown after a restart
 INHERITED = ("PATH", "HOME", "USER", "LANG", "LC_ALL", "TZ", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "TORCH_HOME")
 INHERITED_KINDS = ("AWS_", "XDG_", "SSL_", "REQUESTS_", "HTTP_", "HTTPS_", "NO_PROXY", "http_", "https_", "no_proxy")
 
@@ -78,6 +80,14 @@ class ProcessJobRunner:
             run.ask_stop()
         elif waiting is not None:
             threading.Thread(target=waiting.report.finish, args=(Outcome("Stopped"),), daemon=True).start()
+
+    def show_logs_again(self, jobs: Iterable[Record]) -> None:
+        """Send the last lines of ended jobs once more: CloudWatch Logs is in memory here, and forgets at a restart."""
+        for job in jobs:
+            path = JobDirectory((self._folder / job["TrainingJobName"]).absolute()).log
+            if path.is_file():
+                lines = path.read_text(encoding="utf-8", errors="replace").splitlines()[-LINES_AGAIN:]
+                make_stream(self._tools.logs, job).write(lines, datetime.fromtimestamp(path.stat().st_mtime, UTC))
 
     def close(self, seconds: float = 10.0) -> None:
         """Kill all programs without a report. Their jobs continue from their checkpoints with the next cloud."""

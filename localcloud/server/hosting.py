@@ -50,7 +50,8 @@ from localcloud.sagemaker.core.cloud import Cloud
 from localcloud.sagemaker.core.meters import Meter
 from localcloud.sagemaker.core.tags import list_tagged
 from localcloud.sagemaker.hosting.endpoints import resume_endpoints
-from localcloud.sagemaker.training.jobs import resume_training_jobs
+from localcloud.sagemaker.training.jobs import ENDED, resume_training_jobs
+from localcloud.sagemaker.training.jobs import KIND as TRAINING_JOB
 from localcloud.sagemaker.tuning.jobs import resume_tuning_jobs
 from localcloud.server.door import Door, read_friends
 from localcloud.server.fronts import make_fronts
@@ -139,6 +140,8 @@ class Hosting:
         if self._functions is not None and self._api_function:
             self._functions.renew(self._api_function)
         self._processes.warm()
+        ended = (job for job in self.cloud.store.list(TRAINING_JOB) if job["TrainingJobStatus"] in ENDED)
+        self._jobs.show_logs_again(ended)
 
     def close(self) -> None:
         """Stop everything: first what could start something new, last what the shutdown itself still needs."""

@@ -52,7 +52,7 @@ TRAINING = make_snapshot(
 def test_the_picture_shows_stage_trials_epochs_and_time() -> None:
     """The view shows each trial's hyperparameters and epoch, and its objective as soon as there is one."""
     text = draw(RUNNING)
-    for told in ("tuning", "learning_rate", "batch_size", "0.97", "4/4", "2/4", "0:30 gone", "0:30 left"):
+    for told in ("tuning", "learning_rate", "batch_size", "97.0%", "4/4", "2/4", "0:30 gone", "0:30 left"):
         assert told in text, told
 
 
@@ -95,12 +95,12 @@ def test_plain_lines_tell_each_change_once() -> None:
     assert list(list_changes(make_snapshot("checking"), begun)) == [
         "[0:05] tuning",
         "    trial 1 starts: batch_size=32 learning_rate=0.5",
-        "    trial 1 epoch 1/4: validation accuracy 90.0%, score 0.800",
+        "    trial 1 epoch 1/4: validation accuracy 90.0%",
     ]
     assert list(list_changes(RUNNING, RUNNING)) == []
     lines = list(list_changes(RUNNING, TRAINING))
-    assert "    trial 2 Completed, objective 0.98" in lines
-    assert "    training epoch 1/4: validation accuracy 90.0%, score 0.800" in lines
+    assert "    trial 2 Completed, score 98.0%" in lines
+    assert "    training epoch 1/4: validation accuracy 90.0%" in lines
 
 
 def answer_with(*stages: Snapshot) -> Any:
@@ -132,7 +132,7 @@ def test_a_run_is_followed_to_its_end() -> None:
         "[0:00] checking",
         "[0:00] tuning",
         "    trial 1 starts: batch_size=32 learning_rate=0.5",
-        "    trial 1 epoch 1/4: validation accuracy 50.0%, score 0.000",
+        "    trial 1 epoch 1/4: validation accuracy 50.0%",
         "[0:00] failed",
     ]
 

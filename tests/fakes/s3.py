@@ -34,6 +34,7 @@ class FakeS3(Client):
         self.versions: dict[str, list[FakeObject]] = {}
         self.hidden: dict[str, list[str]] = {}  # versions below a delete marker, and the marker's own, by key
         self.counts: dict[str, int] = {}  # of versions ever made, by key
+        self.parts: dict[str, dict[int, int]] = {}  # sizes of the parts that have arrived, by number, by upload
         self.conflicts = 0
         self.kept_back: set[str] = set()
 
@@ -57,9 +58,17 @@ class FakeS3(Client):
         return self.store(Key, Body)
 
     def do_create_multipart_upload(self, Bucket: str, Key: str) -> Any:
+        self.parts[f"parts-of-{Key}"] = {}
         return {"UploadId": f"parts-of-{Key}"}
 
+    def do_list_parts(self, Bucket: str, Key: str, UploadId: str) -> Any:
+        if UploadId not in self.parts:
+            raise fail("NoSuchUpload", "The specified multipart upload does not exist.", "ListParts")
+        arrived = self.parts[UploadId].items()
+        return {"Parts": [{"PartNumber": each, "Size": size, "ETag": f'"{each}"'} for each, size in arrived]}
+
     def do_complete_multipart_upload(self, Bucket: str, Key: str, UploadId: str, MultipartUpload: Any) -> Any:
+        self.parts.pop(UploadId, None)
         return self.store(Key, b"".join(each["ETag"].encode() for each in MultipartUpload["Parts"]))
 
     def store(self, key: str, body: bytes) -> dict[str, str]:

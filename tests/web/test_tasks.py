@@ -21,6 +21,7 @@ from tests.web.conftest import OpenTab
 from tests.web.stories import advance, fill_with_runs, tell_of_a_model, write_evaluation
 
 CORS = {"Access-Control-Allow-Origin": "*", "Access-Control-Expose-Headers": "ETag", "ETag": '"e"'}
+PLACE = "https://pictures.s3.example/"
 PIECE = 700  # bytes of a part, in place of 64 MB
 DROP_BESIDE = """() => {
     const carried = new DataTransfer();
@@ -110,6 +111,7 @@ def test_runs_are_filtered_and_compared(world: World, tab: Tab) -> None:
     rows.first.wait_for()
     assert re.search(r"9\d\.\d%.*350 images, 10 classes", tab.page.locator(".runs").inner_text().replace("\n", " "))
     tab.page.get_by_label("Filter").fill("digits deployed")
+    tab.page.get_by_text("2 runs of 32 match").wait_for()
     assert rows.locator("visible=true").count() == 2
     tab.keep("runs-filtered")
     for run_id in (first, second):
@@ -120,6 +122,18 @@ def test_runs_are_filtered_and_compared(world: World, tab: Tab) -> None:
     assert re.search(r"epochs\s+8\s+3", changed)
     tab.keep("runs-compared")
     assert tab.find_barriers() == []
+
+
+def test_a_filter_searches_the_runs_that_are_not_shown_yet(world: World, tab: Tab) -> None:
+    """The list begins with the newest fifty; a filter reads on until it has all, and says how many it has read."""
+    fill_with_runs(world, 260)
+    tab.go("runs")
+    rows = tab.page.get_by_role("list", name="All runs").get_by_role("listitem")
+    rows.first.wait_for()
+    assert rows.count() == 50
+    tab.page.get_by_label("Filter").fill("many-000000ff")
+    tab.page.get_by_text("1 run of 260 matches").wait_for()
+    assert rows.locator("visible=true").count() == 1
 
 
 def test_a_run_is_run_again_with_changes(world: World, tab: Tab) -> None:
@@ -146,12 +160,19 @@ def test_a_run_is_run_again_with_changes(world: World, tab: Tab) -> None:
 def test_a_model_is_tried_with_a_test_image_and_a_threshold(world: World, tab: Tab) -> None:
     """One click asks; the slider says what share is answered, and how much of it is right; code has the address."""
     tell_of_a_model(world)
+    shown = base64.b64encode(draw_test_picture("green")).decode()
+    assert isinstance(world.runtime.answer, dict)
+    map_ = {"class": "3", "image": f"data:image/jpeg;base64,{shown}"}
+    world.runtime.answer = {"results": [world.runtime.answer["results"][0] | {"explanation": map_}], "run_id": "r"}
     tab.go("models/digits")
     tab.page.get_by_role("button", name="Try a test image of 3").click()
     tab.page.get_by_role("list", name="Classes, the likeliest first").wait_for()
     slider = tab.page.get_by_label("Answer only when sure at least")
     slider.fill("0.9")
     tab.page.get_by_text("Not sure enough").wait_for()
+    tab.page.get_by_role("button", name="Why? Show what it looked at").click()
+    tab.page.get_by_alt_text("What spoke for 3").wait_for()
+    tab.page.wait_for_function("document.querySelector('.heat img').naturalWidth > 0")
     told = tab.page.get_by_text(re.compile(r"At 90%, \d+\.\d% of the test images get an answer"))
     assert re.search(r"and \d+\.\d% of those answers are right", told.inner_text())
     code = tab.page.locator("pre.code")
@@ -180,11 +201,8 @@ def test_a_folder_is_zipped_and_sent_in_parts_over_a_cut_connection(world: World
     def answer_upload(route: Route) -> None:
         size = json.loads(route.request.post_data or "")["size"]
         sizes = [PIECE] * (size // PIECE) + [size % PIECE]
-        told = [
-            {"number": number, "size": length, "url": f"https://pictures.s3.example/{number}"}
-            for number, length in enumerate(sizes, 1)
-        ]
-        route.fulfill(status=201, json={"parts": told, "complete": "uploads/0123/complete"})
+        told = [{"number": number, "size": length, "url": f"{PLACE}{number}"} for number, length in enumerate(sizes, 1)]
+        route.fulfill(status=201, json={"id": "0123", "parts": told, "complete": "uploads/0123/complete"})
 
     def take_part(route: Route) -> None:
         number = int(route.request.url.rpartition("/")[2])
@@ -201,7 +219,7 @@ def test_a_folder_is_zipped_and_sent_in_parts_over_a_cut_connection(world: World
     tab.page.evaluate(KEEP_SENT)
     tab.page.route("**/uploads", answer_upload)
     tab.page.route("**/uploads/0123/complete", complete)
-    tab.page.route("https://pictures.s3.example/**", take_part)
+    tab.page.route(f"{PLACE}**", take_part)
     tab.go("datasets")
     tab.page.locator("#zip-folder").set_input_files(write_folder(tmp_path))
     tab.page.get_by_text("6 images in 2 classes").wait_for()
@@ -220,6 +238,55 @@ def test_a_folder_is_zipped_and_sent_in_parts_over_a_cut_connection(world: World
     assert archive.testzip() is None
     assert sorted(archive.namelist())[0] == "colours/green/0 ä.png"
     assert len(archive.namelist()) == 6
+
+
+def test_an_upload_goes_on_after_a_reload_with_the_parts_that_are_missing(tab: Tab, tmp_path: Path) -> None:
+    """The page says what was interrupted. The same file goes on; what has arrived is not sent again."""
+    size, sent, done = 5 * PIECE, [], []
+    arrived: set[int] = set()
+    file = tmp_path / "large.zip"
+    file.write_bytes(build_colour_zip().ljust(size, b"\0")[:size])
+
+    def describe(route: Route) -> None:
+        parts = [
+            {"number": number, "size": PIECE} | ({"etag": "e"} if number in arrived else {"url": f"{PLACE}{number}"})
+            for number in range(1, 6)
+        ]
+        told = {"id": "0123", "size": size, "parts": parts, "complete": "uploads/0123/complete"}
+        route.fulfill(status=201 if route.request.method == "POST" else 200, json=told)
+
+    def take_part(route: Route) -> None:
+        number = int(route.request.url.rpartition("/")[2])
+        if number > 2 and not is_back:
+            return  # no answer: the connection hangs
+        sent.append(number)
+        arrived.add(number)
+        route.fulfill(status=200, headers=CORS)
+
+    def complete(route: Route) -> None:
+        done.append(json.loads(route.request.post_data or "")["parts"])
+        route.fulfill(json={"id": "0123", "key": "datasets/large.zip"})
+
+    is_back = False
+    for place, answer in (("**/uploads", describe), ("**/uploads/0123", describe), (f"{PLACE}**", take_part)):
+        tab.page.route(place, answer)
+    tab.page.route("**/uploads/0123/complete", complete)
+    tab.page.on("dialog", lambda dialog: dialog.accept())  # the page warns before it is left
+    tab.go("datasets")
+    tab.page.locator("#zip").set_input_files(file)
+    tab.page.get_by_role("button", name="Upload and train").click()
+    tab.page.get_by_text(f"{40}% of").wait_for()
+    tab.page.reload()
+    tab.page.get_by_text("The upload of large was interrupted").wait_for()
+    tab.keep("dataset-interrupted")
+    is_back = True
+    tab.page.locator("#zip").set_input_files(file)
+    tab.page.get_by_text("1.4 kB of 3.5 kB have been sent before").wait_for()
+    tab.page.get_by_role("button", name="Upload and train").click()
+    tab.page.get_by_text("Uploaded. It is being checked").wait_for()
+    assert (sent[:2], sorted(sent[2:])) == ([1, 2], [3, 4, 5])
+    assert {each["number"] for each in done[0]} == {1, 2, 3, 4, 5}
+    tab.complaints.clear()  # the browser notes the connection that hung
 
 
 def test_several_zips_are_all_taken_and_a_drop_beside_the_zone_too(tab: Tab) -> None:

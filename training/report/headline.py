@@ -10,6 +10,7 @@ from judging.intervals import find_interval
 from judging.suspects import find_suspects, list_judged
 
 from report.charts.data import Findings
+from report.page import END_NEXT, NEXT
 
 NAMED = 3
 WIDE = 0.06  # an interval wider than this says little about a change of the model
@@ -28,7 +29,9 @@ def tell_headline(found: Findings) -> str:
         "How sure": tell_sure(found, test),
         "What next": f"{advice[0].upper()}{advice[1:]}.",
     }
-    rows = "".join(f"<div><dt>{name}</dt><dd>{escape(text)}</dd></div>" for name, text in lines.items())
+    told = {name: escape(text) for name, text in lines.items()}
+    told["What next"] = f"{NEXT}{told['What next']}{END_NEXT}"
+    rows = "".join(f"<div><dt>{name}</dt><dd>{text}</dd></div>" for name, text in told.items())
     return f'<dl class="headline">{rows}</dl>'
 
 

@@ -10,6 +10,7 @@ from report.style import STYLE
 
 # The control plane puts its verdict on the whole run between these marks.
 BEGIN, END = "<!-- verdict -->", "<!-- /verdict -->"
+NEXT, END_NEXT = "<!-- next -->", "<!-- /next -->"  # and its advice, which knows the whole run, here
 RUN, CHANGES = "<!-- run -->", "<!-- changes -->"  # and there, what it knows of the run and of the version before
 LEAST = 0.001
 

@@ -50,14 +50,13 @@ def show_tiles(found: Findings) -> str:
         low, high = find_interval(test["accuracy"], test.get("images") or 0)
         values["test accuracy"] = (percent(test["accuracy"]), f"{low:.1%} to {high:.1%} (95 %)")
     if "macro_f1" in test:
-        values["macro F1"] = (f"{test['macro_f1']:.3f}", f"{len(test.get('classes') or [])} classes")
+        values["macro F1"] = (percent(test["macro_f1"]), f"{len(test.get('classes') or [])} classes")
     if before is not None and "accuracy" in test:
         gain = f"{100 * (test['accuracy'] - before):+.1f} points"
         told = "it is its own baseline" if baseline.get("same") else f"baseline: {before:.1%}"
         values["gained over the baseline"] = (gain, told)
     if found.trials:
-        seconds = sum(job.evaluation.get("seconds") or 0 for job in (*found.trials, found.job))
-        values["trainings"] = (f"{len(found.trials)} + 1", f"{seconds:,.0f} s by the clock")
+        values["trainings"] = (f"{len(found.trials)} + 1", "trials and the final training")
     rate = found.file("timeline").get("images_per_second")
     if rate:
         values["images a second"] = (f"{rate:,.0f}", f"trained on {found.job.start.get('device', 'one machine')}")
@@ -147,7 +146,7 @@ def tell_best(best: JobRecord | None, tuned: Sequence[str], goal: str, count: in
         for name in tuned
     )
     told = f"Best values: {values}." if values else "The trials had the same hyperparameters."
-    return paragraph(f"The best of {count} trials reached {goal} {best.objective:.4f}. {told}")
+    return paragraph(f"The best of {count} trials reached {goal} {percent(best.objective)}. {told}")
 
 
 def table_of_trials(trials: Sequence[JobRecord], tuned: Sequence[str]) -> list[list[Any]]:
@@ -159,7 +158,9 @@ def table_of_trials(trials: Sequence[JobRecord], tuned: Sequence[str]) -> list[l
         error = (trial.evaluation.get("objective") or {}).get("standard_error")
         kept = "–" if trial.best_epoch is None else trial.best_epoch
         epochs = f"{kept} of {len(trial.epochs)}"
-        rows.append([number, status, *values, trial.objective, error, epochs, trial.evaluation.get("seconds")])
+        rows.append(
+            [number, status, *values, percent(trial.objective), percent(error), epochs, trial.evaluation.get("seconds")]
+        )
     return rows
 
 

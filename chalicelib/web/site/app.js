@@ -103,6 +103,7 @@ addEventListener("signed-out", (event) => {
 });
 leave.addEventListener("click", () => {
   token.forget();
+  localStorage.removeItem("whippet.uploads"); // what was being uploaded is nobody else's business
   say("Signed out.");
   go();
 });

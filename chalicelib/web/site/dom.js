@@ -134,7 +134,7 @@ export const ticked = (text) => String(text ?? "").split("`").map((each, index) 
 
 /** Return a message as paragraphs and a list: its lines that begin with a dash are the list's. */
 export function paragraphs(text) {
-  const lines = String(text ?? "").split("\n").filter((line) => line.trim());
+  const lines = String(text ?? "").replace(/^(- )?\$\.(?=\w)/gm, "$1").split("\n").filter((line) => line.trim()); // a recipe's member needs no root
   const items = lines.filter((line) => line.startsWith("- ")).map((line) => h("li", {}, ticked(line.slice(2))));
   return [lines.filter((line) => !line.startsWith("- ")).map((line) => h("p", {}, ticked(line))), items.length > 0 && h("ul", { class: "findings" }, items)];
 }
@@ -143,6 +143,9 @@ export function paragraphs(text) {
 export function staleness() {
   return live((message) => message && callout("warn", "Not up to date", h("p", {}, message)));
 }
+
+/** Leave out what is usual: who has no folders of validation and test images is told so beside the counts. */
+export const unusual = (warnings) => warnings.filter((each) => each.code !== "split_cut_from_train");
 
 export function findings(list) {
   return h("ul", { class: "findings" }, list.map((each) => h("li", {}, each.message, " ", h("code", {}, each.code))));

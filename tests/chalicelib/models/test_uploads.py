@@ -9,7 +9,7 @@ import pytest
 
 from chalicelib import errors
 from chalicelib.models.predictions import Question, predict
-from chalicelib.models.uploads import MOST_BYTES, PART_BYTES, begin_upload, complete_upload
+from chalicelib.models.uploads import MOST_BYTES, PART_BYTES, begin_upload, complete_upload, describe_upload
 from chalicelib.pipeline.intake import check_name
 from chalicelib.runs.identity import make_endpoint_name
 from tests.fakes.world import SETTINGS, World
@@ -63,6 +63,24 @@ def test_what_is_larger_than_we_take_is_refused_before_it_is_sent(world: World, 
     """The message has both numbers."""
     with pytest.raises(errors.PayloadTooLarge, match=f"{MOST_BYTES[kind]:,}"):
         begin(world, kind=kind, name="dogs", size=MOST_BYTES[kind] + 1)
+
+
+def test_an_interrupted_upload_goes_on_with_the_parts_that_are_missing(world: World) -> None:
+    """What has arrived whole has its ETag, and the rest new addresses. A complete one is over."""
+    begun = begin(world, kind="dataset", name="dogs", size=2 * PART_BYTES + 5)
+    world.s3.parts["parts-of-datasets/dogs.zip"] = {1: PART_BYTES, 2: PART_BYTES - 1}
+    told = describe_upload(begun["id"], world.services())
+    assert told["parts"][0] == {"number": 1, "size": PART_BYTES, "etag": '"1"'}
+    assert [part["number"] for part in told["parts"] if "url" in part] == [2, 3]
+    assert told | {"parts": begun["parts"]} == begun
+    etags = {"parts": [{"number": number, "etag": f'"{number}"'} for number in (1, 2, 3)]}
+    record = world.s3.versions[f"uploads/{begun['id']}.json"][-1].body
+    complete_upload(begun["id"], json.dumps(etags).encode(), world.services())
+    with pytest.raises(errors.NotFound, match="POST /uploads"):
+        describe_upload(begun["id"], world.services())
+    world.s3.store(f"uploads/{begun['id']}.json", record)
+    with pytest.raises(errors.NotFound, match="over"):
+        describe_upload(begun["id"], world.services())
 
 
 @pytest.mark.parametrize("id", ["0" * 32, "../active/x", ""])

@@ -8,7 +8,14 @@ import pytest
 
 from chalicelib.pipeline.advance import advance
 from chalicelib.pipeline.intake import look_at_dataset
-from chalicelib.pipeline.verdicts import Story, explain_failures, fill_report, find_overstatement, tell_verdict
+from chalicelib.pipeline.verdicts import (
+    Story,
+    explain_failures,
+    fill_report,
+    find_overstatement,
+    list_advice,
+    tell_verdict,
+)
 from tests.fakes.world import World
 from tests.support.pictures import build_small_zip
 
@@ -103,6 +110,14 @@ def test_the_paragraph_takes_the_drafts_place_in_the_page() -> None:
     assert b"draft" not in filled
 
 
+def test_the_reports_next_step_is_the_pages() -> None:
+    """What the training alone advised is replaced: one run has one next step."""
+    page = b"<!-- verdict --><!-- /verdict --><dd><!-- next -->Use it.<!-- /next --></dd>"
+    story = Story(DEPLOYED)
+    told = "; ".join(list_advice(story))
+    assert f"<!-- next -->{told[0].upper()}{told[1:]}.<!-- /next -->".encode() in fill_report(page, story)
+
+
 def test_the_page_says_which_run_it_is_about_and_leads_back() -> None:
     """Dataset, date and duration, which the training does not know, and the run's place on the page if known."""
     result = {"dataset": "pets & co", "status": "stopped", "run_id": "whippet-dev-pets-1", "seconds": 754.2}
@@ -181,7 +196,7 @@ def test_what_selection_overstates_is_told(trials: int, most: float) -> None:
     told = [{"objective": 0.9}] * trials
     text = tell_verdict(Story(DEPLOYED, trials=told, evaluation={"objective": objective}))
     assert find_overstatement(0.02, trials) == pytest.approx(most, abs=5e-4)
-    assert f"among {trials} trials on 120 images: its valid:score there, 0.9000, overstates by up to" in text
+    assert f"among {trials} trials on 120 images: its valid:score there, 90.0%, overstates by up to" in text
     folds = {"objective": objective, "selection": {"folds": 5}}
     assert "120 images by 5-fold cross-validation" in tell_verdict(Story(DEPLOYED, trials=told, evaluation=folds))
     assert "overstates" not in tell_verdict(Story(DEPLOYED, trials=told[:1], evaluation=folds))

@@ -31,7 +31,7 @@ from tests.support.pictures import build_colour_zip
 ZIP = build_colour_zip()
 ZIP_AGAIN = build_colour_zip(seed=1)
 UPLOAD = "0" * 32
-RECORD = {"key": "datasets/cats.zip", "upload_id": "parts-of-datasets/cats.zip", "parts": 1}
+RECORD = {"key": "datasets/cats.zip", "upload_id": "parts-of-datasets/cats.zip", "parts": 1, "size": 9}
 BODIES = {  # of the routes whose calls depend on what they are sent
     "/models/{name}/predict": ["picture", json.dumps({"upload": UPLOAD})],
     "/uploads": [

@@ -311,3 +311,15 @@ def test_a_function_has_one_rule() -> None:
     """The rule has the function's name, so there cannot be a second one."""
     functions = list_resources(build_app_template(), "AWS::Serverless::Function").values()
     assert all(len(one["Properties"].get("Events", {})) <= 1 for one in functions)
+
+
+def test_functions_of_events_know_where_the_page_is() -> None:
+    """They write the reports, which link back to it: to the stack's own URL, or to the domain that it was given."""
+    template = translate_app_template()
+    for given, wanted in (
+        ("", f"https://<RestAPI>.execute-api.{LONGEST_REGION}.amazonaws.com/api/"),
+        ("https://whippet.example.org/", "https://whippet.example.org/"),
+    ):
+        functions = of_type(settle(template, PageUrl=given), "AWS::Lambda::Function")
+        told = {name: functions[name]["Environment"]["Variables"]["PAGE_URL"] for name in EVENT_FUNCTIONS}
+        assert set(told.values()) == {wanted}

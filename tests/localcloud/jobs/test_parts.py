@@ -17,7 +17,8 @@ from localcloud.common.transfers import TransferError, download_archive, downloa
 from localcloud.jobs.checkpoints import CheckpointMirror
 from localcloud.jobs.directory import build_arguments, decode_hyperparameters
 from localcloud.jobs.output import LogReader
-from localcloud.jobs.runner import choose_inherited
+from localcloud.jobs.run import Tools
+from localcloud.jobs.runner import ProcessJobRunner, choose_inherited
 from localcloud.sagemaker.core.metrics import compile_metrics, find_metrics
 from tests.localcloud.hosting import client
 from tests.localcloud.sagemaker.simulation import SimulatedClock
@@ -270,3 +271,17 @@ def test_a_broken_log_service_is_told_once_and_stops_nothing(caplog: pytest.LogC
     assert [record.getMessage()[:44] for record in caplog.records] == [
         "lines of job/algo-1-1 do not reach CloudWatch"[:44]
     ]
+
+
+def test_the_log_of_an_ended_job_is_there_after_a_restart(local: LocalSageMaker, tmp_path: Path) -> None:
+    """The log service forgets when the cloud ends. The file does not; a job without one is passed over."""
+    logs, name = local.client("logs"), name_job("ended")
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "log.txt").write_text("one\n\nlast\n")
+    job = {"TrainingJobName": name, "CreationTime": datetime.now(UTC)}
+    tools = Tools(None, logs, processes=None, clock=None, environment={})  # type: ignore[arg-type]
+    ProcessJobRunner(tmp_path, tools).show_logs_again([job, job | {"TrainingJobName": "gone"}])
+    group = "/aws/sagemaker/TrainingJobs"
+    (stream,) = logs.describe_log_streams(logGroupName=group, logStreamNamePrefix=f"{name}/algo-1-")["logStreams"]
+    events = logs.get_log_events(logGroupName=group, logStreamName=stream["logStreamName"])["events"]
+    assert [event["message"] for event in events] == ["one", " ", "last"]

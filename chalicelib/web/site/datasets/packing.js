@@ -42,9 +42,15 @@ function stamp(file) {
   return [(then.getHours() << 11) | (then.getMinutes() << 5) | (then.getSeconds() >> 1), ((then.getFullYear() - 1980) << 9) | ((then.getMonth() + 1) << 5) | then.getDate()];
 }
 
+/** Mix a text into a number: files of other names, sizes or times give another one, with near certainty. */
+function mix(crc, text) {
+  return TEXT.encode(text).reduce((now, each) => ((now >>> 8) ^ TABLE[(now ^ each) & 0xff]) >>> 0, crc);
+}
+
 export class Zip {
   /** `files`: [{file, path}], whose paths become the names in the zip. */
   constructor(files) {
+    this.mark = files.map(({ file, path }) => `${path} ${file.size} ${file.lastModified}`).reduce(mix, MOST) + ` ${files.length}`;
     let offset = 0;
     this.entries = files.map(({ file, path }) => {
       const name = TEXT.encode(path);

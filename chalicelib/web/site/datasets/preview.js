@@ -1,6 +1,6 @@
 /** Show what is about to be sent: images and classes, counted and as thumbnails, before a byte leaves this machine. */
 
-import { bytes, count, h, number, table } from "../dom.js";
+import { count, h, number, table } from "../dom.js";
 
 const IMAGE = /\.(jpe?g|png|webp|gif|bmp|tiff?|avif|heic)$/i;
 const HIDDEN = /(^|\/)(\.|__MACOSX\/|Thumbs\.db$|desktop\.ini$)/i;
@@ -75,11 +75,11 @@ export function drawPreview(entries) {
   const hasSplits = [...classes.values()].flat().some((each) => each.split);
   const few = [...classes].filter(([, own]) => own.length < 10).map(([name]) => name);
   return h("div", { class: "preview" },
-    h("p", {}, h("b", {}, `${count(images.length, "image")} in ${count(classes.size, "class", "classes")}`), `, ${bytes(images.reduce((sum, each) => sum + each.size, 0))}`),
+    h("p", {}, h("b", {}, `${count(images.length, "image")} in ${count(classes.size, "class", "classes")}`)),
     classes.size < 2 && h("p", { class: "problem" }, "There is one class only. A classifier needs at least two folders of images."),
     few.length > 0 && classes.size > 1 && h("p", { class: "hint" }, `Fewer than 10 images: ${few.slice(0, 6).join(", ")}${few.length > 6 ? ` and ${few.length - 6} more` : ""}.`),
     h("ul", { class: "thumbs" }, [...classes].slice(0, SHOWN_CLASSES).map(([name, own]) =>
-      h("li", {}, h("span", { class: "name" }, name || "(no folder)", " ", h("small", {}, own.length)), h("span", { class: "thumb-row" }, own.slice(0, PER_CLASS).map(thumbnail))))),
+      h("li", {}, h("span", { class: "name", title: name }, h("span", {}, name || "(no folder)"), " ", h("small", {}, own.length)), h("span", { class: "thumb-row" }, own.slice(0, PER_CLASS).map(thumbnail))))),
     h("details", { "data-key": "classes" }, h("summary", {}, `All ${count(classes.size, "class", "classes")}`),
       table("Images by class", ["Class", "Images", ...(hasSplits ? ["train", "valid", "test"] : [])], rows.map((row) => (hasSplits ? row : row.slice(0, 2))))));
 }

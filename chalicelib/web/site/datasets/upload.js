@@ -1,9 +1,10 @@
 /** One dataset on its way: what is in it, how it is to be learnt, its progress, and what its check says. */
 
 import { ask, part, poll } from "../api.js";
-import { bytes, callout, duration, findings, h, live, paragraphs, say } from "../dom.js";
+import { bytes, callout, duration, findings, h, live, paragraphs, say, unusual } from "../dom.js";
 import { drawPreview, leaveOutHidden, listZip } from "./preview.js";
 import { readSchema, RecipeForm } from "./recipe.js";
+import { arrived, forget, markOf, recall } from "./resuming.js";
 import { sendDataset } from "./sending.js";
 import { Zip } from "./packing.js";
 
@@ -31,7 +32,8 @@ export function sortOut(files) {
   return { datasets: made, loose };
 }
 
-function pack(name, files) {
+function pack(name, given) {
+  const files = given.toSorted((a, b) => (a.path < b.path ? -1 : 1)); // the same folder makes the same zip each time
   return { name, source: new Zip(files), list: async () => files.map(({ file, path }) => ({ path, size: file.size, open: async () => file })) };
 }
 
@@ -61,10 +63,12 @@ export class Upload {
   async prepare() {
     this.list().then((entries) => this.preview.replaceChildren(...[drawPreview(entries)].filter(Boolean))).catch(() => this.preview.replaceChildren());
     try {
-      this.recipe = new RecipeForm(await readSchema(this.stopping.signal));
       const { signal } = this.stopping;
+      this.recipe = new RecipeForm(await readSchema(signal));
       if (this.known.has(this.name)) this.recipe.write((await ask(`runs/${part(this.known.get(this.name))}`, { signal })).recipe, { isOwn: true });
       this.form.replaceChildren(this.recipe.element);
+      const place = await recall(markOf(this.name, this.source), signal);
+      if (place) this.state.textContent = `${bytes(arrived(place))} of ${bytes(place.size)} have been sent before. It goes on from there.`;
     } catch (error) {
       if (!this.stopping.signal.aborted) this.form.replaceChildren(h("p", { class: "problem" }, error.message));
     }
@@ -72,6 +76,7 @@ export class Upload {
 
   end() {
     this.stopping.abort();
+    forget(markOf(this.name, this.source));
     if (!underWay.has(this)) this.element.remove();
   }
 
@@ -82,6 +87,7 @@ export class Upload {
     this.title.firstChild.textContent = this.name;
     this.bar.hidden = false;
     this.began = performance.now();
+    this.before = undefined;
     this.result.show(null);
     this.state.textContent = "Asking for a place in the bucket …";
     try {
@@ -118,15 +124,17 @@ export class Upload {
 
   tell(sent, isCut) {
     this.bar.value = sent / this.source.size;
+    this.before ??= sent; // an upload that goes on has sent it earlier, which says nothing about its pace
     const seconds = (performance.now() - this.began) / 1000;
-    const left = sent > 0 && seconds > 3 ? `, about ${duration(Math.max(1, Math.round((seconds / sent) * (this.source.size - sent))))} left` : "";
+    const pace = (sent - this.before) / seconds;
+    const left = pace > 0 && seconds > 3 ? `, about ${duration(Math.max(1, Math.round((this.source.size - sent) / pace)))} left` : "";
     this.state.textContent = isCut
       ? `The connection is cut. It goes on from ${Math.floor((sent / this.source.size) * 100)}% as soon as it is back.`
       : `${Math.floor((sent / this.source.size) * 100)}% of ${bytes(this.source.size)} sent${left}`;
   }
 
   async listRuns() {
-    const { runs } = await ask("runs?limit=200");
+    const { runs } = await ask("runs?limit=50"); // the run that is looked for is a new one
     return runs.filter((run) => run.dataset === this.name);
   }
 
@@ -157,6 +165,6 @@ export class Upload {
     if (run.status === "rejected") {
       return callout("bad", "Not accepted. Fix this, then upload it again", problems.length ? findings(problems) : paragraphs(run.reason), link);
     }
-    return callout("good", "Checked: its run has begun", warnings.length > 0 && findings(warnings), link);
+    return callout("good", "Checked: its run has begun", unusual(warnings).length > 0 && findings(unusual(warnings)), link);
   }
 }

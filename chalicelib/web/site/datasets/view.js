@@ -1,8 +1,9 @@
 /** Upload datasets, and list those that are there. */
 
 import { ask, part, poll } from "../api.js";
-import { callout, confirmBox, count, h, live, moment, percent, pill, say } from "../dom.js";
+import { bytes, callout, confirmBox, count, h, live, moment, percent, pill, say } from "../dom.js";
 import { dropZone } from "../models/drop.js";
+import { forget, listInterrupted } from "./resuming.js";
 import { shelf, sortOut, Upload } from "./upload.js";
 
 const AGAIN = 30_000; // milliseconds between two looks at a deletion that is not finished
@@ -20,6 +21,13 @@ function take(files) {
   }
   for (const each of datasets) shelf.prepend(new Upload(each, known).element);
   if (datasets.length) say(`${count(datasets.length, "dataset")} ready to upload.`);
+}
+
+/** Show the uploads that were cut off by a reload or a closed tab; the reader has to choose the file again. */
+function drawInterrupted(found, again) {
+  return found.map(({ mark, name, size, sent }) => callout("warn", `The upload of ${name} was interrupted`,
+    h("p", {}, `${bytes(sent)} of ${bytes(size)} have arrived. Choose the same zip or folder again within a day, under the same name: it goes on from there.`),
+    h("div", { class: "actions" }, h("button", { type: "button", class: "quiet small", onclick: () => { forget(mark); again(); } }, "Forget it"))));
 }
 
 function drawKnown(runs) {
@@ -62,13 +70,16 @@ async function remove(name) {
 
 export async function showDatasets(main, { signal }) {
   const list = live(drawKnown);
+  const interrupted = live((found) => drawInterrupted(found, () => look()));
   const zone = dropZone({ id: "zip", label: "Drop a folder or a zip of images, or choose a zip", hint: "A folder for each class; train, valid and test above them if you have them", accept: ".zip,application/zip", folders: true, take });
   main.append(h("h1", {}, "Datasets"),
     h("p", { class: "lead" }, "Nothing is sent before you say so. A dataset and its model have one name; uploading under a name that exists makes a new version, and the present model answers until the new one is deployed."),
-    zone, shelf, list);
+    zone, interrupted, shelf, list);
+  const look = async () => interrupted.show(await listInterrupted());
   const see = async () => {
     const { runs } = await ask("runs?limit=200", { signal });
     list.show(runs);
+    look();
     return JSON.stringify(runs);
   };
   poll(signal, see);

@@ -116,7 +116,7 @@ export class Tester {
         const told = await ask(`models/${part(this.name)}/predict?top=1&explain=true`, { method: "POST", body: picture, type: picture.type || "application/octet-stream", signal: this.signal });
         const map = told.results[0].explanation;
         if (map) button.remove();
-        place.replaceChildren(map ? imageOf(map, { alt: "What the model looked at: the warmer, the more it counted" }) : h("p", { class: "hint" }, "This model draws no heat map."));
+        place.replaceChildren(map ? imageOf(map.image, { alt: `What spoke for ${map.class}: the warmer, the more it counted` }) : h("p", { class: "hint" }, "This model draws no heat map."));
       } catch (error) {
         if (!this.signal.aborted) place.replaceChildren(h("p", { class: "problem" }, error.message));
       } finally {

@@ -1,7 +1,7 @@
 /** Show the models that serve, and one model: how good it is, how to use it, its versions. */
 
 import { ask, firstLook, part } from "../api.js";
-import { callout, confirmBox, count, h, interval, live, moment, percent, pill, say, section, staleness, table } from "../dom.js";
+import { callout, confirmBox, count, h, interval, live, moment, number, percent, pill, say, section, staleness, table } from "../dom.js";
 import { judge, listSome } from "../run/head.js";
 import { drawPromotion } from "../run/promotion.js";
 import { drawCode } from "./code.js";
@@ -30,7 +30,7 @@ function card(model) {
 function nothing() {
   return h("div", { class: "card empty" }, h("h2", {}, "No models yet"),
     h("p", {}, "A model is here once a run has deployed it."),
-    h("p", {}, h("a", { class: "button", href: "#/datasets" }, "Drop a dataset")));
+    h("p", {}, h("a", { class: "button", href: "#/datasets" }, "Upload a dataset")));
 }
 
 export async function showModels(main, { signal }) {
@@ -58,7 +58,7 @@ export async function showModels(main, { signal }) {
 
 /** Take a model down. The list says at once that it is going; a refusal puts it back. */
 async function remove(name, problem) {
-  if (!(await confirmBox(`Delete the model ${name}?`, "Its endpoint is taken down, and what it costs ends. Its runs stay readable; running one again makes the model anew.", "Delete the model"))) return;
+  if (!(await confirmBox(`Delete the model ${name}?`, "Its endpoint is taken down, and what it costs ends. Its runs stay readable; running one again makes a new model.", "Delete the model"))) return;
   problem.textContent = "";
   leaving.add(name);
   say(`The model ${name} is being deleted.`);
@@ -93,7 +93,7 @@ function drawVersions({ runs, name, serving }) {
   const made = runs.filter((run) => run.dataset === name && Number.isFinite(run.accuracy));
   if (!made.length) return null;
   return section("Versions", table("Versions of the model, the newest first", ["Run", "", "Accuracy", "Images", "Began"],
-    made.map((run) => [h("a", { href: `#/runs/${part(run.run_id)}` }, run.run_id), run.run_id === serving ? h("span", { class: "pill deployed" }, "live") : pill(run.status), percent(run.accuracy), run.images ?? "–", moment(run.created_at)])));
+    made.map((run) => [h("a", { href: `#/runs/${part(run.run_id)}` }, run.run_id), run.run_id === serving ? h("span", { class: "pill deployed" }, "live") : pill(run.status), percent(run.accuracy), number(run.images), moment(run.created_at)])));
 }
 
 async function drawChallenger(runs, name, signal) {

@@ -3,7 +3,7 @@
 import { ask, part } from "../api.js";
 import { lines } from "../charts.js";
 import { count, duration, findings, h, number, percent, section, short, table, tiles } from "../dom.js";
-import { isOver } from "./head.js";
+import { isOver, nameJob } from "./head.js";
 
 const ALL_LINES = 10_000;
 const TAIL = 50;
@@ -47,8 +47,8 @@ export function drawDataset({ run, cut }) {
   return section("Dataset",
     tiles([["Classes", classes.length], ["Images", number(report.images)], ...(trained ?? uploaded).map(([split, images]) => [split, number(images)])]),
     h("p", { class: "hint" }, trained
-      ? "How many images each split has: missing splits were cut from the training images, and images that could not be read are left out."
-      : "As uploaded. Missing splits are cut from the training images."),
+      ? "How many images each split has. Where there were no folders of validation and test images, some of the training images were set aside for that; images that could not be read are left out."
+      : "As uploaded. Where there are no folders of validation and test images, some of the training images are set aside for that."),
     h("details", { "data-key": "classes" }, h("summary", {}, `All ${classes.length} classes, as uploaded`), table("Images by class and split", ["Class", ...splits.map(([split]) => split)], rows)));
 }
 
@@ -72,6 +72,7 @@ export class Log {
   }
 
   async show(run) {
+    this.run = run;
     this.element.hidden = !run.trials.length && !run.training;
     if (this.known !== run.status && (run.status === "failed" || !isOver(run))) this.fold.open = true;
     const ended = this.known && this.known !== run.status;
@@ -83,7 +84,7 @@ export class Log {
     try {
       const told = await ask(`runs/${part(this.id)}/log?lines=${TAIL}`, { signal: this.signal });
       this.read = this.job = told.job;
-      this.about.textContent = told.lines.length ? `The last ${told.lines.length} lines of ${told.job}` : "Nothing has been logged yet, or the log is no longer kept.";
+      this.about.textContent = told.lines.length ? `The last ${told.lines.length} lines of ${nameJob(told.job, this.run)} (${told.job})` : "Nothing has been logged yet, or the log is no longer kept.";
       const atEnd = this.text.scrollTop + this.text.clientHeight >= this.text.scrollHeight - 8;
       const lines = told.lines.join("\n");
       if (this.text.textContent !== lines) this.text.textContent = lines;

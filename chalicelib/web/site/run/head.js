@@ -8,6 +8,25 @@ import { tellProgress } from "./progress.js";
 export const isOver = (run) => !isOnItsWay(run.status);
 const FRESH = 45 * 60_000; // milliseconds; a signed link is valid for an hour
 const SHOWN_MISSED = 5;
+/** Return a link to a run's file. It is signed for an hour: an old one is signed again when it is followed. */
+export function signedLink(id, name, address, attributes, text) {
+  let since = Date.now();
+  const link = h("a", { href: address, "data-key": name, ...attributes }, text);
+  link.addEventListener("click", async (event) => {
+    if (Date.now() - since < FRESH) return;
+    event.preventDefault();
+    try {
+      link.href = (await ask(`runs/${part(id)}`)).links[name];
+      since = Date.now();
+      link.click();
+    } catch (error) {
+      say(error.message);
+      link.after(h("span", { class: "problem", role: "alert" }, error.message));
+    }
+  });
+  return link;
+}
+
 const RETRIED = ["failed", "stopped", "declined", "undecided"];
 
 /** Return how far a run came: the index in ON_ITS_WAY of the stage that it is in, or ended in. */
@@ -148,27 +167,13 @@ export class RunHead {
     const other = isThere && run.endpoint.serves && run.endpoint.serves !== run.run_id ? run.endpoint.serves : null;
     return [
       isThere && h("a", { class: "button", href: `#/models/${part(run.dataset)}`, "data-key": "model" }, other ? "Use the live model" : "Use the model"),
-      run.links.report && !this.linked && this.drawReport(run),
+      run.links.report && !this.linked && signedLink(run.run_id, "report", run.links.report, { class: "button", target: "_blank", rel: "noopener" }, "Open the report"),
       run.status === "rejected" && h("a", { class: "button", href: "#/datasets", "data-key": "fix" }, "Upload a fixed version"),
       isOver(run) && run.dataset_report?.ok && run.status !== "superseded" && !this.linked &&
         h("a", { class: "button quiet", href: `#/runs/${id}/again`, "data-key": "again" }, "Run again with changes"),
       run.status === "deployed" && !isThere && h("span", { class: "hint" }, "Its model has been deleted. Run it again to have it back."),
       other && h("span", { class: "hint" }, "Another model has taken its place: ", h("a", { href: `#/runs/${part(other)}`, "data-key": "other" }, other)),
     ];
-  }
-
-  /** The report's link is signed for an hour: an old one is signed anew when it is followed. */
-  drawReport(run) {
-    let since = Date.now();
-    const link = h("a", { class: "button", href: run.links.report, target: "_blank", rel: "noopener", "data-key": "report" }, "Open the report");
-    link.addEventListener("click", async (event) => {
-      if (Date.now() - since < FRESH) return;
-      event.preventDefault();
-      link.href = (await ask(`runs/${part(run.run_id)}`)).links.report;
-      since = Date.now();
-      link.click();
-    });
-    return link;
   }
 
   show(run, curves = []) {

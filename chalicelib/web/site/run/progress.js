@@ -13,11 +13,11 @@ export function tellProgress(run, jobs = []) {
   if (run.status === "checking") return "Checking the images. It takes seconds to a few minutes.";
   if (run.status === "deploying") return "The model is trained. Its endpoint is being started, which takes a few minutes on AWS.";
   const wanted = Math.max(run.recipe.trials ?? 0, run.trials.length);
-  const busy = run.trials.map((trial, index) => [trial, index]).filter(([trial]) => !trial.ended_at);
+  const busy = run.trials.filter((trial) => !trial.ended_at);
   const words = [];
   if (run.status === "tuning") {
-    const [, index] = busy.at(-1) ?? [null, run.trials.length];
-    words.push(`Trial ${Math.min(index + 1, wanted)} of ${wanted}`, tellEpoch(find(jobs, busy.at(-1)?.[0]?.name)));
+    const ended = run.trials.length - busy.length;
+    words.push(`Trial ${Math.min(ended + 1, wanted)} of ${wanted}`, tellEpoch(find(jobs, busy[0]?.name)));
   } else words.push("Final training", tellEpoch(find(jobs, run.training?.name)));
   const left = estimate(run, jobs, wanted);
   const told = left === null ? tellExpected(run) : `about ${round(left)} left`;

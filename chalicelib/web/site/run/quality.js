@@ -2,6 +2,7 @@
 
 import { confusion, confusedPairs } from "../charts.js";
 import { copyButton, count, h, imageOf, number, percent, section, table, tiles } from "../dom.js";
+import { signedLink } from "./head.js";
 
 const MEASURES = [["accuracy", "Accuracy"], ["macro_precision", "Precision"], ["macro_recall", "Recall"], ["macro_f1", "F1"]];
 const SHOWN_CLASSES = 20;
@@ -9,7 +10,7 @@ const SHOWN_IMAGES = 12;
 const SHOWN_PAIRS = 8;
 
 /** Draw everything about quality. `told` holds what /jobs and /pictures returned, and the run. */
-export function drawQuality({ evaluation, baseline, pictures, skipped, job, training, comparison, fixes }) {
+export function drawQuality({ evaluation, baseline, pictures, skipped, job, training, comparison, fixes, run }) {
   const shipped = evaluation?.test;
   const foreign = job && training && job !== training ? " of the final training" : "";
   return [
@@ -17,7 +18,7 @@ export function drawQuality({ evaluation, baseline, pictures, skipped, job, trai
     drawComparison(comparison),
     shipped?.confusion && drawPairs(shipped),
     drawShots(`Mistakes${foreign}`, pictures?.mistakes, "The test images that it got wrong with the greatest confidence."),
-    drawSuspects(foreign, pictures?.suspects, fixes),
+    drawSuspects(foreign, pictures?.suspects, fixes, run),
     drawClasses(shipped),
     drawSkipped(skipped),
   ];
@@ -69,13 +70,13 @@ function drawShots(title, images, hint) {
 }
 
 /** Labels that look wrong, with the file that mends them where the run has one. */
-function drawSuspects(foreign, suspects, fixes) {
+function drawSuspects(foreign, suspects, fixes, run) {
   if (!suspects?.length) return null;
   const lines = ["file,label,suggested", ...suspects.map((each) => [each.file, each.label, each.predicted].map((text) => `"${text.replaceAll('"', '""')}"`).join())].join("\n");
   return section(`Labels that look wrong${foreign}`,
     h("p", { class: "hint" }, "The model answers another class with more confidence than it usually has for that class. Look at them: a wrong label costs accuracy twice."),
     h("ul", { class: "shots" }, suspects.slice(0, SHOWN_IMAGES).map(shot)),
-    h("div", { class: "actions" }, fixes ? h("a", { class: "button quiet", href: fixes, "data-key": "fixes" }, "The whole list (dataset-fixes.csv)") : copyButton(lines, "Copy the list as CSV")));
+    h("div", { class: "actions" }, fixes ? signedLink(run, "fixes", fixes, { class: "button quiet" }, "The whole list (dataset-fixes.csv)") : copyButton(lines, "Copy the list as CSV")));
 }
 
 function drawClasses(test) {

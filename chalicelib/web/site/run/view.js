@@ -1,7 +1,7 @@
 /** Show one run: how good it is, what is live and what to do next; below that everything that is known of it. */
 
 import { ask, firstLook, part } from "../api.js";
-import { callout, findings, h, live, paragraphs, staleness, ticked } from "../dom.js";
+import { callout, findings, h, live, paragraphs, staleness, ticked, unusual } from "../dom.js";
 import { Curves, listJobs } from "./curves.js";
 import { drawDataset, drawRecipe, drawTrials, Log } from "./details.js";
 import { isOver, RunHead } from "./head.js";
@@ -30,7 +30,7 @@ function drawReason(run) {
 }
 
 function drawWarnings(run) {
-  const warnings = run.dataset_report?.warnings ?? [];
+  const warnings = unusual(run.dataset_report?.warnings ?? []);
   return [
     warnings.length > 0 && callout("warn", "Worth knowing about this dataset", findings(warnings)),
     run.notes?.length > 0 && callout("info", "Not as the recipe asks", run.notes.map((note) => h("p", {}, ticked(note)))),
@@ -61,7 +61,7 @@ export async function showRun(main, { name, signal }) {
     dataset.show({ run: { dataset_report: run.dataset_report }, cut: measured.jobs.find((job) => job.start?.images)?.start.images });
     curves.show(listJobs(measured.jobs, run));
     if (found) {
-      quality.show({ ...found, pictures, fixes: isOver(run) ? run.links.fixes : null });
+      quality.show({ ...found, pictures, fixes: isOver(run) ? run.links.fixes : null, run: name });
       health.show(found);
     }
     log.show(run);

@@ -7,6 +7,7 @@ import { RunHead } from "../run/head.js";
 const FIRST = 50; // a page of the list costs by its length, and the newest runs are what is looked for
 const PAGE = 200;
 const SHOWN_LIVE = 3;
+const ENOUGH = 50; // matches of a filter, after which older runs are searched only on demand
 
 function row(run, chosen) {
   const sizes = [run.images && count(run.images, "image"), run.classes && count(run.classes, "class", "classes")].filter(Boolean).join(", ");
@@ -26,7 +27,7 @@ function nothing() {
   return h("div", { class: "card empty" },
     h("h2", {}, "No runs yet"),
     h("p", {}, "A run begins when labelled images arrive: a folder for each class, or a zip of such folders."),
-    h("p", {}, h("a", { class: "button", href: "#/datasets" }, "Drop a dataset")));
+    h("p", {}, h("a", { class: "button", href: "#/datasets" }, "Upload a dataset")));
 }
 
 /** The runs that the reader has ticked, two at most: they can be compared. */
@@ -55,8 +56,9 @@ class List {
   constructor() {
     this.chosen = new Chosen();
     this.element = h("ul", { class: "runs", "aria-label": "All runs, newest first" });
-    this.field = h("input", { type: "search", id: "filter", placeholder: "dataset, status or run", oninput: () => this.filter() });
-    this.none = h("p", { class: "hint", hidden: true, role: "status" }, "No run shown here matches.");
+    this.field = h("input", { type: "search", id: "filter", placeholder: "dataset, status or run", oninput: () => { this.filter(); this.search(); } });
+    this.none = h("p", { class: "hint", role: "status" });
+    this.search = () => {}; // looks through older runs; the view sets it
     this.bar = h("div", { class: "row" }, h("label", { for: "filter" }, "Filter"), this.field, this.chosen.link, this.chosen.hint);
     this.rows = new Map();
   }
@@ -81,12 +83,22 @@ class List {
 
   filter() {
     const words = this.field.value.toLowerCase().split(/\s+/).filter(Boolean);
-    let found = 0;
+    this.found = 0;
     for (const { element, text } of this.rows.values()) {
       element.hidden = !words.every((word) => text.includes(word));
-      found += !element.hidden;
+      this.found += !element.hidden;
     }
-    this.none.hidden = found > 0 || !this.rows.size;
+    this.tell(false);
+  }
+
+  get isFiltered() {
+    return Boolean(this.field.value.trim());
+  }
+
+  tell(isSearching) {
+    const words = isSearching ? `Searched the newest ${count(this.rows.size, "run")}; the older ones are being searched …`
+      : `${this.found ? count(this.found, "run") : "No run"} of ${this.rows.size.toLocaleString("en")} ${this.found === 1 || !this.found ? "matches" : "match"}.`;
+    this.none.textContent = this.isFiltered && this.rows.size ? words : "";
   }
 }
 
@@ -115,17 +127,41 @@ export async function showRuns(main, { signal }) {
     return told.join();
   }
 
+  async function showOlder() {
+    const page = await ask(`runs?limit=${PAGE}&after=${part(older)}`, { signal });
+    list.show(page.runs, { isOlder: true });
+    older = page.next;
+    more.hidden = !older;
+  }
+
   more.addEventListener("click", async () => {
     more.disabled = true;
+    const wanted = list.found + 1;
     try {
-      const page = await ask(`runs?limit=${PAGE}&after=${part(older)}`, { signal });
-      list.show(page.runs, { isOlder: true });
-      older = page.next;
-      more.hidden = !older;
+      do await showOlder(); while (older && list.isFiltered && list.found < wanted);
+    } catch (error) {
+      if (!signal.aborted) problem.show(error.message);
     } finally {
       more.disabled = false;
     }
   });
+
+  /** A filter means all runs: while it has few matches, older runs are read too. */
+  list.search = async () => {
+    if (more.disabled) return; // it goes on with what is typed meanwhile
+    more.disabled = true;
+    try {
+      while (older && list.isFiltered && list.found < ENOUGH && !signal.aborted) {
+        list.tell(true);
+        await showOlder();
+      }
+      list.tell(false);
+    } catch (error) {
+      if (!signal.aborted) problem.show(error.message);
+    } finally {
+      more.disabled = false;
+    }
+  };
 
   const look = async () => {
     const page = await ask(`runs?limit=${FIRST}`, { signal });
