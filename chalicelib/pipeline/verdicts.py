@@ -23,8 +23,7 @@ NEXT, END_NEXT = b"<!-- next -->", b"<!-- /next -->"  # around what the training
 HEAD, CHANGES = b"<!-- run -->", b"<!-- changes -->"  # where the page leaves room for what only the whole run knows
 WIDE = 0.06  # an interval wider than this says little about a change of the model
 EDGE = 0.05  # this part of a range, on the range's own scale, is its edge
-GOOD = 0.99
-MINUTE = 60
+GOOD, MINUTE = 0.99, 60
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <meta name="color-scheme" content="light dark"><title>{title}</title>
@@ -72,9 +71,11 @@ class Story:
 
 
 def tell_verdict(story: Story) -> str:
-    """Return the paragraph as plain text."""
+    """Return the paragraph as plain text. What it begins with is not said again at its end."""
+    floor = " ".join(_tell_floor(story))
+    end = " ".join(_tell_end(story).replace(floor or "\n", "").split())
     quality = [*_tell_floor(story), *_tell_quality(story), *_tell_objective(story), *_tell_selection(story)]
-    return " ".join([*quality, *_tell_cost(story), _tell_end(story), *_tell_next(story)])
+    return " ".join([*quality, *_tell_cost(story), end, *_tell_next(story)])
 
 
 def fill_report(page: bytes | None, story: Story) -> bytes:

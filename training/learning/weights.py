@@ -49,7 +49,8 @@ def find_weights(architecture: str, wish: str, folder: Path | None, log: Callabl
     state = read_channel(architecture, folder, log) or read_torchvision(architecture, log)
     if state is None and wish == "imagenet":
         raise TrainingError(
-            f"pretrained=imagenet, but the weights of {architecture} lie in no channel `weights` and cannot be fetched"
+            f"pretrained=imagenet, but the weights of {architecture} lie in no channel `weights` and cannot be "
+            f"fetched: put them into the bucket with `make weights ARCH={architecture}`, or choose pretrained=auto."
         )
     return state
 

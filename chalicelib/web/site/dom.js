@@ -91,8 +91,9 @@ export function short(value) {
 /** Return seconds as people say them: 520 ms, 8.3 s, 4 min 05 s, 2 h 10 min. */
 export function duration(seconds) {
   if (!Number.isFinite(seconds)) return dash;
+  if (seconds === 0) return "under 1 s";
   if (seconds > 0 && seconds < 1) return `${Math.round(seconds * 1000)} ms`;
-  if (seconds < 60) return `${seconds < 10 ? seconds.toFixed(1) : Math.round(seconds)} s`;
+  if (seconds < 60) return `${seconds < 10 && !Number.isInteger(seconds) ? seconds.toFixed(1) : Math.round(seconds)} s`;
   const whole = Math.round(seconds);
   const [hours, minutes] = [Math.floor(whole / 3600), Math.floor((whole % 3600) / 60)];
   return hours ? `${hours} h ${minutes} min` : `${minutes} min ${String(whole % 60).padStart(2, "0")} s`;
@@ -126,7 +127,7 @@ export function pill(status) {
 
 /** Return a message with its own heading: kind is good, bad, warn or info. */
 export function callout(kind, title, ...children) {
-  return h("div", { class: `callout ${kind}` }, h("p", { class: "title" }, title), ...children);
+  return h("div", { class: `callout ${kind}` }, h("p", { class: "title", role: "heading", "aria-level": "2" }, title), ...children);
 }
 
 /** Return a text whose parts between backticks are code. */

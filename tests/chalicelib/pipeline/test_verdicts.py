@@ -110,6 +110,15 @@ def test_the_paragraph_takes_the_drafts_place_in_the_page() -> None:
     assert b"draft" not in filled
 
 
+def test_a_model_that_beats_no_floor_is_told_so_once() -> None:
+    """The paragraph begins with it; the reason that comes later has the same sentence."""
+    floor = "The model is not shown to be better than the most frequent class."
+    result = {"dataset": "d", "status": "declined", "reason": f"Nothing goes live. {floor}"}
+    told = tell_verdict(Story(result, decision={"promotion": {"floor": {"sentence": floor}}}))
+    assert told.startswith(floor)
+    assert told.count(floor) == 1
+
+
 def test_the_reports_next_step_is_the_pages() -> None:
     """What the training alone advised is replaced: one run has one next step."""
     page = b"<!-- verdict --><!-- /verdict --><dd><!-- next -->Use it.<!-- /next --></dd>"

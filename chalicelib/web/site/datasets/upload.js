@@ -128,7 +128,7 @@ export class Upload {
     const seconds = (performance.now() - this.began) / 1000;
     const pace = (sent - this.before) / seconds;
     const left = pace > 0 && seconds > 3 ? `, about ${duration(Math.max(1, Math.round((this.source.size - sent) / pace)))} left` : "";
-    this.state.textContent = isCut
+    this.state.textContent = sent >= this.source.size ? "All is sent. The bucket puts it together …" : isCut
       ? `The connection is cut. It goes on from ${Math.floor((sent / this.source.size) * 100)}% as soon as it is back.`
       : `${Math.floor((sent / this.source.size) * 100)}% of ${bytes(this.source.size)} sent${left}`;
   }

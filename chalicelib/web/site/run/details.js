@@ -49,7 +49,7 @@ export function drawDataset({ run, cut }) {
     h("p", { class: "hint" }, trained
       ? "How many images each split has. Where there were no folders of validation and test images, some of the training images were set aside for that; images that could not be read are left out."
       : "As uploaded. Where there are no folders of validation and test images, some of the training images are set aside for that."),
-    h("details", { "data-key": "classes" }, h("summary", {}, `All ${classes.length} classes, as uploaded`), table("Images by class and split", ["Class", ...splits.map(([split]) => split)], rows)));
+    h("details", { "data-key": "classes" }, h("summary", {}, `All ${count(classes.length, "class", "classes")}, as uploaded`), table("Images by class and split", ["Class", ...splits.map(([split]) => split)], rows)));
 }
 
 export function drawRecipe(run) {

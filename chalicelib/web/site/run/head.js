@@ -124,7 +124,7 @@ function pace(run, curves) {
   return [
     h("p", { class: "pace" }, run.stopping ? "Stopping. Its jobs end within two minutes; nothing is deployed." : told),
     h("dl", { class: "facts" },
-      run.best && fact("Best so far", `${percent(run.best.objective)} on the validation images (${nameJob(run.best.name, run)})`),
+      run.best && fact("Best so far", `score ${percent(run.best.objective)} on the validation images (${nameJob(run.best.name, run)})`),
       run.cost && fact("Cost", tellCost(run))),
   ];
 }

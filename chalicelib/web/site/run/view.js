@@ -32,8 +32,8 @@ function drawReason(run) {
 function drawWarnings(run) {
   const warnings = unusual(run.dataset_report?.warnings ?? []);
   return [
-    warnings.length > 0 && callout("warn", "Worth knowing about this dataset", findings(warnings)),
     run.notes?.length > 0 && callout("info", "Not as the recipe asks", run.notes.map((note) => h("p", {}, ticked(note)))),
+    warnings.length > 0 && callout("warn", "Worth knowing about this dataset", findings(warnings)),
   ];
 }
 

@@ -1,7 +1,7 @@
 /** Show the runs: the active ones with what they are doing, then all, newest first, with the numbers of each. */
 
 import { ask, firstLook, part } from "../api.js";
-import { count, duration, h, IS_LOCAL, isOnItsWay, live, moment, percent, pill, staleness } from "../dom.js";
+import { count, duration, h, IS_LOCAL, isOnItsWay, live, moment, percent, pill, staleness, ticked } from "../dom.js";
 import { RunHead } from "../run/head.js";
 
 const FIRST = 50; // a page of the list costs by its length, and the newest runs are what is looked for
@@ -20,7 +20,7 @@ function row(run, chosen) {
     h("span", { class: "about sizes" }, sizes),
     h("span", { class: "about" }, [Number.isFinite(run.seconds) && duration(run.seconds), price].filter(Boolean).join(" · ")),
     h("span", { class: "when" }, moment(run.created_at)),
-    run.reason && h("span", { class: "reason" }, run.reason));
+    run.reason && h("span", { class: "reason", title: run.reason }, ticked(run.reason)));
 }
 
 function nothing() {
