@@ -21,6 +21,7 @@ DEPLOY, ASK, DECLINE = "deploy", "ask", "decline"
 LEAST_IMAGES = 50  # common images below which a comparison decides nothing
 DEPLOY_LEVEL = 0.8  # of the one-sided lower bound from which a model goes live
 MOST_CHANGED = 0.02  # of the labels, between two versions of a dataset
+MOST_FALLEN = 0.1  # of the live model's accuracy from its own test to the new one, where the own one is gone
 MOST_NAMED = 5  # classes in a sentence
 FLOOR = ("images", "correct", "accuracy", "lower", "chance", "most_frequent")
 COUNTS = ("images", "both", "only_new", "only_live", "neither")
@@ -114,6 +115,8 @@ def is_sound(comparison: Any) -> bool:
         numbers += [each["valid"]["objective"] for each in candidates]
         counts = [test[name] for test in tests for name in COUNTS]
         counts += [labels.get(name) or 0 for name in ("changed", "compared")]
+        before = live.get("before") or {"images": 0, "accuracy": 0.0}
+        counts, numbers = [*counts, before["images"]], [*numbers, before["accuracy"]]
         texts = [comparison["ships"], live["run"], live.get("problem") or "", *(comparison.get("problems") or ())]
         texts += [*(each["candidate"] for each in candidates), *(test["name"] for test in tests)]
         texts += [name for kind in ("shared", "lost", "new") for name in classes.get(kind) or ()]
@@ -202,6 +205,7 @@ def judge_against_live(plan: Promotion, facts: Facts, live: str, found: Findings
         found.asks.append(f"The live model changed meanwhile: this one was {what}, and that of {live} is live now.")
         return
     judge_tests(plan, told, found)
+    judge_fall(told, found)
     judge_classes(told.get("classes") or {}, found)
     judge_labels(told.get("labels_changed") or {}, found)
     if told.get("problem"):
@@ -232,6 +236,24 @@ def judge_tests(plan: Promotion, told: Document, found: Findings) -> None:
     worst = min(tests, key=lambda test: test["lower"])
     shown = ("difference", "interval", "images", "smallest_difference")
     found.numbers |= {name: worst[name] for name in shown} | {"tests": tests}
+
+
+def judge_fall(told: Document, found: Findings) -> None:
+    """Ask where the live model is far worse on the new test than on its own, and its own images cannot be compared.
+
+    Labels that were exchanged in the new version make a model of them look better than the live one.
+    """
+    tests, before = {test["name"]: test for test in told.get("tests") or ()}, told.get("before")
+    new, own = tests.get("new"), tests.get("live")
+    if not before or not new or not new["images"] or (own and own["images"] >= LEAST_IMAGES):
+        return
+    reached = (new["both"] + new["only_live"]) / new["images"]
+    highest = find_interval(reached, new["images"])[1]
+    if highest < find_interval(before["accuracy"], before["images"])[0] - MOST_FALLEN:
+        found.asks.append(
+            f"The live model is right on {reached:.1%} of the new test images, and was on {before['accuracy']:.1%} of "
+            "its own, which cannot be compared: labels or images may have changed."
+        )
 
 
 def measure_test(test: Document) -> dict[str, Any]:

@@ -18,22 +18,22 @@ from images.decoding.rows import SMALL, Source
 from images.early import find_archive, read_wishes
 from images.layout import read_layout
 from images.reading.labels import Wishes
-from images.similar import list_keys
 from job.settings import Hyperparameters, TrainingError, read_hyperparameters
 from learning.engine import Stopped
-from learning.preparation import SPLITS
+from learning.preparation import SPLITS, list_all_keys
 
 from comparing.answers import StopAsked, open_source
 from comparing.archives import Unusable
+from comparing.looks import NEAR, find_near
 
 USED = ("train", "valid")  # trained on; and chosen by, calibrated on
 
 
 @dataclass(frozen=True)
 class Image:
-    """An image of a dataset: its file, the name of its class, its hash, its perceptual key, and its split.
+    """An image of a dataset: its file, the name of its class, its hash, its perceptual key, its split, and its look.
 
-    An image of a live run that no split of its model holds has the split "".
+    An image of a live run that no split of its model holds has the split "". A look may be missing.
     """
 
     name: str
@@ -41,20 +41,37 @@ class Image:
     hash: str
     key: str
     split: str
+    look: str = ""
+
+    @property
+    def text(self) -> str:
+        """The key and the look as a manifest holds them."""
+        return f"{self.key}-{self.look}"
 
 
 @dataclass
 class Seen:
-    """The hashes and the perceptual keys of the images that models have used, other than for their tests."""
+    """The hashes, perceptual keys and looks of the images that models have used, other than for their tests.
+
+    near: the distance of looks up to which an image counts as a copy.
+    """
 
     hashes: set[str] = field(default_factory=set)
     keys: set[str] = field(default_factory=set)
+    looks: set[str] = field(default_factory=set)
+    near: float = NEAR
 
     def add(self, images: Iterable[tuple[str, str]]) -> None:
-        """Add images by hash and key; a key may be missing."""
-        for digest, key in images:
+        """Add images by hash and key; a key may be missing, or be followed by a look."""
+        for digest, text in images:
+            key, _, look = text.partition("-")
             self.hashes.add(digest)
             self.keys.update([key] if key else [])
+            self.looks.update([look] if look else [])
+
+    def find_near(self, images: Sequence[Image]) -> list[bool]:
+        """Return for each image whether it looks like one that was used."""
+        return find_near([image.look for image in images], sorted(self.looks), self.near)
 
 
 def list_images(data: Dataset, keys: Mapping[str, Sequence[str]]) -> Iterator[Image]:
@@ -62,8 +79,9 @@ def list_images(data: Dataset, keys: Mapping[str, Sequence[str]]) -> Iterator[Im
     for name in SPLITS:
         split = getattr(data, name)
         labels = [data.classes[number] for number in split.labels.tolist()]
-        for values in zip(split.names, labels, split.hashes, keys.get(name) or [""] * len(split), strict=True):
-            yield Image(*values, name)
+        for *values, text in zip(split.names, labels, split.hashes, keys.get(name) or [""] * len(split), strict=True):
+            key, _, look = text.partition("-")
+            yield Image(*values, key, name, look)
 
 
 def find_lookalikes(images: Iterable[Image]) -> set[str]:
@@ -112,7 +130,7 @@ def read_images(
         archive, wishes = find_archive(folder), find_wishes(manifest)
         if listed is None:
             data = read_dataset(archive, SMALL, threads=1, scratch=scratch, wishes=wishes)
-            return list(list_images(data, {name: list_keys(getattr(data, name), 1) for name in SPLITS}))
+            return list(list_images(data, list_all_keys(data, 1)))
         with open_source(archive, wishes.name_encoding) as source:
             return list(match(source, wishes, listed, stop_asked))
     except Stopped:
@@ -140,4 +158,6 @@ def match(
         if stop_asked():
             raise Stopped
         digest = hashlib.blake2b(source.read(sample.name), digest_size=8).hexdigest()
-        yield Image(sample.name, sample.label, digest, *places.get(digest, ("", "")))
+        text, split = places.get(digest, ("", ""))
+        key, _, look = text.partition("-")
+        yield Image(sample.name, sample.label, digest, key, split, look)

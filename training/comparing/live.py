@@ -31,6 +31,7 @@ from comparing.history import (
     read_listed,
     read_trained,
 )
+from comparing.looks import choose_distance
 from comparing.tables import compare_classes, count_changed, sort_out, tabulate
 
 MOST_COMPARED = 10_000  # images; more would tell differences below a point, and take long
@@ -40,9 +41,13 @@ PARTLY_KNOWN = "its manifest lists only its training images, so images that it w
 
 @dataclass
 class Account:
-    """What is known so far of the comparison with the live model."""
+    """What is known so far of the comparison with the live model. before: its accuracy on its own test, as it was told.
+
+    It says whether labels may have changed, where the images of that test are gone.
+    """
 
     run: str
+    before: dict[str, float] | None = None
     problems: list[str] = field(default_factory=list)
     classes: dict[str, list[str]] = field(default_factory=lambda: {"shared": [], "lost": [], "new": []})
     labels_changed: dict[str, int] = field(default_factory=lambda: {"changed": 0, "compared": 0})
@@ -53,6 +58,7 @@ class Account:
         problems = "; ".join([*self.problems, *pending])
         return {
             "run": self.run,
+            "before": self.before,
             "problem": f"Not all could be compared with the live model: {problems}." if problems else None,
             "classes": self.classes,
             "labels_changed": self.labels_changed,
@@ -89,6 +95,7 @@ def fill(account: Account, winner: Candidate, stop_asked: StopAsked) -> None:
         raise Stopped
     live = read_artifact(places.live_model, scratch / "live")
     account.run = account.run or str(live.manifest.get("run_id") or "")
+    account.before = read_accuracy(live.manifest)
     account.classes = compare_classes(setup.dataset.classes, live.classes)
     own, listed = list(list_images(setup.dataset, setup.keys)), read_listed(live.manifest)
     old: list[Image] = []
@@ -105,16 +112,26 @@ def fill(account: Account, winner: Candidate, stop_asked: StopAsked) -> None:
         account.tests.append(match.answer_old([image for image in old if image.split == "test"], places.live_dataset))
 
 
+def read_accuracy(manifest: Mapping[str, Any]) -> dict[str, float] | None:
+    """Read how accurate a model was on its own test images; None if its manifest does not say so."""
+    metrics = manifest.get("metrics")
+    test = metrics.get("test") if isinstance(metrics, dict) else None
+    images, accuracy = (test.get(name) if isinstance(test, dict) else None for name in ("images", "accuracy"))
+    told = type(images) is int and images > 0 and type(accuracy) in (int, float) and 0 <= accuracy <= 1
+    return {"images": images, "accuracy": accuracy} if told else None
+
+
 def find_seen(
     own: Sequence[Image], old: Sequence[Image], live: Artifact, listed: Mapping[str, list[tuple[str, str]]] | None
 ) -> Seen:
     """Return what either model was trained, tuned or calibrated on. Keys that several classes share tell nothing."""
     seen = Seen()
-    seen.add((image.hash, image.key) for image in (*own, *old) if image.split in USED)
+    seen.add((image.hash, image.text) for image in (*own, *old) if image.split in USED)
     seen.add(read_trained(live.manifest))
     for name in USED if listed else ():
         seen.add((listed or {})[name])
     seen.keys -= find_lookalikes(own)
+    seen.near = choose_distance([image.look for image in own], [image.label for image in own])
     return seen
 
 

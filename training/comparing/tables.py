@@ -15,7 +15,8 @@ def sort_out(
 
     most: of more images an even sample is taken.
     """
-    reasons = [find_reason(image, seen, shared) for image in images]
+    near = seen.find_near(images)
+    reasons = [find_reason(image, seen, shared, is_near=each) for image, each in zip(images, near, strict=True)]
     kept = [number for number, reason in enumerate(reasons) if not reason]
     left_out = {name: reasons.count(name) for name in ("seen", "near_duplicates", "other_classes")}
     if len(kept) > most:
@@ -24,11 +25,11 @@ def sort_out(
     return kept, left_out
 
 
-def find_reason(image: Image, seen: Seen, shared: Collection[str]) -> str:
+def find_reason(image: Image, seen: Seen, shared: Collection[str], *, is_near: bool = False) -> str:
     """Return why an image is left out of a comparison, or an empty text."""
     if image.hash in seen.hashes:
         return "seen"
-    if image.key in seen.keys:
+    if is_near or image.key in seen.keys:
         return "near_duplicates"
     return "" if image.label in shared else "other_classes"
 

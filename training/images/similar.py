@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import product
 from typing import Any
 
@@ -20,6 +21,7 @@ from torch.nn.functional import affine_grid, grid_sample, normalize
 
 from images.assembly import Dataset, Split
 from images.copies import list_some
+from images.decoding import keys
 from images.decoding.keys import perceptual_key
 from images.streaming import ImageStream
 
@@ -121,17 +123,21 @@ def describe_looks(split: Split, chosen: torch.Tensor) -> torch.Tensor:
     return torch.from_numpy(np.stack([describe_look(pixels) for part in parts for pixels in part]))
 
 
-def list_keys(split: Split, threads: int) -> list[str]:
+def list_keys(split: Split, threads: int, *, photographs: bool) -> list[str]:
     """Return the perceptual key of each image's square, in hexadecimal digits; nothing where images are not kept.
 
-    It is of the square, so that it can be compared with those of other versions, whatever their splits were cut by.
+    It is of the square, so that it can be compared with those of other versions, whatever their splits were cut by. Of
+    photographs it is followed by a dash and the look: digits and scans are alike without being copies.
     """
     if isinstance(split.cache, ImageStream):
         return []
+    describe = partial(describe_key, looks=photographs)
     with ThreadPoolExecutor(threads) as pool:
         parts = (split.images(part).numpy() for part in torch.arange(len(split)).split(STEP))
-        return [key for pixels in parts for key in pool.map(describe_key, pixels)]
+        return [key for pixels in parts for key in pool.map(describe, pixels)]
 
 
-def describe_key(pixels: Array) -> str:
-    return perceptual_key(Image.fromarray(np.ascontiguousarray(pixels.transpose(1, 2, 0)))).hex()
+def describe_key(pixels: Array, *, looks: bool) -> str:
+    image = Image.fromarray(np.ascontiguousarray(pixels.transpose(1, 2, 0)))
+    key = perceptual_key(image).hex()
+    return f"{key}-{keys.describe_look(image)}" if looks else key

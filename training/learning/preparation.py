@@ -136,10 +136,15 @@ def prepare(job: Job, chosen: Hyperparameters, early: Decoding | None = None) ->
     network = network.to(device, memory_format=torch.channels_last)
     head = find_head(network, len(dataset.classes))
     chosen = choose_normalisation(choose_depth(chosen, pretrained), pretrained, len(dataset.train))
-    keys = {name: list_keys(getattr(dataset, name), job.threads) for name in SPLITS if chosen.profile}
+    keys = list_all_keys(dataset, job.threads) if chosen.profile else {}
     chosen, balance = settle_imbalance(chosen, dataset)
     told = {"keys": keys, "choices": {"imbalance": balance}}
     return Setup(job, chosen, dataset, network, head, pretrained, device, warnings, inputs, **told)
+
+
+def list_all_keys(data: Dataset, threads: int) -> dict[str, list[str]]:
+    """Return what the images of each split look like."""
+    return {name: list_keys(getattr(data, name), threads, photographs=data.photographs) for name in SPLITS}
 
 
 def read_data(job: Job, chosen: Hyperparameters, inputs: Preprocessing, early: Decoding | None = None) -> Dataset:

@@ -103,6 +103,22 @@ def test_lost_classes_are_for_a_person() -> None:
     assert judge(build_comparison(EVEN, classes=more))["action"] == "deploy"
 
 
+@pytest.mark.parametrize(
+    ("accuracy", "tests", "action"),
+    [
+        (0.94, [build_test("new", 300, 150, 6)], "ask"),
+        (0.55, [build_test("new", 300, 150, 6)], "deploy"),
+        (0.94, [build_test("new", 300, 150, 6), EVEN], "deploy"),
+    ],
+)
+def test_labels_that_may_have_changed_are_for_a_person(accuracy: float, tests: list[Any], action: str) -> None:
+    """Where the live model's own test is gone, its fall on the new one is the only sign of exchanged labels."""
+    tests = [test | {"name": "live"} if number else test for number, test in enumerate(tests)]
+    told = judge(build_comparison(*tests, before={"images": 300, "accuracy": accuracy}))
+    assert told["action"] == action
+    assert ("labels or images may have changed" in told["sentence"]) == (action == "ask")
+
+
 UNSURE = {
     "no file": None,
     "compared with another": build_comparison(EVEN, run="whippet-dev-dogs-11111111"),
