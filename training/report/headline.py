@@ -63,16 +63,21 @@ def advise(found: Findings, test: Mapping[str, Any]) -> Iterator[str]:
     if is_from_scratch(found):
         name = found.job.hyperparameters.get("architecture", "resnet18")
         yield f"put ImageNet's weights into the bucket (make weights ARCH={name}) and train again"
-    predictions = found.file("predictions")
-    suspects = find_suspects(list_judged(predictions, ("test", "valid")), MOST_SUSPECTS)
-    if suspects:
-        yield f"look at the {len(suspects)} labels that look wrong" if len(suspects) > 1 else "look at the wrong label"
+    if suspects := count_suspects(found):
+        yield f"look at the {suspects} labels that look wrong" if suspects > 1 else "look at the wrong label"
     if test["accuracy"] < GOOD and (pair := find_worst(test)):
         yield f"look at {pair[1]} called {pair[2]}, which happened {pair[0]} times"
     low, high = find_interval(test["accuracy"], test.get("images") or 0)
     if high - low > WIDE:
         yield f"test on more images: {test.get('images') or 0:,} leave the accuracy uncertain"
     yield "use it"
+
+
+def count_suspects(found: Findings) -> int:
+    """Count the labels of all splits that look wrong; those of few training images are only ranked, and not counted."""
+    judged = list_judged(found.file("predictions"), ("test", "valid"))
+    labels = found.file("labels")
+    return len(find_suspects(judged, MOST_SUSPECTS)) + len(labels.get("train") or () if labels.get("sure") else ())
 
 
 def find_worst(test: Mapping[str, Any]) -> tuple[int, str, str] | None:

@@ -249,11 +249,19 @@ def test_a_report_says_what_was_not_judged_and_what_to_do(jobs: Path) -> None:
     assert "not judged" in told
 
 
+def count_wrong_labels(jobs: Path) -> int:
+    """Return how many labels the first lines say look wrong."""
+    found = re.search(r"ook at the (\d+ labels that look wrong|wrong label)", list_lines(jobs)["What next"])
+    return 0 if not found else 1 if found[1] == "wrong label" else int(found[1].split()[0])
+
+
 def test_a_report_shows_labels_and_images_of_no_class(jobs: Path) -> None:
-    """Training images whose label looks wrong, and how well foreign images are told."""
+    """Training images whose label looks wrong, counted in the first lines too; how well foreign images are told."""
     doubt = {"number": 3, "label": 0, "likely": 1, "margin": 0.4, "sure": True}
     labels = {"format": 1, "features": "pixels", "images": 480, "sure": True, "train": [doubt]}
+    before = count_wrong_labels(jobs)
     write_json(jobs / JOB / "labels.json", labels)
+    assert count_wrong_labels(jobs) == before + 1
     cover = {"share": 0.94, "low": 0.91, "high": 0.96, "images": 300}
     each = {"max_logit": {"auroc": 0.91, "fpr_at_95": 0.3}, "neighbours": {"auroc": 0.95, "fpr_at_95": 0.2}}
     measured = {"method": "neighbours", "held_out": 4, "chosen_on": 3, "others": each}
@@ -266,6 +274,7 @@ def test_a_report_shows_labels_and_images_of_no_class(jobs: Path) -> None:
     ):  # fmt: skip
         assert text in told
     write_json(jobs / JOB / "labels.json", labels | {"sure": False})
+    assert count_wrong_labels(jobs) == before
     write_json(jobs / JOB / "unknown.json", {"format": 1, "on": False, "reason": "there are 18 validation images"})
     told = draw_parts(jobs, ["evaluation"])["evaluation"]
     assert "These are the most doubtful ones, in order." in told
