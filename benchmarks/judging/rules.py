@@ -2,7 +2,7 @@
 
 Tiny networks train on small generated images and on scanned digits, each in a second or two. Thresholds were set on the
 collection `setting`; what is claimed is counted on `counting`, whose kinds of images are others. Each training is
-recorded in `benchmarks/recorded/rules.jsonl` with everything that the rules on a training's course read, so that they
+recorded in `results/recorded/rules.jsonl` with everything that the rules on a training's course read, so that they
 can be judged again without training; a run goes on where the last one ended. What rules on tensors said is recorded as
 it was.
 
@@ -22,7 +22,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from benchmarks.results import claim, write_result
+from benchmarks.results import RESULTS, claim, write_result
 
 sys.path.append(str(Path(__file__).parents[2] / "training"))
 
@@ -36,7 +36,7 @@ from learning.engine import Learner, Progress, Stopped, fit
 
 from benchmarks.judging.toys import FAULTS, Toy, make_toy
 
-RECORDED = Path(__file__).parents[1] / "recorded" / "rules.jsonl"
+RECORDED = RESULTS / "recorded" / "rules.jsonl"
 HEALTHY, PROVOKED = 60, 10
 DIGITS = 4
 CPU = torch.device("cpu")
@@ -184,7 +184,7 @@ def main() -> None:
         known[name] = record(name, make_toy(name))
         print(f"{name}: {known[name]['test']:.2f} {judge(known[name])}", flush=True)
         if not given.quick:
-            RECORDED.parent.mkdir(exist_ok=True)
+            RECORDED.parent.mkdir(parents=True, exist_ok=True)
             with RECORDED.open("a") as file:
                 file.write(json.dumps(known[name], separators=(",", ":")) + "\n")
     done = [known[name] for name in names if name in known]

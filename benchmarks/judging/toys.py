@@ -18,7 +18,7 @@ from torch import nn
 
 SIDE = 16
 RATE = 2e-3  # what the training program takes without pretrained weights
-VALID, TEST, STEPS = 150, 300, 120
+VALID, TEST, STEPS = 300, 300, 200
 Pixels = np.ndarray[Any, Any]
 Split = tuple[torch.Tensor, torch.Tensor]
 
@@ -50,9 +50,9 @@ def draw_shape(label: int, rng: np.random.Generator) -> Pixels:
 def draw_grating(label: int, rng: np.random.Generator) -> Pixels:
     """Stripes in one of eight directions."""
     down, across = np.mgrid[0:SIDE, 0:SIDE]
-    angle = np.pi * (label + rng.normal(0, 0.15)) / 8
+    angle = np.pi * (label + rng.normal(0, 0.1)) / 8
     wave = np.sin(2 * np.pi * (across * np.cos(angle) + down * np.sin(angle)) / 5 + rng.uniform(0, 6.3))
-    return wave * rng.uniform(0.3, 0.8) + rng.normal(0, 0.6, (SIDE, SIDE))
+    return wave * rng.uniform(0.5, 1.0) + rng.normal(0, 0.4, (SIDE, SIDE))
 
 
 def draw_slope(label: int, rng: np.random.Generator) -> Pixels:
@@ -116,10 +116,10 @@ def build_network(classes: int, width: int = 12) -> nn.Sequential:
 
 
 def build_deep(classes: int) -> nn.Sequential:
-    """Nine narrow layers whose weights are far too small, without normalisation."""
+    """Nine narrow layers of sigmoids whose weights are far too small, without normalisation."""
     torch.manual_seed(0)
-    layers = [layer for _ in range(8) for layer in (nn.Linear(24, 24), nn.ReLU())]
-    network = nn.Sequential(nn.Flatten(), nn.Linear(SIDE**2, 24), nn.ReLU(), *layers, nn.Linear(24, classes))
+    layers = [layer for _ in range(8) for layer in (nn.Linear(24, 24), nn.Sigmoid())]
+    network = nn.Sequential(nn.Flatten(), nn.Linear(SIDE**2, 24), nn.Sigmoid(), *layers, nn.Linear(24, classes))
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.mul_(0.03)
@@ -136,7 +136,7 @@ def make_toy(name: str) -> Toy:
     steps = -(-images // batch)
     epochs = max(int(rng.integers(6, 14)), -(-STEPS // steps))
     train, valid, test = (draw_split(draw, share_out(size, classes), rng) for size in (images, VALID, TEST))
-    rate = RATE * float(10 ** rng.uniform(-0.5, 0.4))
+    rate = RATE * float(10 ** rng.uniform(-0.3, 0.3))
     toy = Toy(*train, valid, test, classes, lambda: build_network(classes), rate, batch, epochs)
     if kind == "healthy":
         return replace(toy, default=replace(toy, rate=RATE, batch=32))
@@ -221,9 +221,7 @@ FAULTS: dict[str, Fault] = {
     "SaturatedActivation": lambda toy, _, __: harm(toy, lambda network: network[3].weight.mul_(1e4)),
     "DeadRelu": lambda toy, _, __: harm(toy, lambda network: network[8].bias.fill_(-100)),
     "VanishingGradient": lambda toy, _, __: replace(toy, build=lambda: build_deep(toy.classes)),
-    "PoorWeightInitialization": lambda toy, _, __: harm(
-        replace(toy, rate=1.0), lambda network: network[8].weight.mul_(1000)
-    ),
+    "PoorWeightInitialization": lambda toy, _, __: harm(toy, lambda network: network[8].weight.mul_(1000)),
     "UnchangedTensor": lambda toy, _, __: replace(toy, rate=1e-12),
     "TinyBatch": lambda toy, _, rng: replace(toy, batch=int(rng.integers(2, 5))),
     "LearningRateTooHigh": lambda toy, _, rng: replace(toy, rate=RATE * float(10 ** rng.uniform(2, 3))),

@@ -29,7 +29,7 @@ COLLECTIONS: Mapping[str, Mapping[str, str]] = {
     "relu_output": {"include_regex": ".*relu_output"},
     "predictions": {"include_regex": f".*{LOSS}_input_0"},
     "labels": {"include_regex": f".*{LOSS}_input_1"},
-    "health": {"include_regex": "^(activity|variance|saturation|update)/"},
+    "health": {"include_regex": "^(activity|variance|saturation|update|spread)/"},
 }
 # AWS's defaults apply to whatever is not given; three of these rules must be told what to look at.
 RULES: Mapping[str, Mapping[str, str]] = {

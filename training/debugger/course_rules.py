@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from statistics import NormalDist
 from typing import Any, ClassVar
 
 import numpy as np
@@ -53,9 +54,12 @@ class LossNotDecreasing(CourseRule):
 
 
 class LearningRateTooHigh(CourseRule):
-    """Find a training loss that rises far above its beginning: each step overshoots."""
+    """Find a training loss that rises far above its beginning, or that fell and is lost again: each step overshoots.
 
-    DEFAULTS: ClassVar[Mapping[str, Any]] = {"ratio": 1.5, "window": 3}
+    It is lost again if the last two epochs lie above the lowest by a share of the loss of knowing nothing.
+    """
+
+    DEFAULTS: ClassVar[Mapping[str, Any]] = {"ratio": 1.5, "window": 3, "lost": 0.06}
 
     def find_missing(self, course: Course) -> str:
         return "" if course.counts and course.list_losses("train") else "no epoch has ended"
@@ -67,10 +71,13 @@ class LearningRateTooHigh(CourseRule):
         window = self.parameters["window"]
         saved = [loss for _, loss in course.losses]
         means = [float(np.mean(saved[at : at + window])) for at in range(1, len(saved) - window + 1)]
-        highest = max(bound(loss) for loss in [*means, *course.list_losses("train")])
-        if highest <= self.parameters["ratio"] * begun:
-            return ""
-        return f"the training loss rose from {begun:.3g} to {highest:.3g}"
+        epochs = [bound(loss) for loss in course.list_losses("train")]
+        highest, lowest, kept = max([*map(bound, means), *epochs]), min(epochs), min(epochs[-2:])
+        if highest > self.parameters["ratio"] * begun:
+            return f"the training loss rose from {begun:.3g} to {highest:.3g}"
+        if kept > lowest + self.parameters["lost"] * course.find_ignorance():
+            return f"the training loss had fallen to {lowest:.3g}, and is back at {epochs[-1]:.3g}"
+        return ""
 
 
 def bound(loss: float) -> float:
@@ -133,15 +140,17 @@ class LateRule(CourseRule):
 class NearChance(LateRule):
     """Find answers that agree with the labels hardly more often than chance would, with the same shares of classes.
 
-    Cohen's kappa: 0 for guessing, and for always giving the most frequent class; 1 for right answers alone.
+    Cohen's kappa: 0 for guessing, and for always giving the most frequent class; 1 for right answers alone. The answers
+    are those of the best epoch, and the best of many epochs of guessing is better than chance by itself.
     """
 
-    DEFAULTS: ClassVar[Mapping[str, Any]] = {"images": 20, "kappa": 0.1, "deviations": 2.0}
+    DEFAULTS: ClassVar[Mapping[str, Any]] = {"images": 20, "kappa": 0.1, "error": 0.025}
 
     def judge(self, course: Course) -> str:
         right, expected, deviation, images = measure_agreement(course.matrix)
         kappa = (right - expected) / max(images - expected, 1e-9)
-        beyond = right - expected > self.parameters["deviations"] * deviation
+        deviations = NormalDist().inv_cdf(1 - self.parameters["error"] / max(1, len(course.records)))
+        beyond = right - expected > deviations * deviation
         if kappa > self.parameters["kappa"] and beyond:
             return ""
         return f"{right} of {images} validation images are right, and chance alone would give {expected:.0f}"

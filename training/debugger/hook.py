@@ -5,7 +5,7 @@ smdebug saves a step when its forward pass begins; each forward pass counts as a
 reductions cannot express is computed here on saving steps and saved as small tensors in a collection `health`:
 `activity/M` (share of positive values of each unit of a ReLU), `variance/M` (of a ReLU's input), `saturation/M` (share
 of saturated inputs of each unit of a tanh or sigmoid), `update/P` (mean |change| of a weight since the last saved step
-over its mean |value|).
+over its mean |value|), `spread/inputs` (mean deviation of the network's input between the images of a batch).
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ ACTIVATIONS = (*RECTIFIERS, *SATURABLE, nn.SiLU, nn.GELU, nn.Hardswish)
 EPSILON = 1e-9
 VARIANCE_SAVES = 10  # PoorWeightInitialization looks at no more than this
 NEVER = 10**9
+LOOKED_AT = 1000  # values of each input, evenly chosen
 
 
 def choose_interval(steps: int) -> int:
@@ -51,7 +52,7 @@ def describe_hook(network: nn.Module, loss: str, interval: int, folder: Path) ->
         "biases": {"reductions": "abs_mean"},
         "predictions": {"include_regex": f"{loss}_input_0"},
         "labels": {"include_regex": f"{loss}_input_1"},
-        HEALTH: {"include_regex": "^(activity|variance|saturation|update)/"},
+        HEALTH: {"include_regex": "^(activity|variance|saturation|update|spread)/"},
     }
     if acting:
         collections["activations"] = {
@@ -157,6 +158,7 @@ class Watcher:
             self.observe(name or type(module).__name__, module)
         criterion.register_forward_hook(lambda *_: watch.attempt(self.record_updates))
         watch.register_module(network)
+        network.register_forward_pre_hook(lambda _, given: watch.attempt(self.record_spread, given[0]))
         watch.register_loss(criterion)
         watch.set_mode(modes.TRAIN)
 
@@ -174,6 +176,12 @@ class Watcher:
 
     def is_recording(self) -> bool:
         return self.watch.mode == modes.TRAIN and self.watch.is_saving(HEALTH)
+
+    def record_spread(self, inputs: torch.Tensor) -> None:
+        if self.is_recording() and len(inputs) > 1:
+            flat = inputs.detach().flatten(1)
+            values = flat[:, :: max(1, flat.shape[1] // LOOKED_AT)].float()
+            self.watch.record_tensor_value("spread/inputs", values.std(0).mean().reshape(1))
 
     def record_variance(self, name: str, inputs: torch.Tensor) -> None:
         """Save the variance of a ReLU's input, before it may be overwritten in place."""

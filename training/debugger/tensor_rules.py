@@ -22,6 +22,8 @@ from smdebug.rules import Rule
 GRADIENTS = r"^gradient/.*weight$"
 LOSS = r"[Ll]oss_output_0$"
 SPREAD = 3.29  # 5th to 95th percentile of a normal distribution, in standard deviations
+PREDICTIONS = r"[Ll]oss_input_0$"
+ALIKE = 1e-6  # deviation between the inputs of a batch below which its images are all the same
 LEARNT = 0.05  # a loss below which nothing is left to learn, and gradients vanish because all is well
 
 
@@ -96,6 +98,16 @@ class HealthRule(Rule):  # type: ignore[misc]
     def loss(self, step: int) -> float | None:
         return next((float(np.mean(value)) for value in self.vectors(step, LOSS).values()), None)
 
+    def has_blank_images(self, step: int) -> bool:
+        """Return whether all images of the step's batch are the same: then no layer can be blamed for what it does."""
+        names = self.readings.names(step, "^spread/")
+        return any(float(self.readings.value(name, step)[0]) < ALIKE for name in names)
+
+    def find_shape(self, step: int) -> tuple[int, int] | None:
+        """Return how many images and classes the step's predictions have; None if they were not saved."""
+        shapes = [self.readings.value(name, step).shape for name in self.readings.names(step, PREDICTIONS)]
+        return next((shape for shape in shapes if len(shape) == 2), None)
+
 
 class VanishingGradient(HealthRule):
     """Trigger when the mean absolute gradient of a layer's weights falls below the threshold before all is learnt."""
@@ -105,7 +117,7 @@ class VanishingGradient(HealthRule):
 
     def judge(self, step: int) -> str:
         losses = [float(np.mean(self.readings.value(name, step))) for name in self.readings.names(step, LOSS)]
-        if losses and losses[0] < LEARNT:
+        if self.has_blank_images(step) or (losses and losses[0] < LEARNT):
             return ""
         low = [
             name for name, mean in self.each(step, GRADIENTS, "abs_mean").items() if mean < self.parameters["threshold"]
@@ -192,7 +204,13 @@ class UnchangedTensor(HealthRule):
 
 
 class DeadRelu(HealthRule):
-    """Trigger when most units of a ReLU layer are hardly ever active."""
+    """Trigger when most units of a ReLU layer are hardly ever active.
+
+    The units of a small batch are often all inactive by chance, so saves are taken together until they hold ENOUGH
+    images.
+    """
+
+    ENOUGH: ClassVar[int] = 32
 
     DEFAULTS: ClassVar[Mapping[str, Any]] = {
         "tensor_regex": "^activity/",
@@ -201,10 +219,21 @@ class DeadRelu(HealthRule):
     }
     NEEDS = "ReLU activities (the network may have none)"
 
+    def __init__(self, readings: Readings, **parameters: Any) -> None:
+        super().__init__(readings, **parameters)
+        self.gathered: list[tuple[int, dict[str, np.ndarray[Any, Any]]]] = []
+
     def judge(self, step: int) -> str:
         limit = self.parameters["threshold_inactivity"] / 100
         layers = self.vectors(step, self.parameters["tensor_regex"])
-        dead = {name: 100 * float((activity < limit).mean()) for name, activity in layers.items()}
+        if not layers or self.has_blank_images(step):
+            return ""
+        self.gathered.append(((self.find_shape(step) or (self.ENOUGH, 0))[0], layers))
+        if sum(images for images, _ in self.gathered) < self.ENOUGH:
+            return ""
+        active = {name: np.mean([each[name] for _, each in self.gathered if name in each], axis=0) for name in layers}
+        dead = {name: 100 * float((activity < limit).mean()) for name, activity in active.items()}
+        self.gathered = []
         worst = [name for name, share in dead.items() if share > self.parameters["threshold_layer"]]
         return f"{dead[worst[0]]:.0f} % of the units are dead in {tell(worst)}" if worst else ""
 
@@ -234,9 +263,12 @@ class SaturatedActivation(HealthRule):
 class PoorWeightInitialization(HealthRule):
     """Trigger when, in the first saved steps, activations differ in scale or gradients hardly differ.
 
-    AWS's text names a third sign, a loss that does not fall. Here it must be present, since networks with normalisation
-    and pretrained ones show the other two and still learn well.
+    Networks with normalisation and pretrained ones show either sign and still learn well. So activations count only
+    where the loss also begins far above that of guessing, and gradients only where it does not fall, which is the third
+    sign that AWS's text names.
     """
+
+    FAR: ClassVar[float] = 3.0  # times the loss of guessing
 
     DEFAULTS: ClassVar[Mapping[str, Any]] = {
         "activation_inputs_regex": "^variance/",
@@ -250,17 +282,22 @@ class PoorWeightInitialization(HealthRule):
     def __init__(self, readings: Readings, **parameters: Any) -> None:
         super().__init__(readings, **parameters)
         self.losses: list[float] = []
-        self.signs: list[str] = []
+        self.sign = ""
 
     def judge(self, step: int) -> str:
         loss = self.loss(step) if self.is_training(step) and len(self.losses) < self.parameters["steps"] else None
-        if loss is None:
+        if loss is None or self.has_blank_images(step):
             return ""
         self.losses.append(loss)
-        self.signs += [sign for sign in (self.compare_variances(step), self.compare_gradients(step)) if sign]
+        _, classes = self.find_shape(step) or (0, 0)
+        if len(self.losses) == 1 and classes > 1 and loss > self.FAR * math.log(classes):
+            differ = self.compare_variances(step)
+            return f"{differ}, and the loss begins at {loss:.3g}, where guessing has {math.log(classes):.3g}" * bool(
+                differ
+            )
+        self.sign = self.sign or self.compare_gradients(step)
         waited = len(self.losses) - 1 - int(np.argmin(np.nan_to_num(self.losses, nan=np.inf)))
-        stuck = waited >= self.parameters["patience"] or not math.isfinite(loss)
-        return f"{self.signs[0]}, and the loss does not fall" if stuck and self.signs else ""
+        return f"{self.sign}, and the loss does not fall" if waited >= self.parameters["patience"] and self.sign else ""
 
     def compare_variances(self, step: int) -> str:
         found = self.vectors(step, self.parameters["activation_inputs_regex"])

@@ -18,21 +18,21 @@ SHOWN_STEPS = 5
 ADVICE: Mapping[str, str] = {
     "ExplodingTensor": "Lower the learning rate tenfold, and look for images whose pixels make no sense.",
     "AllZero": "Give the layer other initial weights: one that is zero throughout passes nothing on.",
+    "LearningRateTooHigh": "Lower the end of the learning rate's range three- to tenfold.",
     "SaturatedActivation": "Scale the weights before that layer down, or put a normalisation between them.",
     "DeadRelu": "Lower the learning rate, or give the layer other initial weights: dead units never come back.",
     "VanishingGradient": "Take a network with normalisation or residual connections, or pretrained weights.",
     "PoorWeightInitialization": "Begin from pretrained weights, or from torchvision's own initial weights.",
     "UnchangedTensor": "Raise the learning rate, or train deeper (fine_tune): these weights learn nothing.",
     "TinyBatch": "Raise batch_size to 16 or more.",
-    "LearningRateTooHigh": "Lower the end of the learning rate's range three- to tenfold.",
     "WeightUpdateRatio": "Lower the learning rate where weights change too much, raise it where they hardly change.",
     "ClassImbalance": "Add images of the rare class, and judge by macro F1 (objective macro_f1).",
+    "WorseThanBaseline": "Widen the ranges to include the defaults, or run more trials: these values are worse.",
     "LossNotDecreasing": "Look at the images: they may hold nothing that tells the classes apart at this size.",
     "NearChance": "Look whether labels and images belong together: what was learnt does not carry over.",
+    "Confusion": "Look at images of both classes: labels may be mixed up, or the size too small to tell them apart.",
     "Overfit": "Add images, train fewer layers (fine_tune), or set patience so that the training ends earlier.",
     "Overtraining": "Ask for fewer epochs, or set patience: the same model costs less.",
-    "Confusion": "Look at images of both classes: labels may be mixed up, or the size too small to tell them apart.",
-    "WorseThanBaseline": "Widen the ranges to include the defaults, or run more trials: these values are worse.",
 }
 
 

@@ -16,13 +16,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from job.artifact import write_json
 from job.metrics import log
 from learning.engine import Hook, Learner, Stopped
+from torch import nn
 
 from debugger.course import Facts, add_epoch, begin_course
 from debugger.course_rules import COURSE_RULES
-from debugger.verdicts import ADVICE, CourseVerdict, find_stop, not_judge, rank
+from debugger.verdicts import ADVICE, FOUND, CourseVerdict, describe_verdict, find_stop, not_judge, rank
 
 FORMAT = 1
 QUIET = {
@@ -72,6 +74,12 @@ def find_tensors(given: Path | None) -> str | None:
     return json.loads(given.read_text()).get("LocalPath") if given else None
 
 
+def find_exploded(network: nn.Module) -> str:
+    """Return the name of a weight that holds infinity or NaN, or an empty string."""
+    names = [name for name, weight in network.named_parameters() if not bool(torch.isfinite(weight.detach()).all())]
+    return names[0] if names else ""
+
+
 def empty(folder: Path) -> None:
     """Delete a folder's content but keep the folder: SageMaker made it, watches it and uploads from it."""
     for path in folder.glob("*"):
@@ -113,6 +121,7 @@ class Debugger(Hook):
         self.watcher: Any = None
         self.reader: Any = None
         self.learner: Learner | None = None
+        self.exploded: tuple[int, str] | None = None  # the step at which a weight was found to be no finite number
         self.interval = 0
         self.reason: str | None = find_fault() or None
         self.stop: dict[str, Any] | None = None
@@ -120,6 +129,7 @@ class Debugger(Hook):
     def on_start(self, learner: Learner) -> None:
         """Attach the hook. Tensors of an earlier life of this job are dropped: their steps would mix with these."""
         (self.folder / "rule-stop.json").unlink(missing_ok=True)
+        self.learner = learner
         if self.reason:
             self.say(f"WARNING: {self.reason}: no tensors are saved; the training goes on")
             return
@@ -135,7 +145,6 @@ class Debugger(Hook):
         self.interval = choose_interval(learner.schedule.total_steps)
         folder = self.folder / "debug"
         empty(Path(find_tensors(self.given) or folder))
-        self.learner = learner
         self.watcher = attach(learner.network, learner.criterion, self.interval, folder, self.given)
         self.reader = Reader(Path(self.watcher.watch.out_dir), lambda _: self.write())
         self.reader.start()
@@ -160,6 +169,8 @@ class Debugger(Hook):
         if self.watcher:
             self.watcher.record_valid_loss(record["valid"]["loss"])
         add_epoch(self.course, record, self.facts)
+        exploded = find_exploded(self.learner.network) if self.learner and not self.exploded else ""
+        self.exploded = (self.course.step, exploded) if exploded else self.exploded
         self.look()
         self.obey()
 
@@ -198,9 +209,18 @@ class Debugger(Hook):
             said = [each.describe() for each in (*self.verdicts, *tensors)]
             known = {entry["name"] for entry in said}
             said += [not_judge(name, reason or "no tensors were saved") for name in ADVICE if name not in known]
+            said = [self.complete(entry) for entry in said]
             seconds = self.reader.seconds if self.reader else 0.0
             write_rules(self.folder, rank(said), reason=reason, interval=self.interval, seconds=seconds)
             self.stop = self.stop or find_stop([*tensors, *self.verdicts], self.stop_on_rules)
+
+    def complete(self, entry: dict[str, Any]) -> dict[str, Any]:
+        """Add what an epoch's end shows to the entry of ExplodingTensor: a training may diverge between two saves."""
+        if not self.exploded or entry["name"] != "ExplodingTensor" or entry["status"] == FOUND:
+            return entry
+        step, name = self.exploded
+        told = f"step {step}: {name} is not a finite number"
+        return describe_verdict("ExplodingTensor", FOUND, told, entry["parameters"], [step])
 
     def obey(self) -> None:
         """End the training if a rule asks for it; never in the first epoch, before there is a model to keep."""

@@ -59,6 +59,7 @@ LONG = [*TRAIN, *[0.13] * 20]
 CASES: list[tuple[str, dict[str, Any]]] = [
     ("LossNotDecreasing", {"train": [1.1, 1.099, 1.101, 1.098], "valid": [1.1] * 4}),
     ("LearningRateTooHigh", {"train": [4.0, 3.0, 1.0, 0.8], "valid": [1.1] * 4}),
+    ("LearningRateTooHigh", {"train": [1.0, 0.6, 0.5, 0.9, 1.0, 1.0], "valid": [1.1, 0.7, 0.6, 1.0, 1.1, 1.1]}),
     ("TinyBatch", {"batch_size": 2}),
     ("ClassImbalance", {"counts": (950, 900, 50)}),
     ("ClassImbalance", {"counts": (200, 210, 60), "matrix": ((40, 2, 1), (1, 41, 2), (10, 9, 2))}),

@@ -84,6 +84,20 @@ def test_rule_finds_the_illness_that_it_is_for(name: str, tmp_path: Path) -> Non
     assert rule["steps"][0] >= 0
 
 
+@pytest.mark.parametrize(
+    ("name", "case"),
+    [
+        ("ExplodingTensor", Case(rate=1e25, points=Points(5))),
+        ("LossNotDecreasing", Case(points=Blank())),
+        ("LearningRateTooHigh", Case(rate=3.0)),
+    ],
+)
+def test_a_cause_comes_before_what_it_causes(name: str, case: Case, tmp_path: Path) -> None:
+    """Divergence between two saves, blank images and too large steps also kill units and let gradients vanish."""
+    rules = run_case(case, tmp_path)["rules"].items()
+    assert next(found for found, rule in rules if rule["status"] == "IssuesFound") == name
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_rule_is_silent_about_a_healthy_training(name: str, healthy: tuple[dict[str, Any], Path]) -> None:
     """A network that learns well, with ReLU, tanh and normalisation, triggers no rule."""
