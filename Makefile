@@ -10,7 +10,7 @@ export JAVA ?= /usr/bin/java
 export PYTHONDONTWRITEBYTECODE := # otherwise every process would compile torch and boto3 again, for seconds
 
 .DEFAULT_GOAL := help
-.PHONY: chaos chaos-kills fuzz help install demo up package deploy destroy lock test test-contracts check format lint types openapi bench clean prices weights
+.PHONY: planted chaos chaos-kills fuzz help install demo up package deploy destroy lock test test-contracts check format lint types openapi bench clean prices weights
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -71,6 +71,9 @@ chaos: $(INSTALLED) ## live through 10,000 simulated histories of the control pl
 
 chaos-kills: $(INSTALLED) ## kill -9 the local cloud, jobs and endpoints a hundred times (KILLS=100, SEED=1)
 	@$(BIN)/python -m tests.end_to_end.kills --kills "$(or $(KILLS),100)" --seed "$(or $(SEED),1)"
+
+planted: $(INSTALLED) ## plant 40 gross faults beside a good live model in real trainings, 15 minutes (CASE=17: one)
+	@$(BIN)/python -m benchmarks.judging.planted $(if $(CASE),--case "$(CASE)")
 
 check: $(INSTALLED) lint types test ## format, lint, types and every test: what CI runs
 

@@ -1,6 +1,7 @@
 """Train as the course did: ImageFolder, DataLoader, a frozen ResNet18 whose last layer alone learns; a process a trial.
 
 Run it with a folder of `train/ valid/ test/`. It prints one JSON line: the seconds since the process began, by part.
+`--seconds` lets it train for as many whole epochs as fit, and `--answers` keeps what it answers to the test images.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from torch.utils.data import DataLoader, TensorDataset  # noqa: E402
 from torchvision import datasets, models, transforms  # noqa: E402
 
 
-def make_loaders(data: Path, batch_size: int) -> dict[str, DataLoader]:
+def make_loaders(data: Path, batch_size: int, size: int = 224) -> dict[str, DataLoader]:
     """Return the loaders of the three splits, with the course's transforms."""
     level = transforms.Normalize([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
     flipped = [transforms.RandomHorizontalFlip()]
@@ -27,8 +28,8 @@ def make_loaders(data: Path, batch_size: int) -> dict[str, DataLoader]:
             str(data / split),
             transforms.Compose(
                 [
-                    transforms.Resize(256),
-                    transforms.CenterCrop(224),
+                    transforms.Resize(size * 256 // 224),
+                    transforms.CenterCrop(size),
                     *(flipped if split == "train" else []),
                     transforms.ToTensor(),
                     level,
@@ -69,6 +70,12 @@ def test(network: nn.Module, loader: DataLoader, criterion: nn.Module) -> tuple[
     return loss / len(loader.dataset), hits / len(loader.dataset)
 
 
+def answer(network: nn.Module, loader: DataLoader) -> torch.Tensor:
+    network.eval()
+    with torch.no_grad():
+        return torch.cat([network(inputs) for inputs, _ in loader])
+
+
 def cache_features(network: nn.Module, loaders: dict[str, DataLoader], batch_size: int) -> dict[str, DataLoader]:
     """The variant: run the frozen backbone once over each split, without mirroring."""
     backbone = nn.Sequential(*list(network.children())[:-1], nn.Flatten()).eval()
@@ -81,6 +88,12 @@ def cache_features(network: nn.Module, loaders: dict[str, DataLoader], batch_siz
     return found
 
 
+def fits(begun: float, epochs: int, seconds: float) -> bool:
+    """Return whether one more epoch ends in time, if it takes as long as the others did. There is always a first."""
+    spent = time.time() - begun
+    return not epochs or spent * (epochs + 1) / epochs <= seconds
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--data", type=Path, required=True)
@@ -90,21 +103,35 @@ def main() -> None:
     parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument("--cache-features", action="store_true")
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--size", type=int, default=224)
+    parser.add_argument("--seed", type=int)
+    parser.add_argument("--threads", type=int, default=0)
+    parser.add_argument("--seconds", type=float, default=0.0, help="instead of so many epochs")
+    parser.add_argument("--answers", type=Path, help="where the logits of the test images go")
     told = parser.parse_args()
     imported = time.time()
-    loaders = make_loaders(told.data, told.batch_size)
+    if told.seed is not None:
+        torch.manual_seed(told.seed)
+    if told.threads:
+        torch.set_num_threads(told.threads)
+    loaders = make_loaders(told.data, told.batch_size, told.size)
     network = make_network(told.weights, len(loaders["train"].dataset.classes))
     trained: nn.Module = network
     if told.cache_features:
         loaders, trained = cache_features(network, loaders, told.batch_size), network.fc
     criterion, optimizer = nn.CrossEntropyLoss(), optim.Adam(network.fc.parameters(), lr=told.learning_rate)
-    for _ in range(told.epochs):
+    begun, epochs = time.time(), 0
+    while epochs < told.epochs if not told.seconds else fits(begun, epochs, told.seconds):
         train(trained, loaders["train"], criterion, optimizer)
         loss, accuracy = test(trained, loaders["valid"], criterion)
+        epochs += 1
+    trained_for = time.time() - begun
     test(trained, loaders["test"], criterion)
     torch.save(network.state_dict(), told.out)
-    seconds = {"import": imported - BEGUN, "all": time.time() - BEGUN}
-    print(json.dumps({"seconds": seconds, "loss": loss, "accuracy": accuracy}))
+    if told.answers:
+        torch.save(answer(network, loaders["test"]), told.answers)
+    seconds = {"import": imported - BEGUN, "training": trained_for, "all": time.time() - BEGUN}
+    print(json.dumps({"seconds": seconds, "epochs": epochs, "loss": loss, "accuracy": accuracy}))
 
 
 if __name__ == "__main__":

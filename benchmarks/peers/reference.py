@@ -1,7 +1,8 @@
 """Train as torchvision's classification reference does: its transforms, its loader, its loop, one device.
 
 Run it with a folder of `train/ valid/`. It prints one JSON line: the seconds of each epoch, of its training and of its
-evaluation, and the images of an epoch.
+evaluation, and the images of an epoch. `--seconds` lets it train for as many whole epochs as fit, and `--answers` keeps
+what it answers to the test images.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ def make_loaders(data: Path, told: argparse.Namespace, device: torch.device) -> 
     judged = [transforms.Resize(size * 256 // 224, antialias=True), transforms.CenterCrop(size), *final]
     sets = {
         split: datasets.ImageFolder(str(data / split), transforms.Compose(steps))
-        for split, steps in (("train", augmented), ("valid", judged))
+        for split, steps in (("train", augmented), ("valid", judged), *([("test", judged)] if told.answers else []))
     }
     options: dict[str, Any] = {"num_workers": told.workers, "pin_memory": device.type == "cuda"}
     options["persistent_workers"] = told.workers > 0
@@ -98,6 +99,19 @@ def evaluate(network: nn.Module, criterion: nn.Module, loader: DataLoader) -> fl
     return meter.total / meter.count
 
 
+def answer(network: nn.Module, loader: DataLoader) -> torch.Tensor:
+    network.eval()
+    device = next(network.parameters()).device
+    with torch.inference_mode():
+        return torch.cat([network(images.to(device)).cpu() for images, _ in loader])
+
+
+def fits(begun: float, epochs: int, seconds: float) -> bool:
+    """Return whether one more epoch ends in time, if it takes as long as the others did. There is always a first."""
+    spent = time.perf_counter() - begun
+    return not epochs or spent * (epochs + 1) / epochs <= seconds
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--data", type=Path, required=True)
@@ -109,7 +123,12 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--channels-last", action="store_true")
     parser.add_argument("--amp", action="store_true", help="the reference's: CUDA's")
+    parser.add_argument("--seed", type=int)
+    parser.add_argument("--seconds", type=float, default=0.0, help="instead of so many epochs")
+    parser.add_argument("--answers", type=Path, help="where the logits of the test images go")
     told = parser.parse_args()
+    if told.seed is not None:
+        torch.manual_seed(told.seed)
     if told.threads:
         torch.set_num_threads(told.threads)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -124,7 +143,8 @@ def main() -> None:
     schedule = torch.optim.lr_scheduler.StepLR(optimizer, step_size=30, gamma=0.1)
     scaler = torch.amp.GradScaler("cuda") if told.amp and device.type == "cuda" else None
     epochs = []
-    for _ in range(told.epochs):
+    first = time.perf_counter()
+    while len(epochs) < told.epochs if not told.seconds else fits(first, len(epochs), told.seconds):
         begun = time.perf_counter()
         train_one_epoch(network, criterion, optimizer, loaders["train"], told, scaler)
         schedule.step()
@@ -132,6 +152,8 @@ def main() -> None:
         evaluate(network, criterion, loaders["valid"])
         ended = time.perf_counter()
         epochs.append({"train": trained - begun, "valid": ended - trained, "all": ended - begun})
+    if told.answers:
+        torch.save(answer(network, loaders["test"]), told.answers)
     images = {split: len(loader.dataset) for split, loader in loaders.items()}
     print(json.dumps({"epochs": epochs, "images": images}))
 

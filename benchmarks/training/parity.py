@@ -3,11 +3,14 @@
 A network of each family of architectures is judged by training's own evaluation and asked through the endpoint's four
 functions, in torch and in onnxruntime, on images of every mode and format, at its own size and at smaller ones.
 `--quick` takes two networks. The time of a prediction, and of one with an explanation, is measured in torch on one
-thread at the network's own size.
+thread at the network's own size. Each network is recorded in `results/recorded/parity.jsonl`; with `--seconds 900` the
+benchmark stops after so long, and the next run goes on.
 """
 
 from __future__ import annotations
 
+import argparse
+import json
 import sys
 import tempfile
 import time
@@ -17,7 +20,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.results import claim, write_result
+from benchmarks.results import RESULTS, claim, write_result
 from chalicelib.recipes.architectures import find_input
 from tests.contracts.parity import compare, draw_kinds
 
@@ -49,6 +52,7 @@ FAMILIES = (
 QUICK = ("resnet18", "mobilenet_v3_small")
 SIZES = (48, 128, 160)
 MOST, MOST_TIMES = 1e-3, 3.0
+RECORDED = RESULTS / "recorded" / "parity.jsonl"
 TRIES = 5
 
 
@@ -103,12 +107,37 @@ def tell(name: str, sizes: dict[int, float], times: dict[str, float]) -> list[di
     ]
 
 
+def record(seconds: float) -> dict[str, list[dict[str, Any]]]:
+    """Measure the networks that are not recorded yet, until the time is up. Return the claims about all of them."""
+    lines = RECORDED.read_text().splitlines() if RECORDED.exists() else []
+    known = {name: claims for each in lines for name, claims in json.loads(each).items()}
+    deadline = time.monotonic() + seconds
+    RECORDED.parent.mkdir(parents=True, exist_ok=True)
+    with RECORDED.open("a", encoding="utf-8") as file:
+        for name in FAMILIES:
+            if name not in known and time.monotonic() < deadline:
+                known[name] = tell(name, *measure(name))
+                file.write(json.dumps({name: known[name]}, separators=(",", ":")) + "\n")
+                file.flush()
+    return known
+
+
 def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.training.parity")
+    parser.add_argument("--quick", action="store_true", help="two networks, no result")
+    parser.add_argument("--seconds", type=float, default=3600, help="stop after this long; the next run goes on")
+    given = parser.parse_args([] if sys.argv[0].endswith("benchmarks/__main__.py") else None)
     torch.set_num_threads(1)
-    quick = "--quick" in sys.argv
-    found = [tell(name, *measure(name)) for name in (QUICK if quick else FAMILIES)]
-    if not quick:
-        write_result("parity", [each for claims in found for each in claims], ["torch", "torchvision", "pillow"])
+    if given.quick:
+        for name in QUICK:
+            print(tell(name, *measure(name)))
+        return
+    known = record(given.seconds)
+    if len(known) == len(FAMILIES):
+        claims = [each for name in FAMILIES for each in known[name]]
+        write_result("parity", claims, ["torch", "torchvision", "pillow"])
+    else:
+        print(f"{len(known)} of {len(FAMILIES)} networks: run it again to go on")
 
 
 if __name__ == "__main__":

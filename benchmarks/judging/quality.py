@@ -1,0 +1,195 @@
+"""Compare the default recipe with the course's program and torchvision's reference, at equal seconds and equal splits.
+
+All begin with the same weights, those of `benchmarks.training.pretrain`, and take images of SIDE pixels on one thread.
+Ours trains for EPOCHS, the recipe's default, and ships its best epoch; each peer then gets as many seconds, with its
+own defaults. A cell is a set, a program and a seed; it is recorded in `results/recorded/quality.jsonl` as soon as it is
+known, so that the benchmark runs in parts.
+
+    python -m benchmarks.judging.quality [--quick] [--seconds 3600] [--weights FOLDER]
+
+`--quick` takes one seed, and ends within five minutes: its result says nothing about significance.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import importlib.util
+import io
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from torch.nn.functional import nll_loss, one_hot
+
+from benchmarks.judging.comparison import describe_comparison
+from benchmarks.judging.sets import SETS, Files, draw_set
+from benchmarks.results import RESULTS, claim, write_result
+from benchmarks.training.pretrain import TRAINING, pretrain, train
+
+sys.path.append(str(TRAINING))
+
+from comparing.answers import answer_files, open_source
+from comparing.archives import build
+
+ROOT = Path(__file__).parents[2]
+PROGRAMS = ("ours", "course", "reference")
+ARCHITECTURE, SIDE, EPOCHS, SEEDS = "resnet18", 32, 10, 5
+QUICK_EPOCHS, QUICK_SEEDS = 4, 1
+Row = dict[str, Any]
+
+
+ANSWERING: Any = SimpleNamespace(job=SimpleNamespace(threads=1), device=torch.device("cpu"))
+
+
+def measure(logits: torch.Tensor, labels: torch.Tensor) -> dict[str, float]:
+    """Return what is told of a program's answers."""
+    classes, logs = logits.shape[1], logits.double().log_softmax(1)
+    answers = logits.argmax(1)
+    counts = torch.zeros(classes, classes, dtype=torch.float64)
+    counts.index_put_((labels, answers), torch.ones(len(labels), dtype=torch.float64), accumulate=True)
+    right, given, taken = counts.diagonal(), counts.sum(1), counts.sum(0)
+    told = {
+        "accuracy": float((answers == labels).double().mean()),
+        "macro_f1": float((2 * right / (given + taken).clamp(min=1)).mean()),
+        "lowest_recall": float((right / given.clamp(min=1)).min()),
+        "nll": float(nll_loss(logs, labels)),
+        "brier": float((logs.exp() - one_hot(labels, classes)).square().sum(1).mean()),
+    }
+    return {name: round(value, 5) for name, value in told.items()}
+
+
+def list_test(files: Files) -> tuple[list[str], torch.Tensor]:
+    """Return the names of the test images, in the order of ImageFolder, and their labels."""
+    names = sorted(name for name in files if name.startswith("test/"))
+    return names, torch.tensor([int(name.split("/")[1]) for name in names])
+
+
+def run_ours(folder: Path, files: Files, weights: Path, name: str, seed: int, epochs: int) -> Row:
+    """Train with the recipe's defaults, and answer as the endpoint would."""
+    chosen = {"architecture": ARCHITECTURE, "image_size": SIDE, "epochs": epochs, "seed": seed}
+    objective = "macro_f1" if SETS[name].measure == "macro_f1" else "score"
+    begun = time.perf_counter()
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        train(folder, files, weights, objective=objective, **chosen)
+    seconds = time.perf_counter() - begun
+    manifest = json.loads((folder / "model/manifest.json").read_text())
+    model = build(manifest, folder / "model/model.pth")
+    names, labels = list_test(files)
+    with open_source(folder / "dataset/dataset.zip", None) as source:
+        logits = answer_files(ANSWERING, model.network, model.inputs, source, names, lambda: False, set())
+    return {"seconds": round(seconds, 1), "epochs": epochs} | measure(logits / manifest["temperature"], labels)
+
+
+def run_peer(program: str, data: Path, files: Files, weights: Path, seed: int, seconds: float) -> Row:
+    """Train a peer for so many seconds, with its own defaults."""
+    answers = data.parent / f"{program}.pt"
+    given = {"--data": data, "--weights": weights, "--answers": answers, "--seed": seed, "--seconds": seconds}
+    given |= {"--size": SIDE, "--threads": 1} | (
+        {"--out": data.parent / "out.pth"} if program == "course" else {"--workers": 0}
+    )
+    command = [
+        sys.executable,
+        "-m",
+        f"benchmarks.peers.{program}",
+        *(str(each) for pair in given.items() for each in pair),
+    ]
+    told = json.loads(
+        subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout.splitlines()[-1]
+    )
+    spent = told["seconds"]["training"] if program == "course" else sum(each["all"] for each in told["epochs"])
+    epochs = told["epochs"] if program == "course" else len(told["epochs"])
+    _, labels = list_test(files)
+    return {"seconds": round(spent, 1), "epochs": epochs} | measure(torch.load(answers, weights_only=True), labels)
+
+
+def write_files(folder: Path, files: Files) -> Path:
+    for name, data in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    return folder
+
+
+def widen(weights: Path, to: Path) -> Path:
+    """Write the weights with the 1,000 outputs of torchvision's files, which peers load before they replace them."""
+    state = torch.load(weights / f"{ARCHITECTURE}.pth", weights_only=True)
+    state |= {"fc.weight": torch.zeros(1000, state["fc.weight"].shape[1]), "fc.bias": torch.zeros(1000)}
+    torch.save(state, to)
+    return to
+
+
+def list_cells(seeds: int) -> Iterator[tuple[str, int]]:
+    """Yield sets and seeds, a seed of all sets before the next, so that a part of them says something of every set."""
+    return ((name, seed) for seed in range(seeds) for name in SETS)
+
+
+def run_cells(path: Path, weights: Path, seeds: int, epochs: int, seconds: float) -> list[Row]:
+    """Run what is not recorded yet, until the time is up. Return all rows."""
+    rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    known, deadline = {(row["set"], row["seed"]) for row in rows}, time.monotonic() + seconds
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as base, path.open("a", encoding="utf-8") as file:
+        wide = widen(weights, Path(base) / "wide.pth")
+        for name, seed in list_cells(seeds):
+            if (name, seed) in known or time.monotonic() > deadline:
+                continue
+            with tempfile.TemporaryDirectory(dir=base) as folder:
+                rows += (found := list(run_cell(Path(folder), name, seed, weights, wide, epochs)))
+            file.writelines(json.dumps(row, separators=(",", ":")) + "\n" for row in found)
+            file.flush()
+    return rows
+
+
+def run_cell(folder: Path, name: str, seed: int, weights: Path, wide: Path, epochs: int) -> Iterator[Row]:
+    """Let every program train on the same files."""
+    files = draw_set(name, seed)
+    data = write_files(folder / "data", files)
+    ours = run_ours(folder / "ours", files, weights, name, seed, epochs)
+    peers = {each: run_peer(each, data, files, wide, seed, ours["seconds"]) for each in PROGRAMS[1:]}
+    for program, row in {"ours": ours, **peers}.items():
+        print(f"{name} {seed} {program}: {row}", flush=True)
+        yield {"set": name, "seed": seed, "program": program, **row}
+
+
+def describe(rows: list[Row], epochs: int) -> list[Row]:
+    """Return the claims: what each program reached, the comparison, and who was not measured."""
+    about = {"image_size": SIDE, "architecture": ARCHITECTURE, "epochs": epochs, "threads": 1}
+    seconds = {name: round(max(row["seconds"] for row in rows if row["set"] == name), 1) for name in SETS}
+    claims = [claim("seconds of a training at most", max(seconds.values()), "s", by_set=seconds, **about)]
+    claims += describe_comparison(rows, {name: each.measure for name, each in SETS.items()}, PROGRAMS)
+    if importlib.util.find_spec("fastai") is None:
+        claims.append(claim("fastai: not measured here, as it cannot be imported", 0, "cells"))
+    return claims
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.judging.quality")
+    parser.add_argument("--quick", action="store_true", help="one seed and few epochs, in a result of its own")
+    parser.add_argument("--seconds", type=float, default=3600, help="stop after this long; the next run goes on")
+    parser.add_argument("--weights", type=Path, help="a folder with resnet18.pth, which is made otherwise")
+    given = parser.parse_args([] if sys.argv[0].endswith("benchmarks/__main__.py") else None)
+    torch.set_num_threads(1)
+    name = "quality_quick" if given.quick else "quality"
+    seeds, epochs = (QUICK_SEEDS, QUICK_EPOCHS) if given.quick else (SEEDS, EPOCHS)
+    with tempfile.TemporaryDirectory() as base:
+        weights = given.weights or Path(base)
+        if not given.weights:
+            with contextlib.redirect_stdout(io.StringIO()):
+                pretrain(weights, ARCHITECTURE, side=SIDE)
+        rows = run_cells(RESULTS / "recorded" / f"{name}.jsonl", weights, seeds, epochs, given.seconds)
+    if len(rows) == seeds * len(SETS) * len(PROGRAMS):
+        write_result(name, describe(rows, epochs), ["torch", "torchvision", "scikit-learn"])
+    else:
+        print(f"{len(rows)} of {seeds * len(SETS) * len(PROGRAMS)} cells: run it again to go on")
+
+
+if __name__ == "__main__":
+    main()
