@@ -24,7 +24,7 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -50,8 +50,11 @@ from learning.preparation import Setup, prepare
 RECORDED = RESULTS / "recorded" / "planted.jsonl"
 ARCHITECTURE, SIDE = "mobilenet_v2", 32
 CHOSEN = {"image_size": SIDE, "batch_size": 16, "epochs": 4, "fine_tune": "head"}
-OLD, NEW = {"train": 40, "valid": 12, "test": 40}, {"train": 12, "valid": 4, "test": 20}  # images of a class
-HIDDEN = {"test": 60}
+COUNTS = {  # images of a class
+    "old": {"train": 40, "valid": 12, "test": 40},
+    "new": {"train": 12, "valid": 4, "test": 20},
+    "hidden": {"test": 60},
+}
 SETS = ("figures", "letters", "pets", "dots")
 FAULTS = ("shuffled", "swapped", "truncated")
 HEADS = ("classifier", "fc")
@@ -106,8 +109,9 @@ class Case:
         return {"case": self.number} | {name: getattr(self, name) for name in names}
 
 
-def draw_files(name: str, counts: Mapping[str, int], seed: int) -> dict[str, bytes]:
-    with zipfile.ZipFile(io.BytesIO(draw_set(name, counts, seed))) as opened:
+@cache
+def draw_files(name: str, part: str, seed: int) -> Files:
+    with zipfile.ZipFile(io.BytesIO(draw_set(name, COUNTS[part], seed))) as opened:
         return {each: opened.read(each) for each in opened.namelist()}
 
 
@@ -162,10 +166,10 @@ def truncate(weights: Path, folder: Path, case: Case) -> Path:
 
 def make_version(case: Case) -> dict[str, bytes]:
     """Return the files of the new version, with its labels as they are planted."""
-    new = draw_files(case.dataset, NEW if case.grown else OLD, 1000 + case.number)
+    new = draw_files(case.dataset, "new" if case.grown else "old", 1000 + case.number)
     files = {name.replace(".png", "-new.png"): data for name, data in new.items()}
     if case.grown:
-        files |= draw_files(case.dataset, OLD, 0)
+        files |= draw_files(case.dataset, "old", 0)
     change = {"shuffled": shuffle, "swapped": swap}.get(case.fault)
     return change(files, case) if change else files
 
@@ -233,9 +237,9 @@ class Bench:
     def find_live(self, name: str) -> tuple[Job, float]:
         """Return the job of a set's live model, and its accuracy on hidden images."""
         if name not in self.live:
-            job = make_job(self.folder / f"live-{name}", draw_files(name, OLD, 0), self.weights)
+            job = make_job(self.folder / f"live-{name}", draw_files(name, "old", 0), self.weights)
             setup = train(job, run_id=LIVE)
-            self.live[name] = job, ask(job, setup, draw_files(name, HIDDEN, 77), self.folder)
+            self.live[name] = job, ask(job, setup, draw_files(name, "hidden", 77), self.folder)
         return self.live[name]
 
     def run(self, case: Case) -> dict[str, Any]:
@@ -249,7 +253,7 @@ class Bench:
         job = make_job(folder, make_version(case), weights, **channels)
         setup = train(job, run_id="new", live_run="" if case.first else LIVE, seed=case.number)
         decision = decide(job, live=None if case.first else LIVE)
-        reached = ask(job, setup, draw_files(case.dataset, HIDDEN, 77), self.folder)
+        reached = ask(job, setup, draw_files(case.dataset, "hidden", 77), self.folder)
         return {
             **case.describe(),
             "action": decision["promotion"]["action"],

@@ -42,7 +42,7 @@ from comparing.archives import build
 ROOT = Path(__file__).parents[2]
 PROGRAMS = ("ours", "course", "reference")
 ARCHITECTURE, SIDE, EPOCHS, SEEDS = "resnet18", 32, 10, 5
-QUICK_EPOCHS, QUICK_SEEDS = 4, 1
+QUICK_EPOCHS, QUICK_SEEDS = 3, 1
 Row = dict[str, Any]
 
 
