@@ -63,7 +63,6 @@ GROSS = 0.1  # the share of images by which a broken model is worse than the liv
 LIVE = "whippet-dev-planted-00000000"
 
 Files = Mapping[str, bytes]
-State = dict[str, torch.Tensor]
 
 
 @dataclass(frozen=True)
@@ -152,7 +151,7 @@ def swap(files: Files, case: Case) -> dict[str, bytes]:
 def truncate(weights: Path, folder: Path, case: Case) -> Path:
     """Return a channel whose file of weights lost its end: from somewhere on there are only zeros, or chance values."""
     path = next(weights.glob("*.pth"))
-    state: State = torch.load(path, weights_only=True)
+    state: dict[str, torch.Tensor] = torch.load(path, weights_only=True)
     names = [name for name, value in state.items() if value.is_floating_point() and not name.startswith(HEADS)]
     kept = int(len(names) * case.rng.uniform(0.2, 0.8))
     scale = float(case.rng.choice([0.0, 3.0]))
