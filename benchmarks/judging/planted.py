@@ -22,155 +22,36 @@ import tempfile
 import time
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
+from benchmarks.judging.faults import CASES, FAULTS, Case, Files, draw_files, make_version, read_label, truncate
 from benchmarks.results import RESULTS, claim, write_result
-from benchmarks.training.pretrain import TRAINING, Never, pretrain
+from benchmarks.training.pretrain import TRAINING, Never
 from chalicelib.models.choosing import decide_on_model
 from chalicelib.models.promoting import DEPLOY
 from chalicelib.runs.identity import Run
 from chalicelib.runs.observation import Observation, Training
-from tests.training.judging.settling.drawing import draw_set
 
 sys.path.append(str(TRAINING))
 
 import program
 from comparing.answers import answer_files, open_source
 from comparing.archives import read_artifact
-from job.settings import Hyperparameters, Job, Places
+from job.settings import Hyperparameters, Job, Places, TrainingError
 from learning.preparation import Setup, prepare
 
+from tests.training.comparing.compared import write_weights
+
 RECORDED = RESULTS / "recorded" / "planted.jsonl"
-ARCHITECTURE, SIDE = "mobilenet_v2", 32
-CHOSEN = {"image_size": SIDE, "batch_size": 16, "epochs": 4, "fine_tune": "head"}
-COUNTS = {  # images of a class
-    "old": {"train": 40, "valid": 12, "test": 40},
-    "new": {"train": 12, "valid": 4, "test": 20},
-    "hidden": {"test": 60},
-}
-SETS = ("figures", "letters", "pets", "dots")
-FAULTS = ("shuffled", "swapped", "truncated")
-HEADS = ("classifier", "fc")
-CASES, SOUND = 40, 10
+CHOSEN = {"image_size": 32, "batch_size": 16, "epochs": 4, "fine_tune": "head"}
+SOUND = 10
 GROSS = 0.1  # the share of images by which a broken model is worse than the live one, with right labels
 LIVE = "whippet-dev-planted-00000000"
-
-Files = Mapping[str, bytes]
-
-
-@dataclass(frozen=True)
-class Case:
-    """What is planted. `grown`: the new version holds the old images too. `everywhere`: test labels are wrong as well.
-
-    `first`: no model is live, so that only the floor speaks. `gone`: the live model's dataset is not there any more.
-    """
-
-    number: int
-
-    @cached_property
-    def rng(self) -> np.random.Generator:
-        return np.random.default_rng([13, self.number])
-
-    @property
-    def fault(self) -> str:
-        return FAULTS[self.number % len(FAULTS)] if self.number < CASES else "none"
-
-    @property
-    def dataset(self) -> str:
-        return SETS[self.number // len(FAULTS) % len(SETS)]
-
-    @property
-    def grown(self) -> bool:
-        return self.number % 2 == 0
-
-    @property
-    def everywhere(self) -> bool:
-        return self.number % 4 < 2
-
-    @property
-    def first(self) -> bool:
-        """Exchanged labels of a first version cannot be told from right ones, by anyone."""
-        return self.fault in ("shuffled", "truncated") and self.number % 7 == 0
-
-    @property
-    def gone(self) -> bool:
-        return self.number % 5 == 0
-
-    def describe(self) -> dict[str, Any]:
-        names = ("fault", "dataset", "grown", "everywhere", "first", "gone")
-        return {"case": self.number} | {name: getattr(self, name) for name in names}
-
-
-@cache
-def draw_files(name: str, part: str, seed: int) -> Files:
-    with zipfile.ZipFile(io.BytesIO(draw_set(name, COUNTS[part], seed))) as opened:
-        return {each: opened.read(each) for each in opened.namelist()}
-
-
-def relabel(files: Files, labels: Mapping[str, str]) -> dict[str, bytes]:
-    """Move each named file to another class's folder."""
-    moved = {}
-    for number, (name, data) in enumerate(files.items()):
-        split, _, file = name.split("/")
-        moved[f"{split}/{labels[name]}/{number}-{file}"] = data
-    return moved
-
-
-def read_label(name: str) -> str:
-    return name.split("/")[1]
-
-
-def is_reached(name: str, case: Case) -> bool:
-    """Return whether the fault is in this image's split."""
-    return case.everywhere or not name.startswith("test/")
-
-
-def shuffle(files: Files, case: Case) -> dict[str, bytes]:
-    """Deal the labels out again at random."""
-    reached = [name for name in files if is_reached(name, case)]
-    dealt = case.rng.permutation([read_label(name) for name in reached])
-    return relabel(files, {name: read_label(name) for name in files} | dict(zip(reached, map(str, dealt), strict=True)))
-
-
-def swap(files: Files, case: Case) -> dict[str, bytes]:
-    """Let at least half of the classes exchange their labels in pairs, or in a circle of three."""
-    classes = sorted({read_label(name) for name in files})
-    chosen = [str(each) for each in case.rng.permutation(classes)[: max(2, len(classes) // 2)]]
-    other = dict(zip(chosen, [*chosen[1:], chosen[0]], strict=True))
-    labels = {name: other.get(read_label(name), read_label(name)) for name in files if is_reached(name, case)}
-    return relabel(files, {name: read_label(name) for name in files} | labels)
-
-
-def truncate(weights: Path, folder: Path, case: Case) -> Path:
-    """Return a channel whose file of weights lost its end: from somewhere on there are only zeros, or chance values."""
-    path = next(weights.glob("*.pth"))
-    state: dict[str, torch.Tensor] = torch.load(path, weights_only=True)
-    names = [name for name, value in state.items() if value.is_floating_point() and not name.startswith(HEADS)]
-    kept = int(len(names) * case.rng.uniform(0.2, 0.8))
-    scale = float(case.rng.choice([0.0, 3.0]))
-    generator = torch.Generator().manual_seed(case.number)
-    for name in names[kept:]:
-        state[name] = scale * torch.randn(state[name].shape, generator=generator).abs()
-    folder.mkdir(parents=True)
-    torch.save(state, folder / path.name)
-    return folder
-
-
-def make_version(case: Case) -> dict[str, bytes]:
-    """Return the files of the new version, with its labels as they are planted."""
-    new = draw_files(case.dataset, "new" if case.grown else "old", 1000 + case.number)
-    files = {name.replace(".png", "-new.png"): data for name, data in new.items()}
-    if case.grown:
-        files |= draw_files(case.dataset, "old", 0)
-    change = {"shuffled": shuffle, "swapped": swap}.get(case.fault)
-    return change(files, case) if change else files
 
 
 def make_job(folder: Path, files: Files, weights: Path, **channels: Path) -> Job:
@@ -230,8 +111,7 @@ class Bench:
         if self.given:
             return self.given
         with contextlib.redirect_stdout(io.StringIO()):
-            pretrain(self.folder / "weights", ARCHITECTURE, side=SIDE)
-        return self.folder / "weights"
+            return write_weights(self.folder / "weights")
 
     def find_live(self, name: str) -> tuple[Job, float]:
         """Return the job of a set's live model, and its accuracy on hidden images."""
@@ -250,17 +130,16 @@ class Bench:
         broken = case.fault == "truncated"
         weights = truncate(self.weights, self.folder / f"broken-{case.number}", case) if broken else self.weights
         job = make_job(folder, make_version(case), weights, **channels)
-        setup = train(job, run_id="new", live_run="" if case.first else LIVE, seed=case.number)
-        decision = decide(job, live=None if case.first else LIVE)
-        reached = ask(job, setup, draw_files(case.dataset, "hidden", 77), self.folder)
-        return {
-            **case.describe(),
-            "action": decision["promotion"]["action"],
-            "goes_live": decision["promotion"]["action"] == DEPLOY and not decision["declined"],
-            "hidden": {"live": round(good, 4), "new": round(reached, 4)},
-            "sentence": decision["promotion"]["sentence"],
-            "seconds": round(time.monotonic() - begun, 1),
-        }
+        told: dict[str, Any] = {"goes_live": False, "hidden": {"live": round(good, 4), "new": 0.0}}
+        try:
+            setup = train(job, run_id="new", live_run="" if case.first else LIVE, seed=case.number)
+            promotion = (decision := decide(job, live=None if case.first else LIVE))["promotion"]
+            told |= {"action": promotion["action"], "sentence": promotion["sentence"]}
+            told["goes_live"] = promotion["action"] == DEPLOY and not decision["declined"]
+            told["hidden"]["new"] = round(ask(job, setup, draw_files(case.dataset, "hidden", 77), self.folder), 4)
+        except TrainingError as error:
+            told |= {"action": "fail", "sentence": str(error)}
+        return {**case.describe(), **told, "seconds": round(time.monotonic() - begun, 1)}
 
 
 def decide(job: Job, *, live: str | None) -> dict[str, Any]:
@@ -295,7 +174,9 @@ def describe(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     claims = []
     for fault in FAULTS:
         own = [row for row in broken if row["fault"] == fault]
-        actions = {action: sum(row["action"] == action for row in own) for action in ("deploy", "ask", "decline")}
+        actions = {
+            action: sum(row["action"] == action for row in own) for action in ("deploy", "ask", "decline", "fail")
+        }
         text = f"{fault}: of {len(own)} models so many go live"
         claims.append(claim(text, sum(row["goes_live"] for row in own), "models", at_most=0, actions=actions))
     worse = sorted(map(measure_harm, broken))

@@ -20,12 +20,24 @@ from typing import Any
 import torch
 from caching.sharing import share
 from caching.store import Store
+from job.settings import TrainingError
 from torch import nn
 
 from learning.features import cut_before, run_to_head
 
 MOST_CHUNKS = 256
+LARGEST = 1e8  # of a feature: torchvision's weights give less than a hundred
 LIBRARIES = ("torch", "torchvision", "pillow", "numpy")
+
+
+def check_features(features: torch.Tensor, architecture: str) -> torch.Tensor:
+    """Return features that make sense. Raise TrainingError for others: the file of weights must be damaged."""
+    if bool((features.abs() < LARGEST).all()):
+        return features
+    raise TrainingError(
+        f"the weights of {architecture} give features that are infinite or far too large, so their file must be "
+        f"damaged; put it into the bucket again (make weights ARCH={architecture})"
+    )
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ from judging.evaluate import measure, standard_error
 from torch import nn
 
 from learning.engine import Learner, Metrics
-from learning.extraction import Extractor
+from learning.extraction import Extractor, check_features
 from learning.model import build_network, check_input, choose_rate, find_head, find_normalisation, freeze, load_weights
 from learning.steps.precision import choose_precision, compute_exactly
 from learning.steps.technique import Technique
@@ -333,7 +333,8 @@ def extract_split(setup: Setup, split: Split) -> torch.Tensor:
     """Return the head's input for each image of a split: (n, features), computed once in this job's life."""
     if id(split) not in setup.features:
         extractor = make_extractor(setup)
-        setup.features[id(split)] = extractor.extract(partial(make_inputs, setup, split), split.hashes)
+        features = extractor.extract(partial(make_inputs, setup, split), split.hashes)
+        setup.features[id(split)] = check_features(features, setup.chosen.architecture)
         if store := extractor.store:
             log(f"features of {len(split)} images: {store.hits} chunks were there, {store.made} made")
     return setup.features[id(split)]

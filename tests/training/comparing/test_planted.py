@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.judging.planted import CASES, FAULTS, SOUND, Bench, Case, make_version, measure_harm
+from benchmarks.judging.faults import CASES, FAULTS, Case, make_version
+from benchmarks.judging.planted import SOUND, Bench, measure_harm
 
 
 @pytest.fixture(scope="module")
@@ -14,13 +15,13 @@ def bench(tmp_path_factory: pytest.TempPathFactory, weights: Path) -> Bench:
     return Bench(tmp_path_factory.mktemp("planted"), weights)
 
 
-@pytest.mark.parametrize("number", [6, 8])
+@pytest.mark.parametrize("number", [3, 5])
 def test_a_gross_fault_does_not_go_live(bench: Bench, number: int) -> None:
     """Shuffled labels and a network without its end: the model is far worse, and the live one stays."""
     row = bench.run(Case(number))
     assert measure_harm(row) > 0.2
     assert not row["goes_live"]
-    assert row["action"] in ("decline", "ask")
+    assert row["action"] in ("decline", "ask", "fail")
     assert row["sentence"]
 
 
