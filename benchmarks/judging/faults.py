@@ -6,9 +6,6 @@ weights that lost the end of their file.
 
 from __future__ import annotations
 
-import io
-import sys
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -17,23 +14,27 @@ from typing import Any
 
 import numpy as np
 import torch
-from torchvision.models import get_model
+from PIL import Image
 
-from benchmarks.judging.sets import SHAPES, draw_one_of_many
-from benchmarks.training.pretrain import TRAINING
-
-sys.path.append(str(TRAINING))
-
-from tests.training.comparing.compared import COLOURS
-from tests.training.comparing.compared import draw_files as draw_blobs
-from tests.training.judging.settling.drawing import draw_set
+from benchmarks.judging.sets import to_image
 
 COUNTS = {  # images of a class
     "old": {"train": 40, "valid": 12, "test": 40},
     "new": {"train": 12, "valid": 4, "test": 20},
     "hidden": {"test": 60},
 }
-SETS = ("blobs", "pets", "discs")
+SETS: Mapping[str, Mapping[str, tuple[int, int, int]]] = {
+    "colours": {"red": (190, 60, 60), "green": (60, 190, 60), "blue": (60, 60, 190), "grey": (120, 120, 120)},
+    "greys": {"black": (40, 40, 40), "middle": (125, 125, 125), "white": (210, 210, 210)},
+    "hues": {
+        "red": (200, 50, 50),
+        "yellow": (190, 190, 50),
+        "green": (50, 190, 50),
+        "cyan": (50, 190, 190),
+        "blue": (50, 50, 200),
+        "pink": (200, 50, 200),
+    },
+}
 FAULTS = ("shuffled", "swapped", "truncated")
 HEADS = ("classifier", "fc")
 CASES = 40
@@ -59,7 +60,7 @@ class Case:
 
     @property
     def dataset(self) -> str:
-        return SETS[self.number // len(FAULTS) % len(SETS)]
+        return list(SETS)[self.number // len(FAULTS) % len(SETS)]
 
     @property
     def grown(self) -> bool:
@@ -85,21 +86,19 @@ class Case:
 
 @cache
 def draw_files(name: str, part: str, seed: int) -> Files:
-    """Draw a part of a set: soft blobs, animals seen from the side, or discs, whose colour is their class."""
-    if name == "blobs":
-        return draw_blobs(tuple(COLOURS), first=1000 * seed, counts=COUNTS[part])
-    if name == "discs":
-        rng, numbers = (
-            np.random.default_rng(seed),
-            [(split, n) for split, count in COUNTS[part].items() for n in range(count)],
-        )
-        return {
-            f"{split}/{hue}/{n:03}.png": draw_one_of_many(3 * SHAPES * hue, rng)
-            for hue in range(6)
-            for split, n in numbers
-        }
-    with zipfile.ZipFile(io.BytesIO(draw_set(name, COUNTS[part], seed))) as opened:
-        return {each: opened.read(each) for each in opened.namelist()}
+    """Draw a part of a set: soft blobs in the colour of their class."""
+    rng, colours = np.random.default_rng([seed, *part.encode()]), SETS[name]
+    return {
+        f"{split}/{label}/{number:03}.png": draw_blobs(colour, rng)
+        for split, count in COUNTS[part].items()
+        for label, colour in colours.items()
+        for number in range(count)
+    }
+
+
+def draw_blobs(colour: tuple[int, int, int], rng: np.random.Generator) -> bytes:
+    noise = Image.fromarray(rng.integers(0, 256, (5, 6, 3), dtype=np.uint8)).resize((40, 40), Image.Resampling.BICUBIC)
+    return to_image(0.2 * np.asarray(noise, dtype=float) + 0.8 * np.array(colour))
 
 
 def relabel(files: Files, labels: Mapping[str, str]) -> dict[str, bytes]:
@@ -137,16 +136,15 @@ def swap(files: Files, case: Case) -> dict[str, bytes]:
 
 
 def truncate(weights: Path, folder: Path, case: Case) -> Path:
-    """Return a channel whose file of weights lost its end: what follows is zeros, noise, or fresh weights."""
+    """Return a channel whose file of weights lost its end: there are zeros or noise in its place."""
     path = next(weights.glob("*.pth"))
     state: dict[str, torch.Tensor] = torch.load(path, weights_only=True)
     names = [name for name, value in state.items() if value.is_floating_point() and not name.startswith(HEADS)]
-    kept, left = int(len(names) * case.rng.uniform(0.2, 0.8)), case.rng.choice(["nothing", "noise", "chance"])
-    torch.manual_seed(case.number)
-    fresh = get_model(path.stem, weights=None).state_dict()
+    kept, left = int(len(names) * case.rng.uniform(0.2, 0.8)), case.rng.choice(["zeros", "noise"])
+    generator = torch.Generator().manual_seed(case.number)
     for name in names[kept:]:
-        noise = 3 * torch.randn(state[name].shape).abs()
-        state[name] = {"nothing": torch.zeros_like(noise), "noise": noise, "chance": fresh[name]}[str(left)]
+        noise = 3 * torch.randn(state[name].shape, generator=generator).abs()
+        state[name] = noise if left == "noise" else torch.zeros_like(noise)
     folder.mkdir(parents=True)
     torch.save(state, folder / path.name)
     return folder

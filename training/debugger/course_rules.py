@@ -54,12 +54,13 @@ class LossNotDecreasing(CourseRule):
 
 
 class LearningRateTooHigh(CourseRule):
-    """Find a training loss that rises far above its beginning, or that fell and is lost again: each step overshoots.
+    """Find a training loss that rises above its beginning, or that fell and is lost again: each step overshoots.
 
-    It is lost again if the last two epochs lie above the lowest by a share of the loss of knowing nothing.
+    It rises far in one epoch, or a little in several. It is lost again if the last two epochs lie above the lowest by a
+    share of the loss of knowing nothing.
     """
 
-    DEFAULTS: ClassVar[Mapping[str, Any]] = {"ratio": 1.5, "window": 3, "lost": 0.06}
+    DEFAULTS: ClassVar[Mapping[str, Any]] = {"ratio": 1.5, "window": 3, "lost": 0.06, "above": 1.04, "several": 3}
 
     def find_missing(self, course: Course) -> str:
         return "" if course.counts and course.list_losses("train") else "no epoch has ended"
@@ -73,7 +74,8 @@ class LearningRateTooHigh(CourseRule):
         means = [float(np.mean(saved[at : at + window])) for at in range(1, len(saved) - window + 1)]
         epochs = [bound(loss) for loss in course.list_losses("train")]
         highest, lowest, kept = max([*map(bound, means), *epochs]), min(epochs), min(epochs[-2:])
-        if highest > self.parameters["ratio"] * begun:
+        rose = sum(loss > self.parameters["above"] * begun for loss in epochs) >= self.parameters["several"]
+        if rose or highest > self.parameters["ratio"] * begun:
             return f"the training loss rose from {begun:.3g} to {highest:.3g}"
         if kept > lowest + self.parameters["lost"] * course.find_ignorance():
             return f"the training loss had fallen to {lowest:.3g}, and is back at {epochs[-1]:.3g}"
