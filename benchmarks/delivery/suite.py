@@ -21,9 +21,11 @@ ROUNDS = 3
 
 
 def time_command(*command: str) -> float:
-    """Return the seconds that a command takes in the repository's root. Raises CalledProcessError if it fails."""
+    """Return the seconds that a command takes in the repository's root. Ends the program with its output if it fails."""
     start = time.perf_counter()
-    subprocess.run(command, cwd=ROOT, env=ENVIRONMENT, check=True, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command)} fails:\n{(done.stdout + done.stderr)[-20_000:]}")
     return time.perf_counter() - start
 
 
