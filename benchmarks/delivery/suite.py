@@ -21,7 +21,7 @@ ROUNDS = 3
 
 
 def time_command(*command: str) -> float:
-    """Return the seconds that a command takes in the repository's root. Ends the program with its output if it fails."""
+    """Return the seconds that a command takes in the root. Ends the program with its output if it fails."""
     start = time.perf_counter()
     done = subprocess.run(command, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, check=False)
     if done.returncode:
