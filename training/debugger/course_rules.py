@@ -171,9 +171,12 @@ def measure_agreement(matrix: Counts) -> tuple[int, float, float, int]:
 
 
 class Confusion(LateRule):
-    """Find a class that is taken for another far more often than classes are confused elsewhere."""
+    """Find a class that is taken for another far more often than classes are confused elsewhere.
 
-    DEFAULTS: ClassVar[Mapping[str, Any]] = {"images": 20, "max_off_diag": 0.1, "ratio": 3.0}
+    Nearly all answers must be one of the two: a class that is taken for many others is merely learnt badly.
+    """
+
+    DEFAULTS: ClassVar[Mapping[str, Any]] = {"images": 20, "max_off_diag": 0.1, "ratio": 3.0, "pair": 0.8}
 
     def judge(self, course: Course) -> str:
         matrix = np.array(course.matrix, dtype=float)
@@ -189,7 +192,7 @@ class Confusion(LateRule):
     def compare(self, matrix: np.ndarray[Any, Any], true: int, taken: int, likely: float) -> str:
         """Return what is wrong with one pair, if it is beyond chance and beyond what is usual."""
         count, images = int(matrix[true, taken]), int(matrix[true].sum())
-        if not count:
+        if not count or count + int(matrix[true, true]) < self.parameters["pair"] * images:
             return ""
         low, _ = find_interval(count / images, images, likely)
         others = np.delete(matrix, [true, taken], axis=0)

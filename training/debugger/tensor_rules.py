@@ -170,6 +170,8 @@ class WeightUpdateRatio(HealthRule):
     NEEDS = "updates of weights"
 
     def judge(self, step: int) -> str:
+        if self.has_blank_images(step):
+            return ""
         ratios = {name: float(value[0]) for name, value in self.vectors(step, "^update/").items()}
         lowest, highest = self.parameters["small_threshold"], self.parameters["large_threshold"]
         strange = [name for name, ratio in ratios.items() if not lowest <= ratio <= highest]
@@ -196,7 +198,7 @@ class UnchangedTensor(HealthRule):
         self.still: dict[str, int] = {}
 
     def judge(self, step: int) -> str:
-        updates = self.vectors(step, "^update/")
+        updates = {} if self.has_blank_images(step) else self.vectors(step, "^update/")
         for name, value in updates.items():
             self.still[name] = self.still.get(name, 0) + 1 if float(value[0]) <= self.parameters["rtol"] else 0
         unchanged = [name for name in updates if self.still[name] >= self.parameters["num_steps"]]
