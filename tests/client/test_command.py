@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -358,6 +359,23 @@ def test_every_command_says_what_it_does_and_prints_json() -> None:
         options = [each for each in command.params if each.param_type_name == "option"]
         assert [each.name for each in options if not each.help] == [], command.name
         assert any("--json" in each.opts for each in options), command.name
+
+
+def test_the_documentation_names_commands_and_options_that_are_there() -> None:
+    """Each line of the docs that begins with `whippet`."""
+    from typer.main import get_command
+
+    from client.main import app
+
+    lines = re.findall(r"^whippet (.*?)(?:\s+#.*)?$", (ROOT / "docs/command.md").read_text(), re.MULTILINE)
+    assert len(lines) > 12
+    for line in lines:
+        command: Any = get_command(app)
+        for word in line.split():
+            command = getattr(command, "commands", {}).get(word, command)
+        options = {option for each in command.params for option in each.opts} | {"--install-completion"}
+        assert not hasattr(command, "commands"), line
+        assert {word for word in line.split() if word.startswith("--")} <= options, line
 
 
 def list_commands(command: Any) -> Iterator[Any]:

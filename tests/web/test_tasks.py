@@ -289,6 +289,17 @@ def test_an_upload_goes_on_after_a_reload_with_the_parts_that_are_missing(tab: T
     tab.complaints.clear()  # the browser notes the connection that hung
 
 
+def test_a_known_dataset_says_how_it_was_trained_last(world: World, tab: Tab, tmp_path: Path) -> None:
+    """What differs from the defaults is named: who only uploads again would not look among all settings."""
+    world.upload("digits.json", b'{"trials": 2, "pretrained": "none"}')
+    tell_of_a_model(world)
+    tab.go("datasets")
+    tab.page.get_by_role("list", name="Datasets, each with its newest run").wait_for()
+    (tmp_path / "digits.zip").write_bytes(build_colour_zip())
+    tab.page.locator("#zip").set_input_files(tmp_path / "digits.zip")
+    tab.page.get_by_text("As the last run of this dataset: pretrained none, trials 2.").wait_for()
+
+
 def test_several_zips_are_all_taken_and_a_drop_beside_the_zone_too(tab: Tab) -> None:
     """Each is a dataset of its own; a loose file says what is wanted; the page is not left."""
     tab.go("datasets")

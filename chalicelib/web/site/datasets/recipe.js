@@ -105,14 +105,18 @@ export class RecipeForm {
 
   /** Fill the form. A recipe of the dataset's own is none of the presets. */
   write(document, { keep = [], isOwn = false } = {}) {
-    if (isOwn) {
-      for (const each of this.element.querySelectorAll("[name^=preset]")) each.checked = false;
-      this.hint.textContent = "As the last run of this dataset.";
-    }
+    if (isOwn) for (const each of this.element.querySelectorAll("[name^=preset]")) each.checked = false;
     for (const field of this.fields) {
       if (keep.includes(field.path[0])) continue;
       field.write(field.path.reduce((value, name) => value?.[name], document));
     }
+    if (isOwn) this.hint.textContent = `As the last run of this dataset: ${this.tellChanged()}. Choose one of the three to begin afresh.`;
+  }
+
+  /** Say in what the form is not the default, as far as that is one value; what `auto` came to is no change. */
+  tellChanged() {
+    const told = Object.entries(this.read()).filter(([name, value]) => name !== "objective" && (typeof value !== "object" || Array.isArray(value)));
+    return told.map(([name, value]) => `${title(name)} ${value}`).join(", ") || "all defaults";
   }
 
   read() {
