@@ -56,7 +56,8 @@ class Inspection:
     def open(self) -> list[Hook]:
         """Do what comes before the first step. Return the hooks that observe the training."""
         install_missing(WANTED, os.environ, self.setup.job.places.output / "scratch" / "packages")
-        self.attempt("execution plan", self.choose_plan)
+        if self.setup.job.ranks == 1:  # its trial steps would wait for the other processes
+            self.attempt("execution plan", self.choose_plan)
         self.debugger = self.attempt("debugger", self.make_debugger)
         return [hook for hook in (self.attempt("profiler", self.make_profiler), self.debugger) if hook is not None]
 

@@ -51,7 +51,11 @@ def main() -> int:
     job = read_job(os.environ, code, share="--no-cache" not in sys.argv)
     stop = StopRequest()
     signal.signal(signal.SIGTERM, stop.receive)
-    log(f"whippet training: job {job.name}, {job.threads} threads, {job.gpus} GPUs")
+    team = f", process {job.rank} of {job.ranks}" if job.ranks > 1 else ""
+    log(f"whippet training: job {job.name}, {job.threads} threads, {job.gpus} GPUs{team}")
+    if job.rank:
+        # SageMaker would read each metric from every process; errors are still printed.
+        sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115  for the rest of the program
     try:
         hyperparameters = read_hyperparameters(read_given(os.environ), log)
         from images.early import decode_early

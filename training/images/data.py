@@ -192,6 +192,7 @@ class Batches:
         self.steps = max(1, round(len(labels) / batch_size))
         self.held: torch.Tensor | None = None
         self.prefetch, self.pin = 0, False
+        self.rank, self.ranks = 0, 1
         self.mark: Callable[[str], None] = lambda _: None
 
     def of_epoch(self, epoch: int, first: int = 0) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
@@ -209,8 +210,13 @@ class Batches:
             yield self.prepare(inputs, chances), own
             self.mark("begin")
 
+    def share(self, rank: int, ranks: int) -> None:
+        """Yield one part of each batch from now on, of as many parts as there are processes."""
+        self.rank, self.ranks = rank, ranks
+
     def cut(self, values: torch.Tensor) -> Sequence[torch.Tensor]:
-        return values.tensor_split(self.steps)
+        """Cut an epoch's values into its batches, of each this process's part."""
+        return [batch.tensor_split(self.ranks)[self.rank] for batch in values.tensor_split(self.steps)]
 
     def fetch_ahead(self, parts: Sequence[torch.Tensor]) -> Iterator[torch.Tensor]:
         """Yield the examples of each part, fetched while the parts before it are in use."""

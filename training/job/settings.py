@@ -109,10 +109,10 @@ class Places:
 
 @dataclass(frozen=True)
 class Job:
-    """One training job: its name, its folders, and the cores and GPUs it was granted.
+    """One training job, or one process of it: its name, its folders, and the cores and the machine's GPUs.
 
     feature_cache, pixel_cache: where this machine's jobs share the features of frozen backbones and decoded images, or
-    None.
+    None. rank, ranks: this process's number and how many train together; place: its number on its machine.
     """
 
     name: str
@@ -121,6 +121,9 @@ class Job:
     gpus: int
     feature_cache: Path | None = None
     pixel_cache: Path | None = None
+    rank: int = 0
+    ranks: int = 1
+    place: int = 0
 
 
 def unwrap(value: Any) -> Any:
@@ -234,10 +237,14 @@ def read_job(environ: Mapping[str, str], code: Path, *, share: bool = True) -> J
         **{channel: Path(folder) if folder else None for channel, folder in given.items()},
     )
     threads, gpus = (count(environ, variable) for variable in ("SM_NUM_CPUS", "SM_NUM_GPUS"))
-    named = [environ.get(variable) if share else None for variable in ("FEATURE_CACHE", "PIXEL_CACHE")]
+    beside = max(1, count(environ, "LOCAL_WORLD_SIZE"))  # torchrun's variables, in a job of several processes
+    # Processes of one machine need not all decode the same images.
+    scratch = str(places.output / "scratch") if beside > 1 else None
+    named = [environ.get(variable, scratch) if share else None for variable in ("FEATURE_CACHE", "PIXEL_CACHE")]
     features, pixels = (Path(folder) if folder else None for folder in named)
-    cores = threads or os.cpu_count() or 1
-    return Job(name, places, threads=cores, gpus=gpus, feature_cache=features, pixel_cache=pixels)
+    ranks, own = max(1, count(environ, "WORLD_SIZE")), (count(environ, "RANK"), count(environ, "LOCAL_RANK"))
+    cores = max(1, (threads or os.cpu_count() or 1) // beside)
+    return Job(name, places, cores, gpus, features, pixels, own[0], ranks, own[1])
 
 
 def count(environ: Mapping[str, str], name: str) -> int:

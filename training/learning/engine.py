@@ -7,18 +7,31 @@ may stop it.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
 from torch import nn
 
-from learning.steps.average import Average
-from learning.steps.precision import arithmetic
-from learning.steps.replay import Recorder, Replay, draws_chance
-from learning.steps.tally import Tally
-from learning.steps.technique import Technique, group_parameters
+from learning.steps.learner import Learner, plain
+
+__all__ = [
+    "BatchSource",
+    "Deferring",
+    "Hook",
+    "Learner",
+    "Metrics",
+    "Progress",
+    "Stopped",
+    "Totals",
+    "close_epoch",
+    "copy_weights",
+    "fit",
+    "plain",
+    "restore_best",
+    "run_epoch",
+]
 
 Metrics = dict[str, float]
 WORST = 100.0
@@ -64,6 +77,41 @@ class Hook:
         """Called after the last step, also when the training was stopped."""
 
 
+class Deferring(Hook):
+    """Pass everything on to other hooks, and keep the reason of one that ends the training.
+
+    Processes that train together must all end after the same step, and only one of them has hooks.
+    """
+
+    def __init__(self, hooks: Sequence[Hook]) -> None:
+        self.hooks, self.reason = hooks, ""
+
+    def pass_on(self, name: str, *values: Any) -> None:
+        for hook in self.hooks:
+            try:
+                getattr(hook, name)(*values)
+            except Stopped as stopped:
+                self.reason = self.reason or str(stopped)
+
+    def on_start(self, learner: Learner) -> None:
+        self.pass_on("on_start", learner)
+
+    def on_batch(self, epoch: int, step: int) -> None:
+        self.pass_on("on_batch", epoch, step)
+
+    def on_step(self, epoch: int, step: int) -> None:
+        self.pass_on("on_step", epoch, step)
+
+    def on_phase(self, phase: str) -> None:
+        self.pass_on("on_phase", phase)
+
+    def on_epoch(self, record: dict[str, Any]) -> None:
+        self.pass_on("on_epoch", record)
+
+    def on_end(self) -> None:
+        self.pass_on("on_end")
+
+
 @dataclass
 class Totals:
     """Sums over the images seen so far in an epoch."""
@@ -96,128 +144,6 @@ class Progress:
     best_weights: dict[str, torch.Tensor] | None = None
     head: dict[str, torch.Tensor] | None = None
     spent: float = 0.0
-
-
-class Learner:
-    """A network with what trains it: AdamW, a one-cycle schedule, and half precision where the hardware has it."""
-
-    def __init__(
-        self,
-        network: nn.Module,
-        *,
-        rate: float,
-        weight_decay: float,
-        steps: int,
-        device: torch.device,
-        frozen: Sequence[nn.Module] = (),
-        precision: torch.dtype | None = None,
-        criterion: nn.Module | None = None,
-        technique: Technique | None = None,
-    ) -> None:
-        """precision: a half precision for the steps; None means single precision."""
-        self.network, self.device, self.frozen = network, device, frozen
-        self.criterion = (criterion or nn.CrossEntropyLoss()).to(device)
-        self.precision = precision
-        fused = {"fused": True, "capturable": device.type == "cuda"}
-        self.technique = technique or Technique()
-        groups = group_parameters(network, weight_decay, rate, self.technique)
-        self.optimizer = torch.optim.AdamW(groups, lr=rate, **fused)
-        # The schedule cannot split fewer than five steps into its two phases.
-        self.schedule = torch.optim.lr_scheduler.OneCycleLR(
-            self.optimizer,
-            max_lr=[group["lr"] for group in groups],
-            total_steps=max(steps, 5),
-            pct_start=0.25,
-            cycle_momentum=False,
-        )
-        self.scaler = torch.amp.GradScaler(device.type, enabled=self.precision is torch.float16)
-        self.tally = Tally(device)
-        self.average = Average(network, self.technique.averaging) if self.technique.averaging else None
-        self.replay: Replay | None = None
-        self.is_looked_into, self.was_replayed = False, False
-        self.keep_rates()
-
-    def learn(self, inputs: torch.Tensor, labels: torch.Tensor) -> None:
-        """Make one step, and add its loss and its hits to the tally.
-
-        A hook that looks into a step sets `is_looked_into` before it, and so gets a plain one.
-        """
-        if self.replay and not self.is_looked_into:
-            self.was_replayed = self.replay(inputs, labels)
-        else:
-            self.was_replayed = False
-            self.make_step(inputs, labels)
-        self.is_looked_into = False
-        self.schedule.step()
-        if self.average:
-            self.average.update()
-
-    def make_step(self, inputs: torch.Tensor, labels: torch.Tensor) -> None:
-        """Make one step but for the schedule."""
-        with arithmetic(self.device, self.precision):
-            outputs = plain(self.network(inputs))
-            loss = self.criterion(outputs, labels)
-        self.optimizer.zero_grad(set_to_none=True)
-        self.scaler.scale(loss).backward()
-        if self.technique.clip_norm:
-            self.scaler.unscale_(self.optimizer)
-            nn.utils.clip_grad_norm_(self.network.parameters(), self.technique.clip_norm)
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
-        self.tally.add(loss, outputs, labels)
-
-    def make_replay(self, recorder: Recorder) -> Replay:
-        """Return what makes this learner's steps, plain ones first and then recorded ones."""
-        return Replay((self.network, self.criterion), self.optimizer, self.make_step, recorder)
-
-    def may_replay(self) -> bool:
-        """Return whether a graph would do what a plain step does: no scaler to read, no random numbers to draw."""
-        return not self.scaler.is_enabled() and not draws_chance(self.network)
-
-    def judge(self, batches: Iterable[torch.Tensor]) -> torch.Tensor:
-        """Run the network without learning, in single precision. Return logits (n, classes) on the CPU."""
-        self.network.eval()
-        with torch.inference_mode():
-            return torch.cat([plain(self.network(inputs)).float() for inputs in batches]).cpu()
-
-    def show_average(self, wanted: bool) -> None:
-        """Let the network hold the average of its weights, if there is one, or those that are trained."""
-        if self.average:
-            self.average.show(wanted)
-
-    def set_training(self) -> None:
-        """Switch to training mode, except for frozen modules."""
-        self.network.train()
-        for module in self.frozen:
-            module.eval()
-
-    def state(self) -> dict[str, Any]:
-        """Return everything that a later process needs to resume from here."""
-        return {name: part.state_dict() for name, part in self.list_parts().items()}
-
-    def list_parts(self) -> dict[str, Any]:
-        """Return what a state is made of, by name."""
-        parts = {"network": self.network, "optimizer": self.optimizer, "schedule": self.schedule, "scaler": self.scaler}
-        return parts | ({"average": self.average} if self.average else {})
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """Load a state, from which the training resumes."""
-        for name, part in self.list_parts().items():
-            part.load_state_dict(state[name])
-        self.keep_rates()
-        if self.replay:
-            self.replay.forget()
-
-    def keep_rates(self) -> None:
-        """On a GPU, let each group of weights have its learning rate in a tensor, which the schedule fills in place."""
-        if self.device.type == "cuda":
-            for group in self.optimizer.param_groups:
-                group["lr"] = torch.tensor(float(group["lr"]), device=self.device)
-
-
-def plain(outputs: Any) -> torch.Tensor:
-    """Return the main output of a network that also returns auxiliary outputs during training."""
-    return outputs if isinstance(outputs, torch.Tensor) else outputs.logits
 
 
 def fit(
@@ -289,23 +215,25 @@ def run_epoch(
     learner.show_average(False)
     begun, totals = time.monotonic(), progress.totals
     before = totals.seconds
-    learner.tally.begin(totals.loss, totals.correct)
+    learner.begin_sums(totals.loss, totals.correct, totals.images)
     for inputs, labels in batches.of_epoch(progress.epoch + 1, progress.step):
         for hook in hooks:
             hook.on_batch(progress.epoch + 1, progress.step)
         # Dropout draws from the global generator: what a step draws must not depend on where the job resumed.
-        torch.manual_seed(seed * 1_000_003 + progress.epoch * 10_007 + progress.step)
+        # Each process of a team has other images, and drops other parts of them.
+        own = learner.team.rank * 15_485_863
+        torch.manual_seed(seed * 1_000_003 + progress.epoch * 10_007 + progress.step + own)
         learner.learn(inputs, labels)
-        totals.images += len(labels)
+        totals.images += len(labels) * learner.team.size  # of a team about; read_sums counts
         totals.seconds = before + time.monotonic() - begun
         for hook in hooks:
             hook.on_step(progress.epoch + 1, progress.step)
         progress.step += 1
         if stop_asked():
-            totals.loss, totals.correct = learner.tally.read()
+            totals.loss, totals.correct, totals.images = learner.read_sums()
             save(progress)
             raise Stopped
-    totals.loss, totals.correct = learner.tally.read()
+    totals.loss, totals.correct, totals.images = learner.read_sums()
     totals.seconds = before + time.monotonic() - begun
 
 

@@ -21,6 +21,7 @@ def describe_start(setup: Setup) -> dict[str, Any]:
     return {
         "epochs": setup.chosen.epochs,
         "threads": setup.job.threads,
+        **({"processes": setup.job.ranks} if setup.job.ranks > 1 else {}),
         "classes": len(setup.dataset.classes),
         "images": {name: len(getattr(setup.dataset, name)) for name in SPLITS},
         "pretrained": setup.pretrained,

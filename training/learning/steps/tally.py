@@ -11,16 +11,18 @@ class Tally:
     def __init__(self, device: torch.device) -> None:
         self.loss = torch.zeros((), dtype=torch.float64, device=device)
         self.hits = torch.zeros((), dtype=torch.int64, device=device)
+        self.images = 0
 
-    def begin(self, loss: float, hits: int) -> None:
+    def begin(self, loss: float, hits: int, images: int = 0) -> None:
         """Begin with the sums of an earlier life."""
         self.loss.fill_(loss)
         self.hits.fill_(hits)
+        self.images = images
 
     def add(self, loss: torch.Tensor, outputs: torch.Tensor, labels: torch.Tensor) -> None:
         """Add a batch: its mean loss, and how many of its images were classified correctly."""
         self.loss.add_(loss.detach().double() * len(labels))
         self.hits.add_((outputs.detach().argmax(1) == labels).sum())
 
-    def read(self) -> tuple[float, int]:
-        return float(self.loss), int(self.hits)
+    def read(self) -> tuple[float, int, int]:
+        return float(self.loss), int(self.hits), self.images
