@@ -20,6 +20,8 @@ from typing import Any
 from localcloud.common.store import Record
 
 HOST = "algo-1"
+HOSTS = "hosts"  # the folder of the other hosts' trees
+TORCHRUN = "sagemaker_torch_distributed_enabled"  # the hyperparameter for which the toolkit starts torchrun
 GROUP = "homogeneousCluster"
 DEFAULT_CHECKPOINTS = "/opt/ml/checkpoints"
 MEMORY = ".mirror.json"  # ends the name of the file beside a mirrored folder that says what S3 has of it
@@ -37,9 +39,10 @@ OWN_PARAMETERS = (
 
 @dataclass(frozen=True)
 class JobDirectory:
-    """The paths of a job's tree."""
+    """The paths of a job's tree on one of its hosts."""
 
     base: Path
+    host: str = HOST
 
     @property
     def config(self) -> Path:
@@ -87,6 +90,10 @@ class JobDirectory:
         """Return the file that says how much of the log was read: the next cloud reads on from there."""
         return self.base / "log.offset"
 
+    def of_host(self, host: str) -> JobDirectory:
+        """Return the tree of one of the job's hosts."""
+        return self if host == self.host else JobDirectory(self.base / HOSTS / host, host)
+
     def prepare(self, job: Record, cores: int) -> None:
         """Recreate the tree, except the log and the checkpoints, and write the configuration files."""
         for path in (self.data, self.model, self.output, self.code, self.base / "tmp"):
@@ -98,7 +105,7 @@ class JobDirectory:
         contents = {
             "hyperparameters": job.get("HyperParameters", {}),
             "inputdataconfig": describe_channels(job),
-            "resourceconfig": describe_resources(job, cores),
+            "resourceconfig": describe_resources(job, cores, self.host),
             **describe_debugging(job, self.base),
         }
         for name, content in contents.items():
@@ -107,7 +114,7 @@ class JobDirectory:
     def clear(self) -> None:
         """Delete everything that another machine would not have. The log stays: on AWS it is not on the machine."""
         for path in self.base.iterdir():
-            if path.is_dir():
+            if path.is_dir() and path.name != HOSTS:
                 shutil.rmtree(path, ignore_errors=True)
 
     def discard(self) -> None:
@@ -132,15 +139,19 @@ def describe_channels(job: Record) -> dict[str, dict[str, str]]:
     return channels
 
 
-def describe_resources(job: Record, cores: int) -> dict[str, Any]:
+def list_hosts(job: Record) -> list[str]:
+    return [f"algo-{number}" for number in range(1, job["ResourceConfig"].get("InstanceCount", 1) + 1)]
+
+
+def describe_resources(job: Record, cores: int, host: str) -> dict[str, Any]:
     """Return the content of resourceconfig.json. `local_cores` is our own member: the cores granted here."""
-    kind = job["ResourceConfig"]["InstanceType"]
+    kind, hosts = job["ResourceConfig"]["InstanceType"], list_hosts(job)
     return {
-        "current_host": HOST,
+        "current_host": host,
         "current_instance_type": kind,
         "current_group_name": GROUP,
-        "hosts": [HOST],
-        "instance_groups": [{"instance_group_name": GROUP, "instance_type": kind, "hosts": [HOST]}],
+        "hosts": hosts,
+        "instance_groups": [{"instance_group_name": GROUP, "instance_type": kind, "hosts": hosts}],
         "network_interface_name": "eth0",
         "local_cores": cores,
     }
@@ -203,7 +214,7 @@ def _platform_variables(job: Record, directory: JobDirectory, cores: int) -> dic
         "AWS_DEFAULT_REGION": region,
         "SAGEMAKER_REGION": region,
         "SAGEMAKER_JOB_NAME": str(decode_hyperparameters(job).get("sagemaker_job_name", job["TrainingJobName"])),
-        "CURRENT_HOST": HOST,
+        "CURRENT_HOST": directory.host,
         "PYTHONPATH": str(directory.code),
         "PYTHONUNBUFFERED": "1",
         "TMPDIR": str(directory.base / "tmp"),
@@ -242,20 +253,21 @@ _ONLY_IN_TRAINING_ENV = (
 
 
 def _describe_environment(job: Record, directory: JobDirectory, cores: int) -> dict[str, Any]:
-    decoded, resources = decode_hyperparameters(job), describe_resources(job, cores)
+    decoded, resources = decode_hyperparameters(job), describe_resources(job, cores, directory.host)
+    hosts = list_hosts(job)
     program = str(decoded.get("sagemaker_program", ""))
     framework = {k: v for k, v in decoded.items() if k.startswith("sagemaker_") and k not in OWN_PARAMETERS}
     return {
         "additional_framework_parameters": framework,
         "channel_input_dirs": {name: str(directory.data / name) for name in describe_channels(job)},
-        "current_host": HOST,
+        "current_host": directory.host,
         "current_instance_group": GROUP,
-        "current_instance_group_hosts": [HOST],
+        "current_instance_group_hosts": hosts,
         "current_instance_type": resources["current_instance_type"],
-        "distribution_hosts": [HOST],
-        "distribution_instance_groups": [],
+        "distribution_hosts": hosts,
+        "distribution_instance_groups": [GROUP] if decoded.get(TORCHRUN) else [],
         "framework_module": "sagemaker_pytorch_container.training:main",
-        "hosts": [HOST],
+        "hosts": hosts,
         "hyperparameters": _user_parameters(job),
         "input_config_dir": str(directory.config),
         "input_data_config": describe_channels(job),
@@ -263,7 +275,7 @@ def _describe_environment(job: Record, directory: JobDirectory, cores: int) -> d
         "instance_groups": [GROUP],
         "instance_groups_dict": {GROUP: resources["instance_groups"][0]},
         "is_hetero": False,
-        "is_master": True,
+        "is_master": directory.host == HOST,
         "is_modelparallel_enabled": None,
         "is_smddpmprun_installed": False,
         "is_smddprun_installed": False,

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,11 +20,21 @@ from typing import Any
 
 from localcloud.common.store import Record
 from localcloud.common.transfers import download_archive
-from localcloud.jobs.directory import JobDirectory, build_arguments, build_environment, decode_hyperparameters
-from localcloud.jobs.forkserver import Command, Launch, Script
+from localcloud.jobs.directory import (
+    TORCHRUN,
+    JobDirectory,
+    build_arguments,
+    build_environment,
+    decode_hyperparameters,
+    list_hosts,
+)
+from localcloud.jobs.forkserver import Command, Function, Launch, Script
 
 DRIVERS = "sm_drivers"  # the channel that holds the SDK's own programs
 INSIDE = "/opt/ml/"
+# Processes of several hosts find each other on this machine, and are found by nobody else.
+LOOPBACK = {"GLOO_SOCKET_IFNAME": "lo0" if sys.platform == "darwin" else "lo"}
+Entry = Script | Function | Command
 # The SDK's script does not quote paths.
 UNQUOTED = re.compile(r"[\w@%+=:,./-]+")
 
@@ -54,8 +65,13 @@ def fetch_code(s3: Any, job: Record, directory: JobDirectory) -> None:
             path.write_bytes(path.read_bytes().replace(INSIDE.encode(), f"{directory.base}/".encode()))
 
 
-def plan_launch(job: Record, directory: JobDirectory, cores: int, inherited: Mapping[str, str]) -> Launch:
-    """Return what to start for the job. Raises JobFailed if the program is not in the code's archive."""
+def plan_launch(
+    job: Record, directory: JobDirectory, cores: int, inherited: Mapping[str, str], port: int = 0
+) -> Launch:
+    """Return what to start for the job on one of its hosts. Raises JobFailed if the program is not in the archive.
+
+    port: where the processes of all hosts meet, if there are several.
+    """
     env = build_environment(job, directory, cores, inherited)
     if words := find_entry_point(job):
         program, *argv = (word.replace(INSIDE, f"{directory.base}/") for word in words)
@@ -64,9 +80,34 @@ def plan_launch(job: Record, directory: JobDirectory, cores: int, inherited: Map
     program = str(decode_hyperparameters(job)["sagemaker_program"])
     if not (directory.code / program).is_file():
         raise JobFailed(f"AlgorithmError: {program!r} (sagemaker_program) is not in the code's archive, exit code: 1")
-    entry, first = (Script(program), []) if program.endswith(".py") else (Command("/bin/sh"), [program])
+    if decode_hyperparameters(job).get(TORCHRUN):
+        entry, first = plan_torchrun(job, directory, program, port)
+        env = {**LOOPBACK, **env}
+    else:
+        entry, first = (Script(program), []) if program.endswith(".py") else (Command("/bin/sh"), [program])
     argv = [*first, *build_arguments(job)]
     return Launch(entry, cwd=directory.code, log=directory.log, env=env, argv=argv)
+
+
+def plan_torchrun(job: Record, directory: JobDirectory, program: str, port: int) -> tuple[Entry, list[str]]:
+    """Return torchrun with the toolkit's arguments: one process a host, since there are no GPUs here.
+
+    All hosts are this machine, so that its own address stands for the first one's name.
+    """
+    if not program.endswith(".py"):
+        raise JobFailed("AlgorithmError: Unsupported entry point type for torch_distributed, exit code: 1")
+    hosts = list_hosts(job)
+    words = ["--nnodes", str(len(hosts)), "--nproc_per_node", "1"]
+    meeting = ["--master_addr", "127.0.0.1", "--master_port", str(port), "--node_rank"]
+    words += [*meeting, str(hosts.index(directory.host))] if len(hosts) > 1 else []
+    return Function("torch.distributed.run:main"), [*words, program]
+
+
+def find_port() -> int:
+    """Return a port that is free now."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
 
 
 def tell_start(job: Record, cores: int) -> str:

@@ -9,28 +9,24 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from localcloud.common.clock import Clock
 from localcloud.common.durable import write_whole
 from localcloud.common.faults import Faults, ReadFaults
-from localcloud.common.logs import LogStream
 from localcloud.common.store import Record
-from localcloud.common.transfers import TransferError, download_prefix, upload_archive
+from localcloud.common.transfers import TransferError, upload_archive
 from localcloud.iam.access import Access
-from localcloud.jobs.checkpoints import CheckpointMirror
-from localcloud.jobs.directory import DEFAULT_CHECKPOINTS, JobDirectory
-from localcloud.jobs.entry_points import JobFailed, fetch_code, find_entry_point, plan_launch, tell_start
-from localcloud.jobs.forkserver import LOST, ForkServer, Process
-from localcloud.jobs.output import LogReader
+from localcloud.jobs.directory import JobDirectory
+from localcloud.jobs.entry_points import JobFailed, find_entry_point, find_port, plan_launch, tell_start
+from localcloud.jobs.forkserver import LOST, ForkServer
+from localcloud.jobs.hosts import Processes, make_hosts, merge_outputs
 from localcloud.jobs.spot import NO_CAPACITY, Market
 from localcloud.jobs.watch import Watch
 from localcloud.sagemaker.core.cloud import JobReport, Outcome
 from localcloud.sagemaker.core.metrics import compile_metrics, find_metrics
 
 log = logging.getLogger(__name__)
-LOG_GROUP = "/aws/sagemaker/TrainingJobs"
 LOOK_SECONDS = 0.2  # between two readings of the log while the program runs
 MIRROR_SECONDS = 1.0
 LONGEST_FAILURE = 1024
@@ -80,11 +76,10 @@ class JobRun:
         self._interrupted = False
         self._market = Market(job, tools.faults)
         self._woken = threading.Event()
-        self._mirror = self._make_mirror()
+        self._hosts = make_hosts(job, directory, cores, tools.s3, tools.logs, tools.clock)
+        self._failed = self._hosts[:1]
         self._watch = Watch(job, directory, tools.s3, tools.clock)
         self._metrics = compile_metrics(job["AlgorithmSpecification"].get("MetricDefinitions", []))
-        self._log_stream = make_stream(tools.logs, job)
-        self._log = LogReader(directory.log, directory.log_mark)
 
     def ask_stop(self) -> None:
         """Ask the job to end, as StopTrainingJob does."""
@@ -109,7 +104,8 @@ class JobRun:
             outcome = Outcome("Failed", reason=f"InternalServerError: {type(error).__name__}: {error}")
         if not self._abandoned:
             self._report.finish(outcome)
-            self._directory.discard()
+            for host in self._hosts:
+                host.directory.discard()
             self._watch.discard()
 
     def _carry_out(self) -> Outcome:
@@ -140,8 +136,9 @@ class JobRun:
             return None
         if self._directory.log.exists():
             self._read_log(last=True)
-        if self._mirror is not None and self._directory.model.exists():
-            self._mirror.fill()
+        for host in self._hosts:
+            if host.directory.model.exists():
+                host.fill()
         return status
 
     def _is_ending(self) -> bool:
@@ -162,8 +159,8 @@ class JobRun:
         """Leave the interrupted instance. Only what is in S3 stays; the job begins again on another instance."""
         self._sync(all_files=True)
         self._report.enter_stage("Interrupted")
-        self._directory.clear()
-        self._mirror = self._make_mirror()
+        for host in self._hosts:
+            host.leave()
         self._interrupted = False
         self._report.enter_stage("Starting")
 
@@ -173,16 +170,9 @@ class JobRun:
             self._stop_reason = Outcome("Stopped", excess)
 
     def _download(self) -> None:
-        job, directory = self._job, self._directory
         self._report.enter_stage("Downloading")
-        directory.prepare(job, self._cores)
-        for channel in job.get("InputDataConfig", []):
-            uri = channel["DataSource"]["S3DataSource"]["S3Uri"]
-            if not download_prefix(self._tools.s3, uri, directory.data / channel["ChannelName"]):
-                raise TransferError(f'Data download failed: No S3 objects found under S3 URL "{uri}"')
-        fetch_code(self._tools.s3, job, directory)
-        if self._mirror is not None:
-            self._mirror.fill()
+        for host in self._hosts:
+            host.download()
 
     def _train_with_retries(self) -> int:
         """Train, and retry as RetryStrategy says. It covers only the service's own faults: here, a killed template."""
@@ -194,14 +184,16 @@ class JobRun:
                 return status
         raise JobFailed("InternalServerError: the process that jobs are forked from ended; please try again")
 
-    def _launch(self) -> Process:
-        launch = plan_launch(self._job, self._directory, self._cores, self._tools.environment)
-        self._write_line(tell_start(self._job, self._cores))
-        process = self._tools.processes.launch(launch)
+    def _launch(self) -> Processes:
+        job, port = self._job, find_port()
+        launches = [plan_launch(job, host.directory, host.cores, self._tools.environment, port) for host in self._hosts]
+        for host in self._hosts:
+            host.write_line(tell_start(job, host.cores))
+        processes = Processes([self._tools.processes.launch(launch) for launch in launches])
         self._report.enter_stage("Training")
-        return process
+        return processes
 
-    def _accompany(self, process: Process) -> int:
+    def _accompany(self, process: Processes) -> int:
         ended = threading.Event()
         mirroring = threading.Thread(target=self._keep_mirroring, args=(ended,), name="mirror", daemon=True)
         mirroring.start()
@@ -213,12 +205,13 @@ class JobRun:
             mirroring.join()
             self._watch.end()
         self._read_log(last=True)
+        self._failed = [self._hosts[number] for number in process.failed] or self._hosts[:1]
         if not self._abandoned and not self._interrupted and not process.lost:
             stopped = self._stop_reason.secondary or "Stopped" if self._stop_reason else None
             write_whole(self._directory.exit_mark, json.dumps({"exit": status, "stopped": stopped}))
         return status
 
-    def _follow(self, process: Process) -> int:
+    def _follow(self, process: Processes) -> int:
         kill_at = None
         self._market.begin()
         while (status := process.wait(LOOK_SECONDS)) is None:
@@ -227,7 +220,8 @@ class JobRun:
             self._stop_in_time()
             if kill_at is None and not self._is_ending() and self._market.take_back():
                 self._interrupted = True
-                self._write_line("local cloud: the managed spot instance is interrupted")
+                for host in self._hosts:
+                    host.write_line("local cloud: the managed spot instance is interrupted")
             if kill_at is None and (self._is_ending() or self._interrupted):
                 kill_at = now + self._ask_to_end(process)
             if self._abandoned or (kill_at is not None and now >= kill_at):
@@ -235,7 +229,7 @@ class JobRun:
         self._market.end()
         return status
 
-    def _ask_to_end(self, process: Process) -> float:
+    def _ask_to_end(self, process: Processes) -> float:
         """Send SIGTERM to process 1. Returns the seconds after which everything is killed.
 
         A request's own entry point is process 1. In script mode it is the shell of AWS's image, which forwards no
@@ -251,6 +245,7 @@ class JobRun:
             return  # it was stopped before it got its folder
         self._sync(all_files=True)
         self._watch.finish()
+        merge_outputs(self._hosts)
         uri = self._job["ModelArtifacts"]["S3ModelArtifacts"]
         directory = self._directory
         if any(directory.model.iterdir()):
@@ -267,10 +262,11 @@ class JobRun:
         return Outcome("Failed", reason=f"AlgorithmError: {self._explain_failure(code)}, exit code: {code}")
 
     def _explain_failure(self, code: int) -> str:
-        try:
-            return self._directory.failure.read_text(encoding="utf-8", errors="replace")[:LONGEST_FAILURE].strip()
-        except FileNotFoundError:
-            return f'ExecuteUserScriptError:\nExitCode {code}\nErrorMessage "{self._log.last_line}"'
+        """Return what a host that failed wrote; without that, the last line of its log."""
+        for path in (host.directory.failure for host in self._failed):
+            if path.exists():
+                return path.read_text(encoding="utf-8", errors="replace")[:LONGEST_FAILURE].strip()
+        return f'ExecuteUserScriptError:\nExitCode {code}\nErrorMessage "{self._failed[0].log.last_line}"'
 
     def _recall_exit(self) -> int | None:
         """Return the exit status of a program that ended before the cloud was killed, or None."""
@@ -282,45 +278,25 @@ class JobRun:
             self._stop_reason = Outcome("Stopped", mark["stopped"])
         return int(mark["exit"])
 
-    def _make_mirror(self) -> CheckpointMirror | None:
-        config = self._job.get("CheckpointConfig")
-        if config is None:
-            return None
-        inside = Path(config.get("LocalPath", DEFAULT_CHECKPOINTS)).relative_to("/opt/ml")
-        return CheckpointMirror(self._tools.s3, config["S3Uri"], self._directory.base / inside, self._tools.clock)
-
     def _keep_mirroring(self, ended: threading.Event) -> None:
         while not ended.wait(MIRROR_SECONDS):
             self._sync()
 
     def _sync(self, *, all_files: bool = False) -> None:
-        if self._mirror is not None:
-            self._mirror.sync(all_files=all_files)
+        for host in self._hosts:
+            host.sync(all_files=all_files)
         self._watch.sync(all_files=all_files)
 
     def _read_log(self, *, last: bool = False) -> None:
-        lines = self._log.read(last=last)
+        for host in self._hosts:
+            host.read_log(self._take_lines, last=last)
+
+    def _take_lines(self, lines: list[str]) -> None:
         points = [point for line in lines for point in find_metrics(self._metrics, line)]
         if points:
             self._report.add_metrics(points)
-        self._log_stream.write(lines, self._tools.clock.now())
-        if lines:
-            self._log.mark()
-
-    def _write_line(self, line: str) -> None:
-        with self._directory.log.open("a", encoding="utf-8") as file:
-            file.write(f"{line}\n")
 
 
 def clear_directory(directory: JobDirectory) -> None:
     """Delete the tree of an earlier job with the same name."""
     shutil.rmtree(directory.base, ignore_errors=True)
-
-
-def make_stream(logs: Any, job: Record) -> LogStream:
-    """Return the stream of a job's log, named as SageMaker names it."""
-    return LogStream(logs, LOG_GROUP, f"{job['TrainingJobName']}/algo-1-{_stamp(job)}")
-
-
-def _stamp(job: Record) -> int:
-    return int(job["CreationTime"].timestamp())

@@ -18,8 +18,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from localcloud.common.store import Record
-from localcloud.jobs.directory import JobDirectory
-from localcloud.jobs.run import JobRun, Tools, clear_directory, make_stream
+from localcloud.jobs.directory import JobDirectory, list_hosts
+from localcloud.jobs.hosts import make_stream
+from localcloud.jobs.run import JobRun, Tools, clear_directory
 from localcloud.sagemaker.core.cloud import JobReport, Outcome
 
 log = logging.getLogger(__name__)
@@ -84,10 +85,13 @@ class ProcessJobRunner:
     def show_logs_again(self, jobs: Iterable[Record]) -> None:
         """Send the last lines of ended jobs once more: CloudWatch Logs is in memory here, and forgets at a restart."""
         for job in jobs:
-            path = JobDirectory((self._folder / job["TrainingJobName"]).absolute()).log
-            if path.is_file():
-                lines = path.read_text(encoding="utf-8", errors="replace").splitlines()[-LINES_AGAIN:]
-                make_stream(self._tools.logs, job).write(lines, datetime.fromtimestamp(path.stat().st_mtime, UTC))
+            first = JobDirectory((self._folder / job["TrainingJobName"]).absolute())
+            for host in list_hosts(job):
+                path = first.of_host(host).log
+                if path.is_file():
+                    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()[-LINES_AGAIN:]
+                    stream = make_stream(self._tools.logs, job, host)
+                    stream.write(lines, datetime.fromtimestamp(path.stat().st_mtime, UTC))
 
     def close(self, seconds: float = 10.0) -> None:
         """Kill all programs without a report. Their jobs continue from their checkpoints with the next cloud."""

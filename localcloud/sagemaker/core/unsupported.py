@@ -46,6 +46,7 @@ _RESOURCES: Rules = {
 TRAINING_JOB: Rules = {
     **_CHANNELS,
     **_RESOURCES,
+    "ResourceConfig.InstanceCount": (1, 2, 3, 4),  # all of them are this machine
     "AlgorithmSpecification.TrainingImageConfig": ({"TrainingRepositoryAccessMode": "Platform"},),
     "TensorBoardOutputConfig": (),
     "ExperimentConfig": ({},),

@@ -27,6 +27,8 @@ from torchvision import models
 
 from chalicelib.recipes.resolving import resolve_recipe
 from chalicelib.requests.jobs import build_training_request
+from localcloud.jobs.directory import JobDirectory
+from localcloud.jobs.entry_points import plan_torchrun
 from tests.chalicelib.requests.test_jobs import make_run
 from tests.contracts.toolkits.environments import build_environment
 from tests.fakes.world import SETTINGS
@@ -320,3 +322,31 @@ def test_a_stop_that_reaches_only_the_shell_loses_nothing(container: tuple[subpr
     assert manifest["classes"] == evaluation["classes"]
     assert not evaluation["finished"]
     assert manifest["metrics"]["valid"]["score"] == evaluation["objective"]["value"]
+
+
+# What its TorchDistributedRunner would start on each host, as JSON.
+BUILD_COMMAND = """
+import json, sys
+from sagemaker_training import torch_distributed
+hosts = json.loads(sys.argv[1])
+for host in hosts:
+    about = ("train.py", ["--epochs", "3"], {}, 1, hosts[0], hosts, host, "eth0")
+    print(json.dumps(torch_distributed.TorchDistributedRunner(*about)._create_command()))
+"""
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_the_words_are_the_toolkits(count: int, tmp_path: Path) -> None:
+    """But for where the hosts meet: they are all this machine."""
+    hosts = [f"algo-{number + 1}" for number in range(count)]
+    python = str(build_environment("training") / "python")
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code/train.py").touch()
+    command, environment = [python, "-c", BUILD_COMMAND, json.dumps(hosts)], {"SAGEMAKER_BASE_DIR": str(tmp_path)}
+    told = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    theirs = [json.loads(line) for line in told.stdout.splitlines() if line.startswith("[")]
+    job = {"ResourceConfig": {"InstanceType": "ml.m5.xlarge", "InstanceCount": count}}
+    for host, words in zip(hosts, theirs, strict=True):
+        _, ours = plan_torchrun(job, JobDirectory(tmp_path, host), "train.py", 7777)
+        here = ["algo-1" if word == "127.0.0.1" else word for word in ours]
+        assert ["torchrun", *here, "--epochs", "3"] == words

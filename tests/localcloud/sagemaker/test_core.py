@@ -115,7 +115,7 @@ def test_pages_hold_every_record_once(values: list[tuple[int, int]], size: int, 
     ("path", "value"),
     [
         ("EnableNetworkIsolation", True),
-        ("ResourceConfig.InstanceCount", 2),
+        ("ResourceConfig.InstanceCount", 5),
         ("AlgorithmSpecification.TrainingImageConfig", {"TrainingRepositoryAccessMode": "Vpc"}),
         ("ExperimentConfig", {"TrialName": "t"}),
     ],
