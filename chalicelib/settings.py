@@ -27,8 +27,8 @@ class Settings:
     `true` or `false`, `cost_tags` is a JSON object of strings. Sizes are in bytes, times in seconds. Instance types are
     in order of preference. `weights_uri`, `topic_arn`, `subnet_ids` and `kms_key_arn` may be empty: then jobs have no
     weights channel, no mail is sent, nothing is in a VPC, and AWS's own keys encrypt. `page_url` is where reports link
-    back to, or empty. A `monthly_cap_usd` of 0 means no cap. `max_parallel_trials` and `max_serverless_memory_mb` are
-    the account's limits as the deployment found them; 0 means unknown.
+    back to, or empty. A `monthly_cap_usd` of 0 means no cap. `max_parallel_trials`, `max_training_instances` and
+    `max_serverless_memory_mb` are the account's limits as the deployment found them; 0 means unknown.
     """
 
     bucket: str
@@ -51,6 +51,7 @@ class Settings:
     use_spot: bool = True
     monthly_cap_usd: float = 200.0
     max_parallel_trials: int = 0
+    max_training_instances: int = 0
     max_serverless_memory_mb: int = 0
     cost_tags: Mapping[str, str] = field(default_factory=dict)
     subnet_ids: tuple[str, ...] = ()

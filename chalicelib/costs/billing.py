@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from chalicelib.costs.allowances import explain_endpoint
+from chalicelib.costs.allowances import explain_endpoint, explain_instances
 from chalicelib.costs.estimates import estimate, price_job, refine
 from chalicelib.costs.plans import Plan, make_plan, read_limits
 from chalicelib.costs.prices import find_prices
@@ -28,7 +28,8 @@ def estimate_run(run: Run, dataset: Mapping[str, Any], services: Services) -> di
     """Estimate what the run will cost and can cost at most: the member `cost` of its run.json."""
     settings, plan = services.settings, plan_run(run, dataset, services)
     told = estimate(plan, find_prices(settings.aws_region), settings.aws_region, settings.monthly_cap_usd)
-    return told | {"problem": told["problem"] or explain_endpoint(plan.recipe, plan.endpoint_types, settings)}
+    refused = explain_instances(plan.recipe, settings) or explain_endpoint(plan.recipe, plan.endpoint_types, settings)
+    return told | {"problem": told["problem"] or refused}
 
 
 def tell_training(training: Training) -> dict[str, Any]:
@@ -39,6 +40,7 @@ def tell_training(training: Training) -> dict[str, Any]:
         "ended_at": training.ended_at.isoformat() if training.ended_at else None,
         "billable_seconds": training.billable_seconds,
         "instance_type": training.instance_type,
+        "instance_count": training.instance_count,
     }
 
 
@@ -61,6 +63,7 @@ def _measure(job: Job, use: str, run: Run, now: datetime) -> dict[str, Any]:
     billable = job.get("billable_seconds")
     return {
         "instance_type": job.get("instance_type") or pinned[0],
+        "instance_count": job.get("instance_count"),
         "billable_seconds": seconds if billable is None else billable,
         "seconds": max(seconds, billable or 0),
     }

@@ -184,7 +184,9 @@ def price_trials(plan: Plan, limits: Limits, prices: Prices) -> Sum:
 
 
 def price_training(plan: Plan, limits: Limits, prices: Prices) -> Sum:
-    return _price_seconds(plan, plan.training_types, time_training(plan, limits), prices)
+    """Price the last training: every machine of it costs as long as the job lasts."""
+    one = _price_seconds(plan, plan.training_types, time_training(plan, limits), prices)
+    return Sum(one.expected * plan.recipe.instance_count, one.worst * plan.recipe.instance_count)
 
 
 def _price_seconds(plan: Plan, types: Sequence[str], seconds: Sum, prices: Prices) -> Sum:
@@ -225,14 +227,16 @@ def describe_endpoint(plan: Plan, prices: Prices | None) -> dict[str, Any]:
 def price_job(job: Mapping[str, Any], prices: Prices, volume_gb: int) -> float | None:
     """Return what a job has cost by its billable seconds; None if its instance type has no price.
 
-    Spot's discount is in the billable seconds: SageMaker counts fewer of them, at the on-demand price.
+    SageMaker counts the seconds once, and bills them for each machine of the job. Spot's discount is in the billable
+    seconds: SageMaker counts fewer of them, at the on-demand price.
     """
     rate = prices.training.get(str(job.get("instance_type")))
     if rate is None:
         return None
     seconds = float(job.get("billable_seconds") or 0)
     held = float(job.get("seconds") or seconds)  # the volume exists, and is billed, all that time
-    return seconds * rate / SECONDS_AN_HOUR + price_volume(prices, volume_gb, held)
+    one = seconds * rate / SECONDS_AN_HOUR + price_volume(prices, volume_gb, held)
+    return one * int(job.get("instance_count") or 1)
 
 
 def refine(plan: Plan, limits: Limits, prices: Prices, trials: Sequence[Mapping[str, Any]]) -> float:
@@ -256,7 +260,6 @@ def refine(plan: Plan, limits: Limits, prices: Prices, trials: Sequence[Mapping[
     mean = sum(cost for _, cost in spent) / len(spent)
     return (
         mean * max(plan.recipe.trials, len(spent))
-        + seconds * rate * share
-        + price_volume(prices, plan.volume_gb, seconds)
+        + (seconds * rate * share + price_volume(prices, plan.volume_gb, seconds)) * plan.recipe.instance_count
         + price_storage(plan, prices).expected
     )

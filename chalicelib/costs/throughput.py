@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from chalicelib.costs.plans import Plan
+from chalicelib.recipes.instances import count_processes
 from chalicelib.recipes.resolving import Recipe
 
 START_SECONDS = 75.0  # billed before the training program starts: image, volume, toolkit, imports
@@ -23,6 +24,7 @@ BYTES_A_SECOND = 60e6  # from S3 to the volume
 DECODED_A_SECOND = 150.0  # images that one vCPU decodes and resizes in a second
 DECODED_BYTES = 15e6  # bytes of large images that one vCPU decodes in a second
 IMAGE_SECONDS = {"gpu": 1 / 3000, "cpu": 1 / 400}  # the cost of an image apart from its multiplications
+TOGETHER = 0.8  # share of the ideal gain where several GPUs or machines share out the epochs of the last training
 BACKWARD = {"head": 0.0, "last_block": 1.5, "all": 3.0}  # an image's cost in an epoch, in forward passes
 SHORTER = {"Hyperband": 0.4, "Auto": 0.8, "patience": 0.8}  # share of epochs run if something may end them early
 PROFILED = 1.25  # slowdown of the last training's epochs by hooks and samplers
@@ -56,10 +58,13 @@ def model_trial(plan: Plan, instance_type: str) -> Time:
 def model_training(plan: Plan, instance_type: str) -> Time:
     """Return the seconds that the last training is billed for: every epoch, averaged over the depths, and a baseline.
 
-    The baseline has as many epochs, without hooks, at the greatest depth that the recipe allows.
+    The baseline has as many epochs, without hooks, at the greatest depth that the recipe allows. Several processes
+    share out the epochs; one alone measures the baseline.
     """
     share = SHORTER["patience"] if plan.recipe.patience else 1.0
-    own = _model_job(plan, instance_type, PROFILED * share, PROFILED_SECONDS)
+    processes = count_processes(instance_type, plan.recipe.instance_count)
+    gain = 1.0 if processes == 1 else TOGETHER * processes
+    own = _model_job(plan, instance_type, PROFILED * share, PROFILED_SECONDS, gain)
     depth = BACKWARD[plan.recipe.deepest]
     images, epochs = plan.images, max(1.0, plan.recipe.epochs * share)
     passes = images.train + images.test + epochs * _count_passes(plan, depth)
@@ -72,8 +77,8 @@ def _shorten(recipe: Recipe) -> float:
     return share * (SHORTER["patience"] if recipe.patience else 1.0)
 
 
-def _model_job(plan: Plan, instance_type: str, epochs_share: float, more: float) -> Time:
-    images, epochs = plan.images, max(1.0, plan.recipe.epochs * epochs_share)
+def _model_job(plan: Plan, instance_type: str, epochs_share: float, more: float, gain: float = 1.0) -> Time:
+    images, epochs = plan.images, max(1.0, plan.recipe.epochs * epochs_share) / gain
     depths = [BACKWARD[str(each)] for each in plan.recipe.ranges.fine_tune.values]
     passes = images.total + epochs * sum(_count_passes(plan, depth) for depth in depths) / len(depths)
     work = _model_decoding(plan, instance_type) + passes * _model_pass(plan.recipe, instance_type)

@@ -200,6 +200,7 @@ def _read_training(run: Run, job: dict[str, Any], number: int) -> Training:
         number=number,
         billable_seconds=job.get("BillableTimeInSeconds"),
         instance_type=job.get("ResourceConfig", {}).get("InstanceType"),
+        instance_count=job.get("ResourceConfig", {}).get("InstanceCount"),
     )
 
 

@@ -14,6 +14,15 @@ OWN_DISK = re.compile(r"[a-z]+\d+[a-z]*d[a-z]*|(g|gr|i)\d.*|p[4-9].*")  # the la
 # https://aws.amazon.com/ec2/instance-types/
 GIB_PER_PROCESSOR = {"c": 2.0, "m": 4.0, "r": 8.0, "g": 4.0, "gr": 8.0, "g6e": 8.0, "p": 7.5, "t": 4.0}
 SMALLEST_GIB = 2.0  # for each virtual processor of a type that is not in the table
+# GPUs of a type, by its size; of the families below, by theirs; any other type has one. A p4 or p5 comes whole, but for
+# p5.4xlarge. https://aws.amazon.com/ec2/instance-types/#Accelerated_Computing
+GPUS = {"12xlarge": 4, "24xlarge": 4, "48xlarge": 8}
+GPUS_OF_FAMILY = {
+    "g4dn": {"12xlarge": 4, "metal": 8},
+    "g7e": {"12xlarge": 2, "24xlarge": 4, "48xlarge": 8},
+    "p4d": {"24xlarge": 8},
+    "p4de": {"24xlarge": 8},
+}
 PROCESSORS = {"medium": 1, "large": 2, "xlarge": 4, "metal": 96}
 BURSTABLE = {"medium": 4.0, "large": 8.0}  # GiB of t2 and t3, which have two processors
 NEURON = ("inf", "trn")
@@ -32,6 +41,16 @@ def find_family(instance_type: str) -> str:
 
 def has_gpu(instance_type: str) -> bool:
     return bool(GPU.match(find_family(instance_type)))
+
+
+def count_gpus(instance_type: str) -> int:
+    family, size = find_family(instance_type), instance_type.rpartition(".")[2]
+    return GPUS_OF_FAMILY.get(family, GPUS).get(size, 1) if has_gpu(instance_type) else 0
+
+
+def count_processes(instance_type: str, instances: int) -> int:
+    """Return how many processes SageMaker's launcher starts for a job: one a GPU, or one a machine without any."""
+    return instances * max(1, count_gpus(instance_type))
 
 
 def count_processors(instance_type: str) -> int:

@@ -117,6 +117,7 @@ class Recipe:
     trials: int = 6
     parallel_trials: int = 2
     spot: bool = True
+    instance_count: int = 1
     ranges: Ranges = field(default_factory=Ranges)
     budget_usd: float | None = None
     instance_types: InstanceTypes = field(default_factory=InstanceTypes)

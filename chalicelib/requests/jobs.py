@@ -15,7 +15,7 @@ from typing import Any
 
 from chalicelib.costs.allowances import fit_trials
 from chalicelib.costs.plans import RETRIES, read_limits
-from chalicelib.recipes.instances import has_gpu, has_own_disk
+from chalicelib.recipes.instances import count_processes, has_gpu, has_own_disk
 from chalicelib.recipes.resolving import Recipe
 from chalicelib.requests.debugger import build_debugger_blocks
 from chalicelib.requests.hyperparameters import build_hyperparameters, split_ranges
@@ -31,6 +31,7 @@ SPLIT_METRICS = {
     "valid": ("loss", "accuracy", "macro_f1", "macro_recall", "lowest_recall", "score", "standard_error", "images"),
     "test": ("accuracy", "macro_precision", "macro_recall", "macro_f1"),
 }
+LAUNCHER = "sagemaker_torch_distributed_enabled"  # read by the toolkit, and known to no other program
 NUMBER = "([-+0-9.eE]+)"
 OURS_TO_DROP = "_tuning_objective_metric"  # SageMaker adds it to each trial's hyperparameters
 
@@ -116,12 +117,14 @@ def build_training_request(
         **_describe_job(run, settings, instance_type, sources.channels),
         **build_debugger_blocks(run, settings),
         **_build_limits(recipe, settings, allowed.training, allowed.wait),
-        "ResourceConfig": _build_machine(settings, instance_type) | _build_volume_key(settings, (instance_type,)),
+        "ResourceConfig": _build_machine(settings, instance_type, recipe.instance_count)
+        | _build_volume_key(settings, (instance_type,)),
         "TrainingJobName": run.name_training(number),
         "HyperParameters": build_hyperparameters(run, recipe, settings, profile=True, max_runtime=allowed.training)
         | fixed
         | tuned
-        | sources.names,
+        | sources.names
+        | _choose_launcher(instance_type, recipe.instance_count),
         "RetryStrategy": {"MaximumRetryAttempts": RETRIES},
         "Tags": build_tags(run, settings),
     }
@@ -171,8 +174,13 @@ def _build_trial_machines(settings: Settings, types: tuple[str, ...]) -> Request
     return {"HyperParameterTuningResourceConfig": preferred | key}
 
 
-def _build_machine(settings: Settings, instance_type: str) -> Request:
-    return {"InstanceType": instance_type, "InstanceCount": 1, "VolumeSizeInGB": settings.volume_gb}
+def _build_machine(settings: Settings, instance_type: str, count: int = 1) -> Request:
+    return {"InstanceType": instance_type, "InstanceCount": count, "VolumeSizeInGB": settings.volume_gb}
+
+
+def _choose_launcher(instance_type: str, count: int) -> dict[str, str]:
+    """Let SageMaker's toolkit start the program with torchrun where several GPUs or machines train together."""
+    return {LAUNCHER: "true"} if count_processes(instance_type, count) > 1 else {}
 
 
 def _build_volume_key(settings: Settings, types: tuple[str, ...]) -> Request:

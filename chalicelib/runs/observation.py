@@ -68,6 +68,7 @@ class Training:
     number: int = 1
     billable_seconds: float | None = None
     instance_type: str | None = None
+    instance_count: int | None = None
     model_data: str | None = None
     created_at: datetime | None = None
 

@@ -66,6 +66,7 @@ class Choice:
     reserved_concurrency: int
     api_concurrency: int = 0
     max_parallel_trials: int = 0
+    max_training_instances: int = 0
     max_serverless_memory_mb: int = 0
     told: tuple[str, ...] = ()
     hopeless: tuple[str, ...] = ()
@@ -161,10 +162,16 @@ def choose(
         reserved,
         api,
         limits.read_most(PARALLEL_TRIALS),
+        _find_most([limits.read_most(f"{each} {kind}") for each in training_types if each in kept]),
         limits.read_most(SERVERLESS_MEMORY),
         (*told, *reservation),
         tuple(hopeless),
     )
+
+
+def _find_most(known: Sequence[int]) -> int:
+    """Return the most machines that any type may have; 0 if one is unknown, which may have more."""
+    return max(known, default=0) if all(known) else 0
 
 
 def _explain_none(limits: Limits, use: str, types: Sequence[str], kind: str, wanted: int) -> str:

@@ -71,6 +71,7 @@ def settle(work: Deployment, template: dict[str, Any], ordered: Parameters) -> d
         "ReservedConcurrency": str(choice.reserved_concurrency),
         "ApiConcurrency": str(choice.api_concurrency),
         "MaxParallelTrials": str(choice.max_parallel_trials),
+        "MaxTrainingInstances": str(choice.max_training_instances),
         "MaxServerlessMemoryMb": str(choice.max_serverless_memory_mb),
     }
     for line in describe_hours(work.stage.account.region, choice.trial_types, choice.use_spot):

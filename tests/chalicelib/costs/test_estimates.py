@@ -45,6 +45,18 @@ def test_the_sums_are_the_parts() -> None:
     assert cost["jobs"]["trials"]["worst_usd"] == pytest.approx(trials, abs=1e-4)
 
 
+def test_each_machine_of_the_last_training_costs_as_long_as_it_lasts() -> None:
+    """Two take a shorter time than one, and cost more; a job that was paid for, twice what one machine costs."""
+    prices, (one, two) = get_prices(), (make({"instance_count": count, "epochs": 20}) for count in (1, 2))
+    alone, together = (estimate(plan, prices, REGION)["jobs"] for plan in (one, two))
+    assert together["trials"] == alone["trials"]
+    assert together["training"]["worst_usd"] == pytest.approx(2 * alone["training"]["worst_usd"], rel=1e-4)
+    assert together["training"]["expected_seconds"] < alone["training"]["expected_seconds"]
+    assert together["training"]["expected_usd"] > alone["training"]["expected_usd"]
+    job = {"instance_type": "ml.g4dn.xlarge", "billable_seconds": 1000}
+    assert price_job({**job, "instance_count": 2}, prices, 50) == 2 * (price_job(job, prices, 50) or 0.0)
+
+
 def test_a_jobs_bound_has_all_that_comes_on_top_of_its_limit() -> None:
     """Three starts with the download, SIGTERM's two minutes, the upload; and for spot the wait."""
     plan = make()

@@ -168,6 +168,18 @@ def test_a_serverless_endpoint_above_the_accounts_memory_is_refused_before_it_co
     assert describe_run(run_id, machines.services())["status"] == "tuning"
 
 
+def test_more_machines_than_the_account_has_are_refused_before_they_cost(world: World) -> None:
+    """The trials would be paid for, and the last training could never begin; a recipe's own types nobody asked for."""
+    limited = World(replace(world.settings, max_training_instances=2))
+    result = limited.read(f"runs/{start(limited, {'instance_count': 3})}/result.json")
+    assert result["status"] == "rejected"
+    assert "takes 3 machines (instance_count), and the account allows 2 at most of " in result["reason"]
+    assert limited.sagemaker.kept["HyperParameterTuningJob"] == {}
+    for document in ({"instance_count": 2}, {"instance_count": 3, "instance_types": {"training": [FIRST]}}):
+        served = World(replace(world.settings, max_training_instances=2))
+        assert describe_run(start(served, document), served.services())["status"] == "tuning"
+
+
 def test_a_spot_quota_of_none_says_that_machines_on_demand_have_another() -> None:
     """This is what a new account meets first."""
     text = OF_NONE.replace("training job", "spot training job")

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from chalicelib.recipes.instances import count_gpus
 from chalicelib.recipes.resolving import resolve_recipe
 from chalicelib.settings import Settings
 from tests.chalicelib.requests.test_jobs import KEY, build_all, make_run
@@ -117,3 +118,45 @@ def test_instances_are_as_few_as_the_recipe_says_at_the_start() -> None:
         "ProductionVariants"
     ]
     assert variant["InitialInstanceCount"] == 3
+
+
+@pytest.mark.parametrize(
+    ("machine", "count", "launched"),
+    [
+        ("ml.g5.xlarge", 1, False),
+        ("ml.m5.xlarge", 1, False),
+        ("ml.g5.xlarge", 2, True),
+        ("ml.m5.xlarge", 2, True),
+        ("ml.g5.12xlarge", 1, True),
+        ("ml.g4dn.metal", 1, True),
+        ("ml.g5.16xlarge", 1, False),
+        ("ml.p5.4xlarge", 1, False),
+    ],
+)
+def test_several_gpus_or_machines_train_together(machine: str, count: int, launched: bool) -> None:
+    """SageMaker starts the last training with torchrun; a trial is one process on one machine, whatever it has."""
+    document = {"instance_types": {"trial": [machine], "training": [machine]}, "instance_count": count}
+    trial, training = list_jobs(build(document))
+    name = "sagemaker_torch_distributed_enabled"
+    assert (training["HyperParameters"].get(name) == "true") is launched
+    assert training["ResourceConfig"]["InstanceCount"] == count
+    assert name not in trial["StaticHyperParameters"]
+    assert trial["ResourceConfig"]["InstanceCount"] == 1
+
+
+@pytest.mark.parametrize(
+    ("machine", "gpus"),
+    [
+        ("ml.m5.24xlarge", 0),
+        ("ml.g4dn.8xlarge", 1),
+        ("ml.g4dn.12xlarge", 4),
+        ("ml.g6e.24xlarge", 4),
+        ("ml.g5.48xlarge", 8),
+        ("ml.g7e.12xlarge", 2),
+        ("ml.p4d.24xlarge", 8),
+        ("ml.p5en.48xlarge", 8),
+    ],
+)
+def test_the_gpus_of_a_machine_are_known(machine: str, gpus: int) -> None:
+    """By its family and size, as AWS lists them."""
+    assert count_gpus(machine) == gpus

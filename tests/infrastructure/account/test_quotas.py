@@ -50,7 +50,7 @@ def decide(limits: Limits, **told: Any) -> Choice:
 
 def test_enough_of_everything_changes_and_says_nothing() -> None:
     """The choice is the order, together with the limits that runs are checked against."""
-    assert decide(limit()) == Choice((G4, G5), (G5,), True, 0, 0, 10, 3072)
+    assert decide(limit()) == Choice((G4, G5), (G5,), True, 0, 0, 10, 4, 3072)
 
 
 def test_what_is_not_known_is_not_zero() -> None:
@@ -124,6 +124,14 @@ def test_a_quota_of_one_beside_a_larger_one_passes_its_type_over() -> None:
 def test_the_last_training_is_content_with_one_machine() -> None:
     """It is one job, so nothing more is requested."""
     assert decide(limit(**{f"{G5} {SPOT}": 1}), trial_types=[G4]).told == ()
+
+
+def test_the_most_machines_of_one_type_limit_the_last_training() -> None:
+    """Of the kind that the stage uses; a type whose quota nobody knows may have more."""
+    several = limit(**{f"{G4} {SPOT}": 2, f"{G5} {SPOT}": 6})
+    assert decide(several, training_types=[G4, G5]).max_training_instances == 6
+    unknown = Limits({name: quota for name, quota in several.quotas.items() if name != f"{G4} {SPOT}"})
+    assert decide(unknown, training_types=[G4, G5]).max_training_instances == 0
 
 
 def test_limits_of_trials_and_memory_below_a_default_recipe_are_told() -> None:
