@@ -118,6 +118,7 @@ def carry_out(prepared: Setup, stop: Stop, *, begun: float, hooks: Sequence[Hook
     lookers = [*hooks, *(inspection.open() if inspection else [])]
     finished = train(session, lookers)
     team.leave()
+    session.course.batches.share(0, 1)
     if not session.progress.best:
         log("stopped before the first epoch ended: there is no model yet")
         return
@@ -253,12 +254,15 @@ def train(session: Session, hooks: Sequence[Hook]) -> bool:
             stop_asked=lambda: team.agree(is_ending(session) or bool(deferring.reason)),
         )
     except Stopped as stopped:
-        if reason := team.spread(str(stopped) or deferring.reason):
-            log(f"ended early: {reason}")
-            setup.warnings.append(f"the training was ended early: {reason}")
-            return True
-        end_early(session)
-        return False
+        reason = team.spread(str(stopped) or deferring.reason)
+        if not reason:
+            end_early(session)
+            return False
+    else:
+        reason = deferring.reason
+    if reason:
+        log(f"ended early: {reason}")
+        setup.warnings.append(f"the training was ended early: {reason}")
     return True
 
 

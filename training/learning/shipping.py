@@ -101,7 +101,7 @@ class Shipper:
         Before the first validation the estimate comes from the training's steps, which take longer for an image.
         """
         data, totals, known = self.setup.dataset, progress.totals, self.course.judge.seconds
-        an_image = 0.0 if known else totals.seconds / max(1, totals.images)
+        an_image = 0.0 if known else totals.seconds / max(1, totals.images) * self.setup.job.ranks
         return 2 * (known + self.expect() + an_image * (len(data.valid) + len(data.test)))
 
     def expect(self) -> float:
