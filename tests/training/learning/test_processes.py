@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import pytest
 
-from tests.training.learning.test_team import find_port
+from localcloud.jobs.entry_points import LOOPBACK, find_port
 from tests.training.tiny import Runner, Template
 
-TEAM = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"}
+TEAM = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", **LOOPBACK}
 
 
 @pytest.fixture
@@ -38,10 +37,7 @@ def test_two_processes_ship_one_model(pair: list[Runner]) -> None:
     """The chief alone reports and writes; every image counts once; batches too small for both are enlarged."""
     (code, log), (other, silent) = run(pair, batch_size="4", epochs="2")
     assert (code, other) == (0, 0), log + silent
-    assert [len(re.findall(rf"^epoch={epoch} ", log, re.MULTILINE)) for epoch in (1, 2)] == [
-        1,
-        1,
-    ] or "best epoch" in log
+    assert "best epoch=" in log
     assert "batch_size=4 is too small for 2 processes: batches have 6 images" in log
     assert silent.splitlines() == ["whippet training: job whippet-test-1-train, 1 threads, 0 GPUs, process 1 of 2"]
     start, *epochs = [record for record in pair[0].metrics() if "best" not in record]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from pathlib import Path
 from typing import Any
 
@@ -11,19 +10,14 @@ import torch
 from images.data import Batches
 from learning.steps.team import LOST, Team
 
+from localcloud.jobs.entry_points import LOOPBACK, find_port
 from tests.training.learning import together
 from tests.training.tiny import ROOT, Template
 
 
-def find_port() -> str:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return str(free.getsockname()[1])
-
-
 def start(template: Template, folder: Path, case: str) -> list[int]:
     """Start two processes that train together, and return their process ids."""
-    common = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": find_port(), "CASE": case}
+    common = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": find_port(), "CASE": case, **LOOPBACK}
     script = {"script": str(Path(together.__file__)), "argv": [], "cwd": str(ROOT / "training")}
     return [
         template.start(

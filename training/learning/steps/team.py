@@ -8,6 +8,7 @@ only one may do, and meanwhile the others wait.
 from __future__ import annotations
 
 import io
+import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -188,6 +189,8 @@ def join(rank: int, size: int, *, place: int, on_gpu: bool, explain: Callable[[B
     if size == 1:
         yield Team()
         return
+    if interface := os.environ.get("SM_NETWORK_INTERFACE_NAME"):
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", interface)  # as the toolkit does for NCCL
     if on_gpu and torch.cuda.is_available():
         torch.cuda.set_device(place)
     store = next(iter(dist.rendezvous("env://")))[0]
