@@ -28,13 +28,12 @@ from localcloud.jobs.directory import (
     decode_hyperparameters,
     list_hosts,
 )
-from localcloud.jobs.forkserver import Command, Function, Launch, Script
+from localcloud.jobs.forkserver import Command, Launch, Script
 
 DRIVERS = "sm_drivers"  # the channel that holds the SDK's own programs
 INSIDE = "/opt/ml/"
 # Processes of several hosts find each other on this machine, and are found by nobody else.
 LOOPBACK = {"GLOO_SOCKET_IFNAME": "lo0" if sys.platform == "darwin" else "lo"}
-Entry = Script | Function | Command
 # The SDK's script does not quote paths.
 UNQUOTED = re.compile(r"[\w@%+=:,./-]+")
 
@@ -81,26 +80,37 @@ def plan_launch(
     if not (directory.code / program).is_file():
         raise JobFailed(f"AlgorithmError: {program!r} (sagemaker_program) is not in the code's archive, exit code: 1")
     if decode_hyperparameters(job).get(TORCHRUN):
-        entry, first = plan_torchrun(job, directory, program, port)
-        env = {**LOOPBACK, **env}
-    else:
-        entry, first = (Script(program), []) if program.endswith(".py") else (Command("/bin/sh"), [program])
+        env = {**env, **describe_process(job, directory, program, port)}
+    entry, first = (Script(program), []) if program.endswith(".py") else (Command("/bin/sh"), [program])
     argv = [*first, *build_arguments(job)]
     return Launch(entry, cwd=directory.code, log=directory.log, env=env, argv=argv)
 
 
-def plan_torchrun(job: Record, directory: JobDirectory, program: str, port: int) -> tuple[Entry, list[str]]:
-    """Return torchrun with the toolkit's arguments: one process a host, since there are no GPUs here.
+def describe_process(job: Record, directory: JobDirectory, program: str, port: int) -> dict[str, str]:
+    """Return what torchrun, which the toolkit starts on each host, tells its process: one a host, without GPUs.
 
+    torchrun itself is left out: it would put its process into a session of its own, where the cloud could not end it.
     All hosts are this machine, so that its own address stands for the first one's name.
     """
     if not program.endswith(".py"):
         raise JobFailed("AlgorithmError: Unsupported entry point type for torch_distributed, exit code: 1")
     hosts = list_hosts(job)
-    words = ["--nnodes", str(len(hosts)), "--nproc_per_node", "1"]
-    meeting = ["--master_addr", "127.0.0.1", "--master_port", str(port), "--node_rank"]
-    words += [*meeting, str(hosts.index(directory.host))] if len(hosts) > 1 else []
-    return Function("torch.distributed.run:main"), [*words, program]
+    rank, size = str(hosts.index(directory.host)), str(len(hosts))
+    return {
+        **LOOPBACK,
+        **dict.fromkeys(("RANK", "GROUP_RANK", "ROLE_RANK"), rank),
+        **dict.fromkeys(("WORLD_SIZE", "GROUP_WORLD_SIZE", "ROLE_WORLD_SIZE"), size),
+        "LOCAL_RANK": "0",
+        "LOCAL_WORLD_SIZE": "1",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "ROLE_NAME": "default",
+        "TORCHELASTIC_RUN_ID": "none",
+        "TORCHELASTIC_RESTART_COUNT": "0",
+        "TORCHELASTIC_MAX_RESTARTS": "0",
+        "TORCHELASTIC_USE_AGENT_STORE": "False",  # there is no agent: the first process holds the store
+        "TORCH_NCCL_ASYNC_ERROR_HANDLING": "1",
+    }
 
 
 def find_port() -> int:

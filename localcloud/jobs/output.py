@@ -25,7 +25,7 @@ class LogReader:
         if last and self._rest:
             whole, self._rest = [*whole, self._rest], b""
         lines = [line.decode("utf-8", errors="replace") for line in whole]
-        self.last_line = next((line for line in reversed(lines) if line.strip(" =-")), self.last_line)
+        self.last_line = next((line for line in reversed(lines) if line.strip()), self.last_line)
         return lines
 
     def mark(self) -> None:

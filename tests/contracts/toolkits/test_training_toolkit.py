@@ -13,6 +13,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import tarfile
 import time
 from collections.abc import Callable, Iterator
@@ -27,8 +28,8 @@ from torchvision import models
 
 from chalicelib.recipes.resolving import resolve_recipe
 from chalicelib.requests.jobs import build_training_request
-from localcloud.jobs.directory import JobDirectory
-from localcloud.jobs.entry_points import plan_torchrun
+from localcloud.jobs.directory import JobDirectory, list_hosts
+from localcloud.jobs.entry_points import LOOPBACK, describe_process, find_port
 from tests.chalicelib.requests.test_jobs import make_run
 from tests.contracts.toolkits.environments import build_environment
 from tests.fakes.world import SETTINGS
@@ -324,29 +325,45 @@ def test_a_stop_that_reaches_only_the_shell_loses_nothing(container: tuple[subpr
     assert manifest["metrics"]["valid"]["score"] == evaluation["objective"]["value"]
 
 
-# What its TorchDistributedRunner would start on each host, as JSON.
-BUILD_COMMAND = """
-import json, sys
+# What AWS's toolkit starts on a host: torchrun, whose process says what it was told.
+LAUNCH = """
+import json, subprocess, sys
 from sagemaker_training import torch_distributed
-hosts = json.loads(sys.argv[1])
-for host in hosts:
-    about = ("train.py", ["--epochs", "3"], {}, 1, hosts[0], hosts, host, "eth0")
-    print(json.dumps(torch_distributed.TorchDistributedRunner(*about)._create_command()))
+hosts = ["algo-1", "algo-2"]
+about = ("tell.py", [], {}, 1, "127.0.0.1", hosts, sys.argv[1], "lo")
+torch_distributed.MASTER_PORT = sys.argv[2]
+words = torch_distributed.TorchDistributedRunner(*about)._create_command()
+assert words[0] == "torchrun"
+sys.exit(subprocess.call([sys.argv[3], "-m", "torch.distributed.run", *words[1:]], cwd=sys.argv[4]))
 """
+TELL = "import json, os; print(json.dumps(dict(os.environ)))"
 
 
-@pytest.mark.parametrize("count", [1, 2])
-def test_the_words_are_the_toolkits(count: int, tmp_path: Path) -> None:
-    """But for where the hosts meet: they are all this machine."""
-    hosts = [f"algo-{number + 1}" for number in range(count)]
-    python = str(build_environment("training") / "python")
+def test_processes_are_told_what_torchrun_tells_them(tmp_path: Path) -> None:
+    """On both hosts, by the variables that torchrun sets when AWS's toolkit starts it; but for who holds the store."""
+    python, port = str(build_environment("training") / "python"), find_port()
     (tmp_path / "code").mkdir()
-    (tmp_path / "code/train.py").touch()
-    command, environment = [python, "-c", BUILD_COMMAND, json.dumps(hosts)], {"SAGEMAKER_BASE_DIR": str(tmp_path)}
-    told = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
-    theirs = [json.loads(line) for line in told.stdout.splitlines() if line.startswith("[")]
-    job = {"ResourceConfig": {"InstanceType": "ml.m5.xlarge", "InstanceCount": count}}
-    for host, words in zip(hosts, theirs, strict=True):
-        _, ours = plan_torchrun(job, JobDirectory(tmp_path, host), "train.py", 7777)
-        here = ["algo-1" if word == "127.0.0.1" else word for word in ours]
-        assert ["torchrun", *here, "--epochs", "3"] == words
+    (tmp_path / "code/tell.py").write_text(TELL)
+    environment = {"SAGEMAKER_BASE_DIR": str(tmp_path), "PATH": os.environ["PATH"]}
+    job = {
+        "ResourceConfig": {"InstanceType": "ml.m5.xlarge", "InstanceCount": 2},
+        "HyperParameters": {"sagemaker_torch_distributed_enabled": "true"},
+    }
+    hosts = list_hosts(job)
+    started = [
+        subprocess.Popen(
+            [python, "-c", LAUNCH, host, str(port), sys.executable, str(tmp_path / "code")],
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environment,
+        )
+        for host in hosts
+    ]
+    for host, process in zip(hosts, started, strict=True):
+        output, _ = process.communicate(timeout=100)
+        [told] = [json.loads(line) for line in output.splitlines() if line.startswith("{")]
+        ours = describe_process(job, JobDirectory(tmp_path, host), "tell.py", port)
+        assert {*ours} - {*told} == {*LOOPBACK}
+        assert {name for name in ours.keys() & told if ours[name] != told[name]} == {"TORCHELASTIC_USE_AGENT_STORE"}
+        kinds = ("RANK", "WORLD_SIZE", "MASTER", "TORCHELASTIC")
+        assert {name for name in told if any(kind in name for kind in kinds)} - {*ours} <= {"TORCHELASTIC_ERROR_FILE"}

@@ -114,7 +114,7 @@ def request_training(local: LocalSageMaker, changed: dict[str, str] | None = Non
 
 
 def test_two_instances_train_one_model(local: LocalSageMaker) -> None:
-    """torchrun starts a process on each; they meet, train together, and the first ships what both have learnt."""
+    """A process on each: they meet, train together, and the first ships what both have learnt."""
     request = request_training(local)
     local.sagemaker.create_training_job(**request)
     name = request["TrainingJobName"]

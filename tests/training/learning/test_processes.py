@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from localcloud.jobs.entry_points import LOOPBACK, find_port
-from tests.training.tiny import Runner, Template
+from tests.training.tiny import ROOT, Runner, Template
 
 TEAM = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", **LOOPBACK}
 
@@ -54,3 +56,14 @@ def test_one_process_that_fails_is_the_reason_of_the_job(pair: list[Runner]) -> 
     assert [code for code, _ in ended] == [1, 1]
     assert "must hold one zip" in pair[0].failure()
     assert all("must hold one zip" in log for _, log in ended)
+
+
+def test_torchrun_starts_them_as_on_a_machine_of_several_gpus(pair: list[Runner]) -> None:
+    """Under torchrun itself, whose agent holds the store and hands on the exit code."""
+    script = [str(ROOT / "training/train.py"), "--epochs", "ignored"]
+    command = [sys.executable, "-m", "torch.distributed.run", "--nnodes", "1", "--nproc_per_node", "2", *script]
+    environment = {**pair[0].environ({"epochs": "1"}), **LOOPBACK}
+    ended = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=200, check=False)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert pair[0].metrics()[0]["start"]["processes"] == 2
+    assert pair[0].evaluation()["finished"]
