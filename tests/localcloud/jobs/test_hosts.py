@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import io
-import json
-import tarfile
 import time
-from pathlib import Path
 from typing import Any
 
 import botocore.exceptions
 import pytest
 
-from tests.localcloud.sagemaker_support import LocalSageMaker, name_job
-from tests.training.tiny import QUICK, shapes_zip
+from tests.localcloud.sagemaker_support import LocalSageMaker, name_job, pack, wait_until
 
-ROOT = Path(__file__).resolve().parents[3]
 MACHINES = {"InstanceType": "ml.m5.xlarge", "VolumeSizeInGB": 10}
 TWO = {"ResourceConfig": {**MACHINES, "InstanceCount": 2}}
 TORCHRUN = {"sagemaker_torch_distributed_enabled": "true"}
@@ -23,6 +17,14 @@ TORCHRUN = {"sagemaker_torch_distributed_enabled": "true"}
 
 def read_log(local: LocalSageMaker, name: str, host: str) -> str:
     return (local.home / "jobs" / name / "hosts" / host / "log.txt").read_text()
+
+
+def fail(local: LocalSageMaker, name: str) -> dict[str, Any]:
+    """Wait for a job to fail, and describe it."""
+    wait_until(lambda: local.describe(name)["TrainingJobStatus"] in ("Failed", "Completed", "Stopped"))
+    job = local.describe(name)
+    assert job["TrainingJobStatus"] == "Failed"
+    return job
 
 
 def test_every_instance_runs_the_program(local: LocalSageMaker) -> None:
@@ -66,8 +68,7 @@ open(os.environ["SM_OUTPUT_DIR"] + "/failure", "w").write("The second instance h
 sys.exit(3)
 """
     began = time.monotonic()
-    job = local.finish(local.train(program, **TWO))
-    assert job["TrainingJobStatus"] == "Failed"
+    job = fail(local, local.train(program, **TWO))
     assert job["FailureReason"] == "AlgorithmError: The second instance has no images., exit code: 3"
     assert time.monotonic() - began < 10
 
@@ -82,49 +83,7 @@ def test_torchrun_takes_only_python(local: LocalSageMaker) -> None:
     request = local.request("")
     request["HyperParameters"] |= {**TORCHRUN, "sagemaker_program": '"train.sh"'}
     code = request["HyperParameters"]["sagemaker_submit_directory"].strip('"')
-    local.put(code.partition(f"{local.bucket}/")[2], pack_files({"train.sh": b"true"}))
+    local.put(code.partition(f"{local.bucket}/")[2], pack({"train.sh": "true"}))
     local.sagemaker.create_training_job(**request)
-    job = local.finish(request["TrainingJobName"])
+    job = fail(local, request["TrainingJobName"])
     assert "Unsupported entry point type for torch_distributed" in job["FailureReason"]
-
-
-def pack_files(files: dict[str, bytes]) -> bytes:
-    packed = io.BytesIO()
-    with tarfile.open(fileobj=packed, mode="w:gz") as archive:
-        for name, content in files.items():
-            member = tarfile.TarInfo(name)
-            member.size = len(content)
-            archive.addfile(member, io.BytesIO(content))
-    return packed.getvalue()
-
-
-def request_training(local: LocalSageMaker, changed: dict[str, str] | None = None) -> dict[str, Any]:
-    """Return a request for the training program itself, on two instances."""
-    files = {path.relative_to(ROOT / "training").as_posix(): path for path in (ROOT / "training").rglob("*.py")}
-    files |= {path.relative_to(ROOT).as_posix(): path for path in (ROOT / "inference").glob("*.py")}
-    code = {name: path.read_bytes() for name, path in files.items()}
-    request = local.request("", **TWO)
-    local.put(f"code/{request['TrainingJobName']}.tar.gz", pack_files(code))
-    data = local.put(f"data/{request['TrainingJobName']}/dataset.zip", shapes_zip({"train": 16, "valid": 6, "test": 6}))
-    source = {"S3DataSource": {"S3DataType": "S3Prefix", "S3Uri": data.rpartition("/")[0] + "/"}}
-    request["InputDataConfig"] = [{"ChannelName": "dataset", "DataSource": source}]
-    request["CheckpointConfig"] = {"S3Uri": f"s3://{local.bucket}/kept/", "LocalPath": "/opt/ml/checkpoints"}
-    request["HyperParameters"] |= {**QUICK, "epochs": "2", **TORCHRUN, **(changed or {})}
-    return request
-
-
-def test_two_instances_train_one_model(local: LocalSageMaker) -> None:
-    """A process on each: they meet, train together, and the first ships what both have learnt."""
-    request = request_training(local)
-    local.sagemaker.create_training_job(**request)
-    name = request["TrainingJobName"]
-    job = local.finish(name, 120)
-    assert job["TrainingJobStatus"] == "Completed", job["FailureReason"] + read_log(local, name, "algo-2")
-    shipped = local.unpack(job["ModelArtifacts"]["S3ModelArtifacts"])
-    assert {"model.pth", "manifest.json"} <= shipped.keys()
-    records = local.read(f"s3://{local.bucket}/kept/{name}/metrics.jsonl").decode().splitlines()
-    start, *epochs = map(json.loads, records)
-    assert start["start"]["processes"] == 2
-    assert [record["images"] for record in epochs if "epoch" in record] == [48, 48]
-    assert "process 1 of 2" in read_log(local, name, "algo-2")
-    assert "valid:score" not in read_log(local, name, "algo-2")

@@ -26,7 +26,7 @@ def pair(tmp_path: Path, archive: Path, template: Template) -> list[Runner]:
 
 def run(pair: list[Runner], *, second: dict[str, str] | None = None, **hyperparameters: str) -> list[tuple[int, str]]:
     """Run both processes; `second` is the second's own environment."""
-    port = find_port()
+    port = str(find_port())
     own = ({}, second or {})
     started = [
         runner.start(hyperparameters, MASTER_PORT=port, RANK=str(rank), LOCAL_RANK=str(rank), **TEAM, **own[rank])

@@ -17,7 +17,7 @@ from tests.training.tiny import ROOT, Template
 
 def start(template: Template, folder: Path, case: str) -> list[int]:
     """Start two processes that train together, and return their process ids."""
-    common = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": find_port(), "CASE": case, **LOOPBACK}
+    common = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(find_port()), "CASE": case, **LOOPBACK}
     script = {"script": str(Path(together.__file__)), "argv": [], "cwd": str(ROOT / "training")}
     return [
         template.start(
