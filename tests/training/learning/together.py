@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from typing import Any
 
 import torch
@@ -52,7 +53,7 @@ def act(case: str, team: Team) -> Any:
     return train(team, learns_statistics=case != "exact")
 
 
-def main() -> None:
+def main() -> int:
     rank, size, out = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]), os.environ["OUT"]
     torch.set_num_threads(1)
     try:
@@ -60,7 +61,8 @@ def main() -> None:
             torch.save(act(os.environ["CASE"], team), out)
     except PeerLost as lost:
         torch.save(str(lost), out)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
