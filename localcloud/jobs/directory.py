@@ -140,7 +140,7 @@ def describe_channels(job: Record) -> dict[str, dict[str, str]]:
 
 
 def list_hosts(job: Record) -> list[str]:
-    return [f"algo-{number}" for number in range(1, job["ResourceConfig"].get("InstanceCount", 1) + 1)]
+    return [f"algo-{number}" for number in range(1, job.get("ResourceConfig", {}).get("InstanceCount", 1) + 1)]
 
 
 def describe_resources(job: Record, cores: int, host: str) -> dict[str, Any]:
