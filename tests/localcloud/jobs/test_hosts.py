@@ -74,6 +74,7 @@ sys.exit(3)
 
 
 def test_more_instances_than_this_machine_plays_are_refused(local: LocalSageMaker) -> None:
+    """By name, with what it takes."""
     with pytest.raises(botocore.exceptions.ClientError, match=r"ResourceConfig.InstanceCount = 5; it takes 1 or 2"):
         local.train("", ResourceConfig={**MACHINES, "InstanceCount": 5})
 
