@@ -204,7 +204,7 @@ def test_the_comparison_names_the_candidate_that_ships(world: World) -> None:
     decision = world.read(f"runs/{run_id}/decision.json")
     assert (decision["ships"], decision["candidate"]) == ("training", "head")
     assert decision["model_data"].endswith(f"{run_id}-train/output/model.tar.gz")
-    assert "The model of the fitted head ships" in decision["reason"]
+    assert "The model of the fitted head was chosen" in decision["reason"]
 
 
 # The live model changes between the comparison and the deployment
