@@ -33,16 +33,18 @@ def finish_functions(template: Body) -> None:
         template["Resources"][f"{logical}Errors"] = alarm_on_errors(logical, name)
         if function["Properties"].get("Events"):
             _finish_events(template, logical, function, name)
-            _tell_page(function)
+        _tell_page(function)
 
 
 def _tell_page(function: Body) -> None:
-    """Tell a function of events where the page is: reports link back to it.
+    """Tell a function where the page is: reports link back to it.
 
-    The routes' function cannot be told: the API is made after it. So this is not among the functions' common variables.
+    The routes' function is told a domain of the page's own alone: the API is made after it.
     """
+    own = {"Ref": "PageUrl"}
     variables = function["Properties"].setdefault("Environment", {}).setdefault("Variables", {})
-    variables["PAGE_URL"] = {"Fn::If": ["HasPageUrl", {"Ref": "PageUrl"}, {"Fn::Sub": OWN_URL}]}
+    has_events = bool(function["Properties"].get("Events"))
+    variables["PAGE_URL"] = {"Fn::If": ["HasPageUrl", own, {"Fn::Sub": OWN_URL}]} if has_events else own
 
 
 def name_function(function: Body) -> str:
