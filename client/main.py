@@ -218,7 +218,7 @@ def report(
     """Print the address of a run's report, which is valid for an hour."""
     address = connect().describe_run(run)["links"].get("report")
     if not address:
-        raise ApiError(404, "NoReport", f"{run} has no report yet. It is written by the last training.")
+        raise ApiError(404, "NoReport", f"{run} has no report yet. It is written by the final training.")
     if as_json:
         show({"report": address}, as_json, [])
     else:

@@ -172,7 +172,7 @@ def open_session(setup: Setup, stop: Stop, begun: float, team: Team | None = Non
 
 
 def reserve(setup: Setup, closing: float) -> float:
-    """Return the seconds to keep free after the epochs; the last training also compares and draws its report."""
+    """Return the seconds to keep free after the epochs; the final training also compares and draws its report."""
     if not setup.chosen.profile:
         return closing
     limit = setup.chosen.max_runtime
@@ -313,7 +313,7 @@ def end_early(session: Session) -> None:
 
 
 def ship(session: Session, stop: Stop, *, finished: bool) -> Setup:
-    """Ship the best epoch. The last training then looks for a better model, and compares what ships with the live one.
+    """Ship the best epoch. The final training then looks for a better model, and compares what ships with the live one.
 
     For that it has the time that was kept free, but not what drawing the report takes. Return the setup of what ships.
     """

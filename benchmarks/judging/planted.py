@@ -1,6 +1,6 @@
 """Plant gross faults in real trainings of a dataset whose live model is good, and count the models that would go live.
 
-A case trains the last training of a new version of a dataset in this process, with comparison.json as its result, and
+A case trains the final training of a new version of a dataset in this process, with comparison.json as its result, and
 lets the control plane decide on that. Its number alone decides everything: the images, what is broken, and how far the
 new version is from the live one. Sound new versions are trained too, since a rule that lets no model through is worth
 nothing. Every model is also asked about images with right labels that nobody else has seen: that shows the harm.
@@ -64,7 +64,7 @@ def make_job(folder: Path, files: Files, weights: Path, **channels: Path) -> Job
 
 
 def train(job: Job, **chosen: Any) -> Setup:
-    """Run a last training up to its comparison: baseline, debugger and report change nothing of that."""
+    """Run a final training up to its comparison: baseline, debugger and report change nothing of that."""
     assert job.places.weights
     own = {"architecture": next(job.places.weights.glob("*.pth")).stem, "pretrained": "imagenet", "profile": True}
     given = Hyperparameters(**{**CHOSEN, **own, **chosen})

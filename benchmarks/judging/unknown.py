@@ -1,6 +1,6 @@
 """Measure how well images of no class are told: on classes that a model has never seen, by the rule that is served.
 
-A third of a set's classes is held out altogether. A model learns the others, settles its rule as a run's last training
+A third of a set's classes is held out altogether. A model learns the others, settles its rule as a run's final training
 does, and is asked about new images of both kinds through the endpoint's code. Every set is asked with several seeds.
 
     python -m benchmarks.judging.unknown [--quick] [--weights FOLDER]

@@ -1,6 +1,6 @@
 """Measure what profiling, debugger and report add to whole jobs: one of more than a minute, and a shorter one.
 
-Each job runs as a process with and without them, in turns; nothing is installed. What else only the last training does
+Each job runs as a process with and without them, in turns; nothing is installed. What else only the final training does
 (comparing candidates, the baseline, labels, unknown images) is measured by the times of its log lines, and taken off.
 What the profile gains counts too: it may have made the job faster.
 """

@@ -33,7 +33,7 @@ def explain_shortages(shortages: Sequence[str]) -> str:
     told = "; ".join(shortages)
     quotas, those = ("quota is", "it") if len(shortages) == 1 else ("quotas are", "one of them")
     also = ', set "spot": false in it' if "spot training" in told else ""
-    jobs = " (trials run parallel_trials at a time, the last training on instance_count machines)"
+    jobs = " (trials run parallel_trials at a time, the final training on instance_count machines)"
     why = jobs if "training job usage" in told and " are asked for" in told else ""
     return (
         f"The account's {quotas} too small, and no waiting helps: {told}{why}. Ask for {those} to be raised in Service "

@@ -31,7 +31,7 @@ def explain_fewer(asked: int, at_once: int) -> str | None:
 
 
 def explain_instances(recipe: Recipe, settings: Settings) -> str | None:
-    """Explain why the account has too few machines for the last training; None if it has enough, as far as is known.
+    """Explain why the account has too few machines for the final training; None if it has enough, as far as is known.
 
     The deployment asked for the types that the app uses. What it can have of a recipe's own types, nobody asked.
     """
@@ -40,8 +40,8 @@ def explain_instances(recipe: Recipe, settings: Settings) -> str | None:
         return None
     types = ", ".join(settings.training_instance_types)
     return (
-        f"The recipe's last training takes {asked} machines (instance_count), and the account allows {most} at most of "
-        f"{types}: set instance_count to {most}, or ask for {asked} in Service Quotas, under Amazon SageMaker "
+        f"The recipe's final training takes {asked} machines (instance_count), and the account allows {most} at most "
+        f"of {types}: set instance_count to {most}, or ask for {asked} in Service Quotas, under Amazon SageMaker "
         f"({CONSOLE}), and run `make deploy` again once AWS has granted it."
     )
 

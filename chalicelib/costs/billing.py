@@ -33,7 +33,7 @@ def estimate_run(run: Run, dataset: Mapping[str, Any], services: Services) -> di
 
 
 def tell_training(training: Training) -> dict[str, Any]:
-    """Describe one attempt of the last training, with what its bill depends on."""
+    """Describe one attempt of the final training, with what its bill depends on."""
     return {
         "name": training.name,
         "started_at": training.started_at.isoformat() if training.started_at else None,

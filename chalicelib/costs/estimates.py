@@ -184,7 +184,7 @@ def price_trials(plan: Plan, limits: Limits, prices: Prices) -> Sum:
 
 
 def price_training(plan: Plan, limits: Limits, prices: Prices) -> Sum:
-    """Price the last training: every machine of it costs as long as the job lasts."""
+    """Price the final training: every machine of it costs as long as the job lasts."""
     one = _price_seconds(plan, plan.training_types, time_training(plan, limits), prices)
     return Sum(one.expected * plan.recipe.instance_count, one.worst * plan.recipe.instance_count)
 
@@ -242,7 +242,7 @@ def price_job(job: Mapping[str, Any], prices: Prices, volume_gb: int) -> float |
 def refine(plan: Plan, limits: Limits, prices: Prices, trials: Sequence[Mapping[str, Any]]) -> float:
     """Return what the run will cost once trials have finished: their measured mean replaces the modelled one.
 
-    The last training is expected to be as much slower or faster than modelled as the trials were, with the same share
+    The final training is expected to be as much slower or faster than modelled as the trials were, with the same share
     of spot. A trial is given as {instance_type, billable_seconds, seconds}, where `seconds` runs from its start to its
     end.
     """

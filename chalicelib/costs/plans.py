@@ -24,7 +24,7 @@ BOUND_ON_ARCHIVE = 4e9  # bytes of a model archive with its checkpoints; the lar
 
 @dataclass(frozen=True)
 class Limits:
-    """The seconds that a run's requests allow: for each trial, for the last training, and for the whole tuning job.
+    """The seconds that a run's requests allow: for each trial, for the final training, and for the whole tuning job.
 
     `wait` is how long a spot job may wait for a machine: MaxWaitTimeInSeconds is the job's limit plus this.
     """

@@ -24,10 +24,10 @@ BYTES_A_SECOND = 60e6  # from S3 to the volume
 DECODED_A_SECOND = 150.0  # images that one vCPU decodes and resizes in a second
 DECODED_BYTES = 15e6  # bytes of large images that one vCPU decodes in a second
 IMAGE_SECONDS = {"gpu": 1 / 3000, "cpu": 1 / 400}  # the cost of an image apart from its multiplications
-TOGETHER = 0.8  # share of the ideal gain where several GPUs or machines share out the epochs of the last training
+TOGETHER = 0.8  # share of the ideal gain where several GPUs or machines share out the epochs of the final training
 BACKWARD = {"head": 0.0, "last_block": 1.5, "all": 3.0}  # an image's cost in an epoch, in forward passes
 SHORTER = {"Hyperband": 0.4, "Auto": 0.8, "patience": 0.8}  # share of epochs run if something may end them early
-PROFILED = 1.25  # slowdown of the last training's epochs by hooks and samplers
+PROFILED = 1.25  # slowdown of the final training's epochs by hooks and samplers
 PROFILED_SECONDS = 120.0  # installing packages, drawing the report
 UPLOAD_SECONDS = 10.0
 
@@ -56,7 +56,7 @@ def model_trial(plan: Plan, instance_type: str) -> Time:
 
 
 def model_training(plan: Plan, instance_type: str) -> Time:
-    """Return the seconds that the last training is billed for: every epoch, averaged over the depths, and a baseline.
+    """Return the seconds that the final training is billed for: every epoch, averaged over the depths, and a baseline.
 
     The baseline has as many epochs, without hooks, at the greatest depth that the recipe allows. Several processes
     share out the epochs; one alone measures the baseline.

@@ -93,7 +93,7 @@ CANDIDATES = {
 def decide_on_model(seen: Observation) -> dict[str, Any] | None:
     """Build decision.json: which model ships, and whether it is deployed, declined, or for a person to decide.
 
-    None if no job left a model. The last training's comparison counts only where the model that it left is the one that
+    None if no job left a model. The final training's comparison counts only where the model it left is the one that
     ships.
     """
     assert seen.tuned is not None
@@ -119,7 +119,7 @@ def select_model(
 ) -> dict[str, Any] | None:
     """Choose among the models of a run's jobs: (part of) decision.json, or None where no job left one.
 
-    The last training leaves the best of all candidates, where it could compare them. Where it could not, its model
+    The final training leaves the best of all candidates, where it could compare them. Where it could not, its model
     ships unless the best trial's is better by over one standard error. Both evaluations are of the validation split;
     the test split never selects. The larger of the two standard errors counts, so that chance alone seldom rejects the
     training. A training that left no evaluation is rejected, if there is a trial's model in its place.

@@ -1,6 +1,6 @@
 """Decide whether a new model goes live: the floor for every one, and the comparison with the live model. Pure.
 
-comparison.json (the last training's), the recipe, the live run ──▶ judge_promotion ──▶ deploy, decline, or ask
+comparison.json (the final training's), the recipe, the live run ──▶ judge_promotion ──▶ deploy, decline, or ask
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ Document = Mapping[str, Any]
 class Facts:
     """What is known when a model may go live. None of a document means that it is not there.
 
-    `live` is the run that the endpoint serves or soon will, or None. `comparison` is the last training's file, where
+    `live` is the run that the endpoint serves or soon will, or None. `comparison` is the final training's file, where
     its model is the one that ships; `evaluation` and `baseline` are what the jobs measured.
     """
 
@@ -68,7 +68,7 @@ def judge_promotion(plan: Promotion, facts: Facts) -> dict[str, Any]:
     if facts.live:
         judge_against_live(plan, facts, facts.live, found)
     elif other := ((facts.comparison or {}).get("live") or {}).get("run"):
-        found.notes.append(f"The model of {other}, which was live when the last training began, is not live any more.")
+        found.notes.append(f"The model of {other}, which was live when the final training began, is not live any more.")
     if note := tell_baseline(facts):
         found.notes.append(note)
     action = choose_action(plan, found)
@@ -197,7 +197,7 @@ def tell_baseline(facts: Facts) -> str | None:
 def judge_against_live(plan: Promotion, facts: Facts, live: str, found: Findings) -> None:
     """Judge the comparison with the live model, and whether it was made with the one that is live now."""
     if facts.comparison is None:
-        found.asks.append(f"The last training left no comparison with the live model of {live}.")
+        found.asks.append(f"The final training left no comparison with the live model of {live}.")
         return
     told = facts.comparison.get("live")
     if told is None or told["run"] != live:

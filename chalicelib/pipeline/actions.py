@@ -185,7 +185,7 @@ def start_training(step: StartTraining, seen: Observation, services: Services) -
     except errors.InvalidRequest as error:
         if see_sources(run, tuned, services) == sources:
             raise
-        raise errors.Busy(f"What the last training compares its model with has changed meanwhile: {error}") from error
+        raise errors.Busy(f"What the final training compares its model with has changed meanwhile: {error}") from error
 
 
 def read_recipe(seen: Observation) -> Recipe:

@@ -137,7 +137,7 @@ def take_findings(run: Run, training: str, services: Services) -> bytes | None:
 
 
 def _find_last_job(run: Run, services: Services) -> str | None:
-    """Return the last training or, before there is one, the last trial that failed or began; None before any."""
+    """Return the final training or, before there is one, the last trial that failed or began; None before any."""
     if "tuning.json" in services.runs.list_files(run.run_id) and (trainings := see_trainings(run, services)):
         return trainings[-1].name
     try:
@@ -149,7 +149,7 @@ def _find_last_job(run: Run, services: Services) -> str | None:
 
 
 def _find_training(run: Run, services: Services) -> str:
-    """Return the name of the last training's job, whichever try it was: a try without a machine has written nothing."""
+    """Return the name of the final training's job, whichever try it was: one without a machine has written nothing."""
     names = (name.rstrip("/") for name in services.bucket.list_names(f"{run.folder}jobs/"))
     return next((name for name in names if find_run_of_training(name) == run.run_id), run.training_job)
 

@@ -171,7 +171,7 @@ def see_training(run: Run, services: Services) -> Training | None:
 
 
 def see_trainings(run: Run, services: Services) -> list[Training]:
-    """List every try of the last training: one more than the tries for which AWS had no machine."""
+    """List every try of the final training: one more than the tries for which AWS had no machine."""
     tries: list[Training] = []
     while not tries or tries[-1].is_out_of_capacity:
         number = len(tries) + 1
@@ -240,7 +240,7 @@ def _order_of_asking(name: str) -> tuple[int, bool]:
 
 
 def _see_comparison(run: Run, training: Training, services: Services) -> dict[str, Any]:
-    """Return what the last training found of the model that it left, and which run is live now."""
+    """Return what the final training found of the model that it left, and which run is live now."""
     stored = {name: services.runs.read_job_file(run.run_id, training.name, f"{name}.json") for name in JUDGED}
     documents = {name: _parse(each) for name, each in stored.items()}
     return {"live": find_live(run, see_endpoint(run.endpoint, services)), **documents}
@@ -264,7 +264,7 @@ def find_live(run: Run, endpoint: Endpoint | None) -> str | None:
 
 
 def see_sources(run: Run, tuned: dict[str, Any], services: Services) -> Sources:
-    """Return what the last training may compare its model with: only what is there, as AWS takes no empty channel.
+    """Return what the final training may compare its model with: only what is there, as AWS takes no empty channel.
 
     The live run's dataset is left out where it does not fit on the machine's disk beside the run's own.
     """

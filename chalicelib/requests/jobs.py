@@ -1,7 +1,7 @@
 """Build SageMaker's requests for a run's tuning and training jobs, as plain dictionaries. Pure.
 
 These requests define the contract of a job: a channel `dataset` with the run's pinned zip, an optional channel
-`weights`, for the last training what it compares its model with (`trial`, `live_model`, `live_dataset`), a checkpoint
+`weights`, for the final training what it compares its model with (`trial`, `live_model`, `live_dataset`), a checkpoint
 folder mirrored to the run's `jobs/`, script mode, and metrics printed as `valid:score=0.93`.
 """
 
@@ -40,7 +40,7 @@ Request = dict[str, Any]
 
 @dataclass(frozen=True)
 class Sources:
-    """What the last training compares its model with: URIs by channel, and the hyperparameters that name their owners.
+    """What the final training compares its model with: URIs by channel, and the hyperparameters that name their owners.
 
     A live run that is named without a channel is one whose files are gone.
     """

@@ -52,7 +52,7 @@ class Run:
         return self.name_training(1)
 
     def name_training(self, number: int) -> str:
-        """Return the name of the last training's job, or of its second or third try on the next instance type."""
+        """Return the name of the final training's job, or of its second or third try on the next instance type."""
         return f"{self.run_id}-train" if number == 1 else f"{self.run_id}-{number}-train"
 
     @property
@@ -75,7 +75,7 @@ class Run:
 
 
 def find_run_of_training(job: str) -> str | None:
-    """Return the run whose last training has this name, whichever try it is; None for any other job's name."""
+    """Return the run whose final training has this name, whichever try it is; None for any other job's name."""
     found = re.fullmatch(r"(.+?)(?:-[2-9])?-train", job)
     return found[1] if found else None
 

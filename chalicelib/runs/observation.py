@@ -114,7 +114,7 @@ class Observation:
     trial. `rival` is a newer run of the dataset that the endpoint serves or will serve. `machine` is the instance type
     that was last asked for, and `asked_at` when, while the endpoint has not answered. `room` is read before the tuning.
     `trouble` is trouble.json: a call that has failed since. `result` is how the run has ended; of a run that was
-    approved after its end it is how it ended then. Once the last training has ended, `live` is the run that the
+    approved after its end it is how it ended then. Once the final training has ended, `live` is the run that the
     endpoint serves or soon will, `comparison` what the training found of its model and that one, and `baseline` what it
     measured without tuning.
     """
@@ -217,7 +217,7 @@ class Observation:
 
     @property
     def training_types(self) -> tuple[str, ...]:
-        """The instance types of the last training that are left to try; empty if the run pinned none."""
+        """The instance types of the final training that are left to try; empty if the run pinned none."""
         pinned = self.run.list_pinned_types("training")
         used = self.training.instance_type if self.training else None
         return pinned[pinned.index(used) + 1 :] if used in pinned else pinned

@@ -145,7 +145,7 @@ def choose(
         )
     kind = SPOT if spot else ON_DEMAND
     kept = {each for each in every if limits.allows(f"{each} {kind}")}
-    for use, types, wanted in (("trials", trial_types, AT_ONCE), ("the last training", training_types, 1)):
+    for use, types, wanted in (("trials", trial_types, AT_ONCE), ("the final training", training_types, 1)):
         left_out = [each for each in types if each not in kept]
         if left_out and any(each in kept for each in types):
             told.append(f"{', '.join(left_out)} may not be used here, and is left out of what {use} run on.")

@@ -95,7 +95,7 @@ def settle_parameters(
 
 
 def read_types(parameters: Mapping[str, str]) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
-    """Return the instance types of the trials, of the last training, and of endpoints."""
+    """Return the instance types of the trials, of the final training, and of endpoints."""
     trials, training, endpoints = (
         split_types(parameters[f"{each}InstanceTypes"]) for each in ("Trial", "Training", "Endpoint")
     )

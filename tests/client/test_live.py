@@ -75,7 +75,7 @@ def test_a_failed_run_is_drawn() -> None:
 
 
 def test_progress_counts_epochs() -> None:
-    """All trials and the last training count; a trial that stopped early counts in full; only the end is 100 %."""
+    """All trials and the final training count; a trial that stopped early counts in full; only the end is 100 %."""
     assert measure_progress(make_snapshot("checking")) == 0
     assert measure_progress(RUNNING) == pytest.approx(6 / 12)
     assert measure_progress(TRAINING) == pytest.approx(9 / 12)

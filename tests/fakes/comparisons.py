@@ -1,4 +1,4 @@
-"""Build comparison.json as the last training leaves it: what its model and the live one answered to the same images."""
+"""Build comparison.json as the final training leaves it: what its model and the live one answer to the same images."""
 
 from __future__ import annotations
 

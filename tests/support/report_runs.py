@@ -24,7 +24,7 @@ def name_classes(count: int) -> list[str]:
 
 
 def write_run(jobs: Path, *, classes: int = 3, images: int = 60, trials: int = 4, seed: int = 0) -> Path:
-    """Write the folders of the trials and of the last training, with all files. Returns the latter folder."""
+    """Write the folders of the trials and of the final training, with all files. Returns the latter folder."""
     rng = np.random.default_rng(seed)
     names = name_classes(classes)
     for number in range(1, trials + 1):

@@ -1,6 +1,6 @@
 """Let a run's candidates answer the same validation and test images, and choose the one that ships.
 
-The candidates are the last training's weights, the fitted head that it began with, the best blend of those two (each
+The candidates are the final training's weights, the fitted head that it began with, the best blend of those two (each
 weight interpolated: robust fine-tuning, Wortsman and others, 2022), and the best trial's model. The best by the
 objective on validation ships; the test split is answered to tell, and never chooses.
 """
@@ -50,7 +50,7 @@ class Candidate:
 
 @dataclass
 class Rivals:
-    """What the last training has to choose from: its network, and the weights that it came to and began with.
+    """What the final training has to choose from: its network, and the weights that it came to and began with.
 
     tuned: the weights of the best epoch, or of the last one where none was better than the fitted head. fitted: the
     head's weights in epoch 0, if there was one. start: all weights of epoch 0, in the form of the learner's network.

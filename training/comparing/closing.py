@@ -1,4 +1,4 @@
-"""Choose what the last training ships, replace the model that is in place by it, and write comparison.json.
+"""Choose what the final training ships, replace the model that is in place by it, and write comparison.json.
 
 The best epoch is in place before this begins, and stays so until a better model's files are complete: a stop, a time
 limit or a failure at any moment leaves a model that can be served. Whatever could not be compared is told.

@@ -51,7 +51,7 @@ class Hyperparameters:
     """Everything that may be chosen for a training, under the names that the tuning job's ranges use.
 
     max_runtime: the job's time limit in seconds; 0 means that there is none. trial_job and live_run name the best trial
-    and the run whose model is live, if there are any: the last training compares its model with theirs.
+    and the run whose model is live, if there are any: the final training compares its model with theirs.
     baseline_depth: the baseline's fine_tune, as deep as the recipe allows.
     """
 
@@ -92,7 +92,7 @@ class Hyperparameters:
 class Places:
     """The folders of a job. Nothing is written outside them.
 
-    trial and live_model hold the artifacts that the last training compares itself with; live_dataset is the `input/` of
+    trial and live_model hold the artifacts with which the final training is compared; live_dataset is the `input/` of
     the live model's run.
     """
 

@@ -65,7 +65,7 @@ class Setup:
     warnings: list[str]
     inputs: Preprocessing
     features: dict[int, torch.Tensor] = field(default_factory=dict)  # what extract_split returned, by split
-    keys: dict[str, list[str]] = field(default_factory=dict)  # of the last training: what images look like, by split
+    keys: dict[str, list[str]] = field(default_factory=dict)  # of the final training: what images look like, by split
     held: dict[int, torch.Tensor] = field(default_factory=dict)  # the images that lie on the device, by split
     choices: dict[str, Any] = field(default_factory=dict)
     penalty: float = PENALTY  # the strength of L2 of a fitted head
@@ -148,7 +148,7 @@ def list_all_keys(data: Dataset, threads: int) -> dict[str, list[str]]:
 
 
 def read_data(job: Job, chosen: Hyperparameters, inputs: Preprocessing, early: Decoding | None = None) -> Dataset:
-    """Read the dataset, list skipped images in skipped.json, and look for near copies, in the last training only."""
+    """Read the dataset, list skipped images in skipped.json, and look for near copies, in the final training only."""
     dataset = read_dataset(
         find_archive(job.places.dataset),
         inputs.resize_size,

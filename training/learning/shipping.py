@@ -88,7 +88,7 @@ class Shipper:
         self.report(judged, evaluation["test"])
 
     def report(self, judged: Judged, test: dict[str, Any]) -> None:
-        """Log the test metrics of what ships; of the last training write single predictions too."""
+        """Log the test metrics of what ships; of the final training write single predictions too."""
         if self.setup.chosen.profile:
             logits = {"valid": judged.valid, "test": judged.test}
             shown = describe_predictions(self.setup.dataset, logits, test["calibration"]["temperature"])

@@ -1,4 +1,4 @@
-"""Write what the last training compared: its candidates with each other, and the one that ships with the live model."""
+"""Write what the final training compared: its candidates with each other, and the one that ships with the live one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Write the report of a run, in its last training: one HTML file that needs nothing else.
+"""Write the report of a run, in its final training: one HTML file that needs nothing else.
 
 It is built from what the jobs left in their folders: a part whose file is missing says so, and the others are
 unaffected. When the run has ended, the control plane puts its verdict on the whole run between two marks. matplotlib is

@@ -34,7 +34,7 @@ def make(document: dict[str, Any] | None = None, **changes: Any) -> Plan:
 
 
 def test_the_sums_are_the_parts() -> None:
-    """Trials, last training, storage; each job's seconds at its machine's price, and its volume."""
+    """Trials, final training, storage; each job's seconds at its machine's price, and its volume."""
     plan, prices = make({"trials": 4}), get_prices()
     cost = estimate(plan, prices, REGION)
     parts = cost["jobs"].values()

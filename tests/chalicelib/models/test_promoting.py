@@ -141,7 +141,7 @@ def test_a_live_model_that_was_taken_down_meanwhile_is_told() -> None:
     told = judge(build_comparison(WORSE), live=None)
     assert told["action"] == "deploy"
     assert (
-        f"The model of {LIVE}, which was live when the last training began, is not live any more." in told["sentence"]
+        f"The model of {LIVE}, which was live when the final training began, is not live any more." in told["sentence"]
     )
     assert told["compared_with"] is None
 

@@ -1,4 +1,4 @@
-"""A dataset is uploaded again: what the last training is given, whether its model goes live, what people approve."""
+"""A dataset is uploaded again: what the final training is given, whether its model goes live, what people approve."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def list_statuses(world: World) -> list[str]:
 
 
 def read_training(world: World, run_id: str) -> tuple[dict[str, str], dict[str, str]]:
-    """Return the channels and hyperparameters of a run's last training."""
+    """Return the channels and hyperparameters of a run's final training."""
     job = world.sagemaker.kept["TrainingJob"][f"{run_id}-train"]
     channels = {each["ChannelName"]: each["DataSource"]["S3DataSource"]["S3Uri"] for each in job["InputDataConfig"]}
     return channels, job["HyperParameters"]
@@ -193,7 +193,7 @@ def test_a_first_model_no_better_than_chance_is_declined(world: World) -> None:
 
 
 def test_the_comparison_names_the_candidate_that_ships(world: World) -> None:
-    """The last training's artifact holds it, however good the trial's own evaluation is."""
+    """The final training's artifact holds it, however good the trial's own evaluation is."""
     world.score = 0.5
     run_id = upload(world, 0)
     go_on(world, run_id, 1)

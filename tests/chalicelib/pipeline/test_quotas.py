@@ -169,7 +169,7 @@ def test_a_serverless_endpoint_above_the_accounts_memory_is_refused_before_it_co
 
 
 def test_more_machines_than_the_account_has_are_refused_before_they_cost(world: World) -> None:
-    """The trials would be paid for, and the last training could never begin; a recipe's own types nobody asked for."""
+    """The trials would be paid for, and the final training could never begin; a recipe's own types nobody asked for."""
     limited = World(replace(world.settings, max_training_instances=2))
     result = limited.read(f"runs/{start(limited, {'instance_count': 3})}/result.json")
     assert result["status"] == "rejected"

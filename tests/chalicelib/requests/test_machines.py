@@ -134,7 +134,7 @@ def test_instances_are_as_few_as_the_recipe_says_at_the_start() -> None:
     ],
 )
 def test_several_gpus_or_machines_train_together(machine: str, count: int, launched: bool) -> None:
-    """SageMaker starts the last training with torchrun; a trial is one process on one machine, whatever it has."""
+    """SageMaker starts the final training with torchrun; a trial is one process on one machine, whatever it has."""
     document = {"instance_types": {"trial": [machine], "training": [machine]}, "instance_count": count}
     trial, training = list_jobs(build(document))
     name = "sagemaker_torch_distributed_enabled"

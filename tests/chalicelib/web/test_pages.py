@@ -123,7 +123,7 @@ def test_what_a_threshold_does() -> None:
 
 
 def test_the_log_of_a_job(world: World, client: Client) -> None:
-    """It is that of the last training unless another job is named; a job of another run is refused."""
+    """It is that of the final training unless another job is named; a job of another run is refused."""
     run_id = deploy(world, client)
     assert json.loads(ask(client, "GET", f"/runs/{run_id}/log").body) == {"job": f"{run_id}-train", "lines": []}
     world.logs.lines = {

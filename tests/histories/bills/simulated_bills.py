@@ -60,7 +60,7 @@ class World:
         self.depths = [str(each) for each in plan.recipe.ranges.fine_tune.values]
 
     def bill_run(self) -> float:
-        """The dollars of a run: its trials, its last training, its volumes, a month of its files."""
+        """The dollars of a run: its trials, its final training, its volumes, a month of its files."""
         trials = self.run_trials()
         return sum(self.price(*each) for each in trials) + self.finish_run(len(trials))
 

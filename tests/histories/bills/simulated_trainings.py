@@ -24,7 +24,7 @@ NETWORK = 60e6  # bytes a second
 PICTURES = (150.0, 15e6)  # that one vCPU decodes in a second: so many, and so many bytes
 LOADING = {"gpu": 9000.0, "cpu": 1200.0}  # images a second that can be brought to the network and back, whatever it is
 STEPS_OF_TRAINING = {"head": 0.0, "last_block": 1.5, "all": 3.0}  # ways forward through the network
-WATCHING = 1.25  # what hooks and samplers make of an epoch of the last training
+WATCHING = 1.25  # what hooks and samplers make of an epoch of the final training
 WATCHING_SECONDS = 120.0  # what they install and draw
 LEAVING = 10.0  # seconds of the archive's upload
 BATCH_SECONDS = 0.001  # between two batches
@@ -133,7 +133,7 @@ class Judge:
         return len(curve)
 
     def count_last_epochs(self) -> int:
-        """Those of the last training: nobody ends it but itself."""
+        """Those of the final training: nobody ends it but itself."""
         return len(self._draw_curve()) if self._recipe.patience else self._recipe.epochs
 
     def _draw_curve(self) -> list[float]:

@@ -3,7 +3,7 @@
 Near means within 25 %. It is claimed of each run in fair weather (`simulated_bills.FAIR`): each constant of the model
 off by up to a tenth, one up and the other down, starts give or take 20 s more, spot at its usual share,
 few interruptions, no job ended early or by its limit, and one depth of fine-tuning, since which of several depths wins
-decides how long the last training takes. With several depths, and where trials are ended early, it is claimed of the
+decides how long the final training takes. With several depths, and where trials are ended early, it is claimed of the
 mean over runs. How many runs are still near where the constants are off by more is measured. And it is claimed of each
 run after half its trials, on machines up to four times slower or faster than modelled: from then on the estimate stands
 on measurements. Runs of every size are drawn too, the smallest that there are: of those one in a hundred may be up to a

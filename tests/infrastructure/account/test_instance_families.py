@@ -31,7 +31,7 @@ TRAINING, SERVING = list_types("TrainingInstanceType"), list_types("ProductionVa
 
 @pytest.mark.parametrize("name", [*TRAINING, "ml.gr6.4xlarge"])
 def test_both_refuse_the_same_types_for_training(name: str) -> None:
-    """The app accepts what the deployment accepts, for trials and for the last training."""
+    """The app accepts what the deployment accepts, for trials and for the final training."""
     refused = bool(check_types(IMAGES, [name], []))
     assert [bool(list(find_list_problems(use, [name]))) for use in ("trial", "training")] == [refused, refused]
 

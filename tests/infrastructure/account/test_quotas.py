@@ -77,10 +77,10 @@ def test_spot_for_one_type_leaves_the_other_out() -> None:
 
 
 def test_spot_for_the_trials_alone_is_hopeless_for_the_last_training() -> None:
-    """One setting makes all jobs use spot, so the last training has no type left and is named."""
+    """One setting makes all jobs use spot, so the final training has no type left and is named."""
     choice = decide(limit(**{f"{G5} {SPOT}": 0}))
     assert len(choice.hopeless) == 1
-    assert "the last training" in choice.hopeless[0]
+    assert "the final training" in choice.hopeless[0]
 
 
 def test_without_any_machine_it_is_hopeless() -> None:

@@ -1,4 +1,4 @@
-"""Train tiny models inside the test's process, and hand their artifacts to the last training of another run.
+"""Train tiny models inside the test's process, and hand their artifacts to the final training of another run.
 
 Images are soft blobs in the colour of their class, so that a head on the features of a random network tells them apart
 within a second; a file that looks like ImageNet's weights holds that network.

@@ -21,7 +21,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def good(tmp_path_factory: pytest.TempPathFactory, weights: Path) -> Job:
-    """Return a finished last training with a model that knows its classes."""
+    """Return a finished final training with a model that knows its classes."""
     job = make_job(tmp_path_factory.mktemp("good") / "good", draw_files(), weights)
     train(job, run_id="run-live")
     return job

@@ -1,4 +1,4 @@
-"""Tests of what the last training ships: the best of its candidates by the objective on validation."""
+"""Tests of what the final training ships: the best of its candidates by the objective on validation."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_a_trial_with_other_inputs_answers_the_same_images(good: Job, new_job: M
 
 
 def test_a_worse_trial_does_not_ship(good: Job, new_job: MakeJob, tmp_path: Path) -> None:
-    """The last training's own weights stay in place where they are better."""
+    """The final training's own weights stay in place where they are better."""
     other = make_job(tmp_path / "other", draw_files(), good.places.weights)
     train(other, **UNTAUGHT)
     job = with_channels(new_job(draw_files()), trial=pack(other))
@@ -131,7 +131,7 @@ def test_the_fitted_head_ships_where_training_only_harms_it(new_job: MakeJob, we
 
 
 def test_a_trial_keeps_the_fitted_head_too_and_compares_nothing(new_job: MakeJob) -> None:
-    """Epoch 0 is judged in every fine-tuning, and only the last training compares."""
+    """Epoch 0 is judged in every fine-tuning, and only the final training compares."""
     job = new_job(draw_files())
     session = train(job, profile=False, fine_tune="all", **DIVERGING)
     assert session.progress.best_epoch == 0
