@@ -6,26 +6,11 @@ import json
 from dataclasses import replace
 
 from chalicelib.pipeline.sweep import sweep
+from tests.fakes.sweeps import count_calls, settle
 from tests.fakes.world import SETTINGS, World
 from tests.support.pictures import build_small_zip
 
 ZIP, AGAIN = build_small_zip(), build_small_zip(1)
-
-
-def settle(world: World, rounds: int = 6) -> None:
-    """Let the schedule sweep and what runs end, until nothing is left to do."""
-    for _ in range(rounds):
-        sweep(world.services())
-        world.end_everything()
-        world.clock.sleep(400)
-    sweep(world.services())
-
-
-def count_calls(world: World) -> int:
-    """Return how many calls one sweep makes."""
-    before = len(world.trouble.calls)
-    sweep(world.services())
-    return len(world.trouble.calls) - before
 
 
 def make_ended(world: World, count: int) -> None:

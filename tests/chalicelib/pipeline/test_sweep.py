@@ -13,28 +13,12 @@ import pytest
 from chalicelib.pipeline.intake import look_at_dataset, stop_run
 from chalicelib.pipeline.sweep import sweep, take_turns
 from tests.fakes.clients import Killed
+from tests.fakes.sweeps import count_calls, settle
 from tests.fakes.world import World
 from tests.support.pictures import build_small_zip
 
 ZIP = build_small_zip()
-AGAIN = build_small_zip(1)
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
-
-
-def settle(world: World, rounds: int = 6) -> None:
-    """Let the schedule sweep and what runs end, until nothing is left to do."""
-    for _ in range(rounds):
-        sweep(world.services())
-        world.end_everything()
-        world.clock.sleep(400)
-    sweep(world.services())
-
-
-def count_calls(world: World) -> int:
-    """Return how many calls one sweep makes."""
-    before = len(world.trouble.calls)
-    sweep(world.services())
-    return len(world.trouble.calls) - before
 
 
 def test_a_recipe_for_old_runs_is_looked_at_for_minutes_only() -> None:

@@ -47,7 +47,7 @@ function pause(seconds, signal) {
   });
 }
 
-/** Send one part, again and again while the connection is cut. An address that is no longer valid is signed anew, once. */
+/** Send one part. Try again while the connection is cut, and ask once for a new address where the old one has expired. */
 async function send(part, read, tell, renew, signal) {
   for (let tries = 0, renewed = false; ; tries += 1) {
     try {
