@@ -4,10 +4,8 @@ It runs in the peers' environment, with a folder of `train/ valid/`. It prints o
 training and validation together. fastai's own head replaces the last layer.
 """
 
-import argparse
 import json
 import time
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -24,6 +22,8 @@ from fastai.vision.all import (
 )
 from torchvision import models
 
+from benchmarks.peers.options import read_options
+
 
 class Timer(Callback):
     """Take the time of each epoch."""
@@ -39,15 +39,7 @@ class Timer(Callback):
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--weights", type=Path, required=True)
-    parser.add_argument("--epochs", type=int, default=3)
-    parser.add_argument("--batch-size", type=int, default=32)
-    parser.add_argument("--size", type=int, default=224)
-    parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--threads", type=int, default=2)
-    told = parser.parse_args()
+    told = read_options()
     torch.set_num_threads(told.threads)
 
     def resnet18(pretrained: bool = False) -> Any:  # noqa: ARG001 - fastai calls it so

@@ -5,7 +5,6 @@ environment, with a folder of `train/ valid/`. It prints one JSON line: the seco
 validation together. Its own augmentation is reduced to the crop and the flip that all sides have.
 """
 
-import argparse
 import json
 import os
 import tempfile
@@ -20,6 +19,8 @@ import torch
 from torchvision import models
 from ultralytics import settings
 from ultralytics.models.yolo.classify import ClassificationTrainer
+
+from benchmarks.peers.options import read_options
 
 MODEL = """nc: 4
 backbone:
@@ -53,15 +54,7 @@ def number_layers(weights: dict[str, Any]) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--weights", type=Path, required=True)
-    parser.add_argument("--epochs", type=int, default=3)
-    parser.add_argument("--batch-size", type=int, default=32)
-    parser.add_argument("--size", type=int, default=224)
-    parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--threads", type=int, default=2)
-    told = parser.parse_args()
+    told = read_options()
     settings.update({"mlflow": False, "tensorboard": False})  # which it would feed if they are installed
     with tempfile.TemporaryDirectory() as folder:
         model = Path(folder) / "resnet18-cls.yaml"

@@ -99,7 +99,7 @@ def build_command(side: str, folder: Path) -> list[str]:
     if side == "reference":
         return [sys.executable, "-m", "benchmarks.peers.reference", "--channels-last", *options]
     python = build_environment("peers", ROOT / "benchmarks/peers") / "python"
-    return [str(python), str(ROOT / f"benchmarks/peers/{side}_program.py"), *options]
+    return [str(python), "-m", f"benchmarks.peers.{side}_program", *options]
 
 
 def describe(

@@ -137,23 +137,28 @@ def time_import() -> float:
     return time.perf_counter() - begun
 
 
+def describe_job(base: str, folder: Path, values: dict[str, Any], gpus: int) -> dict[str, str]:
+    """Return the environment of a job that trains on a folder's dataset with these hyperparameters, below `base`."""
+    return {
+        **os.environ,
+        "SAGEMAKER_BASE_DIR": base,
+        "TRAINING_JOB_NAME": "job",
+        "SM_CHANNEL_DATASET": str(folder),
+        "SM_MODEL_DIR": f"{base}/model",
+        "SM_OUTPUT_DIR": f"{base}/output",
+        "SM_NUM_CPUS": str(CORES),
+        "SM_NUM_GPUS": str(gpus),
+        "SM_HPS": json.dumps(values),
+    }
+
+
 def run_job(code: Path, folder: Path, scale: Scale) -> dict[str, float]:
     """Run a whole job of a program as a process; return its seconds, and those before its first epoch."""
     import torch
 
     with tempfile.TemporaryDirectory() as base:
         own = {"epochs": scale.epochs, "batch_size": scale.batches[1], "image_size": scale.side, "pretrained": "none"}
-        environment = {
-            **os.environ,
-            "SAGEMAKER_BASE_DIR": base,
-            "TRAINING_JOB_NAME": "job",
-            "SM_CHANNEL_DATASET": str(folder),
-            "SM_MODEL_DIR": f"{base}/model",
-            "SM_OUTPUT_DIR": f"{base}/output",
-            "SM_NUM_CPUS": str(CORES),
-            "SM_NUM_GPUS": str(torch.cuda.device_count()),
-            "SM_HPS": json.dumps(own),
-        }
+        environment = describe_job(base, folder, own, torch.cuda.device_count())
         begun = time.time()
         done = subprocess.run([sys.executable, str(code / "train.py")], env=environment, capture_output=True, text=True)
         seconds = time.time() - begun

@@ -21,10 +21,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.results import claim, spread, write_result
+from benchmarks.training.gpu import ROOT, describe_job
 from benchmarks.training.photos import write_photos
 
-ROOT = Path(__file__).parents[2]
-CORES = os.cpu_count() or 1
 REPEATS = 3
 LONG: dict[str, Any] = {"image_size": 128, "epochs": 8, "batch_size": 16}
 SHORT: dict[str, Any] = {"image_size": 64, "epochs": 3, "batch_size": 16}
@@ -39,18 +38,7 @@ def run(folder: Path, chosen: dict[str, Any], *, profile: bool) -> tuple[float, 
     """Run a job; return its seconds, and the lines of its log with the seconds at which they came."""
     values = {**chosen, "fine_tune": "all", "pretrained": "none", "patience": 0, "profile": profile}
     with tempfile.TemporaryDirectory() as base:
-        environment = {
-            **os.environ,
-            "SAGEMAKER_BASE_DIR": base,
-            "TRAINING_JOB_NAME": "job",
-            "SM_CHANNEL_DATASET": str(folder),
-            "SM_MODEL_DIR": f"{base}/model",
-            "SM_OUTPUT_DIR": f"{base}/output",
-            "SM_NUM_CPUS": str(CORES),
-            "SM_NUM_GPUS": "0",
-            "SM_HPS": json.dumps(values),
-            "WHIPPET_INSTALL": "0",
-        }
+        environment = describe_job(base, folder, values, gpus=0) | {"WHIPPET_INSTALL": "0"}
         began, lines = time.perf_counter(), list[tuple[float, str]]()
         command = [sys.executable, "-u", str(ROOT / "training" / "train.py")]
         with subprocess.Popen(
