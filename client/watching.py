@@ -14,6 +14,7 @@ from client.api import Api, ApiError
 from client.live import ENDED, Snapshot, list_changes, render
 
 SECONDS = 2.0
+APPEARS_SECONDS = 120.0
 TRIES_WITHOUT_ANSWER = 20
 PATIENCE_SECONDS = 6 * 3600.0  # without any change: a run that waits for a quota may change next month only
 
@@ -78,11 +79,19 @@ def take_snapshot(api: Api, run: str, elapsed: float, before: Snapshot | None) -
     return Snapshot(described, epochs, elapsed)
 
 
-def find_run(api: Api, dataset: str, known: set[str], sleep: Callable[[float], None], tries: int = 40) -> str:
-    """Return the run that an upload of this dataset began. Raises ApiError where none has begun after two minutes."""
-    for _ in range(tries):
+def find_run(
+    api: Api,
+    dataset: str,
+    known: set[str],
+    sleep: Callable[[float], None],
+    *,
+    within: float = APPEARS_SECONDS,
+    every: float = SECONDS,
+) -> str:
+    """Return the run that an upload of this dataset began. Raises ApiError where none begins within so many seconds."""
+    for _ in range(round(within / every)):
         for run in api.list_runs(50):
             if run["dataset"] == dataset and run["run_id"] not in known:
                 return str(run["run_id"])
-        sleep(SECONDS)
+        sleep(every)
     raise ApiError(0, "NoRun", f"No run of {dataset!r} has begun yet. 'whippet runs' lists the runs.")

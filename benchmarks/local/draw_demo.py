@@ -22,7 +22,7 @@ from rich.console import Console
 
 from benchmarks.local.demo import run_demo
 from client.live import Snapshot, render
-from localcloud.cli.demo import connect, list_runs, tell_answers, tell_next, tell_report, tell_result
+from localcloud.cli.demo import connect, tell_answers, tell_next, tell_report, tell_result
 from localcloud.cli.digits import write_digits_zip
 from localcloud.cli.next_steps import Left, keep_image
 from localcloud.cli.questions import choose_pictures
@@ -39,10 +39,10 @@ FONT_FACES = re.compile(r"@font-face \{.*?\}\s*", re.DOTALL)  # they would be fe
 def main(home: Path) -> None:
     with run_local_cloud(home) as cloud:
         user = connect(cloud.variables)
-        if not list_runs(user, "digits"):
+        if not cloud.list_runs("digits"):
             run_demo(cloud)
         wait_until_it_serves(cloud)
-        run = user.api.get(f"/runs/{list_runs(user, 'digits')[0]['run_id']}").json()
+        run = user.api.describe_run(cloud.list_runs("digits")[0]["run_id"])
         draw_terminal(user, run, home)
         take_pictures(cloud, run)
 
@@ -66,7 +66,7 @@ def draw_terminal(user: Any, run: dict[str, Any], home: Path) -> None:
 
 
 def read_epochs(user: Any, run_id: str) -> dict[str, Any]:
-    return {job["name"]: job["epochs"] for job in user.watcher.list_curves(run_id)["jobs"]}
+    return {job["name"]: job["epochs"] for job in user.api.list_curves(run_id)["jobs"]}
 
 
 def take_pictures(cloud: LocalCloud, run: dict[str, Any]) -> None:

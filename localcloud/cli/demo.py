@@ -20,7 +20,6 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import boto3
-import httpx
 from botocore.exceptions import BotoCoreError, ClientError
 from rich.console import Console
 from rich.table import Table
@@ -29,7 +28,7 @@ from client.api import Api, ApiError
 from client.config import Login
 from client.live import format_time, format_value
 from client.rendering import tell_verdict
-from client.watching import follow
+from client.watching import find_run, follow
 from localcloud.cli import digits
 from localcloud.cli.next_steps import Left, keep_image, list_next
 from localcloud.cli.outcome import build_table, fetch_report, list_gains, make_reader, read_document
@@ -50,11 +49,10 @@ class StepFailed(Exception):
 
 @dataclass(frozen=True)
 class User:
-    """What a user of the cloud has: clients of S3 and of the app's routes, the `whippet` command's, and the bucket."""
+    """What a user of the cloud has: clients of S3 and of the app's routes, and the bucket's name."""
 
     s3: Any
-    api: httpx.Client
-    watcher: Api
+    api: Api
     bucket: str
 
 
@@ -128,10 +126,7 @@ def connect(variables: Mapping[str, str]) -> User:
         aws_access_key_id=variables["AWS_ACCESS_KEY_ID"],
         aws_secret_access_key=variables["AWS_SECRET_ACCESS_KEY"],
     )
-    login = Login(variables["API_URL"], variables["API_TOKEN"])
-    headers = {"Authorization": f"Bearer {login.token}"}
-    api = httpx.Client(base_url=login.url, headers=headers, timeout=60)
-    return User(s3, api, Api(login), variables["BUCKET"])
+    return User(s3, Api(Login(variables["API_URL"], variables["API_TOKEN"])), variables["BUCKET"])
 
 
 def read_told(place: Place, variables: Mapping[str, str]) -> Place:
@@ -147,15 +142,15 @@ def show_demo(user: User, dataset: Path, home: Path, console: Console) -> tuple[
     """
     name, recipe = dataset.stem, dataset.with_suffix(".json")
     with step("while uploading the dataset"):
-        known = {run["run_id"] for run in list_runs(user, name)}
+        known = {run["run_id"] for run in user.api.list_runs(50)}
         if recipe.is_file():
             user.s3.upload_file(str(recipe), user.bucket, f"datasets/{name}.json")
         user.s3.upload_file(str(dataset), user.bucket, f"datasets/{name}.zip")
     megabytes = dataset.stat().st_size / 1e6
     console.print(f"Uploaded s3://{user.bucket}/datasets/{name}.zip ({megabytes:.1f} MB).\n", soft_wrap=True)
     with step("while the run went on"):
-        run_id = wait_for_run(user, name, known)
-        run = follow(user.watcher, run_id, console, seconds=POLL_SECONDS, patience=STALLED_SECONDS)
+        run_id = find_run(user.api, name, known, time.sleep, within=RUN_APPEARS_SECONDS, every=0.2)
+        run = follow(user.api, run_id, console, seconds=POLL_SECONDS, patience=STALLED_SECONDS)
     if run["status"] != "deployed":
         raise StepFailed(f"in the run: it ended {run['status']}. {run.get('reason') or ''}")
     tell_result(run, console)
@@ -172,23 +167,8 @@ def step(where: str) -> Iterator[None]:
     """Turn an exception of a client into a failed step."""
     try:
         yield
-    except (ClientError, BotoCoreError, httpx.HTTPError, ApiError) as error:
+    except (ClientError, BotoCoreError, ApiError) as error:
         raise StepFailed(f"{where}: {type(error).__name__}: {error}") from error
-
-
-def list_runs(user: User, dataset: str) -> list[dict[str, Any]]:
-    runs: list[dict[str, Any]] = user.api.get("/runs").raise_for_status().json()["runs"]
-    return [run for run in runs if run["dataset"] == dataset]
-
-
-def wait_for_run(user: User, dataset: str, known: set[str]) -> str:
-    deadline = time.monotonic() + RUN_APPEARS_SECONDS
-    while time.monotonic() < deadline:
-        for run in list_runs(user, dataset):
-            if run["run_id"] not in known:
-                return str(run["run_id"])
-        time.sleep(0.2)
-    raise StepFailed(f"after the upload: no run of {dataset} began within {RUN_APPEARS_SECONDS} s")
 
 
 def tell_result(run: Mapping[str, Any], console: Console) -> None:
@@ -222,19 +202,16 @@ def tell_report(user: User, run: Mapping[str, Any], target: Path, console: Conso
 
 
 def tell_answers(user: User, name: str, pictures: list[Picture], console: Console) -> None:
-    """Ask the route about each image and print its answers. Raises StepFailed where the route does not answer."""
+    """Ask the route about each image and print its answers. Raises ApiError where the route does not answer."""
     console.print(f"\nPOST /models/{name}/predict answers:")
     for picture in pictures:
-        response = user.api.post(
-            f"/models/{name}/predict?top=3", content=picture.body, headers={"Content-Type": picture.content_type}
-        )
-        if response.status_code != 200:
-            raise StepFailed(f"while asking the model: {response.status_code} {response.text[:300]}")
-        answers = response.json()["results"][0]["predictions"]
-        told = ", ".join(f"{one['class']} {one['probability']:.1%}" for one in answers)
+        headers = {"Content-Type": picture.content_type}
+        told = user.api.ask("POST", f"models/{name}/predict", params={"top": 3}, content=picture.body, headers=headers)
+        answers = told["results"][0]["predictions"]
+        shown = ", ".join(f"{one['class']} {one['probability']:.1%}" for one in answers)
         right = answers[0]["class"] == picture.true_class
         mark = "[green]✓[/]" if right else "[red]✗[/]"
-        console.print(f"  {mark} {picture.name}: {told}" + ("" if right else f"  (it is {picture.true_class})"))
+        console.print(f"  {mark} {picture.name}: {shown}" + ("" if right else f"  (it is {picture.true_class})"))
 
 
 def tell_next(left: Left, console: Console) -> None:

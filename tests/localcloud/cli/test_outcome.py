@@ -56,7 +56,7 @@ def test_the_demo_tells_the_table_and_the_reports_path(tmp_path: Path) -> None:
     """The report is copied beside the cloud's state, where a browser can open it."""
     files = {"jobs/r-train/baseline.json": UNTUNED, "jobs/r-train/execution_plan.json": PLAN}
     objects = {f"runs/r/{name}": json.dumps(content).encode() for name, content in files.items()}
-    user = User(Bucket(objects | {"runs/r/report.html": b"<h1>"}), None, None, "b")  # type: ignore[arg-type]
+    user = User(Bucket(objects | {"runs/r/report.html": b"<h1>"}), None, "b")  # type: ignore[arg-type]
     printed = io.StringIO()
     tell_report(user, RUN, tmp_path / "reports" / "r.html", Console(file=printed, width=100))
     assert "+7.0 points" in printed.getvalue()
