@@ -37,14 +37,13 @@ def begin_upload(body: bytes, check_name: Callable[[str], str], services: Servic
         check_name(name)
     id = uuid.uuid4().hex
     key = f"{DATASETS}{name}.zip" if kind == "dataset" else f"{UPLOADS}{id}"
-    seconds = services.settings.upload_seconds
-    told = {"id": id, "kind": kind, "key": key, "size": size, "method": "PUT", "expires_in": seconds}
     if size < PARTS_FROM:
-        return told | {"url": services.bucket.sign_upload(key, seconds, size)}
+        url = services.bucket.sign_upload(key, services.settings.upload_seconds, size)
+        return tell_upload(id, kind, key, size, services) | {"url": url}
     upload = services.bucket.begin_parts(key)
     record = {"key": key, "upload_id": upload, "parts": len(cut_parts(size)), "size": size}
     services.bucket.write(name_record(id), to_json(record))
-    return told | {"parts": list_parts(record, {}, services), "complete": f"uploads/{id}/complete"}
+    return tell_parts(id, record, {}, services)
 
 
 def describe_upload(id: str, services: Services) -> dict[str, Any]:
@@ -57,16 +56,21 @@ def describe_upload(id: str, services: Services) -> dict[str, Any]:
         arrived = services.bucket.list_parts(record["key"], record["upload_id"])
     except errors.ServiceNotFound as error:
         raise errors.NotFound("The upload is over. POST /uploads begins another.") from error
-    return {
-        "id": id,
-        "kind": "dataset",  # no image is large enough for parts
-        "key": record["key"],
-        "size": record["size"],
-        "method": "PUT",
-        "expires_in": services.settings.upload_seconds,
-        "parts": list_parts(record, arrived, services),
-        "complete": f"uploads/{id}/complete",
-    }
+    return tell_parts(id, record, arrived, services)
+
+
+def tell_upload(id: str, kind: str, key: str, size: int, services: Services) -> dict[str, Any]:
+    """Return what every upload is told, but for the addresses."""
+    seconds = services.settings.upload_seconds
+    return {"id": id, "kind": kind, "key": key, "size": size, "method": "PUT", "expires_in": seconds}
+
+
+def tell_parts(
+    id: str, record: Mapping[str, Any], arrived: Mapping[int, tuple[int, str]], services: Services
+) -> dict[str, Any]:
+    """Return what an upload in parts is told. Only a dataset is large enough for them."""
+    parts = {"parts": list_parts(record, arrived, services), "complete": f"uploads/{id}/complete"}
+    return tell_upload(id, "dataset", record["key"], record["size"], services) | parts
 
 
 def list_parts(

@@ -49,6 +49,12 @@ class Image:
         return f"{self.key}-{self.look}"
 
 
+def split_text(text: str) -> tuple[str, str]:
+    """Return the key and the look that a manifest's text of an image holds: what `Image.text` joins."""
+    key, _, look = text.partition("-")
+    return key, look
+
+
 @dataclass
 class Seen:
     """The hashes, perceptual keys and looks of the images that models have used, other than for their tests.
@@ -64,7 +70,7 @@ class Seen:
     def add(self, images: Iterable[tuple[str, str]]) -> None:
         """Add images by hash and key; a key may be missing, or be followed by a look."""
         for digest, text in images:
-            key, _, look = text.partition("-")
+            key, look = split_text(text)
             self.hashes.add(digest)
             self.keys.update([key] if key else [])
             self.looks.update([look] if look else [])
@@ -80,7 +86,7 @@ def list_images(data: Dataset, keys: Mapping[str, Sequence[str]]) -> Iterator[Im
         split = getattr(data, name)
         labels = [data.classes[number] for number in split.labels.tolist()]
         for *values, text in zip(split.names, labels, split.hashes, keys.get(name) or [""] * len(split), strict=True):
-            key, _, look = text.partition("-")
+            key, look = split_text(text)
             yield Image(*values, key, name, look)
 
 
@@ -159,5 +165,5 @@ def match(
             raise Stopped
         digest = hashlib.blake2b(source.read(sample.name), digest_size=8).hexdigest()
         text, split = places.get(digest, ("", ""))
-        key, _, look = text.partition("-")
+        key, look = split_text(text)
         yield Image(sample.name, sample.label, digest, key, split, look)
