@@ -25,6 +25,7 @@ from chalicelib.runs.observation import APPROVAL, RESULT, SECOND_RESULT, Observa
 from chalicelib.runs.tombstones import is_removed
 from chalicelib.services import Services
 
+GONE_PAUSES = (1.0, 2.0, 4.0, 8.0, 15.0, 15.0, 15.0, 15.0, 15.0)  # seconds: a deletion takes about a minute on AWS
 RETRY_SECONDS = 15  # for whoever finds an endpoint in the middle of a deployment
 MAX_RECIPE = 1_000_000  # bytes that are read of a recipe: one that has more is refused by its first ones
 
@@ -220,12 +221,32 @@ def _check_approval(seen: Observation, services: Services) -> None:
 def advance_by_endpoint(endpoint: str, services: Services) -> None:
     """Look again at every active run that waits for this endpoint, the oldest first.
 
-    Raises the first failure, once every run was looked at.
+    No event says that a deleted endpoint is gone, and until a run creates it again nothing answers. So this waits for
+    that, where a run waits for it, and then looks once more. Raises the first failure, once every run was looked at.
     """
+    _advance_all(endpoint, services)
+    if _find_waiting(endpoint, services) and _is_gone_soon(endpoint, services):
+        _advance_all(endpoint, services)
+
+
+def _find_waiting(endpoint: str, services: Services) -> list[Run]:
     found = [services.runs.find(run_id) for run_id in services.runs.list_active()]
-    waiting = [run for run in found if run and run.endpoint == endpoint]
+    return sorted((run for run in found if run and run.endpoint == endpoint), key=lambda run: run.order)
+
+
+def _is_gone_soon(endpoint: str, services: Services) -> bool:
+    """Wait for an endpoint that is being deleted. Returns whether it was, and is gone."""
+    for pause in (*GONE_PAUSES, 0.0):
+        seen = see_endpoint(endpoint, services)
+        if seen is None or seen.status != "Deleting":
+            return seen is None
+        services.clock.sleep(pause)
+    return False
+
+
+def _advance_all(endpoint: str, services: Services) -> None:
     failures = []
-    for run in sorted(waiting, key=lambda run: run.order):
+    for run in _find_waiting(endpoint, services):
         try:
             advance(run.run_id, services)
         except errors.RunNotFound:

@@ -35,8 +35,31 @@ def upload_small_dataset(cloud: LocalCloud, name: str, **recipe: Any) -> None:
     cloud.upload(f"{name}.zip", build_colour_zip())
 
 
+class Secret:
+    """Edit the secret with the app's tokens as an operator does."""
+
+    def __init__(self, cloud: LocalCloud) -> None:
+        self.client = cloud.client("secretsmanager")
+        (secret,) = self.client.list_secrets()["SecretList"]
+        self.arn = secret["ARN"]
+        self.tokens = json.loads(self.client.get_secret_value(SecretId=self.arn)["SecretString"])["tokens"]
+
+    def put(self, **more: str) -> None:
+        """Keep the existing tokens, and add these."""
+        document = {"tokens": {**self.tokens, **more}}
+        self.client.put_secret_value(SecretId=self.arn, SecretString=json.dumps(document))
+
+
 @pytest.fixture(scope="session")
-def deployed_run(cloud: LocalCloud) -> dict[str, Any]:
+def secret(cloud: LocalCloud) -> Secret:
+    """Return the tokens, with Carl's among them long before a test needs it: the app takes up to a minute to notice."""
+    secret = Secret(cloud)
+    secret.put(carl="carl-token")
+    return secret
+
+
+@pytest.fixture(scope="session")
+def deployed_run(cloud: LocalCloud, secret: Secret) -> dict[str, Any]:
     """Return a run of the dataset `colours` that has been deployed."""
     upload_small_dataset(cloud, "colours")
     run = cloud.wait_for_status("colours", "deployed", "failed", "rejected", "stopped")

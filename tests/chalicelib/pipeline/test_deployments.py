@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from chalicelib.models.catalog import delete_model
-from chalicelib.pipeline.intake import look_at_dataset
+from chalicelib.pipeline.intake import advance_by_endpoint, look_at_dataset
 from chalicelib.pipeline.sweep import sweep
 from chalicelib.runs.identity import make_endpoint_name
-from tests.fakes.clients import Killed
+from tests.fakes.clients import FakeClock, Killed
 from tests.fakes.world import SETTINGS, World
 from tests.support.pictures import build_small_zip
 
@@ -76,6 +76,44 @@ def test_machines_become_serverless_by_a_new_endpoint(world: World) -> None:
     assert "ServerlessConfig" in world.sagemaker.kept["EndpointConfig"][second["run_id"]]["ProductionVariants"][0]
     assert world.sagemaker.count("DeleteEndpoint") == 1
     assert "created again" in world.read(f"runs/{second['run_id']}/replacement.json")["reason"]
+
+
+class DeletingClock(FakeClock):
+    """A clock in whose world a deletion takes a minute."""
+
+    def __init__(self, world: World) -> None:
+        self.world, self.time, self.slept = world, world.clock.time, 0.0
+
+    def sleep(self, seconds: float) -> None:
+        super().sleep(seconds)
+        self.slept += seconds
+        if self.slept >= 60:
+            self.world.end_deletions()
+
+
+def test_the_new_endpoint_is_created_as_soon_as_the_old_one_is_gone(world: World) -> None:
+    """No event says that it is gone, and nothing answers until then: the event of its deletion waits for that."""
+    run(world, MACHINES)
+    world.upload("dogs.json", b"{}")
+    world.upload("dogs.zip", build_small_zip(1))
+    run_id = look_at_dataset("dogs", world.services())
+    world.end_everything()
+    sweep(world.services())
+    world.end_everything()
+    world.sagemaker.kept["Endpoint"][ENDPOINT]["EndpointStatus"] = "Deleting"  # as an earlier look left it
+    world.clock = clock = DeletingClock(world)
+    advance_by_endpoint(ENDPOINT, world.services())
+    assert world.sagemaker.kept["Endpoint"][ENDPOINT]["EndpointConfigName"] == run_id
+    assert 60 <= clock.slept < 80
+
+
+def test_a_deleted_endpoint_for_which_no_run_waits_is_not_waited_for(world: World) -> None:
+    """The event of a model that a person deleted costs nothing."""
+    run(world, {})
+    delete_model("dogs", world.services())
+    world.clock = clock = DeletingClock(world)
+    advance_by_endpoint(ENDPOINT, world.services())
+    assert clock.slept == 0
 
 
 def test_serverless_becomes_machines_without_a_pause(world: World) -> None:
