@@ -64,8 +64,13 @@ def draw_patterns(side: int, images: int = PRETRAINED_ON) -> dict[str, bytes]:
     }
 
 
-def train(folder: Path, files: Mapping[str, bytes], weights: Path | None, **chosen: Any) -> float:
-    """Run a whole training in this process, below `folder`. Return the shipped model's accuracy on the test split."""
+def train(
+    folder: Path, files: Mapping[str, bytes], weights: Path | None, *, cache: Path | None = None, **chosen: Any
+) -> float:
+    """Run a whole training in this process, below `folder`. Return the shipped model's accuracy on the test split.
+
+    cache: where trainings on the same files share decoded images and features.
+    """
     if str(TRAINING) not in sys.path:
         sys.path.append(str(TRAINING))
     import program
@@ -76,7 +81,9 @@ def train(folder: Path, files: Mapping[str, bytes], weights: Path | None, **chos
     with zipfile.ZipFile(names["dataset"] / "dataset.zip", "w") as archive:
         for name, data in files.items():
             archive.writestr(name, data)
-    job = Job("benchmark", Places(weights=weights, code=TRAINING, **names), threads=THREADS, gpus=0)
+    features, pixels = (cache / "features", cache / "pixels") if cache else (None, None)
+    places = Places(weights=weights, code=TRAINING, **names)
+    job = Job("benchmark", places, THREADS, gpus=0, feature_cache=features, pixel_cache=pixels)
     program.run(job, Hyperparameters(**chosen), Never(), begun=time.time())
     return float(json.loads((folder / "checkpoints/evaluation.json").read_text())["test"]["accuracy"])
 
