@@ -46,11 +46,14 @@ Result = TypeVar("Result")
 
 
 class Inspection:
-    """The parts of one profiled training, in the order in which they run; `shipped` is the setup of what ships."""
+    """The parts of one profiled training, in the order in which they run.
+
+    shipped: the setup of what ships. before: the same before it was refitted; validation images judge that alone.
+    """
 
     def __init__(self, setup: Setup, course: Course, *, begun: float, stop_asked: Callable[[], bool]) -> None:
         self.setup, self.course, self.begun, self.stop_asked = setup, course, begun, stop_asked
-        self.folder, self.shipped = setup.job.places.checkpoints, setup
+        self.folder, self.shipped, self.before = setup.job.places.checkpoints, setup, setup
         self.debugger: Any = None
 
     def open(self) -> list[Hook]:
@@ -86,8 +89,10 @@ class Inspection:
         if shipped.inputs != self.setup.inputs:
             raise ValueError("what ships takes other inputs than this training read, so the largest logit decides")
         manifest, answer = shipped.job.places.model / "manifest.json", partial(baseline.answer_with, shipped)
-        probe = baseline.make_probe(shipped)
-        load("judging.foreign").settle_unknown(shipped.dataset, self.folder, manifest, answer, probe)
+        probe = baseline.make_probe(self.before)
+        load("judging.foreign").settle_unknown(
+            shipped.dataset, self.folder, manifest, answer, probe, self.answer_before()
+        )
 
     def write_report(self) -> Path:
         pictures = load("judging.predictions").show_pictures(self.setup.dataset)
@@ -138,9 +143,16 @@ class Inspection:
     def make_baseline(self) -> None:
         baseline, same = load("learning.baseline"), self.shipped.inputs == self.setup.inputs
         answer = partial(baseline.answer_with, self.shipped) if same else self.course.judge.answer
-        found = baseline.measure_baseline(self.setup, self.folder, answer, stop_asked=self.stop_asked)
+        before = self.answer_before()
+        found = baseline.measure_baseline(self.setup, self.folder, answer, before, stop_asked=self.stop_asked)
         if found and self.debugger:
             self.debugger.compare(found)
+
+    def answer_before(self) -> Any:
+        """Return what gives the logits of what ships as it was before it was refitted; None if it was not."""
+        if self.before is self.shipped:
+            return None
+        return partial(load("learning.baseline").answer_with, self.before)
 
     def attempt(self, what: str, act: Callable[[], Result]) -> Result | None:
         """Run a part; if it breaks, log that and go on."""

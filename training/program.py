@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from comparing.candidates import collect
-from comparing.closing import compare
+from comparing.closing import Outcome, compare
 from images.early import Decoding
 from inspection import Inspection
 from job.deadline import Deadline, Ending
@@ -124,7 +124,7 @@ def carry_out(prepared: Setup, stop: Stop, *, begun: float, hooks: Sequence[Hook
         return
     shipped = ship(session, stop, finished=finished)
     if inspection and not stop():
-        inspection.shipped = shipped
+        inspection.shipped, inspection.before = shipped.shipped, shipped.before
         inspection.close()
     if finished:
         session.checkpoint.remove()
@@ -312,18 +312,19 @@ def end_early(session: Session) -> None:
     setup.warnings.append(f"the training was stopped after {progress.epoch} of {epochs} epochs{reason}")
 
 
-def ship(session: Session, stop: Stop, *, finished: bool) -> Setup:
+def ship(session: Session, stop: Stop, *, finished: bool) -> Outcome:
     """Ship the best epoch. The final training then looks for a better model, and compares what ships with the live one.
 
-    For that it has the time that was kept free, but not what drawing the report takes. Return the setup of what ships.
+    For that it has the time that was kept free, but not what drawing the report takes.
     """
     setup = session.setup
     rivals = collect(setup, session.course, session.progress) if setup.chosen.profile else None
     close(session, finished=finished)
     if rivals is None:
-        return setup
-    deadline = session.ending.deadline
-    return compare(rivals, session.shipper, Ending(stop, deadline, lambda: find_report_seconds(setup)))
+        return Outcome(setup, setup)
+    closing = session.shipper.estimate_closing(session.progress)
+    ending = Ending(stop, session.ending.deadline, lambda: find_report_seconds(setup))
+    return compare(rivals, session.shipper, ending, lambda seconds: ending.has_time(seconds + closing))
 
 
 def close(session: Session, *, finished: bool) -> None:

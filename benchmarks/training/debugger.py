@@ -21,9 +21,9 @@ sys.path.append(str(Path(__file__).parents[2] / "training"))
 
 import torch
 from debugger.watch import make_debugger
+from job.device import tune_allocator
 from learning.engine import Hook, Learner, Progress, fit
 from learning.model import build_network
-from learning.preparation import tune_allocator
 
 BLOCK, PAIRS = 10, 4
 SIDE, BATCH = 64, 32

@@ -13,6 +13,7 @@ import json
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from chalicelib.costs.plans import Plan
@@ -68,6 +69,8 @@ def model_training(plan: Plan, instance_type: str) -> Time:
     depth = BACKWARD[plan.recipe.deepest]
     images, epochs = plan.images, max(1.0, plan.recipe.epochs * share)
     passes = images.train + images.test + epochs * _count_passes(plan, depth)
+    if plan.recipe.refit:  # by one process, without hooks and validations
+        passes += epochs * (images.train + images.valid) * fmean(_list_depths(plan.recipe))
     return replace(own, work=own.work + passes * _model_pass(plan.recipe, instance_type))
 
 
@@ -79,10 +82,14 @@ def _shorten(recipe: Recipe) -> float:
 
 def _model_job(plan: Plan, instance_type: str, epochs_share: float, more: float, gain: float = 1.0) -> Time:
     images, epochs = plan.images, max(1.0, plan.recipe.epochs * epochs_share) / gain
-    depths = [BACKWARD[str(each)] for each in plan.recipe.ranges.fine_tune.values]
+    depths = _list_depths(plan.recipe)
     passes = images.total + epochs * sum(_count_passes(plan, depth) for depth in depths) / len(depths)
     work = _model_decoding(plan, instance_type) + passes * _model_pass(plan.recipe, instance_type)
     return Time(START_SECONDS + plan.zip_bytes / BYTES_A_SECOND + UPLOAD_SECONDS + more, work)
+
+
+def _list_depths(recipe: Recipe) -> list[float]:
+    return [BACKWARD[str(each)] for each in recipe.ranges.fine_tune.values]
 
 
 def _count_passes(plan: Plan, depth: float) -> float:

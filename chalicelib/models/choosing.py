@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 from chalicelib.models.promoting import DECLINE, Facts, is_sound, judge_promotion
@@ -175,7 +176,17 @@ def _tell_candidates(comparison: dict[str, Any]) -> str:
     told = ", ".join(reached)
     best = CANDIDATES.get(comparison["ships"], comparison["ships"])
     ships = f"The model of {best} was chosen, the best on the validation images{f': {told}' if told else ''}."
-    return " ".join([ships, *(comparison.get("problems") or ())])
+    return " ".join([ships, *_tell_refit(comparison.get("refit")), *(comparison.get("problems") or ())])
+
+
+def _tell_refit(refit: Any) -> Iterator[str]:
+    """Say that the model was trained again on validation images too, or why it was not, if the recipe asks for it."""
+    if not isinstance(refit, dict):
+        return
+    if refit.get("done") is True:
+        yield f"It was then trained again on all {refit.get('images')} training and validation images."
+    else:
+        yield f"It was not trained again on validation images too: {refit.get('why')}."
 
 
 def _compare(value: float | None, of_trial: float | None, error: float) -> tuple[str, str]:

@@ -59,6 +59,21 @@ def _check_imbalance(_: Mapping[str, Any], recipe: Recipe) -> Iterator[Problem]:
         yield Problem("$.ranges.imbalance", "'auto' chooses among the others: leave it out, or give it alone.")
 
 
+def _check_mixing(document: Mapping[str, Any], recipe: Recipe) -> Iterator[Problem]:
+    for name in ("mixup", "cutmix"):
+        if document.get(name) and recipe.deepest == "head":
+            message = (
+                "a head alone is trained on features, which are not mixed: leave it out, or let fine_tune be deeper."
+            )
+            yield Problem(f"$.{name}", message)
+
+
+def _check_refit(_: Mapping[str, Any], recipe: Recipe) -> Iterator[Problem]:
+    if recipe.refit and recipe.instance_count > 1:
+        message = "it is done by one machine, and the others would wait: leave it out, or set instance_count to 1."
+        yield Problem("$.refit", message)
+
+
 def _check_image_size(_: Mapping[str, Any], recipe: Recipe) -> Iterator[Problem]:
     known, size = find_input(recipe.architecture), recipe.image_size
     if known.least <= size <= known.most:
@@ -150,6 +165,8 @@ RULES: tuple[tuple[set[str], Callable[[Mapping[str, Any], Recipe], Iterator[Prob
     ({"strategy", "epochs"}, _check_hyperband_epochs),
     ({"pretrained"}, _check_depth),
     ({"ranges"}, _check_imbalance),
+    ({"mixup", "cutmix", "ranges", "pretrained"}, _check_mixing),
+    ({"refit", "instance_count"}, _check_refit),
     ({"architecture", "image_size"}, _check_image_size),
     ({"strategy", "trials", "ranges", "pretrained"}, _check_trials),
     ({"strategy", "trials", "parallel_trials", "ranges"}, _check_parallel),

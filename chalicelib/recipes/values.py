@@ -106,6 +106,9 @@ class Recipe:
     clip_norm: float = 0.0
     head_rate: float = 1.0
     averaging: float = 0.0
+    mixup: float = 0.0
+    cutmix: float = 0.0
+    refit: bool = False
     epochs: int = 8
     patience: int = 0
     stop_on_rules: tuple[str, ...] = ()

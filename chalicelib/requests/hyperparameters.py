@@ -11,6 +11,7 @@ from chalicelib.runs.identity import Run
 from chalicelib.settings import Settings
 
 Request = dict[str, Any]
+MIXING = ("mixup", "cutmix")  # not sent where they are off: SageMaker starts warm only with the same hyperparameters
 
 
 def split_ranges(recipe: Recipe) -> tuple[dict[str, str], Request]:
@@ -60,8 +61,11 @@ def build_hyperparameters(
         "profile": "true" if profile else "false",
         "max_runtime": str(max_runtime),
     }
+    ours |= {name: _write_value(value) for name in MIXING if (value := getattr(recipe, name))}
     if profile:
         ours["baseline_depth"] = recipe.deepest
+    if profile and recipe.refit:
+        ours["refit"] = "true"
     if profile and recipe.stop_on_rules:
         ours["stop_on_rules"] = json.dumps(recipe.stop_on_rules)
     ours |= list_wishes(recipe)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -30,7 +30,7 @@ ALPHAS = (0.25, 0.5, 0.75)  # the fine-tuned share of a blend
 SHARES = {"head": 0.0, "final": 1.0}
 # Hyperparameters that belong to the run and its dataset, not to the trial.
 OWN = (
-    *("run_id", "objective", "profile", "max_runtime", "trial_job", "live_run"),
+    *("run_id", "objective", "profile", "refit", "max_runtime", "trial_job", "live_run"),
     *("class_level", "name_encoding", "ignore", "group", "labels"),
 )
 
@@ -39,13 +39,15 @@ OWN = (
 class Candidate:
     """A model that may ship, with its answers on validation and test.
 
-    setup: its network and its settings. place: puts its weights into that network.
+    setup: its network and its settings. place: puts its weights into that network. epochs: how many its training took,
+    0 for a fitted head, None if that is not known.
     """
 
     shipped: Shipped
     judged: Judged
     setup: Setup
     place: Callable[[], None]
+    epochs: int | None = None
 
 
 @dataclass
@@ -53,13 +55,16 @@ class Rivals:
     """What the final training has to choose from: its network, and the weights that it came to and began with.
 
     tuned: the weights of the best epoch, or of the last one where none was better than the fitted head. fitted: the
-    head's weights in epoch 0, if there was one. start: all weights of epoch 0, in the form of the learner's network.
+    head's weights in epoch 0, if there was one. epochs: how many `tuned` took. pace: seconds an epoch. start: all
+    weights of epoch 0, in the form of the learner's network.
     """
 
     setup: Setup
     course: Course
     tuned: State
     fitted: State | None
+    epochs: int = 0
+    pace: float = 0.0
     start: State | None = None
 
     @property
@@ -104,7 +109,8 @@ def mix(start: torch.Tensor, tuned: torch.Tensor, alpha: float) -> torch.Tensor:
 def collect(setup: Setup, course: Course, progress: Progress) -> Rivals:
     """Keep what a training came to. Call it before the best epoch's weights are restored."""
     tuned = progress.best_weights if progress.best_epoch else None
-    return Rivals(setup, course, tuned or copy_weights(course.learner.network), progress.head)
+    epochs, pace = progress.best_epoch or progress.epoch, progress.spent / max(1, progress.epoch)
+    return Rivals(setup, course, tuned or copy_weights(course.learner.network), progress.head, epochs, pace)
 
 
 def judge_own(rivals: Rivals, known: Judged, stop_asked: StopAsked) -> Iterator[Candidate]:
@@ -127,7 +133,8 @@ def judge_own(rivals: Rivals, known: Judged, stop_asked: StopAsked) -> Iterator[
 
 def make_candidate(rivals: Rivals, shipped: Shipped, judged: Judged) -> Candidate:
     share = SHARES.get(shipped.candidate, shipped.alpha)
-    return Candidate(shipped, judged, rivals.setup, lambda: rivals.blend(float(share or 0.0)))
+    epochs = 0 if shipped.candidate == "head" else rivals.epochs
+    return Candidate(shipped, judged, rivals.setup, lambda: rivals.blend(float(share or 0.0)), epochs)
 
 
 def judge_trial(setup: Setup, stop_asked: StopAsked) -> Iterator[Candidate]:
@@ -145,7 +152,9 @@ def judge_trial(setup: Setup, stop_asked: StopAsked) -> Iterator[Candidate]:
         for split in (setup.dataset.valid, setup.dataset.test)
     ]
     name = setup.chosen.trial_job or str(trial.manifest.get("training_job_name") or "")
-    yield Candidate(Shipped("trial", name), Judged(0, *logits), own, lambda: None)
+    epochs = trial.manifest.get("epoch")
+    known = epochs if type(epochs) is int and 0 <= epochs <= own.chosen.epochs else None
+    yield Candidate(Shipped("trial", name), Judged(0, *logits), own, lambda: None, known)
 
 
 def adopt(setup: Setup, trial: Artifact) -> Setup:
@@ -174,7 +183,7 @@ def describe_candidate(candidate: Candidate, objective: str) -> dict[str, Any]:
     data, judged = candidate.setup.dataset, candidate.judged
     valid, right = measure(judged.valid, data.valid.labels), hits(judged.test, data.test.labels)
     return {
-        **asdict(candidate.shipped),
+        **candidate.shipped.describe()["shipped"],
         "valid": {
             "images": len(data.valid),
             "objective": valid[objective],

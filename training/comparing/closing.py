@@ -6,7 +6,9 @@ limit or a failure at any moment leaves a model that can be served. Whatever cou
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
 
 from job.artifact import write_json
 from job.metrics import log
@@ -19,37 +21,64 @@ from comparing.archives import Unusable
 from comparing.candidates import Candidate, Rivals, choose, describe_candidate, judge_own, judge_trial
 from comparing.floor import describe_floor
 from comparing.live import UNFINISHED, compare_live, open_account
+from comparing.refitting import Time, describe_refit, try_refit
 
 FORMAT = 1
 
 
-def compare(rivals: Rivals, shipper: Shipper, stop_asked: StopAsked) -> Setup:
+@dataclass(frozen=True)
+class Outcome:
+    """What ships, with its weights in its network, and the same as it was before it was refitted, if it was."""
+
+    shipped: Setup
+    before: Setup
+
+
+def compare(
+    rivals: Rivals, shipper: Shipper, stop_asked: StopAsked, has_time: Callable[[float], bool] = lambda _: True
+) -> Outcome:
     """Compare the candidates, ship the best, compare it with the live model, and write comparison.json.
 
-    Return the setup of what ships, with its weights in its network.
+    has_time: whether so many seconds are left for a refit.
     """
     try:
-        return ship_best(rivals, shipper, stop_asked)
+        return ship_best(rivals, shipper, Time(stop_asked, has_time))
     except Exception as error:  # noqa: BLE001  a model is in place, which is worth more than what is told of it
         log(f"WARNING: no comparison: {type(error).__name__}: {error}")
-        return rivals.setup
+        return Outcome(rivals.setup, rivals.setup)
 
 
-def ship_best(rivals: Rivals, shipper: Shipper, stop_asked: StopAsked) -> Setup:
+def ship_best(rivals: Rivals, shipper: Shipper, left: Time) -> Outcome:
     rivals.course.learner.optimizer.state.clear()  # two numbers a weight, which nothing needs any more
-    candidates, problems = gather(rivals, shipper, stop_asked)
+    candidates, problems = gather(rivals, shipper, left.stop_asked)
     told = [describe_candidate(each, rivals.setup.chosen.objective) for each in candidates]
     winner = ship(candidates, shipper, problems)
     candidates.clear()
+    before, again = winner.setup, dict[str, Any]()
+    if rivals.setup.chosen.refit:
+        winner, again["refit"] = ship_refitted(winner, rivals, shipper, left)
     account = open_account(rivals.setup)
-    known = {"format": FORMAT, "candidates": told, "ships": winner.shipped.candidate, "problems": problems}
+    known = {"format": FORMAT, "candidates": told, "ships": winner.shipped.candidate, "problems": problems, **again}
     known["floor"] = describe_floor(rivals.setup.dataset, winner.judged.test)
     path = rivals.setup.job.places.checkpoints / "comparison.json"
     write_json(path, {**known, "live": account.describe(UNFINISHED) if account else None})
     if account:
-        compare_live(account, winner, stop_asked)
+        compare_live(account, winner, left.stop_asked)
         write_json(path, {**known, "live": account.describe()})
-    return winner.setup
+    return Outcome(winner.setup, before)
+
+
+def ship_refitted(winner: Candidate, rivals: Rivals, shipper: Shipper, left: Time) -> tuple[Candidate, dict[str, Any]]:
+    """Refit the winner and put it in place. Return what ships now, and what is told of it."""
+    refitted, why = try_refit(winner, rivals, left)
+    if refitted:
+        try:
+            shipper.exchange(refitted.setup, refitted.judged, refitted.shipped, refitted.epochs)
+        except OSError as error:
+            refitted, why = None, f"it could not be written ({error})"
+    if why:
+        log(f"WARNING: what ships was not refitted: {why}")
+    return refitted or winner, describe_refit(winner, refitted, why)
 
 
 def gather(rivals: Rivals, shipper: Shipper, stop_asked: StopAsked) -> tuple[list[Candidate], list[str]]:
@@ -85,7 +114,7 @@ def ship(candidates: list[Candidate], shipper: Shipper, problems: list[str]) -> 
     if winner is kept:
         return kept
     try:
-        shipper.exchange(winner.setup, winner.judged, winner.shipped)
+        shipper.exchange(winner.setup, winner.judged, winner.shipped, winner.epochs)
         log(f"ships the {winner.shipped.candidate} of {winner.shipped.job}: the best on validation")
         return winner
     except OSError as error:

@@ -52,6 +52,12 @@ class Split:
         return cache.drafts(self.rows[chosen]) if isinstance(cache, ImageStream) else cache[self.rows[chosen]]
 
 
+def join_splits(one: Split, other: Split) -> Split:
+    """Return the images of two splits of a dataset, which share its cache."""
+    rows, labels = torch.cat([one.rows, other.rows]), torch.cat([one.labels, other.labels])
+    return Split(one.cache, rows, labels, one.hashes + other.hashes, one.names + other.names, one.groups + other.groups)
+
+
 @dataclass(frozen=True)
 class Dataset:
     """The three splits, the classes in the order of their numbers, warnings for the user, and the skipped images.

@@ -14,7 +14,9 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import astuple, dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from job.metrics import log
@@ -31,6 +33,7 @@ from images.reading.labels import Wishes
 from images.streaming import ImageStream
 
 HELD_SHARE = 0.4  # of a GPU's free memory that images may take; the rest is for the network's activations
+Mix = Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
 COPIED = 512  # images that are copied to it at a time
 # The least side to which a JPEG is reduced if its pixels are not kept.
 GLANCE = 4 * SMALL
@@ -156,9 +159,25 @@ def look_at_all(opened: Opened, order: Order, threads: int) -> list[Seen | Skipp
     return decode_in_parts(opened, replace(order, size=SMALL, glances=glances), None, threads).finish()
 
 
+def leave(inputs: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    return inputs, labels
+
+
 def draw_all(labels: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     """Draw every example once."""
     return torch.randperm(len(labels), generator=generator)
+
+
+class Mixer(Protocol):
+    """Mixes each image with the one before it, by numbers that are drawn for each place of an epoch."""
+
+    def draw(self, count: int, generator: torch.Generator) -> torch.Tensor:
+        """Draw the numbers (count, …) on the CPU."""
+        ...
+
+    def mix(self, inputs: torch.Tensor, labels: torch.Tensor, drawn: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Mix all inputs but the first with the one before each. Return them with the classes' shares."""
+        ...
 
 
 class Batches:
@@ -169,6 +188,8 @@ class Batches:
     order chooses an epoch's examples by their labels.
     An epoch's order and its `draws` random numbers for each of its places are drawn on the CPU, whatever the device and
     the size of a batch, and are copied once.
+    With `mixing` each image is mixed with the one before it in its batch, the first with the last, and the labels are
+    the shares (n, classes) of the classes.
 
     How batches are fetched may change between epochs without changing their content: with `held` the examples lie on
     the device, `prefetch` batches are fetched ahead, `pin` puts them where a GPU copies from fastest. `mark` is called
@@ -193,30 +214,46 @@ class Batches:
         self.held: torch.Tensor | None = None
         self.prefetch, self.pin = 0, False
         self.rank, self.ranks = 0, 1
+        self.mixing: Mixer | None = None
         self.mark: Callable[[str], None] = lambda _: None
 
     def of_epoch(self, epoch: int, first: int = 0) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """Yield (inputs, class numbers) of the epoch's batches, starting with number `first`."""
+        """Yield (inputs, labels) of the epoch's batches, starting with number `first`."""
         order = self.order(self.labels, self.generator(epoch, "order"))
         chance = torch.rand((len(order), self.draws), generator=self.generator(epoch, "chance"))
         labels, chance = self.labels[order].to(self.device), chance.to(self.device)
+        mixes = self.draw_mixes(len(order), epoch)[first:]
         parts = self.cut(order)[first:]
         self.mark("begin")
         given = self.cut(chance)[first:], self.cut(labels)[first:]
-        for fetched, chances, own in zip(self.fetch_ahead(parts), *given, strict=True):
+        for fetched, chances, own, mix in zip(self.fetch_ahead(parts), *given, mixes, strict=True):
             self.mark("data")
             inputs = fetched.to(self.device, non_blocking=True)
             self.mark("copy")
-            yield self.prepare(inputs, chances), own
+            yield mix(self.prepare(inputs, chances), own)
             self.mark("begin")
 
     def share(self, rank: int, ranks: int) -> None:
         """Yield one part of each batch from now on, of as many parts as there are processes."""
         self.rank, self.ranks = rank, ranks
 
+    def draw_mixes(self, count: int, epoch: int) -> Sequence[Mix]:
+        """Return what mixes the inputs and labels of each of an epoch's batches: nothing changes without `mixing`."""
+        if self.mixing is None:
+            return [leave] * self.steps
+        drawn = self.mixing.draw(count, self.generator(epoch, "mixing")).to(self.device)
+        return [partial(self.mixing.mix, drawn=part) for part in map(self.take_part, drawn.tensor_split(self.steps))]
+
     def cut(self, values: torch.Tensor) -> Sequence[torch.Tensor]:
-        """Cut an epoch's values into its batches, of each this process's part."""
-        return [batch.tensor_split(self.ranks)[self.rank] for batch in values.tensor_split(self.steps)]
+        """Cut an epoch's values into its batches, of each this process's part, and what its first is mixed with."""
+        batches = values.tensor_split(self.steps)
+        if self.mixing is None:
+            return [self.take_part(batch) for batch in batches]
+        return [torch.cat([self.take_part(batch, -1)[-1:], self.take_part(batch)]) for batch in batches]
+
+    def take_part(self, batch: torch.Tensor, further: int = 0) -> torch.Tensor:
+        """Return this process's part of a batch, or that of a process further on; before the first is the last."""
+        return batch.tensor_split(self.ranks)[(self.rank + further) % self.ranks]
 
     def fetch_ahead(self, parts: Sequence[torch.Tensor]) -> Iterator[torch.Tensor]:
         """Yield the examples of each part, fetched while the parts before it are in use."""

@@ -47,5 +47,9 @@ class Ending:
     def __call__(self) -> bool:
         return self.asked() or self.is_out_of_time()
 
+    def has_time(self, seconds: float) -> bool:
+        """Return whether so many seconds are left beside what closing takes, and nobody asked for an end."""
+        return not (self.asked() or self.deadline.is_near(self.closing() + seconds))
+
     def is_out_of_time(self) -> bool:
         return self.deadline.is_near(self.closing())

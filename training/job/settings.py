@@ -38,6 +38,7 @@ RULES = (
     "TinyBatch",
     "NearChance",
 )
+MOST_MIXED = 1000.0  # far beyond that all shares are a half
 CACHES = ("auto", "memory", "none")
 OPTIONAL_CHANNELS = ("weights", "trial", "live_model", "live_dataset")
 
@@ -79,6 +80,9 @@ class Hyperparameters:
     clip_norm: float = 0.0
     head_rate: float = 1.0
     averaging: float = 0.0
+    mixup: float = 0.0
+    cutmix: float = 0.0
+    refit: bool = False
     class_level: int = 0
     name_encoding: str = ""
     ignore: tuple[str, ...] = ()
@@ -208,6 +212,8 @@ def check(chosen: Hyperparameters) -> None:
         "weight_decay": 0.0,
         "clip_norm": 0.0,
         "averaging": 0.0,
+        "mixup": 0.0,
+        "cutmix": 0.0,
         "class_level": 0,
     }
     for name, lowest in least.items():
@@ -216,6 +222,9 @@ def check(chosen: Hyperparameters) -> None:
     for name in ("learning_rate", "head_rate"):
         if not 0 < getattr(chosen, name) < float("inf"):
             raise TrainingError(f"hyperparameter {name} is {getattr(chosen, name)}; it must be above 0 and finite")
+    for name in ("mixup", "cutmix"):
+        if getattr(chosen, name) > MOST_MIXED:
+            raise TrainingError(f"hyperparameter {name} is {getattr(chosen, name)}; it must be at most {MOST_MIXED}")
     if not chosen.averaging < 1:
         raise TrainingError(f"hyperparameter averaging is {chosen.averaging}; it must be below 1")
 

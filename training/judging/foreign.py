@@ -28,6 +28,8 @@ from judging.unknown import (
     score,
 )
 
+Answer = Callable[[str], torch.Tensor]
+
 
 @dataclass(frozen=True)
 class Probe:
@@ -38,13 +40,15 @@ class Probe:
 
 
 def settle_unknown(
-    data: Dataset, folder: Path, manifest: Path, answer: Callable[[str], torch.Tensor], probe: Probe | None
+    data: Dataset, folder: Path, manifest: Path, answer: Answer, probe: Probe | None, before: Answer | None = None
 ) -> None:
     """Write the chosen rule into the manifest, and unknown.json into a job's folder.
 
-    answer: gives the shipped network's logits of a split. probe: None where no head can be fitted.
+    answer: gives the shipped network's logits of a split. probe: None where no head can be fitted. before:
+    the logits of the same network before it was refitted, if it was: only that can be judged by validation images.
     """
-    valid = answer("valid")
+    judged = before or answer
+    valid = judged("valid")
     if len(valid) < FEWEST:
         reason = f"there are {len(valid)} validation images, and {FEWEST} are needed"
         write_json(folder / "unknown.json", {"format": 1, "on": False, "reason": reason})
@@ -52,8 +56,11 @@ def settle_unknown(
     labels, classes = (data.train.labels, data.valid.labels), len(data.classes)
     measured = compare_methods(probe.fit, labels, classes) if probe else None
     method = measured["method"] if measured else "max_logit"
-    references = choose_references(answer("train"), data.train.labels) if method == "neighbours" else None
+    references = choose_references(judged("train"), data.train.labels) if method == "neighbours" else None
     rule: dict[str, Any] = describe_unknown(valid, method, references) or {}
+    if before and references is not None:
+        references = choose_references(answer("train"), data.train.labels)
+        rule["references"] = references.tolist()
     write_json(manifest, json.loads(manifest.read_text(encoding="utf-8")) | {"unknown": rule})
     known = score(method, answer("test"), references) >= rule["threshold"]
     told = {name: rule[name] for name in ("method", "threshold", "images")}

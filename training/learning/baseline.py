@@ -35,27 +35,34 @@ SHOWN = ("loss", "accuracy", "macro_precision", "macro_recall", "macro_f1")
 # What the recipe decides, and no tuning does.
 KEPT = (
     "run_id", "architecture", "image_size", "epochs", "seed", "objective", "patience", "pretrained", "batch_norm",
-    "horizontal_flip", "augmentation", "clip_norm", "head_rate", "averaging", "cache",
+    "horizontal_flip", "augmentation", "clip_norm", "head_rate", "averaging", "mixup", "cutmix", "cache",
 )  # fmt: skip
 # What says nothing about how a network learns.
 ASIDE: dict[str, Any] = {
-    "profile": False, "stop_on_rules": (), "max_runtime": 0, "baseline_depth": "all", "trial_job": "", "live_run": "",
+    "profile": False, "stop_on_rules": (), "refit": False, "max_runtime": 0, "baseline_depth": "all",
+    "trial_job": "", "live_run": "",
 }  # fmt: skip
 Answer = Callable[[str], torch.Tensor]
 
 
 def measure_baseline(
-    setup: Setup, job_folder: Path, answer: Answer, *, stop_asked: Callable[[], bool] = lambda: False
+    setup: Setup,
+    job_folder: Path,
+    answer: Answer,
+    before: Answer | None = None,
+    *,
+    stop_asked: Callable[[], bool] = lambda: False,
 ) -> dict[str, Any] | None:
     """Train and evaluate the baseline and write baseline.json. Return its content, or None if it was stopped.
 
-    answer: gives the shipped network's logits on valid or test.
+    answer: gives the shipped network's logits on a split. before: the same before it was refitted, if it was: a
+    baseline is not refitted.
     """
     begun = time.monotonic()
     defaults = plan_defaults(setup)
     same = is_same(setup.chosen, defaults)
     try:
-        own = answer if same else train_defaults(setup, defaults, stop_asked)
+        own = (before or answer) if same else train_defaults(setup, defaults, stop_asked)
     except Stopped as stopped:
         because = f", because {stopped}" if str(stopped) else ""
         log(f"there is no baseline: its training was stopped before its end{because}")

@@ -48,7 +48,7 @@ class BatchSource(Protocol):
     steps: int
 
     def of_epoch(self, epoch: int, first: int = 0) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """Yield (inputs, class numbers), starting at batch number `first`."""
+        """Yield (inputs, class numbers or the shares of the classes), starting at batch number `first`."""
         ...
 
 

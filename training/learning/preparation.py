@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
-import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -20,8 +18,9 @@ from images.early import Decoding, choose_stream, find_archive, only_trains, rea
 from images.pixels import Preprocessing, crop_centre, normalise
 from images.similar import list_keys, report_near_copies
 from job.artifact import write_json
+from job.device import choose_device, tune_allocator
 from job.metrics import log
-from job.settings import Hyperparameters, Job, TrainingError
+from job.settings import Hyperparameters, Job
 from judging.deciding.heads import PENALTY
 from judging.deciding.imbalance import choose_imbalance, count_classes, draw_balanced, make_criterion, measure_imbalance
 from judging.evaluate import measure, standard_error
@@ -30,6 +29,7 @@ from torch import nn
 from learning.engine import Learner, Metrics
 from learning.extraction import Extractor, check_features
 from learning.model import build_network, check_input, choose_rate, find_head, find_normalisation, freeze, load_weights
+from learning.steps.mixing import Mixing
 from learning.steps.precision import choose_precision, compute_exactly
 from learning.steps.technique import Technique
 from learning.weights import State, choose_preprocessing, find_weights
@@ -123,6 +123,8 @@ def prepare(job: Job, chosen: Hyperparameters, early: Decoding | None = None) ->
     tune_allocator()
     torch.set_num_threads(job.threads)
     device = choose_device(job)
+    if device.type == "cuda":
+        compute_exactly()
     check_input(build_network(chosen.architecture, 2), chosen.image_size, chosen.architecture)
     state = find_weights(chosen.architecture, chosen.pretrained, job.places.weights, log)
     pretrained = "none" if state is None else "imagenet"
@@ -166,45 +168,6 @@ def read_data(job: Job, chosen: Hyperparameters, inputs: Preprocessing, early: D
     if dataset.skipped:
         write_json(job.places.checkpoints / "skipped.json", describe_skipped(dataset.skipped, len(dataset)))
     return dataset
-
-
-def tune_allocator() -> None:
-    """Keep glibc from returning large blocks to the system after every step, which costs a tenth of the time."""
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt:
-        m_trim_threshold, m_top_pad, m_mmap_max = -1, -2, -4
-        mallopt(m_mmap_max, 0)
-        mallopt(m_trim_threshold, 2**31 - 1)
-        mallopt(m_top_pad, 64 * 2**20)
-
-
-def try_gpu() -> None:
-    """Compute something on the GPU: a driver too old or a card too new shows itself only there."""
-    if not torch.cuda.is_available():
-        raise RuntimeError(f"torch.cuda is not available; this PyTorch was built for CUDA {torch.version.cuda}")
-    values = torch.ones(8, 8, device="cuda")
-    if float((values @ values).sum()) != 512.0:
-        raise RuntimeError("the product of two matrices is wrong")
-
-
-def choose_device(job: Job, probe: Callable[[], None] = try_gpu) -> torch.device:
-    """Choose the GPU that was granted, and make its results repeatable.
-
-    Raises TrainingError for one that cannot be used: on the CPU the job would be slow, at the price of a GPU.
-    """
-    if job.gpus == 0:
-        return torch.device("cpu")
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA is first used
-    try:
-        probe()
-    except Exception as error:
-        raise TrainingError(
-            f"the job was granted {job.gpus} GPU(s), and PyTorch {torch.__version__} cannot use them "
-            f"({type(error).__name__}: {error}); choose a training image whose CUDA fits the instance type's driver, "
-            "or an instance type without a GPU"
-        ) from error
-    compute_exactly()
-    return torch.device("cuda")
 
 
 def make_network(chosen: Hyperparameters, classes: int, state: State | None) -> nn.Module:
@@ -254,6 +217,8 @@ def make_course(setup: Setup) -> Course:
     change, draws = (augment_more, MORE_DRAWS) if chosen.augmentation == "trivial" else (augment, DRAWS)
     prepared = partial(change, size=chosen.image_size, flip=flip, **levels)
     batches = make_batches(setup, data.train.lessons, prepared, draws=draws)
+    if chosen.mixup or chosen.cutmix:
+        batches.mixing = Mixing(chosen.mixup, chosen.cutmix, len(data.classes), chosen.image_size)
     bring_near(setup, batches)
     learner = make_learner(setup, setup.network, batches, frozen)
     return make_judged(setup, learner, batches, lambda name: inputs_of(setup, getattr(data, name)))
@@ -272,6 +237,8 @@ def bring_near(setup: Setup, batches: Batches) -> None:
 
 def make_head_course(setup: Setup) -> Course:
     """Run the frozen backbone once over every split, and plan to train and judge the head on its features."""
+    if setup.chosen.mixup or setup.chosen.cutmix:
+        log("nothing is mixed: a head alone is trained on features, and mixup and cutmix are for images")
     features = {name: extract_split(setup, getattr(setup.dataset, name)) for name in ("train", "valid", "test")}
     batches = make_batches(setup, features["train"].__getitem__, lambda inputs, _chance: inputs)
     batches.held = features["train"].to(setup.device) if setup.device.type != "cpu" else None

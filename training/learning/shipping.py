@@ -41,12 +41,27 @@ class Judged:
 
 
 @dataclass(frozen=True)
+class Refitted:
+    """How a model was trained again on training and validation images together: its epochs, and how many images."""
+
+    epochs: int
+    images: int
+
+
+@dataclass(frozen=True)
 class Shipped:
     """Which model ships: final, head, blend or trial; of which job; and the fine-tuned share of a blend."""
 
     candidate: str
     job: str
     alpha: float | None = None
+    refitted: Refitted | None = None
+
+    def describe(self) -> dict[str, Any]:
+        """Build what manifest and evaluation say of it."""
+        told = asdict(self)
+        refitted = told.pop("refitted")
+        return {"shipped": told, **({"refitted": refitted} if refitted else {})}
 
 
 class Shipper:
@@ -79,10 +94,16 @@ class Shipper:
         self.finished = finished
         self.report(judged, test)
 
-    def exchange(self, setup: Setup, judged: Judged, shipped: Shipped) -> None:
-        """Ship another model than the best epoch's, after `finish`: the network and the settings of `setup`."""
+    def exchange(self, setup: Setup, judged: Judged, shipped: Shipped, epochs: int | None = None) -> None:
+        """Ship another model than the best epoch's, after `finish`: the network and the settings of `setup`.
+
+        epochs: how many it was trained for, if that is known. What selected the best epoch is told of that one alone.
+        """
         places = self.setup.job.places
         manifest, evaluation = self.describe(setup, judged, shipped, finished=self.finished)
+        manifest["epoch"] = epochs
+        if self.judged and judged.valid is self.judged.valid:
+            evaluation |= tell_selection(evaluation["objective"], self.course.judge.describe_selection())
         write_model(places.model, setup.network, manifest, places.code)
         write_json(places.checkpoints / "evaluation.json", evaluation)
         self.report(judged, evaluation["test"])
@@ -125,6 +146,7 @@ class Shipper:
             judged = kept or self.judge(progress.best_epoch)
             manifest, evaluation = self.describe(setup, judged, shipped, finished=finished)
             evaluation |= tell_selection(evaluation["objective"], self.course.judge.describe_selection())
+            manifest["epoch"] = progress.best_epoch
             if kept:
                 write_manifest(places.model, manifest)
             else:
@@ -150,8 +172,9 @@ class Shipper:
         test = describe_test(judged.test, data.test.labels, data.classes, temperature)
         seconds = self.clock() - self.begun
         evaluation = describe_evaluation(setup, valid, error, test, finished=finished, seconds=seconds)
-        told = {"shipped": asdict(shipped)}
-        rule = {"unknown": describe_unknown(judged.valid)}
+        rule, told = {"unknown": describe_unknown(judged.valid)}, shipped.describe()
+        if shipped.refitted:
+            rule["training_image_hashes"] = data.train.hashes + data.valid.hashes
         return {**describe_model(setup, valid, test), **rule, **told}, {**evaluation, **told}
 
 

@@ -31,7 +31,7 @@ def tell_comparison(found: Findings) -> str:
     told = found.file("comparison")
     if not told:
         return note("There is no comparison.json: the training ended before it could compare anything.")
-    parts = [tell_candidates(told), tell_floor(told.get("floor") or {})]
+    parts = [tell_candidates(told), tell_refit(told.get("refit")), tell_floor(told.get("floor") or {})]
     parts += [warn(f"Not compared: {problem}.") for problem in told.get("problems") or []]
     return "".join([*parts, title("The live model"), tell_live(told.get("live"))])
 
@@ -49,6 +49,21 @@ def tell_candidates(told: Mapping[str, Any]) -> str:
     lead = f"What ships: {ships}. " if ships else ""
     lead += "All answered the same images. The best by the objective on validation ships; the test chooses nothing."
     return paragraph(lead) + table(heads, rows, numbers=4, marked=marked)
+
+
+def tell_refit(refit: Mapping[str, Any] | None) -> str:
+    """Say how what ships was trained again, or why it was not; nothing where the recipe does not ask for it."""
+    if not refit:
+        return ""
+    if not refit["done"]:
+        return warn(f"It was not trained again on training and validation images together: {refit['why']}.")
+    told = f"It was then trained again on all {refit['images']:,} training and validation images, for "
+    told += f"{refit['epochs']} epochs, and this is what ships: of {refit['test']['images']:,} test images "
+    told += (
+        f"{refit['test']['correct']:,} are right, {refit['before']['correct']:,} before. Everything about validation, "
+    )
+    told += "and what was set by it, is from before: it has no validation images any more."
+    return paragraph(told)
 
 
 def name_candidate(each: Mapping[str, Any]) -> str:

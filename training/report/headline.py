@@ -44,7 +44,8 @@ def is_from_scratch(found: Findings) -> bool:
 def tell_good(found: Findings, test: Mapping[str, Any]) -> str:
     images = test.get("images") or 0
     scratch = "Trained from scratch, without ImageNet's weights. " if is_from_scratch(found) else ""
-    told = f"{scratch}{test['accuracy']:.1%} of {images:,} test images are classified correctly."
+    again = "Trained again on training and validation images together. " if found.job.evaluation.get("refitted") else ""
+    told = f"{scratch}{again}{test['accuracy']:.1%} of {images:,} test images are classified correctly."
     missed = [row["class"] for row in test.get("classes") or [] if row["support"] and not row["recall"]]
     return f"{told} No image of {name_some(missed)} was recognised." if missed else told
 

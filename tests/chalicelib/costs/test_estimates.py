@@ -164,6 +164,16 @@ def test_a_heads_epochs_cost_no_pass_through_the_network() -> None:
     assert many > few
 
 
+def test_a_refit_is_paid_for_by_the_final_training() -> None:
+    """It trains its images once more, and validation's; trials cost the same, and so does a head alone."""
+    plain, again = (make({"epochs": 8, "ranges": {"fine_tune": ["all"]}, "refit": refit}) for refit in (False, True))
+    assert model_trial(plain, "ml.g4dn.xlarge") == model_trial(again, "ml.g4dn.xlarge")
+    more = model_training(again, "ml.g4dn.xlarge").work - model_training(plain, "ml.g4dn.xlarge").work
+    assert 0.3 < more / model_training(plain, "ml.g4dn.xlarge").work < 0.6
+    heads = [make({"ranges": {"fine_tune": ["head"]}, "refit": refit}) for refit in (False, True)]
+    assert len({model_training(plan, "ml.g4dn.xlarge") for plan in heads}) == 1
+
+
 def test_every_region_prices_the_machines_of_the_defaults() -> None:
     """A stage that changes no setting knows its costs wherever the file has prices."""
     for region in read_prices()["regions"]:

@@ -41,6 +41,7 @@ from chalicelib.runs.steps import (
     WriteReport,
 )
 from tests.chalicelib.requests.test_jobs import make_run
+from tests.fakes.comparisons import build_comparison
 
 RUN = make_run()
 OWN, OLD = RUN.run_id, "whippet-dev-dogs-00000000"
@@ -253,6 +254,23 @@ def test_which_model_ships(trial: dict[str, Any] | None, training: dict[str, Any
     assert decision["training_job_name"] == (RUN.training_job if ships == "training" else "t-001")
     assert decision["objective"]["trial"] == (trial["objective"]["value"] if trial else 0.9)
     assert decision["reason"]
+
+
+@pytest.mark.parametrize(
+    ("refit", "told"),
+    [
+        (None, "the best on the validation images."),
+        ({"done": True, "images": 360}, "trained again on all 360 training and validation images."),
+        ({"done": False, "why": "no time was left"}, "not trained again on validation images too: no time was left."),
+        ("broken", "the best on the validation images."),
+    ],
+)
+def test_a_refit_is_told(refit: Any, told: str) -> None:
+    """The reason says that what ships has learnt its validation images too, or why it has not."""
+    comparison = {**build_comparison(run=None), "refit": refit}
+    decision = select_model(RUN, TUNED["tuned"], evaluate(0.90), train(evaluate(0.95)), comparison)
+    assert decision is not None
+    assert decision["reason"].endswith(told)
 
 
 @pytest.mark.parametrize(

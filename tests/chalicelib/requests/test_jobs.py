@@ -252,6 +252,19 @@ def test_only_the_last_training_is_told_which_rules_may_end_it() -> None:
     assert "stop_on_rules" not in build_all(run, resolve_recipe({}))["CreateTrainingJob"]["HyperParameters"]
 
 
+def test_what_is_off_adds_no_hyperparameter() -> None:
+    """SageMaker starts a tuning warm only if both have the same ones, and only the final training refits."""
+    run, recipe = make_run(), resolve_recipe({"mixup": 0.2, "cutmix": 1, "refit": True})
+    trials = tuning({"mixup": 0.2, "cutmix": 1, "refit": True})["TrainingJobDefinition"]["StaticHyperParameters"]
+    final = build_all(run, recipe)["CreateTrainingJob"]["HyperParameters"]
+    assert [trials["mixup"], trials["cutmix"], final["mixup"], final["refit"]] == ["0.2", "1", "0.2", "true"]
+    assert "refit" not in trials
+    assert (
+        not {"mixup", "cutmix", "refit"}
+        & build_all(run, resolve_recipe({}))["CreateTrainingJob"]["HyperParameters"].keys()
+    )
+
+
 def test_both_jobs_read_the_dataset_as_the_recipe_says() -> None:
     """What pre-flight was told about levels, labels, groups, litter and names goes to every job; defaults do not."""
     said = {

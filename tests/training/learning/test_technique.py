@@ -110,7 +110,7 @@ def test_a_job_may_use_all_of_it(runner: Runner) -> None:
     assert runner.evaluation()["test"]["accuracy"] > 0.4
 
 
-@pytest.mark.parametrize("given", [{"averaging": "1"}, {"head_rate": "0"}, {"clip_norm": "-1"}])
+@pytest.mark.parametrize("given", [{"averaging": "1"}, {"head_rate": "0"}, {"clip_norm": "-1"}, {"mixup": "nan"}])
 def test_what_cannot_be_used_is_refused(runner: Runner, given: dict[str, str]) -> None:
     """An average that keeps everything would never learn."""
     code, _ = runner.run(given)

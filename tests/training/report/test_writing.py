@@ -236,6 +236,23 @@ def test_a_report_warns_of_what_could_not_be_compared_and_of_a_model_that_may_be
     assert "No model was live" in draw_parts(jobs, ["comparison"])["comparison"]
 
 
+def test_a_report_says_what_was_trained_again(jobs: Path) -> None:
+    """A refit with the test before and after it, or why there was none; without one, nothing."""
+    path = jobs / JOB / "comparison.json"
+    content = json.loads(path.read_text())
+    assert "trained again" not in draw_parts(jobs, ["comparison"])["comparison"]
+    tests = {
+        name: {"images": 120, "accuracy": right / 120, "correct": right}
+        for name, right in (("before", 96), ("test", 99))
+    }
+    write_json(path, content | {"refit": {"done": True, "epochs": 5, "images": 1360, **tests}})
+    text = draw_parts(jobs, ["comparison"])["comparison"]
+    for told in ("1,360 training and validation images, for 5 epochs", "of 120 test images 99 are right, 96 before"):
+        assert told in text
+    write_json(path, content | {"refit": {"done": False, "why": "it takes about 90 s"}})
+    assert "validation images together: it takes about 90 s." in draw_parts(jobs, ["comparison"])["comparison"]
+
+
 def test_a_report_says_what_was_not_judged_and_what_to_do(jobs: Path) -> None:
     """`not judged` is a status with its reason; a finding comes first, with its advice."""
     rules = [

@@ -20,9 +20,13 @@ class Tally:
         self.images = images
 
     def add(self, loss: torch.Tensor, outputs: torch.Tensor, labels: torch.Tensor) -> None:
-        """Add a batch: its mean loss, and how many of its images were classified correctly."""
+        """Add a batch: its mean loss, and how many of its images were classified correctly.
+
+        Of a mixed image the class with the largest share is the right one.
+        """
         self.loss.add_(loss.detach().double() * len(labels))
-        self.hits.add_((outputs.detach().argmax(1) == labels).sum())
+        told = labels if labels.ndim == 1 else labels.argmax(1)
+        self.hits.add_((outputs.detach().argmax(1) == told).sum())
 
     def read(self) -> tuple[float, int, int]:
         return float(self.loss), int(self.hits), self.images
