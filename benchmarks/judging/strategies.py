@@ -5,10 +5,10 @@
 
 A table holds configurations that were drawn at random from the default ranges, each with its objective (as the tuner
 gets it) and its accuracy on the test split. Heads are trained on features of a network that was pretrained on generated
-patterns, on five sets; one more table is of trainings of every layer. A replay lets the local cloud's tuner propose
-points, two at a time, and gives it for each the result of the nearest recorded configuration that it has not had yet.
-Hyperband gets it epoch by epoch; of a trial that it ends early all epochs' test accuracy counts, which flatters it.
-Both are kept in `results/recorded/`; a run goes on where the last one ended.
+patterns, on five sets; one more table is of trainings of every layer, with half of the images. A replay lets the local
+cloud's tuner propose points, two at a time, and gives it for each the result of the nearest recorded configuration that
+it has not had yet. Hyperband gets it epoch by epoch; of a trial that it ends early the test accuracy is that of all
+epochs, which flatters it. Both are kept in `results/recorded/`; a run goes on where the last one ended.
 
 The default strategy is what beats the simplest one, Random, after 6 and after 12 trials, the 95 % interval of the mean
 over all tables above 0 both times; where nothing does, it is Random.
@@ -18,16 +18,17 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import copy
 import io
 import json
 import math
 import random
-import shutil
 import tempfile
 import time
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from statistics import mean, variance
 from typing import Any
@@ -37,7 +38,7 @@ import torch
 
 from benchmarks.results import RESULTS, claim, write_result
 from benchmarks.training.batch_norm import choose_digits
-from benchmarks.training.pretrain import pretrain, train
+from benchmarks.training.pretrain import make_job, pretrain
 from chalicelib.recipes.values import Recipe
 from localcloud.sagemaker.tuning.search import Range, Search, State, Trial, judge_hyperband, make_seed, suggest
 from tests.training.judging.settling.drawing import draw_set
@@ -55,6 +56,7 @@ RANGES = (
     Range("batch_size", "categorical", choices=("16", "32", "64")),
 )
 Row = dict[str, Any]
+RUNGS = (1, 3)  # the epochs after which Hyperband compares trials of eight: powers of three
 Gain = tuple[float, float]  # points of test accuracy, and half of the 95 % interval
 
 
@@ -72,7 +74,7 @@ def draw_configuration(number: int) -> dict[str, str]:
 def read_files(table: str) -> dict[str, bytes]:
     name = table.partition(",")[0]
     if name == "digits":
-        return choose_digits(10 * COUNTS["train"])
+        return choose_digits(10 * COUNTS["train"] // (1 if table == name else 2))
     with zipfile.ZipFile(io.BytesIO(draw_set(name, COUNTS))) as opened:
         return {each: opened.read(each) for each in opened.namelist()}
 
@@ -103,21 +105,63 @@ class Record:
         return [row for row in self.rows if row["table"] == table]
 
 
-def measure(cell: Row, base: Path, weights: Path) -> Row:
-    """Run one training. Return its configuration with what it reached: objective by epoch, and the shipped model's."""
-    drawn, folder = draw_configuration(cell["number"]), base / f"{cell['table']} {cell['number']}"
-    chosen = {"learning_rate": float(drawn["learning_rate"]), "weight_decay": float(drawn["weight_decay"])}
-    depth = "all" if cell["table"].endswith("every layer") else "head"
-    chosen |= {"batch_size": int(drawn["batch_size"]), "fine_tune": depth, "pretrained": "imagenet"}
-    files = read_files(cell["table"])
-    with contextlib.redirect_stdout(io.StringIO()):
-        accuracy = train(folder, files, weights, cache=base / "cache", horizontal_flip="false", **CHOSEN, **chosen)
-    told = json.loads((folder / "checkpoints/evaluation.json").read_text())["objective"]
-    lines = map(json.loads, (folder / "checkpoints/metrics.jsonl").read_text().splitlines())
-    objective = told["name"].removeprefix("valid:")
-    values = [round(line["valid"][objective], 4) for line in lines if "epoch" in line and "valid" in line]
-    shutil.rmtree(folder)
-    return {"drawn": drawn, "valid": round(told["value"], 5), "test": round(accuracy, 4), "epochs": values}
+class Bench:
+    """One of the sets, with what all trainings on it share: images, features, and the fitted head they begin with."""
+
+    def __init__(self, folder: Path, table: str, weights: Path) -> None:
+        job = make_job(folder, read_files(table), weights, folder / "features")
+        import program
+        from job.settings import Hyperparameters
+        from learning.baseline import fit_own_head
+        from learning.preparation import prepare
+        from learning.steps.team import Team
+
+        depth = "all" if table.endswith("every layer") else "head"
+        chosen = Hyperparameters(fine_tune=depth, pretrained="imagenet", horizontal_flip="false", **CHOSEN)
+        with contextlib.redirect_stdout(io.StringIO()):
+            self.setup = program.settle(prepare(job, chosen), Team())
+            fit_own_head(self.setup)
+
+    def measure(self, drawn: Mapping[str, str]) -> Row:
+        """Train as a trial does. Return the objective by epoch and of the best one, and that one's test accuracy."""
+        from judging.evaluate import measure
+        from judging.settling.selection import judge_by_folds
+        from learning.engine import Progress, Stopped, fit, restore_best
+        from learning.model import find_head
+        from learning.preparation import make_course
+
+        chosen = replace(
+            self.setup.chosen,
+            learning_rate=float(drawn["learning_rate"]),
+            weight_decay=float(drawn["weight_decay"]),
+            batch_size=int(drawn["batch_size"]),
+        )
+        network, data, records = copy.deepcopy(self.setup.network), self.setup.dataset, list[Row]()
+        own = replace(self.setup, chosen=chosen, network=network, head=find_head(network, len(data.classes)))
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(Stopped):
+            course = judge_by_folds(own, make_course(own))
+            progress = Progress(best=course.validate())
+            fit(
+                course.learner,
+                course.batches,
+                course.validate,
+                epochs=chosen.epochs,
+                patience=0,
+                objective=chosen.objective,
+                seed=chosen.seed,
+                progress=progress,
+                save=lambda _: None,
+                report=records.append,
+            )
+        restore_best(course.learner.network, progress)
+        test = measure(course.judge.answer("test"), data.test.labels)["accuracy"]
+        values = [round(record["valid"][chosen.objective], 4) for record in records]
+        return {
+            "drawn": drawn,
+            "valid": round(progress.best[chosen.objective], 5),
+            "test": round(test, 4),
+            "epochs": values,
+        }
 
 
 class Table:
@@ -151,7 +195,7 @@ class Table:
     def finish(self, search: Search, history: list[Trial], given: Sequence[int]) -> None:
         """Let what runs end, epoch by epoch where the strategy may end it sooner. Its last value is its best."""
         running = range(len(given) - AT_ONCE, len(given))
-        for steps in range(1, CHOSEN["epochs"] + 1) if search.strategy == "Hyperband" else ():
+        for steps in RUNGS if search.strategy == "Hyperband" else ():
             for place in running:
                 if history[place].state == "running":
                     trial = replace(history[place], values=self.rows[given[place]]["epochs"][:steps])
@@ -233,14 +277,15 @@ def run(folder: Path, sizes: Mapping[str, int], replayed: int, weights: Path | N
     cells = ({"table": table, "number": number} for table, count in sizes.items() for number in range(count))
     parts = (
         {"table": table, "strategy": strategy, "number": number}
-        for table in sizes
         for strategy in STRATEGIES
+        for table in sizes
         for number in range(0, replayed, PART)
     )
     with tempfile.TemporaryDirectory() as base:
         if len(tables.rows) < sum(sizes.values()):
             weights = weights or make_weights(Path(base))
-        if not tables.complete(cells, lambda cell: measure(cell, Path(base), weights or Path(base))):
+        benches = cache(lambda table: Bench(Path(base) / table, table, weights or Path(base)))
+        if not tables.complete(cells, lambda cell: benches(cell["table"]).measure(draw_configuration(cell["number"]))):
             return []
     read = {table: Table(tables.of(table)) for table in sizes}
 

@@ -64,26 +64,27 @@ def draw_patterns(side: int, images: int = PRETRAINED_ON) -> dict[str, bytes]:
     }
 
 
-def train(
-    folder: Path, files: Mapping[str, bytes], weights: Path | None, *, cache: Path | None = None, **chosen: Any
-) -> float:
-    """Run a whole training in this process, below `folder`. Return the shipped model's accuracy on the test split.
-
-    cache: where trainings on the same files share decoded images and features.
-    """
+def make_job(folder: Path, files: Mapping[str, bytes], weights: Path | None, features: Path | None = None) -> Any:
+    """Write a dataset below `folder`, and return a job on it. features: where jobs share what a backbone computes."""
     if str(TRAINING) not in sys.path:
         sys.path.append(str(TRAINING))
-    import program
-    from job.settings import Hyperparameters, Job, Places
+    from job.settings import Job, Places
 
     names = {name: folder / name for name in ("dataset", "model", "output", "checkpoints")}
     names["dataset"].mkdir(parents=True)
     with zipfile.ZipFile(names["dataset"] / "dataset.zip", "w") as archive:
         for name, data in files.items():
             archive.writestr(name, data)
-    features, pixels = (cache / "features", cache / "pixels") if cache else (None, None)
     places = Places(weights=weights, code=TRAINING, **names)
-    job = Job("benchmark", places, THREADS, gpus=0, feature_cache=features, pixel_cache=pixels)
+    return Job("benchmark", places, threads=THREADS, gpus=0, feature_cache=features)
+
+
+def train(folder: Path, files: Mapping[str, bytes], weights: Path | None, **chosen: Any) -> float:
+    """Run a whole training in this process, below `folder`. Return the shipped model's accuracy on the test split."""
+    job = make_job(folder, files, weights)
+    import program
+    from job.settings import Hyperparameters
+
     program.run(job, Hyperparameters(**chosen), Never(), begun=time.time())
     return float(json.loads((folder / "checkpoints/evaluation.json").read_text())["test"]["accuracy"])
 

@@ -13,7 +13,7 @@ from images.assembly import Dataset
 from judging.fixes import HEADS, find_fixes
 from judging.foreign import settle_unknown
 from judging.predictions import describe_predictions
-from judging.unknown import METHODS
+from judging.unknown import METHODS, find_threshold, score
 from learning.baseline import extract_unseen, make_probe
 from learning.preparation import Course, Setup
 
@@ -69,6 +69,18 @@ def test_wrong_labels_of_the_training_split_are_listed(tmp_path: Path) -> None:
     assert {row["verdict"] for row in rows} == {"looks wrong"}
     told = json.loads((folder / "labels.json").read_text())
     assert (told["sure"], told["images"], told["features"], len(told["train"])) == (True, 330, "pixels", len(rows))
+
+
+def test_a_refitted_model_keeps_the_threshold_of_before(tmp_path: Path) -> None:
+    """Its own answers on validation images say nothing: it has learnt them. The test is answered by what ships."""
+    setup, course = set_up(tmp_path, shapes_zip(COUNTS), pretrained="none")
+    folder, manifest = tmp_path / "job", setup.job.places.model / "manifest.json"
+    write_files(setup, course, folder)
+    before = course.judge.answer
+    settle_unknown(setup.dataset, folder, manifest, lambda name: before(name) - 99, None, before)
+    rule, told = json.loads(manifest.read_text())["unknown"], json.loads((folder / "unknown.json").read_text())
+    assert rule["threshold"] == find_threshold(score("max_logit", before("valid")))
+    assert told["coverage"]["share"] == 0
 
 
 def test_few_training_images_are_only_ranked(tmp_path: Path) -> None:

@@ -56,6 +56,20 @@ def test_a_default_training_is_its_own_baseline(tmp_path: Path) -> None:
     assert content["test"] == answer(setup, course)
 
 
+def test_a_refitted_training_is_measured_against_itself_as_it_was(tmp_path: Path) -> None:
+    """A baseline is not refitted, so what the further images gain is a gain over it."""
+    setup, course = set_up(tmp_path, batch_size=32)
+    data = setup.dataset
+
+    def know(name: str) -> torch.Tensor:
+        return torch.nn.functional.one_hot(getattr(data, name).labels).float()
+
+    content = measure_baseline(setup, tmp_path / "job", know, course.judge.answer, stop_asked=lambda: True)
+    assert content["same"]
+    assert content["test"] == answer(setup, course)
+    assert content["better"] == round((1 - content["test"]["accuracy"]) * len(data.test)) > content["worse"] == 0
+
+
 def test_the_baseline_is_what_a_default_training_reaches(tmp_path: Path) -> None:
     """A tuned training's baseline and a training with the default hyperparameters come to the same measures."""
     tuned, course = set_up(tmp_path / "tuned", learning_rate=4.0, fine_tune="all")
