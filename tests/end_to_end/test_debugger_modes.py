@@ -96,9 +96,17 @@ def test_full_goes_from_the_request_to_the_report(full: LocalCloud, tmp_path: Pa
     assert read_samples(full, job, tmp_path / "samples")
 
 
-def test_monitoring_samples_and_judges_and_leaves_the_hook_alone(monitoring: LocalCloud, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def job(monitoring: LocalCloud) -> dict[str, Any]:
+    """Return a training from pretrained weights that AWS's profiler watched."""
+    ranges = {"batch_size": [16], "fine_tune": ["last_block"]}
+    return finish_run(monitoring, "sampled", pretrained="imagenet", ranges=ranges)
+
+
+def test_monitoring_samples_and_judges_and_leaves_the_hook_alone(
+    monitoring: LocalCloud, job: dict[str, Any], tmp_path: Path
+) -> None:
     """SageMaker's samples are in S3 and its ProfilerReport has a status; our own tensors are in the job's folder."""
-    job = finish_run(monitoring, "sampled")
     assert not {"DebugHookConfig", "DebugRuleEvaluationStatuses"} & set(job)
     [report] = job["ProfilerRuleEvaluationStatuses"]
     assert report["RuleConfigurationName"] == "ProfilerReport"
@@ -121,11 +129,8 @@ def test_a_rule_that_may_end_the_training_does(monitoring: LocalCloud) -> None:
     assert f"{stop['rule']} ended the training" in report
 
 
-def test_weights_come_from_their_channel(monitoring: LocalCloud) -> None:
+def test_weights_come_from_their_channel(monitoring: LocalCloud, job: dict[str, Any]) -> None:
     """If the stack names their place, every job has a channel `weights`: log, manifest and report say so."""
-    job = finish_run(
-        monitoring, "weighted", pretrained="imagenet", ranges={"batch_size": [16], "fine_tune": ["last_block"]}
-    )
     assert {channel["ChannelName"] for channel in job["InputDataConfig"]} >= {"dataset", "weights"}
     log = (monitoring.home / "jobs" / job["TrainingJobName"] / "log.txt").read_text()
     assert "the head was fitted on the features of the frozen backbone" in log
