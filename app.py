@@ -63,7 +63,7 @@ def answer(view: View, params: dict[str, str], *, is_open: bool, status: int) ->
         who = services.current.tokens.check(get_request().headers.get("authorization"))
         named = {name: unquote(value) for name, value in params.items()}
         with logger.append_context_keys(token=who, **{key: value for key, value in named.items() if key == "run_id"}):
-            told = view(services.current, **named)
+            told = view(services.current.at_page(routing.find_page(get_request().context)), **named)
             is_left = isinstance(told, Unfinished)
             headers: Headers = JSON | ({"Retry-After": str(REMOVAL_SECONDS)} if is_left else {})
             return Response(json.dumps(told, default=str), headers, 202 if is_left else status)
@@ -101,8 +101,7 @@ def route(path: str, method: str = "GET", *, is_open: bool = False, status: int 
 
 
 def get_query(name: str) -> str | None:
-    found: str | None = (get_request().query_params or MultiDict({})).get(name)
-    return found
+    return cast("str | None", (get_request().query_params or MultiDict({})).get(name))
 
 
 def get_request() -> Request:
@@ -129,15 +128,10 @@ def show_page() -> Response:
 
 
 @app.route("/web/{name}", name="show_file")
-def show_file(name: str) -> Response:
-    """A file of the page: a script, a style sheet, an icon."""
-    return serve(unquote(name))
-
-
 @app.route("/web/{folder}/{name}", name="show_inner_file")
-def show_inner_file(folder: str, name: str) -> Response:
-    """A file of one part of the page."""
-    return serve(f"{unquote(folder)}/{unquote(name)}")
+def show_file(name: str, folder: str = "") -> Response:
+    """A file of the page, or of one part of it: a script, a style sheet, an icon."""
+    return serve("/".join(unquote(each) for each in (folder, name) if each))
 
 
 @route("/health", is_open=True)
@@ -242,6 +236,12 @@ def retry_run(services: Services, run_id: str) -> dict[str, Any]:
 def show_recipe_schema(_: Services) -> dict[str, Any]:
     """Return the JSON Schema of recipes."""
     return recipe_schema()
+
+
+@route("/weights")
+def tell_weights(services: Services) -> dict[str, Any]:
+    """Say whether a run would begin with ImageNet's weights of a network, as far as that is known."""
+    return job_files.tell_weights(get_query("architecture"), services)
 
 
 @route("/datasets/{name}/recipe", "POST")

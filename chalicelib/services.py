@@ -6,7 +6,7 @@ import os
 import time
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cache, cached_property
 from typing import Protocol
@@ -64,6 +64,10 @@ class Services:
     @property
     def bucket(self) -> Bucket:
         return self.runs.bucket
+
+    def at_page(self, url: str) -> Services:
+        """Return services that know where the page is, where no setting says so."""
+        return self if self.settings.page_url else replace(self, settings=replace(self.settings, page_url=url))
 
 
 def connect_services(log: Logger) -> Services:

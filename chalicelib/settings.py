@@ -27,7 +27,8 @@ class Settings:
     `true` or `false`, `cost_tags` is a JSON object of strings. Sizes are in bytes, times in seconds. Instance types are
     in order of preference. `weights_uri`, `topic_arn`, `subnet_ids` and `kms_key_arn` may be empty: then jobs have no
     weights channel, no mail is sent, nothing is in a VPC, and AWS's own keys encrypt. `page_url` is where reports link
-    back to, or empty. A `monthly_cap_usd` of 0 means no cap. `max_parallel_trials`, `max_training_instances` and
+    back to; empty for the address at which the routes are asked. Unless jobs are `billed`, dollars are told as what AWS
+    would charge. A `monthly_cap_usd` of 0 means no cap. `max_parallel_trials`, `max_training_instances` and
     `max_serverless_memory_mb` are the account's limits as the deployment found them; 0 means unknown.
     """
 
@@ -49,6 +50,7 @@ class Settings:
     training_instance_types: tuple[str, ...] = ("ml.g4dn.xlarge", "ml.g5.xlarge")
     endpoint_instance_types: tuple[str, ...] = ("ml.m5.large",)
     use_spot: bool = True
+    billed: bool = True
     monthly_cap_usd: float = 200.0
     max_parallel_trials: int = 0
     max_training_instances: int = 0

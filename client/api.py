@@ -40,8 +40,12 @@ class Api:
             raise ApiError(0, "NoAnswer", f"{self.url} does not answer ({error}). Is the address right?") from error
         return read_answer(response)
 
+    def list_page(self, limit: int) -> dict[str, Any]:
+        """Return the newest runs, and whether somebody is billed for them."""
+        return self.ask("GET", "runs", params={"limit": limit})
+
     def list_runs(self, limit: int) -> list[dict[str, Any]]:
-        return list(self.ask("GET", "runs", params={"limit": limit})["runs"])
+        return list(self.list_page(limit)["runs"])
 
     def describe_run(self, run: str) -> dict[str, Any]:
         return self.ask("GET", f"runs/{quote(run, safe='')}")
@@ -61,6 +65,15 @@ class Api:
     def write_recipe(self, dataset: str, body: bytes) -> dict[str, Any]:
         """Put a recipe beside a dataset, for the runs that begin from now on."""
         return self.ask("POST", f"datasets/{quote(dataset, safe='')}/recipe", content=body)
+
+    def tell_weights(self, architecture: str) -> dict[str, Any]:
+        """Return what the app knows of a network's ImageNet weights; nothing where it is older than that route."""
+        try:
+            return self.ask("GET", "weights", params={"architecture": architecture})
+        except ApiError as error:
+            if error.status != 404:
+                raise
+            return {}
 
     def list_models(self) -> list[dict[str, Any]]:
         return list(self.ask("GET", "models")["models"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,9 @@ from chalicelib.datasets.preflight import inspect_dataset
 from chalicelib.errors import InvalidRecipe
 from chalicelib.recipes.documents import read_document
 from chalicelib.recipes.resolving import resolve_recipe
-from client.uploads import zip_folder
+from client.uploads import list_files, zip_folder
 
+IMAGES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif"}
 NEW_RECIPE = {"architecture": "resnet18", "trials": 6, "epochs": 8, "budget_usd": 5}
 
 
@@ -39,3 +41,14 @@ def write_recipe(path: Path) -> None:
     with path.open("x", encoding="utf-8") as file:
         json.dump(NEW_RECIPE, file, indent=2)
         file.write("\n")
+
+
+def count_images(path: Path) -> int:
+    """Return how many files of a zip or a folder have an image's name: enough to say whether they are few."""
+    if path.is_dir():
+        return sum(each.suffix.lower() in IMAGES for each in list_files(path))
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return sum(Path(name).suffix.lower() in IMAGES for name in archive.namelist())
+    except (OSError, zipfile.BadZipFile):
+        return 0  # the app's pre-flight says what is wrong with it

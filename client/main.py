@@ -1,7 +1,7 @@
 """The `whippet` command: what a person types, each command one call and one rendering.
 
 Answers go to stdout, as tables or with --json as the API's own JSON; progress and errors go to stderr. Exit codes: 0
-done, 1 refused or failed, 2 wrong usage, 3 not logged in or token refused, 4 no answer from the API.
+done, 1 refused or failed, 2 wrong usage, 3 not logged in or token refused, 4 no answer from the API, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from rich.text import Text
 from client import local, rendering, uploads, watching
 from client.api import Api, ApiError
 from client.config import DEFAULT_URL, Login, NotLoggedIn, clean_token, read_login, write_login
+from client.resuming import find_memory
 
 app = typer.Typer(no_args_is_help=True, help="Drop a zip of labelled images; get back a classifier behind a URL.")
 recipes = typer.Typer(no_args_is_help=True, help="Recipes: what a dataset's runs are to be like.")
@@ -53,8 +54,13 @@ Top = Annotated[int, typer.Option(min=1, help="How many classes to show.")]
 Threshold = Annotated[float | None, typer.Option(min=0, max=1, help="Say whether the best class reaches this.")]
 Limit = Annotated[int, typer.Option(min=1, max=200, help="How many runs to list.")]
 Run = Annotated[str, typer.Argument(help="The run's id, as 'whippet runs' lists it.")]
+FEW_IMAGES = 500  # photographs that are seldom enough to begin from scratch
 FAILED = ("failed", "rejected", "declined", "undecided", "stopped", "superseded")
 out, err = Console(), Console(stderr=True)
+
+
+class Interrupted(Exception):
+    """Ctrl-C was pressed. The message says how to go on."""
 
 
 def connect() -> Api:
@@ -79,32 +85,81 @@ def login(url: Url = DEFAULT_URL, token: Token = "", as_json: AsJson = False) ->
     show({"url": kept.url, "file": str(path)}, as_json, [f"Logged in to {kept.url}. Kept in {path}."])
 
 
+class Bar:
+    """The progress of an upload on a terminal."""
+
+    def __init__(self, progress: Progress, name: str) -> None:
+        self._progress, self._name = progress, name
+        self._task = progress.add_task(f"Looking at {name}", total=None)
+
+    def begin(self, size: int, arrived: int) -> None:
+        self._progress.remove_task(self._task)
+        self._task = self._progress.add_task(f"Uploading {self._name}", total=size, completed=arrived)
+        if arrived:
+            self._progress.console.print(f"Going on with an earlier upload: {tell_arrived(arrived, size)}.")
+
+    def add(self, count: int) -> None:
+        self._progress.advance(self._task, count)
+
+
 @app.command()
 def upload(path: Path, name: Name = "", recipe: Recipe = None, follow: Follow = False, as_json: AsJson = False) -> None:
-    """Upload a zip or a folder as a dataset. Example: whippet upload dogs.zip --watch"""
+    """Upload a zip or a folder as a dataset; it goes on where it was interrupted. Example: whippet upload dogs.zip"""
     if not path.exists():
         raise typer.BadParameter(f"There is no {path}.")
     api, dataset = connect(), name or path.resolve().name.removesuffix(".zip")
     known = {run["run_id"] for run in api.list_runs(50)} if follow else set()
     if recipe:
         api.write_recipe(dataset, recipe.read_bytes())
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    with Progress(*columns, console=err) as progress:
-        task = progress.add_task(f"Uploading {dataset}", total=measure(path))
-        told = uploads.upload_dataset(api, path, dataset, lambda sent: progress.advance(task, sent), time.sleep)
+    warn_of_scratch(api, path, json.loads(recipe.read_bytes()) if recipe else {})
+    told = send(api, path, dataset)
     if not follow:
         show(told, as_json, [f"Uploaded as {told['key']}. 'whippet runs' shows its run."])
         return
     follow_run(api, watching.find_run(api, dataset, known, time.sleep), as_json)
 
 
-def measure(path: Path) -> int:
-    return path.stat().st_size if path.is_file() else sum(each.stat().st_size for each in uploads.list_files(path))
+def warn_of_scratch(api: Api, path: Path, recipe: dict[str, Any]) -> None:
+    """Say before anything is sent that the run may begin from scratch, where there are too few images for that."""
+    if recipe.get("pretrained") == "none" or not 0 < local.count_images(path) < FEW_IMAGES:
+        return
+    told = api.tell_weights(recipe.get("architecture", ""))
+    if told.get("message"):
+        err.print(told["message"], style="yellow", highlight=False, markup=False)
+
+
+def send(api: Api, path: Path, dataset: str) -> dict[str, Any]:
+    """Send a dataset. Whatever ends it before its time says how to go on."""
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, console=err) as progress:
+        sending = uploads.Upload(api, dataset, find_memory(os.environ), Bar(progress, dataset), time.sleep)
+        try:
+            return sending.send(path)
+        except KeyboardInterrupt:
+            raise Interrupted(f"Interrupted. {tell_how_to_go_on(sending)}") from None
+        except ApiError as error:
+            error.message += f" {tell_how_to_go_on(sending)}" if sending.arrived else ""
+            raise
+
+
+def tell_how_to_go_on(sending: uploads.Upload) -> str:
+    if not sending.is_kept:
+        return "Nothing of it has arrived. The same command begins again."
+    return (
+        f"{tell_arrived(sending.arrived, sending.size)}, and are kept for a day. The same command goes on from there."
+    )
+
+
+def tell_arrived(arrived: int, size: int) -> str:
+    return f"{arrived / 1e6:,.1f} of {size / 1e6:,.1f} MB have arrived"
 
 
 def follow_run(api: Api, run: str, as_json: bool) -> None:
     """Show a run until it ends; exit with 1 where it ends without a model."""
-    described = watching.follow(api, run, err)
+    try:
+        described = watching.follow(api, run, err)
+    except KeyboardInterrupt:
+        raise Interrupted(f"The run goes on. Follow it again: whippet run {run} --watch") from None
     show(described, as_json, rendering.show_run(described))
     if described["status"] in FAILED:
         raise typer.Exit(1)
@@ -113,8 +168,8 @@ def follow_run(api: Api, run: str, as_json: bool) -> None:
 @app.command()
 def runs(limit: Limit = 20, as_json: AsJson = False) -> None:
     """List the runs, newest first."""
-    found = connect().list_runs(limit)
-    show(found, as_json, [rendering.list_runs(found)])
+    page = connect().list_page(limit)
+    show(page["runs"], as_json, [rendering.list_runs(page["runs"], is_billed=page.get("billed", True))])
 
 
 @app.command()
@@ -148,7 +203,7 @@ def run(
 def stop(run: Run, as_json: AsJson = False) -> None:
     """Stop a run: its jobs end, and nothing is deployed."""
     told = connect().act(run, "stop")
-    show(told, as_json, [f"{told['run_id']} is stopping. Jobs end within minutes, and are billed until then."])
+    show(told, as_json, [f"{told['run_id']} is stopping. Its jobs end within minutes; AWS bills them until then."])
 
 
 @app.command()
@@ -267,14 +322,16 @@ def main() -> None:
         app()
     except NotLoggedIn as error:
         quit_with(str(error), 3)
+    except Interrupted as error:
+        quit_with(str(error), 130)
     except ApiError as error:
-        quit_with(error.message, 3 if error.status == 401 else 4 if error.status == 0 else 1)
+        quit_with(error.message, {401: 3, 0: 4}.get(error.status, 1))
     except (OSError, ValueError) as error:
         quit_with(str(error), 1)
 
 
 def quit_with(message: str, code: int) -> None:
-    err.print(message, style="red", highlight=False)
+    err.print(message, style="red", highlight=False, markup=False)
     sys.exit(code)
 
 

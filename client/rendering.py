@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 import shlex
 from collections.abc import Iterable, Mapping
 from datetime import datetime
@@ -20,6 +22,8 @@ COLOURS = {
     "undecided": "yellow",
     "stopped": "yellow",
 }
+SURE = 1.96  # standard deviations on either side of the mean that hold 95 %
+ROUTE = re.compile(r"\(POST /runs/RUN_ID/(\w+)\)")
 
 
 def make_table(*columns: str) -> Table:
@@ -48,10 +52,27 @@ def show_seconds(value: float | None) -> str:
 
 
 def show_dollars(value: float | None) -> str:
-    return "" if value is None else "<$0.01" if 0 < value < 0.01 else f"${value:.2f}"
+    return "" if value is None else "under $0.01" if 0 < value < 0.01 else f"${value:.2f}"
 
 
-def list_runs(runs: Iterable[Mapping[str, Any]]) -> Table:
+def show_price(value: float | None, *, is_billed: bool) -> str:
+    """Return what a run cost, for a table; where nobody is billed, the price is AWS's."""
+    told = show_dollars(value).replace("under ", "<")
+    return f"free ({told} on AWS)" if told and not is_billed else told
+
+
+def tell_cost(run: Mapping[str, Any]) -> str:
+    """Return what a run has cost so far, as a sentence; nothing where that is unknown."""
+    cost = run.get("cost") or {}
+    spent, expected = cost.get("spent_usd"), cost.get("expected_usd")
+    if spent is None:
+        return ""
+    about = "" if cost.get("billed", True) else f"free here; on AWS {'' if spent < 0.01 else 'about '}"
+    told = "" if expected is None else f", expected {show_dollars(expected)}"
+    return f"{'Cost' if run['status'] in ENDED else 'Cost so far'}: {about}{show_dollars(spent)}{told}."
+
+
+def list_runs(runs: Iterable[Mapping[str, Any]], *, is_billed: bool) -> Table:
     table = make_table("run", "dataset", "status", "accuracy", "images", "took", "cost", "began", "reason")
     table.columns[0].no_wrap = True
     for run in runs:
@@ -62,7 +83,7 @@ def list_runs(runs: Iterable[Mapping[str, Any]]) -> Table:
             show_share(run.get("accuracy")),
             "" if run.get("images") is None else f"{run['images']:,}",
             show_seconds(run.get("seconds")),
-            show_dollars(run.get("spent_usd")),
+            show_price(run.get("spent_usd"), is_billed=is_billed),
             show_time(run["created_at"]),
             run["reason"] or "",
         )
@@ -82,20 +103,24 @@ def show_run(run: Mapping[str, Any]) -> Iterable[Any]:
     yield Text.assemble((run["run_id"], "bold"), "  ", show_status(run["status"]))
     for note in run.get("notes") or []:
         yield Text(note, "yellow")
-    if verdict := tell_verdict(run):
-        yield Text(verdict)
     yield from show_quality((run.get("metrics") or {}).get("test") or {})
+    yield from (Text(told) for told in (run.get("shipped"), tell_verdict(run)) if told)
     if run["trials"]:
         yield list_trials(run["trials"])
-    if (cost := run.get("cost")) and cost.get("spent_usd") is not None:
-        word = "Cost" if run["status"] in ENDED else "Cost so far"
-        yield Text(f"{word} {show_dollars(cost['spent_usd'])}, expected {show_dollars(cost.get('expected_usd') or 0)}")
+    if cost := tell_cost(run):
+        yield Text(cost)
     if run.get("advice"):
-        yield Text(f"Next: {'; '.join(run['advice'])}.")
+        yield Text(tell_next(run))
     if run["status"] == "deployed":
         yield Text(f"Try it: whippet predict {shlex.quote(run['dataset'])} IMAGE …")
     if run.get("links", {}).get("report"):
         yield Text(f"Report: whippet report {run['run_id']} --open")
+
+
+def tell_next(run: Mapping[str, Any]) -> str:
+    """Return what to do next, with this command in place of the API's routes."""
+    advice = ROUTE.sub(rf"(whippet \1 {run['run_id']})", "; ".join(run["advice"]))
+    return f"Next: {advice}."
 
 
 def tell_verdict(run: Mapping[str, Any]) -> str:
@@ -108,14 +133,23 @@ def show_quality(test: Mapping[str, Any]) -> Iterable[Text]:
     """Yield the accuracy on the test images and the class that is recognised least; nothing where none was measured."""
     if "accuracy" not in test:
         return
-    images = f" of {test['images']:,} test images" if "images" in test else ""
-    yield Text(f"Accuracy {show_share(test['accuracy'])}{images}", "bold")
+    images = test.get("images")
+    told = f" of {images:,} test images, {tell_interval(test['accuracy'], images)}" if images else ""
+    yield Text(f"Accuracy {show_share(test['accuracy'])}{told}", "bold")
     judged = [each for each in test.get("classes") or [] if each["support"]]
     if judged:
         weakest = min(judged, key=lambda each: (each["recall"], -each["support"]))
         yield Text(
             f"Weakest class {weakest['class']}: {show_share(weakest['recall'])} of {weakest['support']} recognised"
         )
+
+
+def tell_interval(share: float, images: int) -> str:
+    """Return Wilson's 95 % interval of a share that was measured on so many images, as page and report show it."""
+    square = SURE**2 / images
+    middle = (share + square / 2) / (1 + square)
+    half = SURE / (1 + square) * math.sqrt(share * (1 - share) / images + square / (4 * images))
+    return f"95% sure: {max(0.0, middle - half):.1%} to {min(1.0, middle + half):.1%}"
 
 
 def list_epochs(jobs: Iterable[Mapping[str, Any]]) -> Iterable[Any]:

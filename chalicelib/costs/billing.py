@@ -92,6 +92,7 @@ def meter(
     now, region = services.clock.now(), services.settings.aws_region
     told = {name: run.cost.get(name) for name in TOLD} | {"jobs": run.cost.get("jobs", {})}
     return told | {
+        "billed": services.settings.billed,
         "spent_usd": count_spent(run, trials, trainings, now, region),
         "refined_usd": _refine(run, dataset, trials, now, services),
     }

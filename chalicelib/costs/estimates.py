@@ -116,9 +116,10 @@ def fit_limits(plan: Plan, prices: Prices) -> tuple[Limits, str | None]:
     at_least = price_worst(plan, least, prices)
     if at_least > budget:
         return least, (
-            f"The run may cost ${at_least:,.2f} even under the shortest time limits under which it is expected to end, "
-            f"and its budget is ${budget:,.2f} (expected: ${price_expected(plan, least, prices):,.2f}, "
-            f"prices of {prices.date}). Raise budget_usd, or lower trials, epochs or image_size."
+            f"At AWS's prices the run may cost ${at_least:,.2f} even under the shortest time limits under which it is "
+            f"expected to end, and its budget is ${budget:,.2f} (expected: "
+            f"${price_expected(plan, least, prices):,.2f}, prices of {prices.date}). "
+            "Raise budget_usd, or lower trials, epochs or image_size."
         )
     low, high = 0, STEPS
     while high - low > 1:

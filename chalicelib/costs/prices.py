@@ -11,6 +11,7 @@ from typing import Any
 
 HOURS_A_MONTH = 730
 SECONDS_AN_HOUR = 3600
+LEAST = 0.01  # dollars: less is told as "under"
 
 
 @dataclass(frozen=True)
@@ -58,3 +59,23 @@ def explain_missing(prices: Prices | None, region: str, wanted: tuple[str, ...])
 def price_volume(prices: Prices, gigabytes: float, seconds: float) -> float:
     """Return what a training job's volume costs for this long."""
     return prices.training_volume_gb_month * gigabytes * seconds / (HOURS_A_MONTH * SECONDS_AN_HOUR)
+
+
+def tell_spent(cost: Mapping[str, Any]) -> str:
+    """Return what a run cost as the end of a sentence. Where nobody is billed, it is what AWS would have charged."""
+    spent, expected, is_billed = cost.get("spent_usd"), cost.get("expected_usd"), cost.get("billed", True)
+    if spent is None:
+        return ""
+    most = f", at most {tell_dollars(cost.get('worst_usd') or 0)}" if is_billed else ""
+    told = "" if expected is None else f" (expected {tell_dollars(expected)}{most})"
+    return f", {tell_dollars(spent)}{told}" if is_billed else f", free here; on AWS {tell_about(spent)}{told}"
+
+
+def tell_about(usd: float) -> str:
+    """Return dollars that are an estimate."""
+    return tell_dollars(usd) if usd < LEAST else f"about {tell_dollars(usd)}"
+
+
+def tell_dollars(usd: float) -> str:
+    """Return dollars as people read them."""
+    return "under $0.01" if 0 < usd < LEAST else f"${usd:,.2f}"

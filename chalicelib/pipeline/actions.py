@@ -307,7 +307,7 @@ def write_report(seen: Observation, services: Services) -> None:
         evaluation=read_evaluation(run, job, services) if job else None,
         trainings=len(trainings),
         seconds=count_billable([*trials, *map(tell_training, trainings)], services.clock.now()),
-        cost=result.get("cost"),
+        cost=(result.get("cost") or {}) | {"billed": services.settings.billed},
         approval=runs.read_file(run.run_id, APPROVAL) if seen.is_approved else None,
         page_url=services.settings.page_url,
         versions=read_versions(seen, services),

@@ -7,11 +7,13 @@ later.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from chalicelib.errors import BadRequest, ServiceNotFound
 from chalicelib.pipeline.observing import see_trainings, see_trials
+from chalicelib.recipes.documents import recipe_schema
 from chalicelib.runs.identity import Run, find_run_of_training
 from chalicelib.services import Services
 
@@ -28,6 +30,17 @@ PROFILER_REPORTS = "profiler-reports/"
 FIXES = "dataset-fixes.csv"
 TAIL = 50
 MOST_LINES = 10_000
+LATE_RUNS = 5  # the newest ones, in which weights were looked for
+FEW = (
+    "From scratch, a few hundred photographs seldom make a model that beats guessing, and one that does not is not "
+    "deployed. `make weights ARCH={architecture}` puts them there: docs/weights.md says how, also without internet."
+)
+WEIGHTS = {
+    "unknown": "No ImageNet weights of {architecture} are in the bucket. The run looks for them on its machine and on "
+    f"the internet, and trains from scratch where it finds none. {FEW}",
+    "missing": "The last run found no ImageNet weights of {architecture}, in the bucket or elsewhere, and trained from "
+    f"scratch. {FEW}",
+}
 THRESHOLDS = (*(number / 20 for number in range(20)), 0.99)
 
 
@@ -57,11 +70,15 @@ def is_from_scratch(run: Run, services: Services) -> bool:
     """Return whether the run's jobs found no pretrained weights, though its recipe does not do without them."""
     if (run.recipe or {}).get("pretrained") == "none":
         return False
+    return bool(_read_start(run, services).get("pretrained") == "none")
+
+
+def _read_start(run: Run, services: Services) -> dict[str, Any]:
+    """Return what the first job of a run began with; empty before it has."""
     folder = f"{run.folder}jobs/"
     names = sorted(name.rstrip("/") for name in services.bucket.list_names(folder) if name.endswith("/"))
     stored = services.runs.read_job_file(run.run_id, names[0], "metrics.jsonl") if names else None
-    start = read_metrics(stored.body)["start"] if stored else None
-    return (start or {}).get("pretrained") == "none"
+    return (read_metrics(stored.body)["start"] if stored else None) or {}
 
 
 def describe_jobs(run_id: str, services: Services) -> dict[str, Any]:
@@ -159,3 +176,47 @@ def _read_profiler_reports(run: Run, training: str, services: Services) -> dict[
     inner = f"jobs/{training}/{PROFILER_REPORTS}"
     names = [name for name in services.bucket.list_names(f"{run.folder}{inner}") if name.endswith(".json")]
     return {name.removesuffix(".json"): services.runs.read_file(run.run_id, f"{inner}{name}") for name in names}
+
+
+def tell_weights(architecture: str | None, services: Services) -> dict[str, Any]:
+    """Say whether a run would begin with ImageNet's weights: {architecture, state, message}. Raises BadRequest.
+
+    The state is `found` where the bucket holds them or the last run had them, `missing` where the last run had none,
+    and `unknown` before any run has looked: only a job sees its machine and whether it reaches the internet.
+    """
+    known = recipe_schema()["properties"]["architecture"]
+    wanted = architecture or known["default"]
+    if wanted not in known["enum"]:
+        raise BadRequest(f"architecture is {wanted[:40]!r}. GET /recipes/schema lists the networks.")
+    if _holds_weights(wanted, services):
+        return {"architecture": wanted, "state": "found", "message": None}
+    looked = _find_last_look(wanted, services)
+    if looked not in (None, "none"):
+        return {"architecture": wanted, "state": "found", "message": None}
+    state = "unknown" if looked is None else "missing"
+    return {"architecture": wanted, "state": state, "message": WEIGHTS[state].format(architecture=wanted)}
+
+
+def _holds_weights(architecture: str, services: Services) -> bool:
+    """Return whether the weights channel has a file of this network, as the jobs look for it."""
+    folder = services.settings.weights_uri.removeprefix(f"{services.settings.bucket_uri}/")
+    if not folder or folder.startswith("s3://"):
+        return bool(folder)  # a bucket that may not be ours to list: whoever named it put them there
+    names = services.bucket.list_names(folder)
+    return any(name.endswith(".pth") and _strip(name).startswith(_strip(architecture)) for name in names)
+
+
+def _strip(name: str) -> str:
+    """Return a name's letters and digits: torchvision writes a network's name in its files in several ways."""
+    return re.sub(r"[\W_]", "", name)
+
+
+def _find_last_look(architecture: str, services: Services) -> str | None:
+    """Return what the newest run that wanted this network's weights began with; None if no late run did."""
+    runs = (services.runs.find(listed["run_id"]) for listed in services.runs.list_all(LATE_RUNS)[0])
+    for run in runs:
+        recipe = (run.recipe if run else None) or {}
+        wants = recipe.get("architecture") == architecture and recipe.get("pretrained") != "none"
+        if run and wants and (told := _read_start(run, services).get("pretrained")):
+            return str(told)
+    return None

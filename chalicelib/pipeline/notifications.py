@@ -70,14 +70,14 @@ def _send_then_mark(notice: str, channel: str, seen: Observation, services: Serv
     """Send a notification, then mark it. Returns whether it was sent. Raises ServiceError if it cannot be marked."""
     sent = _send(notice, channel, seen, services)
     if sent:
-        services.runs.write_file(seen.run.run_id, name_mark(notice, channel), build_detail(notice, seen))
+        services.runs.write_file(seen.run.run_id, name_mark(notice, channel), build_detail(notice, seen, services))
     return sent
 
 
 def _send_marked(notice: str, channel: str, seen: Observation, services: Services) -> bool:
     """Mark a notification as sent, then send it, and take the mark back if the channel refuses. Returns as above."""
     mark = name_mark(notice, channel)
-    services.runs.write_file(seen.run.run_id, mark, build_detail(notice, seen))
+    services.runs.write_file(seen.run.run_id, mark, build_detail(notice, seen, services))
     sent = _send(notice, channel, seen, services)
     if not sent:
         services.bucket.delete(f"{seen.run.folder}{mark}")
@@ -86,7 +86,7 @@ def _send_marked(notice: str, channel: str, seen: Observation, services: Service
 
 def _send(notice: str, channel: str, seen: Observation, services: Services) -> bool:
     """Send a notification on one channel. Returns False if the channel refuses it, which is logged."""
-    detail = build_detail(notice, seen)
+    detail = build_detail(notice, seen, services)
     try:
         if channel == "event":
             services.publisher.put_event(SOURCE, notice, detail)
@@ -98,7 +98,7 @@ def _send(notice: str, channel: str, seen: Observation, services: Services) -> b
     return True
 
 
-def build_detail(notice: str, seen: Observation) -> dict[str, Any]:
+def build_detail(notice: str, seen: Observation, services: Services) -> dict[str, Any]:
     """Build the event's detail. Its schema is events/schemas/whippet-detail.schema.json."""
     run, result = seen.run, seen.result or {}
     detail: dict[str, Any] = {
@@ -115,7 +115,7 @@ def build_detail(notice: str, seen: Observation) -> dict[str, Any]:
             each if isinstance(each, dict) else {"message": str(each)} for each in seen.dataset["problems"]
         ]
     if cost := describe_cost(seen):
-        detail["cost"] = cost
+        detail["cost"] = cost | {"billed": services.settings.billed}
     names = {
         "Tuning Started": {"tuning_job": run.run_id},
         "Training Started": {"training_job": seen.training.name if seen.training else run.training_job},

@@ -13,7 +13,7 @@ from chalicelib.errors import BadRequest
 from chalicelib.models.choosing import describe_trial
 from chalicelib.pipeline.job_files import is_from_scratch
 from chalicelib.pipeline.observing import observe, read_evaluation, see_endpoint, see_trainings, see_trials
-from chalicelib.pipeline.verdicts import Story, list_advice
+from chalicelib.pipeline.verdicts import Story, list_advice, tell_shipped
 from chalicelib.runs.identity import RUN_ID, Run
 from chalicelib.runs.observation import APPROVAL, Observation, Training
 from chalicelib.services import Services
@@ -26,13 +26,13 @@ MAX_LOOKED_AT = 20  # trials of a running tuning that one look describes one by 
 
 
 def list_runs(limit: str | None, after: str | None, services: Services) -> dict[str, Any]:
-    """Return a page of runs, newest first: {runs, next}. Pass `next` as `after` to get the following page."""
+    """Return a page of runs, newest first: {runs, next, billed}. Pass `next` as `after` to get the following page."""
     if limit is not None and not (limit.isascii() and limit.isdecimal() and 0 < int(limit[:9]) <= MAX_PAGE):
         raise BadRequest(f"limit is {limit[:20]!r}, and must be a whole number from 1 to {MAX_PAGE}.")
     if after and not PLACE.fullmatch(after):
         raise BadRequest(f"after is {after[:50]!r}, and must be what `next` of the page before says.")
     runs, following = services.runs.list_all(int(limit) if limit else PAGE, after or "")
-    return {"runs": runs, "next": following}
+    return {"runs": runs, "next": following, "billed": services.settings.billed}
 
 
 def describe_run(run_id: str, services: Services) -> dict[str, Any]:
@@ -62,20 +62,22 @@ def describe_run(run_id: str, services: Services) -> dict[str, Any]:
         "trials": trials,
         "best": tuned["best"] if tuned else _find_best(trials),
         "training": training,
-        **_describe_outcome(seen, services),
+        **_describe_outcome(seen, trials, services),
         "endpoint": _describe_endpoint(run, seen, services),
         "links": {"folder": run.uri, "model": f"/models/{run.dataset}", **_sign_files(seen, services)},
     }
 
 
-def _describe_outcome(seen: Observation, services: Services) -> dict[str, Any]:
+def _describe_outcome(seen: Observation, trials: Sequence[Mapping[str, Any]], services: Services) -> dict[str, Any]:
     """Describe what ships, how good it is and what to do next; the last two once the run has ended."""
     run, result = seen.run, seen.result or {}
     decision = services.runs.read_file(run.run_id, "decision.json") if "decision.json" in seen.files else None
     evaluation = read_evaluation(run, decision["training_job_name"], services) if decision and result else None
-    story = Story(result, run.recipe or {}, best=result.get("hyperparameters") or {}, evaluation=evaluation)
+    best = result.get("hyperparameters") or {}
+    story = Story(result, run.recipe or {}, trials, best=best, decision=decision, evaluation=evaluation)
     return {
         "decision": decision,
+        "shipped": tell_shipped(story) if decision and seen.status == "deployed" else None,
         "approval": services.runs.read_file(run.run_id, APPROVAL) if seen.is_approved else None,
         "metrics": result.get("metrics"),
         "pretrained": (evaluation or {}).get("pretrained"),

@@ -13,6 +13,7 @@ from statistics import NormalDist
 from typing import Any
 from urllib.parse import quote
 
+from chalicelib.costs.prices import tell_spent
 from chalicelib.models.choosing import CANDIDATES
 from chalicelib.models.intervals import find_interval
 from chalicelib.recipes.imbalance import RATIO
@@ -222,16 +223,7 @@ def _tell_cost(story: Story) -> list[str]:
         return []
     jobs = f"{len(story.trials)} trial{'s' if len(story.trials) != 1 else ''}"
     jobs += " and the final training" if story.trainings else ""
-    return [f"{jobs} took {story.seconds:,} billable seconds{_tell_dollars(story.cost or {})}."]
-
-
-def _tell_dollars(cost: Mapping[str, Any]) -> str:
-    if cost.get("spent_usd") is None:
-        return ""
-    told = f", ${cost['spent_usd']:,.2f}"
-    if cost.get("expected_usd") is None:
-        return told
-    return f"{told} (expected ${cost['expected_usd']:,.2f}, at most ${cost['worst_usd']:,.2f})"
+    return [f"{jobs} took {story.seconds:,} billable seconds{tell_spent(story.cost or {})}."]
 
 
 def _tell_end(story: Story) -> str:
@@ -265,9 +257,7 @@ def tell_shipped(story: Story) -> str:
     if own is None:
         return f"Deployed: {name}."
     other = "the final training" if ships == "trial" else "the best trial"
-    beside = (
-        f"; {other} scored {others:.1%}" if others is not None and (ships, candidate) != ("training", "trial") else ""
-    )
+    beside = f"; {other} {others:.1%}" if others is not None and (ships, candidate) != ("training", "trial") else ""
     return f"Deployed: {name}. It scored {own:.1%}{beside}."
 
 

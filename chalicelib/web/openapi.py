@@ -52,6 +52,7 @@ ANSWERS: Mapping[str, tuple[str, str | None, tuple[int, ...]]] = {
     "show_pictures": ("runs", "Pictures", (404, 503)),
     "read_log": ("runs", "Log", (400, 404, 503)),
     "show_recipe_schema": ("uploads", "RecipeSchema", ()),
+    "tell_weights": ("uploads", "Weights", (400, 503)),
     "write_recipe": ("uploads", "Recipe", (400, 422, 503)),
     "approve_run": ("runs", "RunStatus", (404, 409, 503)),
 }
@@ -94,6 +95,9 @@ QUERIES: Mapping[str, Mapping[str, tuple[Schema, str, Any]]] = {
     "list_runs": {
         "limit": ({"type": "integer", "minimum": 1, "maximum": 200}, "How many runs to return.", 20),
         "after": (TEXT, "The `next` of the page before.", "8236472900000/whippet-dev-dogs-1f2e3d4c"),
+    },
+    "tell_weights": {
+        "architecture": (TEXT, "The network; by default the one that recipes have by default.", "resnet18")
     },
     "read_log": {
         "job": (TEXT, "The job's name; by default the one that failed or runs.", "whippet-dev-dogs-1f2e3d4c-train"),

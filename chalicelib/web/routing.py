@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from chalicelib.errors import MethodNotAllowed, NotFound
 
@@ -78,3 +79,16 @@ def answer_options(served: Collection[str], allowed: Mapping[str, str]) -> dict[
         "Access-Control-Allow-Headers": "Authorization, Content-Type",
         "Access-Control-Max-Age": str(PREFLIGHT_SECONDS),
     }
+
+
+def find_page(context: Mapping[str, Any]) -> str:
+    """Return the page's address by a request's context: the host, and the path before the route's; empty if unknown.
+
+    The routes' function cannot be told its own address, because the API is made after it. API Gateway writes the
+    context, so that no client chooses the address.
+    """
+    domain, path, route = (str(context.get(name) or "") for name in ("domainName", "path", "resourcePath"))
+    if not domain or not path:
+        return ""
+    before = path.rstrip("/").split("/")[: -len(route.strip("/").split("/"))]
+    return f"https://{domain}{'/'.join(before)}/"

@@ -28,6 +28,11 @@ FACTS: dict[str, Schema] = {
     "seconds": number("Seconds from its beginning to its end; null before that.", 742, null=True, whole=True),
     "spent_usd": number("What it has cost; null where that is unknown.", 0.12, null=True),
 }
+BILLED: Schema = {
+    "type": "boolean",
+    "description": "Whether somebody is charged for the jobs; if not, the dollars are what AWS would charge.",
+    "examples": [True],
+}
 MODEL: dict[str, Schema] = {
     "name": text("The model's name: its dataset's.", DATASET),
     "status": text("Whether it answers.", "ready", enum=["ready", "updating", "creating", "deleting", "failed"]),
@@ -151,6 +156,13 @@ NAMED: dict[str, Schema] = {
         id=text("Its id.", "0123456789abcdef0123456789abcdef"),
         key=text("The object's key.", "datasets/dogs.zip"),
     ),
+    "Weights": thing(
+        "Whether a run would begin with ImageNet's weights.",
+        "architecture state message",
+        architecture=text("The network.", "resnet18"),
+        state=text("Whether they are there.", "found", enum=["found", "missing", "unknown"]),
+        message=text("What that means and what to do; null where they are found.", None, null=True),
+    ),
     "DatasetUpload": thing(
         "Where to PUT a dataset's zip.",
         "method url key expires_in",
@@ -165,6 +177,7 @@ NAMED: dict[str, Schema] = {
         expected_usd=number("Before the run began; null where a price is missing.", 0.61, null=True),
         worst_usd=number("What its time limits let it cost at most.", 2.4, null=True),
         spent_usd=number("So far, by the billable seconds of its jobs.", 0.12, null=True),
+        billed=BILLED,
         refined_usd=number("What it is expected to cost by the trials that have ended.", 0.58, null=True),
         budget_usd=number("The recipe's budget.", 5, null=True),
         prices_date=text("The date of the prices.", "2026-11-22", null=True),
@@ -192,9 +205,10 @@ NAMED: dict[str, Schema] = {
     "ListedRun": thing("A run in the list.", "run_id dataset status reason created_at", **LISTED, **FACTS),
     "Runs": thing(
         "Runs, newest first.",
-        "runs next",
+        "runs next billed",
         runs=many("ListedRun", "The runs of this page."),
         next=text("Pass it as `after` for the next page; null on the last.", None, null=True),
+        billed=BILLED,
     ),
     "RunEndpoint": thing(
         "The run's endpoint.",
@@ -226,6 +240,7 @@ NAMED: dict[str, Schema] = {
         best=anything("The best hyperparameters.", null=True),
         training=anything("The final training.", null=True),
         decision=anything("Which model ships, whether it is deployed, and why.", null=True),
+        shipped=text("Which model is deployed, and what it scored.", "Deployed: trial 3. It scored 99.4%.", null=True),
         approval=anything("Who had the model deployed that the rules did not deploy.", null=True),
         metrics=anything("Metrics of its model: `valid` and `test`.", METRICS, null=True),
         stopping={

@@ -39,7 +39,8 @@ def finish_functions(template: Body) -> None:
 def _tell_page(function: Body) -> None:
     """Tell a function where the page is: reports link back to it.
 
-    The routes' function is told a domain of the page's own alone: the API is made after it.
+    The routes' function is told a domain of the page's own alone, because the API is made after it. Without one it
+    takes the address at which it is asked.
     """
     own = {"Ref": "PageUrl"}
     variables = function["Properties"].setdefault("Environment", {}).setdefault("Variables", {})

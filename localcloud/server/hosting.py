@@ -221,7 +221,7 @@ class Hosting:
 
     def _provision(self, template: dict[str, Any], source: Path) -> Stack:
         own = {"StageName": STAGE, "CodeName": source.name, "MonthlyCapUsd": "0", "CreateApiLogsRole": "false"}
-        own |= {"PageUrl": self._place.page_url}
+        own |= {"PageUrl": self._place.page_url, "Billed": "false"}
         chosen = find_weights(self._clients("s3")) | choose_parameters(os.environ)
         stack = provision(template, own | chosen, self._clients, REGION)
         self._clients("s3").upload_file(str(source), stack.outputs["BucketName"], f"code/{source.name}")

@@ -162,7 +162,7 @@ def test_runs_and_models_are_listed(url: str) -> None:
 def test_a_run_is_shown_with_its_score_and_trials(url: str) -> None:
     """Accuracy has the form that it has everywhere: 98.7%."""
     shown = whippet("run", "whippet-dev-dogs-1", url=url).stdout
-    assert "Accuracy 98.7% of 350 test images" in shown
+    assert "Accuracy 98.7% of 350 test images, 95% sure: 96.9% to 99.5%" in shown
     assert "Weakest class pug: 90.0% of 20 recognised" in shown
     assert "This model goes live: no other of this dataset does." in shown
     assert "Next: add images of pug." in shown

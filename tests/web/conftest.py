@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Playwright, sync_playwright
 
-from tests.fakes.world import World
+from tests.fakes.world import SETTINGS, World
 from tests.web.browser import Tab, find_chromium, open_tab
 from tests.web.server import serve_world
 
@@ -48,8 +49,9 @@ def open_any(browser: Browser) -> Iterator[OpenTab]:
 
 
 @pytest.fixture
-def world() -> World:
-    return World()
+def world(request: pytest.FixtureRequest) -> World:
+    """Return an account in which nobody is charged, as in the local cloud; given True, one with a bill."""
+    return World(replace(SETTINGS, billed=getattr(request, "param", False)))
 
 
 @pytest.fixture

@@ -218,7 +218,7 @@ def test_a_run_that_waits_says_for_what(world: World, tab: Tab) -> None:
     tab.go(f"runs/{run_id}")
     tab.page.get_by_text("This run waits its turn").wait_for()
     tab.page.get_by_text("The account-level service limit").first.wait_for()
-    tab.page.get_by_text("at most", exact=False).first.wait_for()
+    tab.page.get_by_text("expected", exact=False).first.wait_for()
     tab.keep("run-waiting")
     assert tab.find_barriers() == []
 
@@ -245,18 +245,26 @@ def test_a_failed_run_says_why_and_can_be_tried_again(world: World, tab: Tab) ->
     tab.page.get_by_text("attempt 2").wait_for()
 
 
+@pytest.mark.parametrize("world", [True, False], indirect=True, ids=["billed", "free"])
 def test_a_run_shows_what_it_may_cost_and_what_it_has_cost(world: World, tab: Tab) -> None:
-    """Beside the dollars spent it shows, while it runs, the amount expected by now and the most that it can be."""
+    """Where somebody is charged: spent, expected and at most. Where nobody is, each price is AWS's and says so."""
     run_id = tell_of_a_tuning(world)
     told = describe_run(run_id, world.services())["cost"]
+    most = f", ${told['worst_usd']:.2f} at most" if world.settings.billed else ""
     tab.go(f"runs/{run_id}")
-    expected, worst = told["refined_usd"] or told["expected_usd"], told["worst_usd"]
-    tab.page.get_by_text(f"of ${expected:.2f} expected, ${worst:.2f} at most").first.wait_for()
+    expected = told["refined_usd"] or told["expected_usd"]
+    tab.page.get_by_text(f"so far, of ${expected:.2f} expected{most}", exact=False).first.wait_for()
+    assert ("at most" in tab.page.locator(".run-head").inner_text()) == world.settings.billed
     over = tell_of_a_model(world, "tulips")
     told = describe_run(over, world.services())["cost"]
     tab.go(f"runs/{over}")
     tab.page.get_by_text(f"(expected ${told['expected_usd']:.2f})").wait_for()
-    assert "free here; on AWS" in tab.page.locator(".run-head").inner_text()  # on this machine it costs nothing
+    head = tab.page.locator(".run-head").inner_text()
+    assert ("free here; on AWS" in head) == (not world.settings.billed)
+    tab.go("runs")
+    row = tab.page.locator(".runs li", has_text="tulips")
+    row.wait_for()
+    assert ("free (" in row.inner_text()) == (not world.settings.billed)
 
 
 def test_a_rejected_dataset_tells_every_problem(world: World, tab: Tab) -> None:

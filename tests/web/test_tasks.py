@@ -328,3 +328,26 @@ def test_what_is_deleted_leads_nowhere(world: World, tab: Tab) -> None:
     assert tab.page.get_by_role("link", name="Use the model").count() == 0
     tab.page.get_by_text("Debugger: 2 checks passed, 1 to look at, 2 had nothing to judge").wait_for()
     assert tab.page.get_by_text("Low GPU").count() == 0
+
+
+def test_too_few_images_to_begin_from_scratch_are_told_before_the_start(world: World, tab: Tab, tmp_path: Path) -> None:
+    """Also what to do about it; Quick takes more epochs, the fewer images there are. Many images need no word."""
+    path = tmp_path / "photos.zip"
+    path.write_bytes(build_colour_zip())  # 96 images
+    tab.go("datasets")
+    tab.page.locator("#zip").set_input_files(path)
+    tab.page.get_by_text("Pretrained weights are not in the bucket").wait_for()
+    tab.page.get_by_label("Quick").check()
+    tab.page.get_by_text("2 trials of 13 epochs").wait_for()
+    tell_of_a_model(world)  # it began from scratch
+    tab.go("runs")
+    tab.go("datasets")
+    tab.page.get_by_role("button", name="Cancel").click()
+    tab.page.locator("#zip").set_input_files(path)
+    told = tab.page.locator(".callout.warn", has_text="It will probably be trained from scratch")
+    told.get_by_text("make weights ARCH=resnet18").wait_for()
+    tab.keep("dataset-from-scratch")
+    assert tab.find_barriers() == []
+    tab.page.get_by_text("All settings").click()
+    tab.page.get_by_label("pretrained", exact=True).select_option("none")
+    told.wait_for(state="detached")

@@ -67,13 +67,15 @@ export function count(number, singular, plural = `${singular}s`) {
 
 export const IS_LOCAL = ["127.0.0.1", "localhost", "[::1]"].includes(location.hostname);
 
-/** Return dollars as a person reads them; what runs on this machine costs nothing, and the price is AWS's. */
-export function money(dollars, { short: isShort = false } = {}) {
-  if (!Number.isFinite(dollars)) return dash;
-  const isTiny = dollars > 0 && dollars < 0.01;
-  const told = isTiny ? "under $0.01" : `$${dollars.toFixed(2)}`;
-  if (!IS_LOCAL) return told;
-  return isShort ? `free (${told} on AWS)` : `free here; on AWS ${isTiny ? told : `about ${told}`}`;
+/** Return dollars as a person reads them. */
+export const dollars = (value) => (value > 0 && value < 0.01 ? "under $0.01" : `$${value.toFixed(2)}`);
+
+/** Return what a run costs; where nobody is charged, the price is AWS's. */
+export function money(value, isBilled = true, { short: isShort = false } = {}) {
+  if (!Number.isFinite(value)) return dash;
+  if (isBilled) return dollars(value);
+  if (isShort) return `free (${dollars(value).replace("under ", "<")} on AWS)`;
+  return `free here; on AWS ${value < 0.01 ? "" : "about "}${dollars(value)}`;
 }
 
 export function number(value) {

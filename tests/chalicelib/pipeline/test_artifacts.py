@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from chalicelib.errors import BadRequest
 from chalicelib.pipeline.advance import advance
 from chalicelib.pipeline.intake import look_at_dataset
+from chalicelib.pipeline.job_files import tell_weights
 from chalicelib.pipeline.progress import describe_run
-from tests.fakes.world import World
+from tests.fakes.world import BUCKET, SETTINGS, World
 from tests.support.pictures import build_small_zip
 
 ZIP = build_small_zip()
@@ -200,3 +203,39 @@ def test_a_training_from_scratch_is_told_while_it_runs(world: World, recipe: byt
     notes = describe_run(run_id, world.services())["notes"]
     assert len(notes) == told
     assert all("make weights ARCH=resnet18" in note for note in notes)
+
+
+@pytest.mark.parametrize(("found", "state"), [(None, "unknown"), ("none", "missing"), ("imagenet", "found")])
+def test_before_a_run_its_weights_are_told_by_the_last_run(world: World, found: str | None, state: str) -> None:
+    """Of the same network only. A message says what to do, unless there is nothing to do."""
+    run_id = start(world)
+    if found:
+        line = json.dumps({"start": {"pretrained": found}}).encode()
+        world.s3.store(f"runs/{run_id}/jobs/{name_trial(run_id, 1)}/metrics.jsonl", line)
+    told = tell_weights(None, world.services())
+    assert (told["architecture"], told["state"]) == ("resnet18", state)
+    assert (told["message"] is None) == (state == "found")
+    assert state == "found" or "`make weights ARCH=resnet18`" in str(told["message"])
+    assert tell_weights("resnet50", world.services())["state"] == "unknown"
+
+
+@pytest.mark.parametrize(
+    ("uri", "file", "architecture", "state"),
+    [
+        (f"s3://{BUCKET}/weights/", "resnet18-f37072fd.pth", "resnet18", "found"),
+        (f"s3://{BUCKET}/weights/", "mnasnet0.5_top1_67.823-3ffadce67e.pth", "mnasnet0_5", "found"),
+        (f"s3://{BUCKET}/weights/", "resnet18.pth", "resnet50", "unknown"),
+        ("s3://elsewhere/weights/", "resnet18.pth", "resnet50", "found"),
+    ],
+)
+def test_weights_in_the_bucket_are_found_by_their_names(uri: str, file: str, architecture: str, state: str) -> None:
+    """As torchvision names them. Another bucket may not be ours to list: whoever named it put them there."""
+    world = World(replace(SETTINGS, weights_uri=uri))
+    world.s3.store(f"weights/{file}", b"weights")
+    assert tell_weights(architecture, world.services())["state"] == state
+
+
+def test_weights_of_an_unknown_network_are_a_bad_request(world: World) -> None:
+    """The message says where the networks are listed."""
+    with pytest.raises(BadRequest, match="GET /recipes/schema"):
+        tell_weights("resnet19", world.services())

@@ -63,10 +63,10 @@ def test_the_shipped_model_is_named_with_its_score_and_the_others() -> None:
     other = {"name": "pets-002-0b", "objective": 0.8}
     decision = {"ships": "trial", "training_job_name": TRIAL["name"], "objective": GOALS}
     text = tell_verdict(Story(DEPLOYED, decision=decision, trials=[other, TRIAL]))
-    assert "Deployed: trial 2. It scored 99.4%; the final training scored 98.2%." in text
+    assert "Deployed: trial 2. It scored 99.4%; the final training 98.2%." in text
     decision |= {"ships": "training", "training_job_name": "pets-train"}
     text = tell_verdict(Story(DEPLOYED, decision=decision, trials=[other, TRIAL]))
-    assert "Deployed: the final training. It scored 98.2%; the best trial scored 99.4%." in text
+    assert "Deployed: the final training. It scored 98.2%; the best trial 99.4%." in text
 
 
 def test_failures_are_told_by_their_most_common_reason() -> None:
@@ -209,3 +209,20 @@ def test_what_selection_overstates_is_told(trials: int, most: float) -> None:
     folds = {"objective": objective, "selection": {"folds": 5}}
     assert "120 images by 5-fold cross-validation" in tell_verdict(Story(DEPLOYED, trials=told, evaluation=folds))
     assert "overstates" not in tell_verdict(Story(DEPLOYED, trials=told[:1], evaluation=folds))
+
+
+@pytest.mark.parametrize(
+    ("cost", "told"),
+    [
+        ({"spent_usd": 0.1, "expected_usd": 0.2, "worst_usd": 2.4}, "seconds, $0.10 (expected $0.20, at most $2.40)."),
+        (
+            {"spent_usd": 0.1, "expected_usd": 0.2, "worst_usd": 2.4, "billed": False},
+            "seconds, free here; on AWS about $0.10 (expected $0.20).",
+        ),
+        ({"spent_usd": 0.001, "billed": False}, "seconds, free here; on AWS under $0.01."),
+        ({"spent_usd": None}, "seconds."),
+    ],
+)
+def test_a_price_says_whose_it_is(cost: dict[str, Any], told: str) -> None:
+    """Where nobody is charged it is AWS's, and what a run may cost at most is nobody's concern."""
+    assert f"billable {told}" in tell_verdict(Story(DEPLOYED, seconds=122, cost=cost))

@@ -8,10 +8,13 @@ from typing import Any
 import pytest
 
 import app
+from chalicelib.pipeline.sweep import sweep
+from chalicelib.web.routing import find_page
 from tests.fakes.world import World
 
 TOKEN = {"Authorization": "Bearer ann-token"}
 FRIEND, STRANGER = "https://shop.example", "https://evil.example"
+DOMAIN = "abc.execute-api.us-east-1.amazonaws.com"
 
 
 def ask(world: World, method: str, path: str, headers: dict[str, str] = TOKEN, resource: str = "/{proxy+}") -> Any:
@@ -20,7 +23,9 @@ def ask(world: World, method: str, path: str, headers: dict[str, str] = TOKEN, r
     event = {
         "path": path, "headers": headers, "pathParameters": {"proxy": path[1:]},
         "multiValueQueryStringParameters": None, "stageVariables": None, "body": None, "isBase64Encoded": False,
-        "requestContext": {"httpMethod": method, "resourcePath": resource, "path": f"/api{path}", "identity": {}},
+        "requestContext": {
+            "httpMethod": method, "resourcePath": resource, "path": f"/api{path}", "domainName": DOMAIN, "identity": {},
+        },
     }  # fmt: skip
     return app.app(event, None)
 
@@ -106,3 +111,29 @@ def test_the_description_of_the_api_is_served(world: World) -> None:
     """It is the document that is committed, and needs no token."""
     answer = ask(world, "GET", "/openapi.json", {})
     assert json.loads(answer["body"])["openapi"].startswith("3.")
+
+
+def test_a_report_that_a_route_writes_links_to_the_page_that_was_asked(world: World) -> None:
+    """The routes' function cannot be told its own address; a domain of the page's own still goes first."""
+    world.upload("dogs.zip", b"this is no archive")
+    sweep(world.services())
+    first = world.services().runs.list_all(1)[0][0]["run_id"]
+    again = json.loads(ask(world, "POST", f"/runs/{first}/retry")["body"])["run_id"]
+    report = world.s3.versions[f"runs/{again}/report.html"][-1].body.decode()
+    assert f'href="https://{DOMAIN}/api/#/runs/{again}"' in report
+    told = world.services().at_page("https://other.example/").settings.page_url
+    assert told == (world.settings.page_url or "https://other.example/")
+
+
+@pytest.mark.parametrize(
+    ("path", "route", "page"),
+    [
+        ("/api/runs/x/stop", "/runs/{run_id}/stop", f"https://{DOMAIN}/api/"),
+        ("/runs/x/stop/", "/runs/{run_id}/stop", f"https://{DOMAIN}/"),
+        ("/a/b/runs", "/runs", f"https://{DOMAIN}/a/b/"),
+        ("", "/runs", ""),
+    ],
+)
+def test_the_page_is_where_a_request_went_to(path: str, route: str, page: str) -> None:
+    """With the stage in the path, behind a domain of its own, behind one with a base path; unknown without a path."""
+    assert find_page({"domainName": DOMAIN, "path": path, "resourcePath": route}) == page

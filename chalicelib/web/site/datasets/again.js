@@ -6,7 +6,7 @@ import { readSchema, RecipeForm } from "./recipe.js";
 
 export async function showAgain(main, { name, signal }) {
   const [run, schema] = await Promise.all([ask(`runs/${part(name)}`, { signal }), readSchema(signal)]);
-  const form = new RecipeForm(schema, { withPresets: false });
+  const form = new RecipeForm(schema, { withPresets: false, isBilled: run.cost?.billed });
   form.write(run.recipe);
   const problem = h("div", { role: "alert" });
   const start = h("button", { type: "submit" }, "Run it again");

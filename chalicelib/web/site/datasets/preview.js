@@ -65,10 +65,13 @@ function thumbnail(image) {
   return canvas;
 }
 
+/** Return the images among what is to be sent. */
+export const listImages = (entries) => leaveOutHidden(entries).filter(({ path }) => IMAGE.test(path));
+
 /** Return what a person wants to see before sending, or null where nothing can be told. */
 export function drawPreview(entries) {
   if (!entries) return null;
-  const images = leaveOutHidden(entries).filter(({ path }) => IMAGE.test(path));
+  const images = listImages(entries);
   const classes = sortByClass(images);
   if (!images.length) return h("p", { class: "problem" }, "There is no image in it: JPEG, PNG and the like, in a folder for each class.");
   const rows = [...classes].map(([name, own]) => [name || "(no folder)", number(own.length), ...["train", "valid", "test"].map((split) => number(own.filter((each) => each.split === split).length))]);

@@ -3,13 +3,19 @@
 import { ask } from "../api.js";
 import { h, ticked } from "../dom.js";
 
+const QUICK = { passes: 1200, least: 3, most: 20 }; // epochs of `quick`: from scratch a few images need more of them, and these cost as little
 const PRESETS = {
-  quick: { words: "Quick", hint: "a first impression in minutes: 2 trials, only the last layer is trained", recipe: { trials: 2, epochs: 3, ranges: { fine_tune: ["head"] } } },
-  balanced: { words: "Balanced", hint: "the defaults: 6 trials of 8 epochs", recipe: {} },
-  best: { words: "Best", hint: "the highest accuracy, for several times the time and cost: 12 trials of 20 epochs", recipe: { trials: 12, epochs: 20, patience: 5, ranges: { fine_tune: ["last_block", "all"] } } },
+  quick: {
+    words: "Quick",
+    hint: ({ epochs }) => `a first impression in minutes: 2 trials of ${epochs} epochs; of a pretrained network only the last layer is trained`,
+    recipe: (images) => ({ trials: 2, epochs: Math.min(QUICK.most, Math.max(QUICK.least, Math.round(QUICK.passes / images) || 0)), ranges: { fine_tune: ["head"] } }),
+  },
+  balanced: { words: "Balanced", hint: () => "the defaults: 6 trials of 8 epochs", recipe: () => ({}) },
+  best: { words: "Best", hint: () => "the highest accuracy, for several times the time, and on AWS the cost: 12 trials of 20 epochs", recipe: () => ({ trials: 12, epochs: 20, patience: 5, ranges: { fine_tune: ["last_block", "all"] } }) },
 };
 const SHOWN_FIRST = ["architecture", "budget_usd"];
 const LEFT_OUT = ["$schema"];
+const UNBILLED = "Nothing is charged here: it limits the run as if AWS's prices were paid.";
 const COMMON = ["resnet18", "resnet50", "efficientnet_b0", "convnext_tiny", "mobilenet_v3_large"];
 let schema, forms = 0;
 
@@ -66,14 +72,14 @@ class Field {
 
 /** A form for a recipe. `.read()` returns the document without its defaults, `.write(document)` fills the form. */
 export class RecipeForm {
-  constructor(rules, { withPresets = true } = {}) {
+  constructor(rules, { withPresets = true, isBilled = true } = {}) {
     const number = this.number = forms += 1; // several forms may stand on one page
     this.fields = [];
     const first = h("div", { class: "fields" });
     const rest = h("div", { class: "fields" });
     for (const [name, rule] of Object.entries(rules.properties)) {
       if (LEFT_OUT.includes(name)) continue;
-      const drawn = this.add([name], rule);
+      const drawn = this.add([name], name === "budget_usd" && !isBilled ? { ...rule, description: `${rule.description} ${UNBILLED}` } : rule);
       (SHOWN_FIRST.includes(name) ? first : rest).append(drawn);
     }
     this.hint = h("p", { class: "hint" });
@@ -99,8 +105,16 @@ export class RecipeForm {
   }
 
   choose(name) {
-    this.hint.textContent = `${PRESETS[name].words}: ${PRESETS[name].hint}.`;
-    this.write(PRESETS[name].recipe, { keep: SHOWN_FIRST });
+    const { words, hint, recipe } = PRESETS[(this.chosen = name)];
+    const document = recipe(this.images);
+    this.hint.textContent = `${words}: ${hint(document)}.`;
+    this.write(document, { keep: SHOWN_FIRST });
+  }
+
+  /** Learn how many images there are: a preset may depend on it. */
+  know(images) {
+    this.images = images || undefined; // none is for a zip that cannot be listed here
+    if (this.chosen === "quick") this.choose("quick");
   }
 
   /** Fill the form. A recipe of the dataset's own is none of the presets. */

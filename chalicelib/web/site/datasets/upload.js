@@ -2,12 +2,13 @@
 
 import { ask, part, poll } from "../api.js";
 import { bytes, callout, duration, findings, h, live, paragraphs, say, unusual } from "../dom.js";
-import { drawPreview, leaveOutHidden, listZip } from "./preview.js";
+import { drawPreview, leaveOutHidden, listImages, listZip } from "./preview.js";
 import { readSchema, RecipeForm } from "./recipe.js";
 import { arrived, forget, markOf, recall } from "./resuming.js";
 import { sendDataset } from "./sending.js";
 import { Zip } from "./packing.js";
 
+const FEW = 500; // photographs that are seldom enough to begin from scratch
 const APPEARS_WITHIN = 90_000; // milliseconds; an upload's event starts its run much sooner
 export const shelf = h("ul", { class: "uploads", "aria-label": "Uploads" }); // kept while other views are shown
 const underWay = new Set();
@@ -38,20 +39,22 @@ function pack(name, given) {
 }
 
 export class Upload {
-  constructor({ name, source, list }, known) {
-    Object.assign(this, { source, list, known }); // `known`: the newest run of each dataset that is there
+  constructor({ name, source, list }, { known, isBilled }) {
+    Object.assign(this, { source, list, known, isBilled }); // `known`: the newest run of each dataset that is there
     this.stopping = new AbortController();
+    this.looked = new Map(); // what the app knows of each network's weights
     this.field = h("input", { type: "text", value: name, "aria-label": "Name of the dataset and its model", maxlength: "120", required: true });
     this.bar = h("progress", { max: 1, value: 0, hidden: true, "aria-label": `Upload of ${name}` });
     this.state = h("p", { class: "hint", role: "status" });
     this.preview = h("div", {}, h("p", { class: "hint" }, "Looking at the images …"));
-    this.form = h("div", {});
+    this.form = h("div", { onchange: () => this.tellWeights() });
+    this.weights = live((told) => told && this.drawWeights(told));
     this.start = h("button", { type: "button", onclick: () => this.go() }, "Upload and train");
     this.cancel = h("button", { type: "button", class: "quiet", onclick: () => this.end() }, "Cancel");
     this.result = live((told) => told && this.drawResult(told));
     this.title = h("h2", {}, name, " ", h("small", {}, bytes(source.size)));
     this.naming = h("p", { class: "row" }, h("label", {}, "Name ", this.field));
-    this.element = h("li", { class: "card upload" }, this.title, this.naming, this.preview, this.form, this.bar, this.state,
+    this.element = h("li", { class: "card upload" }, this.title, this.naming, this.preview, this.form, this.weights, this.bar, this.state,
       h("div", { class: "actions" }, this.start, this.cancel), this.result);
     this.prepare();
   }
@@ -61,17 +64,35 @@ export class Upload {
   }
 
   async prepare() {
-    this.list().then((entries) => this.preview.replaceChildren(...[drawPreview(entries)].filter(Boolean))).catch(() => this.preview.replaceChildren());
+    const listed = this.list().catch(() => null);
+    listed.then((entries) => this.preview.replaceChildren(...[drawPreview(entries)].filter(Boolean)));
     try {
       const { signal } = this.stopping;
-      this.recipe = new RecipeForm(await readSchema(signal));
+      this.recipe = new RecipeForm(await readSchema(signal), { isBilled: this.isBilled });
       if (this.known.has(this.name)) this.recipe.write((await ask(`runs/${part(this.known.get(this.name))}`, { signal })).recipe, { isOwn: true });
       this.form.replaceChildren(this.recipe.element);
+      this.images = listImages((await listed) ?? []).length;
+      this.recipe.know(this.images);
+      await this.tellWeights();
       const place = await recall(markOf(this.name, this.source), signal);
       if (place) this.state.textContent = `${bytes(arrived(place))} of ${bytes(place.size)} have been sent before. It goes on from there.`;
     } catch (error) {
       if (!this.stopping.signal.aborted) this.form.replaceChildren(h("p", { class: "problem" }, error.message));
     }
+  }
+
+  /** Say before anything is sent that the run may begin from scratch, where there are too few images for that. */
+  async tellWeights() {
+    const { architecture = "", pretrained } = this.recipe.read();
+    if (pretrained === "none" || !this.images || this.images >= FEW) return this.weights.show(null);
+    if (!this.looked.has(architecture)) this.looked.set(architecture, await ask(`weights?architecture=${part(architecture)}`, { signal: this.stopping.signal }).catch(() => null)); // a hint only
+    const told = this.looked.get(architecture);
+    return this.weights.show(told?.message ? told : null);
+  }
+
+  drawWeights({ state, message }) {
+    if (state === "unknown") return callout("info", "Pretrained weights are not in the bucket", paragraphs(message));
+    return callout("warn", "It will probably be trained from scratch", paragraphs(message), h("p", {}, "Until they are there, Best has the best chance: it trains longest."));
   }
 
   end() {
@@ -83,7 +104,7 @@ export class Upload {
   async go() {
     if (!this.name) return this.field.focus();
     underWay.add(this);
-    this.start.hidden = this.naming.hidden = this.form.hidden = true;
+    this.start.hidden = this.naming.hidden = this.form.hidden = this.weights.hidden = true;
     this.title.firstChild.textContent = this.name;
     this.bar.hidden = false;
     this.began = performance.now();
@@ -119,7 +140,7 @@ export class Upload {
   fail(error) {
     this.result.show({ error: error.message });
     this.start.textContent = "Try again";
-    this.start.hidden = this.naming.hidden = this.form.hidden = this.cancel.hidden = false;
+    this.start.hidden = this.naming.hidden = this.form.hidden = this.weights.hidden = this.cancel.hidden = false;
   }
 
   tell(sent, isCut) {
@@ -128,8 +149,8 @@ export class Upload {
     const seconds = (performance.now() - this.began) / 1000;
     const pace = (sent - this.before) / seconds;
     const left = pace > 0 && seconds > 3 ? `, about ${duration(Math.max(1, Math.round((this.source.size - sent) / pace)))} left` : "";
-    this.state.textContent = sent >= this.source.size ? "All is sent. The bucket puts it together …" : isCut
-      ? `The connection is cut. It goes on from ${Math.floor((sent / this.source.size) * 100)}% as soon as it is back.`
+    this.state.textContent = sent >= this.source.size ? "Everything is sent. The bucket is putting it together …" : isCut
+      ? `The connection is lost. It continues from ${Math.floor((sent / this.source.size) * 100)}% as soon as it is back.`
       : `${Math.floor((sent / this.source.size) * 100)}% of ${bytes(this.source.size)} sent${left}`;
   }
 
@@ -146,7 +167,7 @@ export class Upload {
       const listed = (await this.listRuns()).find((run) => !before.has(run.run_id));
       if (!listed) {
         if (Date.now() - began < APPEARS_WITHIN) return "waiting";
-        this.state.textContent = "Its run has not begun yet. It will be among the runs.";
+        this.state.textContent = "Its run has not begun yet. It will appear under Runs.";
         return null;
       }
       const run = await ask(`runs/${part(listed.run_id)}`);

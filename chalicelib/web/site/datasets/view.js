@@ -8,6 +8,7 @@ import { shelf, sortOut, Upload } from "./upload.js";
 
 const AGAIN = 30_000; // milliseconds between two looks at a deletion that is not finished
 const known = new Map(); // the newest run of each dataset
+let isBilled; // whether jobs cost anything here
 
 function complain(title, text) {
   shelf.prepend(h("li", { class: "card" }, callout("bad", title, h("p", {}, text))));
@@ -19,7 +20,7 @@ function take(files) {
     const names = loose.slice(0, 3).map(({ path }) => path).join(", ");
     complain(loose.length === 1 ? `${loose[0].path} is not a .zip` : `${count(loose.length, "file")} without a folder`, `${names}: images belong in a folder for each class. Drop the folder that holds those folders, or a zip of it.`);
   }
-  for (const each of datasets) shelf.prepend(new Upload(each, known).element);
+  for (const each of datasets) shelf.prepend(new Upload(each, { known, isBilled }).element);
   if (datasets.length) say(`${count(datasets.length, "dataset")} ready to upload.`);
 }
 
@@ -77,7 +78,8 @@ export async function showDatasets(main, { signal }) {
     zone, interrupted, shelf, list);
   const look = async () => interrupted.show(await listInterrupted());
   const see = async () => {
-    const { runs } = await ask("runs?limit=200", { signal });
+    const { runs, billed } = await ask("runs?limit=200", { signal });
+    isBilled = billed;
     list.show(runs);
     look();
     return JSON.stringify(runs);

@@ -58,7 +58,7 @@ export async function showModels(main, { signal }) {
 
 /** Take a model down. The list says at once that it is going; a refusal puts it back. */
 async function remove(name, problem) {
-  if (!(await confirmBox(`Delete the model ${name}?`, "Its endpoint is taken down, and what it costs ends. Its runs stay readable; running one again makes a new model.", "Delete the model"))) return;
+  if (!(await confirmBox(`Delete the model ${name}?`, "Its endpoint is taken down, and with it its cost on AWS. Its runs stay readable; running one again makes a new model.", "Delete the model"))) return;
   problem.textContent = "";
   leaving.add(name);
   say(`The model ${name} is being deleted.`);
@@ -122,7 +122,7 @@ export async function showModel(main, { name, signal }) {
   if (waiting) challenger.append(...waiting);
   main.append(
     h("div", { class: "card run-head" }, about), challenger, tester.element, code, versions,
-    section("Delete", h("p", { class: "hint" }, "This takes the endpoint down and ends its cost. The runs stay."),
+    section("Delete", h("p", { class: "hint" }, "This takes the endpoint down, and ends its cost on AWS. The runs stay."),
       h("div", { class: "actions" }, h("button", { type: "button", class: "danger", onclick: () => remove(name, problem) }, "Delete this model")), problem));
   go();
 }

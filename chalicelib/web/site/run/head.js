@@ -2,7 +2,7 @@
 
 import { ask, part } from "../api.js";
 import { spark } from "../charts.js";
-import { callout, confirmBox, count, duration, h, interval, isOnItsWay, live, moment, money, ON_ITS_WAY, percent, pill, say } from "../dom.js";
+import { callout, confirmBox, count, dollars, duration, h, interval, isOnItsWay, live, moment, money, ON_ITS_WAY, percent, pill, say } from "../dom.js";
 import { tellProgress } from "./progress.js";
 
 export const isOver = (run) => !isOnItsWay(run.status);
@@ -57,19 +57,6 @@ export function nameJob(name, run) {
   return index < 0 ? name : `trial ${index + 1}`;
 }
 
-const CANDIDATES = { final: "the final training", head: "the fitted head", blend: "the blend of fitted head and final training" };
-
-/** Say which model is deployed and what it and the other one scored; nothing of a run that deployed none. */
-export function tellShipped(run) {
-  if (run.status !== "deployed" || !run.decision) return null;
-  const { ships, candidate = ships === "trial" ? "trial" : "final", objective = {}, training_job_name: job } = run.decision;
-  const shipped = ships === "trial" ? nameJob(job, run) : candidate === "trial" ? nameJob(run.best?.name, run) : CANDIDATES[candidate] ?? CANDIDATES.final;
-  const own = objective[ships], other = objective[ships === "trial" ? "training" : "trial"];
-  if (!Number.isFinite(own)) return `${shipped}.`;
-  const beside = ships === "trial" ? "the final training" : candidate === "trial" ? null : "the best trial";
-  return `${shipped}. It scored ${percent(own)}${beside && Number.isFinite(other) ? `; ${beside} ${percent(other)}` : ""}.`;
-}
-
 /** Return what a run's model is worth: {accuracy, images, low, high, weakest, missed} of the test images; null if unknown. */
 export function judge(run) {
   const test = run.metrics?.test;
@@ -90,10 +77,10 @@ export function listSome(names, most = SHOWN_MISSED) {
 
 /** Return the cost as a line: what was spent, or while the run goes on what it is expected to cost. */
 function tellCost(run) {
-  const { spent_usd: spent, expected_usd: first, refined_usd: refined, worst_usd: worst } = run.cost ?? {};
-  if (isOver(run)) return Number.isFinite(spent) ? [money(spent), Number.isFinite(first) && ` (expected $${first.toFixed(2)})`] : ["unknown"];
+  const { spent_usd: spent, expected_usd: first, refined_usd: refined, worst_usd: worst, billed } = run.cost ?? {};
+  if (isOver(run)) return Number.isFinite(spent) ? [money(spent, billed), Number.isFinite(first) && ` (expected ${dollars(first)})`] : ["unknown"];
   if (!Number.isFinite(first)) return ["unknown"];
-  return [money(spent ?? 0), ` so far, of $${(refined ?? first).toFixed(2)} expected, $${worst.toFixed(2)} at most`];
+  return [money(spent ?? 0, billed), ` so far, of ${dollars(refined ?? first)} expected`, billed !== false && `, ${dollars(worst)} at most`];
 }
 
 const fact = (name, ...value) => h("div", {}, h("dt", {}, name), h("dd", {}, value));
@@ -102,7 +89,6 @@ const fact = (name, ...value) => h("div", {}, h("dt", {}, name), h("dd", {}, val
 function headline(run) {
   const found = judge(run);
   if (!found || !isOver(run)) return null;
-  const shipped = tellShipped(run);
   const told = found.images
     ? [`${Math.round(found.accuracy * found.images)} of ${count(found.images, "test image")} right`, h("br"), `95% sure: ${percent(found.low)} to ${percent(found.high)}`]
     : ["of the test images"];
@@ -110,7 +96,7 @@ function headline(run) {
   return h("div", { class: "headline" },
     h("p", { class: "accuracy" }, h("b", {}, percent(found.accuracy)), h("span", {}, "accuracy"), h("small", {}, told)),
     h("dl", { class: "facts" },
-      shipped ? fact("Deployed", shipped) : fact("Deployed", `Nothing: the run ended ${run.status}.`),
+      run.shipped ? fact("Deployed", run.shipped.replace("Deployed: ", "")) : fact("Deployed", `Nothing: the run ended ${run.status}.`),
       weak ? fact("Cannot do", weak) : found.weakest && fact("Weakest class", found.weakest.recall === 1 ? "none: every test image of every class is right" : [h("b", {}, found.weakest.class), `: ${percent(found.weakest.recall)} of its ${count(found.weakest.support, "test image")} right`]),
       found.unjudged.length > 0 && fact("Not tested", `${listSome(found.unjudged)}: no test image`),
       run.pretrained && fact("Began with", run.pretrained === "none" ? "nothing: trained from scratch" : "pretrained weights (ImageNet)"),

@@ -60,7 +60,7 @@ export async function showComparison(main, { name, signal }) {
         both("Test images", ({ found }) => number(found?.images)),
         both("Weakest class", ({ found }) => (found?.weakest ? `${found.weakest.class}, ${percent(found.weakest.recall)}` : "–")),
         both("Took", ({ run }) => duration(run.seconds)),
-        both("Cost", ({ run }) => money(run.cost?.spent_usd, { short: true })),
+        both("Cost", ({ run }) => money(run.cost?.spent_usd, run.cost?.billed, { short: true })),
       ])),
     section("What changed in the recipe", changed.length
       ? table("Members of the recipe that differ", ["Member", "First", "Second"], changed.map(([path, one, other]) => [path, plain(one), plain(other)]))

@@ -1,17 +1,16 @@
 /** Show the runs: the active ones with what they are doing, then all, newest first, with the numbers of each. */
 
 import { ask, firstLook, part } from "../api.js";
-import { count, duration, h, IS_LOCAL, isOnItsWay, live, moment, percent, pill, staleness, ticked } from "../dom.js";
-import { RunHead } from "../run/head.js";
+import { count, duration, h, isOnItsWay, live, moment, money, percent, pill, staleness, ticked } from "../dom.js";
 
 const FIRST = 50; // a page of the list costs by its length, and the newest runs are what is looked for
 const PAGE = 200;
 const SHOWN_LIVE = 3;
 const ENOUGH = 50; // matches of a filter, after which older runs are searched only on demand
 
-function row(run, chosen) {
+function row(run, chosen, isBilled) {
   const sizes = [run.images && count(run.images, "image"), run.classes && count(run.classes, "class", "classes")].filter(Boolean).join(", ");
-  const price = Number.isFinite(run.spent_usd) ? `${run.spent_usd < 0.01 ? "<$0.01" : `$${run.spent_usd.toFixed(2)}`}${IS_LOCAL ? " on AWS" : ""}` : "";
+  const price = Number.isFinite(run.spent_usd) ? money(run.spent_usd, isBilled, { short: true }) : "";
   return h("li", { "data-key": run.run_id },
     h("input", { type: "checkbox", "aria-label": `Compare ${run.dataset}, ${run.run_id}`, checked: chosen.has(run.run_id), onchange: (event) => chosen.toggle(run.run_id, event.target.checked) }),
     h("a", { href: `#/runs/${part(run.run_id)}`, "data-key": `link ${run.run_id}` }, run.dataset),
@@ -64,12 +63,12 @@ class List {
   }
 
   /** Show these runs; those not in the list yet are older than all of it if they come from a further page, newer otherwise. */
-  show(runs, { isOlder = false } = {}) {
+  show(runs, { isOlder = false, billed } = {}) {
     for (const run of runs) {
       const told = JSON.stringify(run);
       const held = this.rows.get(run.run_id);
       if (held?.told === told) continue;
-      const element = row(run, this.chosen);
+      const element = row(run, this.chosen, billed);
       const focused = held?.element.contains(document.activeElement);
       held?.element.replaceWith(element);
       if (focused) element.querySelector("a").focus();
@@ -114,6 +113,8 @@ export async function showRuns(main, { signal }) {
   async function showLive(runs) {
     const active = runs.filter((run) => isOnItsWay(run.status)).slice(0, SHOWN_LIVE);
     const wanted = new Set([...active.map((run) => run.run_id), ...heads.keys()]);
+    if (!wanted.size) return "";
+    const { RunHead } = await import("../run/head.js"); // with its charts it is as large as all else, and needed for active runs only
     const told = await Promise.all([...wanted].map(async (id) => {
       if (!heads.has(id)) {
         const head = new RunHead({ linked: true });
@@ -129,7 +130,7 @@ export async function showRuns(main, { signal }) {
 
   async function showOlder() {
     const page = await ask(`runs?limit=${PAGE}&after=${part(older)}`, { signal });
-    list.show(page.runs, { isOlder: true });
+    list.show(page.runs, { isOlder: true, billed: page.billed });
     older = page.next;
     more.hidden = !older;
   }
@@ -165,7 +166,7 @@ export async function showRuns(main, { signal }) {
 
   const look = async () => {
     const page = await ask(`runs?limit=${FIRST}`, { signal });
-    if (page.runs.length) list.show(page.runs);
+    if (page.runs.length) list.show(page.runs, { billed: page.billed });
     empty.show(!page.runs.length);
     list.bar.hidden = page.runs.length < 2;
     if (older === null) more.hidden = !(older = page.next);
