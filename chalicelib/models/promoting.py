@@ -227,7 +227,7 @@ def judge_tests(plan: Promotion, told: Document, found: Findings) -> None:
             )
         elif test["interval"][1] < -plan.margin:
             found.declines.append(
-                f"It is worse by more than {tell_points(plan.margin)} on {tell_name(test)}, with 95 % confidence."
+                f"It is worse by more than {tell_points(plan.margin)} on {tell_name(test)}, with 95% confidence."
             )
         elif test["lower"] <= -plan.margin:
             found.asks.append(
@@ -278,7 +278,7 @@ def tell_test(test: Document, run: str) -> str:
     low, high = test["interval"]
     return (
         f"On {images:,} common images of {tell_name(test)} it is right on {shares[0]:.1%}, the live model of {run} on "
-        f"{shares[1]:.1%}: a difference of {100 * test['difference']:+.1f} points (95 % interval {100 * low:+.1f} to "
+        f"{shares[1]:.1%}: a difference of {100 * test['difference']:+.1f} points (95% interval {100 * low:+.1f} to "
         f"{100 * high:+.1f}); so many images show differences from {tell_points(test['smallest_difference'])} on."
     )
 

@@ -148,7 +148,8 @@ def build_page(story: Story) -> str:
     parts = [f"<h2>The run</h2>\n<dl>{rows}</dl>\n"]
     if story.log:
         lines = escape("\n".join(story.log))
-        parts.append(f"<h2>The last {len(story.log)} lines of its log</h2>\n<pre>{lines}</pre>\n")
+        whole = f"All of it: on the run's page, or whippet run {escape(str(result.get('run_id')))} --logs --lines 10000"
+        parts.append(f"<h2>The last {len(story.log)} lines of its log</h2>\n<pre>{lines}</pre>\n<p>{whole}</p>\n")
     title = escape(f"{result['dataset']}: {result['status']}")
     return PAGE.format(title=title, style=STYLE, parts="".join(parts))
 
@@ -336,5 +337,5 @@ def _find_worst_pair(test: Mapping[str, Any]) -> str | None:
     (_, true, said), *tied = [each for each in cells if each[0] == highest]
     names = [each["class"] for each in test.get("classes") or []]
     counts = f"{highest[2]} of {sum(test['confusion'][true])} images"
-    others = f", as {len(tied)} other pair{'s' if len(tied) != 1 else ''}" if tied else ""
+    others = f"; {len(tied)} other pair{'s are' if len(tied) != 1 else ' is'} as bad" if tied else ""
     return f"images of {names[true]} classified as {names[said]} ({counts}{others}), the worst confusion"

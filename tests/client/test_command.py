@@ -34,7 +34,9 @@ RUN = {
             "classes": [{"class": "pug", "recall": 0.9, "support": 20}, {"class": "husky", "recall": 1, "support": 9}],
         },
     },
-    "accuracy": 0.9871, "images": 1797, "seconds": 402, "spent_usd": 0.004, "advice": ["add images of pug"],
+    "accuracy": 0.9871, "images": 1797, "seconds": 402, "spent_usd": 0.004,
+    "shipped": "Deployed: trial 1. It scored 97.0%.",
+    "advice": ["add images of pug", "try again (POST /runs/RUN_ID/retry)"],
     "trials": [
         {"name": "x-001-abc", "status": "Completed", "objective": 0.97, "hyperparameters": {"batch_size": "16"}},
         {"name": "x-002-def", "status": "Failed", "objective": None, "hyperparameters": {"batch_size": "32"}},
@@ -89,6 +91,8 @@ class Handler(BaseHTTPRequestHandler):
             self.answer(200, {"job": "x-001-abc", "lines": ["first [1/2]", "last"]})
         elif self.path == "/api/uploads/0123":
             self.answer(200, {"parts": self.list_parts()})
+        elif self.path.startswith("/api/weights?"):
+            self.answer(200, {"architecture": "resnet18", "state": "missing", "message": "No [weights] were found."})
         elif self.path == "/api/models":
             self.answer(200, {"models": [{"name": "dogs", "status": "ready", "created_at": RUN["created_at"]}]})
         else:
@@ -165,8 +169,22 @@ def test_a_run_is_shown_with_its_score_and_trials(url: str) -> None:
     assert "Accuracy 98.7% of 350 test images, 95% sure: 96.9% to 99.5%" in shown
     assert "Weakest class pug: 90.0% of 20 recognised" in shown
     assert "This model goes live: no other of this dataset does." in shown
-    assert "Next: add images of pug." in shown
+    assert "Next: add images of pug; try again (whippet retry whippet-dev-dogs-1)." in shown
+    assert "Deployed: trial 1. It scored 97.0%." in shown
     assert "batch_size=16" in shown
+    assert "Cost: $0.10, expected $0.20." in shown
+
+
+def test_a_price_on_this_machine_is_awss() -> None:
+    """Nobody is charged there: in a run and in the list, each price says so."""
+    from client.rendering import show_price, tell_cost
+
+    cost = {"spent_usd": 0.004, "expected_usd": 0.2, "billed": False}
+    assert tell_cost({"status": "tuning", "cost": cost}) == (
+        "Cost so far: free here; on AWS under $0.01, expected $0.20."
+    )
+    assert show_price(0.06, is_billed=False) == "free ($0.06 on AWS)"
+    assert show_price(0.004, is_billed=True) == "<$0.01"
 
 
 def test_the_canned_run_is_one_that_the_api_may_answer() -> None:
@@ -252,6 +270,17 @@ def test_a_recipe_goes_before_the_upload(url: str, tmp_path: Path) -> None:
     recipe.write_text('{"trials": 2}')
     assert whippet("upload", path, "--recipe", recipe, url=url).returncode == 0
     assert json.loads(Handler.recipe) == {"trials": 2}
+
+
+def test_a_start_from_scratch_is_told_before_anything_is_sent(url: str, tmp_path: Path) -> None:
+    """Where the images are few; not where the recipe wants no weights. It is on stderr, so that programs read JSON."""
+    path, recipe = tmp_path / "dogs.zip", tmp_path / "my.json"
+    path.write_bytes(build_colour_zip())
+    recipe.write_text('{"pretrained": "none"}')
+    done = whippet("upload", path, "--json", url=url)
+    assert "No [weights] were found." in done.stderr
+    assert json.loads(done.stdout)["key"] == "datasets/dogs.zip"
+    assert "weights" not in whippet("upload", path, "--recipe", recipe, url=url).stderr
 
 
 def test_an_upload_is_followed_to_its_end(url: str) -> None:

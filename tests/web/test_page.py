@@ -163,11 +163,11 @@ def test_a_model_that_was_kept_back_says_why_and_is_approved(world: World, tab: 
     assert "Whether it is worse by more than 1 point is not certain" in tab.page.locator("main").inner_text()
     tab.keep("run-undecided")
     assert tab.find_barriers() == []
-    tab.page.get_by_role("button", name="Deploy this model").click()
+    tab.page.get_by_role("button", name="Approve and deploy").click()
     tab.page.keyboard.press("Escape")
     assert world.list_keys(f"runs/{run_id}/approval.json") == []
-    tab.page.get_by_role("button", name="Deploy this model").click()
-    tab.page.get_by_role("dialog").get_by_role("button", name="Deploy this model").click()
+    tab.page.get_by_role("button", name="Approve and deploy").click()
+    tab.page.get_by_role("dialog").get_by_role("button", name="Approve and deploy").click()
     tab.page.locator("[aria-current=step]", has_text="deploying").wait_for()
     advance(world, 3)
     tab.page.get_by_text("A person approved this model").wait_for()

@@ -140,7 +140,7 @@ class ExplodingTensor(HealthRule):
 
 
 class AllZero(HealthRule):
-    """Trigger when every weight of a layer is zero. Reductions allow no threshold other than 100 %.
+    """Trigger when every weight of a layer is zero. Reductions allow no threshold other than 100%.
 
     AWS's rule also takes gradients and activations; zero ones are findings of VanishingGradient and DeadRelu.
     """
@@ -237,7 +237,7 @@ class DeadRelu(HealthRule):
         dead = {name: 100 * float((activity < limit).mean()) for name, activity in active.items()}
         self.gathered = []
         worst = [name for name, share in dead.items() if share > self.parameters["threshold_layer"]]
-        return f"{dead[worst[0]]:.0f} % of the units are dead in {tell(worst)}" if worst else ""
+        return f"{dead[worst[0]]:.0f}% of the units are dead in {tell(worst)}" if worst else ""
 
 
 class SaturatedActivation(HealthRule):
@@ -259,7 +259,7 @@ class SaturatedActivation(HealthRule):
         layers = self.vectors(step, self.parameters["tensor_regex"])
         stuck = {name: 100 * float((share > limit).mean()) for name, share in layers.items()}
         worst = [name for name, share in stuck.items() if share > self.parameters["threshold_layer"]]
-        return f"{stuck[worst[0]]:.0f} % of the units are saturated in {tell(worst)}" if worst else ""
+        return f"{stuck[worst[0]]:.0f}% of the units are saturated in {tell(worst)}" if worst else ""
 
 
 class PoorWeightInitialization(HealthRule):

@@ -77,7 +77,7 @@ def tell_floor(floor: Mapping[str, Any]) -> str:
         return ""
     least = max(floor["chance"], floor["most_frequent"])
     told = f"Of {floor['images']:,} test images {floor['correct']:,} are right, {floor['accuracy']:.1%}: at least "
-    told += f"{floor['lower']:.1%} with 95 % confidence. Guessing among {floor['classes']} classes gives "
+    told += f"{floor['lower']:.1%} with 95% confidence. Guessing among {floor['classes']} classes gives "
     told += f"{floor['chance']:.1%}, always answering the most frequent one {floor['most_frequent']:.1%}."
     if floor["lower"] > least:
         return paragraph(told)

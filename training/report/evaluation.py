@@ -57,7 +57,7 @@ def tell_measures(found: Findings, test: Mapping[str, Any]) -> str:
     before = baseline.get("test") or {}
     low, high = find_interval(test.get("accuracy", 0.0), test.get("images") or 0)
     told = f"{test.get('images', 0):,} test images took no part in training or selection. "
-    told += f"Of as many others, between {low:.1%} and {high:.1%} would be right (95 % confidence)."
+    told += f"Of as many others, between {low:.1%} and {high:.1%} would be right (95% confidence)."
     heads = ["measure", *(["baseline"] if before else []), "this model", *(["gain"] if before else [])]
     rows = []
     for name, shown in MEASURES.items():
@@ -92,7 +92,7 @@ def tell_classes(test: Mapping[str, Any]) -> str:
     drawn = known[:TYPICAL_CLASSES]
     caption = "The lowest F1 on top. "
     caption += "Precision: the share of right ones among those called so. Recall: of those that are so."
-    heads = ["class", "precision", "recall", "recall, 95 % confidence", "F1", "images"]
+    heads = ["class", "precision", "recall", "recall, 95% confidence", "F1", "images"]
     body = [list_measures(row) for row in rows]
     name = f"The {len(drawn)} lowest of {len(rows)} classes" if len(rows) > len(drawn) else "By class"
     told = paragraph(tell_weak(known, len(rows), test.get("accuracy", 0.0)))
@@ -233,13 +233,13 @@ def tell_unknown(unknown: Mapping[str, Any]) -> str:
         return heading + paragraph(f"The endpoint calls no image unknown: {unknown.get('reason')}.")
     cover, measured = unknown["coverage"], unknown.get("measured")
     told = f"The endpoint calls an image unknown by {WAYS[unknown['method']]}. Of {cover['images']:,} test images "
-    told += f"{cover['share']:.1%} are called known (95 % confidence: {cover['low']:.1%} to {cover['high']:.1%})."
+    told += f"{cover['share']:.1%} are called known (95% confidence: {cover['low']:.1%} to {cover['high']:.1%})."
     if not measured:
         return heading + paragraph(told + " With so few classes it cannot be measured how well foreign ones are told.")
     rows = [
         [WAYS[name], f"{each['auroc']:.3f}", percent(each["fpr_at_95"])] for name, each in measured["others"].items()
     ]
-    heads = ["method", "AUROC", "foreign images called known, at 95 % of the known ones"]
+    heads = ["method", "AUROC", "foreign images called known, at 95% of the known ones"]
     more = f"Measured on {measured['held_out']} classes that a head had not learnt; the method was chosen on "
     more += f"{measured['chosen_on']} others."
     more += " The model itself had seen all of them, so this flatters." if unknown.get("seen") else ""

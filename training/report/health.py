@@ -115,7 +115,7 @@ def tell_untried(phases: Mapping[str, float]) -> str:
     waiting = sum(phases.get(name, 0.0) for name in ("data", "copy")) / max(sum(phases.values()), 1e-9)
     return (
         f"No setting was tried: of a step {waiting:.1%} goes into waiting for images and copying them, and trying may "
-        "cost 3 % of the training's steps at most."
+        "cost 3% of the training's steps at most."
     )
 
 
@@ -123,7 +123,7 @@ def tell_use(side: Mapping[str, Any]) -> str:
     """Return how busy the devices were, in per cent."""
     names = {"gpu_utilization": "GPU", "cpu_utilization": "CPU"}
     return ", ".join(
-        f"{name} {side[key]:.0f} %" for key, name in names.items() if isinstance(side.get(key), int | float)
+        f"{name} {side[key]:.0f}%" for key, name in names.items() if isinstance(side.get(key), int | float)
     )
 
 
@@ -174,7 +174,7 @@ def tell_utilisation(found: Findings) -> str:
     if not found.utilisation:
         return ""
     means = {name: sum(value for _, value in each) / len(each) for name, each in found.utilisation.items()}
-    told = "Means: " + ", ".join(f"{name} {value:.0f} %" for name, value in means.items()) + "."
+    told = "Means: " + ", ".join(f"{name} {value:.0f}%" for name, value in means.items()) + "."
     return title("Utilisation") + figure(draw_utilisation(found.utilisation), told)
 
 

@@ -35,7 +35,7 @@ def draft_verdict(found: Findings) -> str:
     low, high = find_interval(test["accuracy"], images)
     return (
         f"The model classifies {round(test['accuracy'] * images)} of {images:,} test images correctly, "
-        f"{test['accuracy']:.1%}; the true share lies between {low:.1%} and {high:.1%} (95 % confidence). "
+        f"{test['accuracy']:.1%}; the true share lies between {low:.1%} and {high:.1%} (95% confidence). "
         "What was deployed is not known yet: the run goes on."
     )
 
@@ -48,7 +48,7 @@ def show_tiles(found: Findings) -> str:
     before = (baseline.get("test") or {}).get("accuracy")
     if "accuracy" in test:
         low, high = find_interval(test["accuracy"], test.get("images") or 0)
-        values["test accuracy"] = (percent(test["accuracy"]), f"{low:.1%} to {high:.1%} (95 %)")
+        values["test accuracy"] = (percent(test["accuracy"]), f"{low:.1%} to {high:.1%} (95%)")
     if "macro_f1" in test:
         values["macro F1"] = (percent(test["macro_f1"]), f"{len(test.get('classes') or [])} classes")
     if before is not None and "accuracy" in test:

@@ -3,7 +3,7 @@
 import { h, percent, s, short, table } from "./dom.js";
 
 const COLOURS = 8;
-const MARGIN = { top: 12, right: 14, bottom: 36, left: 48 };
+const MARGIN = { top: 18, right: 14, bottom: 36, left: 48 };
 
 /** Return at most `most` round numbers that span a range. */
 function ticks(low, high, most) {
@@ -43,7 +43,7 @@ function plot({ series, x, y, title, summary, range, level, format = short }, wi
     s("text", { class: "tick", x: MARGIN.left + inner.width / 2, y: height - 3, "text-anchor": "middle" }, x),
     level && [
       s("line", { class: "level", x1: MARGIN.left, x2: width - MARGIN.right, y1: toY(level.value), y2: toY(level.value) }),
-      s("text", { class: "tick", x: width - MARGIN.right, y: toY(level.value) + 15, "text-anchor": "end" }, level.text)],
+      s("text", { class: "tick", x: width - MARGIN.right, y: toY(level.value) - 5, "text-anchor": "end" }, level.text)],
     series.map((each) => [
       each.points.length > 1 && !each.loose &&
         s("polyline", { class: `line c${each.colour % COLOURS}${each.strong ? " strong" : ""}`, points: each.points.map(([a, b]) => `${toX(a).toFixed(1)},${toY(b).toFixed(1)}`).join(" ") }),

@@ -157,7 +157,7 @@ export function findings(list) {
 /** Return a table that scrolls by itself if it is too wide; it can be reached by keyboard. */
 export function table(caption, heads, rows, attributes = {}) {
   const cells = (row) => row.map((cell, index) => h(index ? "td" : "th", index ? {} : { scope: "row" }, cell));
-  return h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": caption, ...attributes },
+  return h("div", { tabindex: "0", role: "region", "aria-label": caption, ...attributes, class: `scroll ${attributes.class ?? ""}` },
     h("table", {},
       h("caption", { class: "unseen" }, caption),
       h("thead", {}, h("tr", {}, heads.map((head) => h("th", { scope: "col" }, head)))),

@@ -46,7 +46,7 @@ def test_the_sentence_says_what_was_compared() -> None:
     told = judge(build_comparison(build_test("new", 300, 30, 12)))["sentence"]
     assert told.startswith(f"This model replaces that of {LIVE}.")
     assert f"On 300 common images of the new test images it is right on 87.7%, the live model of {LIVE} on" in told
-    assert "a difference of +6.0 points (95 % interval +1.8 to +10.4)" in told
+    assert "a difference of +6.0 points (95% interval +1.8 to +10.4)" in told
     assert "so many images show differences from 6.1 points on" in told
 
 

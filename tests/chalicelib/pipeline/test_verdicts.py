@@ -48,7 +48,7 @@ def test_the_paragraph_answers_every_question() -> None:
     [
         ([[0, 3, 0], [0, 31, 9], [0, 0, 40]], "astronaut classified as nine (3 of 3 images)"),
         ([[9, 1, 0], [5, 200, 0], [0, 0, 9]], "astronaut classified as nine (1 of 10 images)"),
-        ([[9, 1, 0], [0, 9, 1], [0, 0, 9]], "astronaut classified as nine (1 of 10 images, as 1 other pair)"),
+        ([[9, 1, 0], [0, 9, 1], [0, 0, 9]], "astronaut classified as nine (1 of 10 images; 1 other pair is as bad)"),
     ],
 )
 def test_the_worst_confusion_is_the_worst_for_a_class(confusion: list[list[int]], told: str) -> None:

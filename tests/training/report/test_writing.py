@@ -124,7 +124,7 @@ def test_a_report_tells_what_the_files_say(run: Path) -> None:
     for text in (
         "The best of 4 trials", "Overfit", "BatchSize", "1.9 times as fast", "A batch of 64 would",
         "for the same epochs (6)",
-        "aten::operator_1", "in train too", "95 % confidence", "called", "train.py", "data:image/jpeg;base64,",
+        "aten::operator_1", "in train too", "95% confidence", "called", "train.py", "data:image/jpeg;base64,",
     ):  # fmt: skip
         assert text in page
     assert page.count(BEGIN) == page.count(END) == 1
@@ -287,7 +287,7 @@ def test_a_report_shows_labels_and_images_of_no_class(jobs: Path) -> None:
     told = draw_parts(jobs, ["evaluation"])["evaluation"]
     for text in (
         "480 training images, by features of pixels, out of fold: 1 of them.", "looks like <b>1</b>", "0.950", "20.0%",
-        "94.0% are called known (95 % confidence: 91.0% to 96.0%)", "so this flatters",
+        "94.0% are called known (95% confidence: 91.0% to 96.0%)", "so this flatters",
     ):  # fmt: skip
         assert text in told
     write_json(jobs / JOB / "labels.json", labels | {"sure": False})

@@ -24,6 +24,8 @@ export async function readSchema(signal) {
   return schema;
 }
 
+/** Leave out links to pages of the documentation, which are not served here. */
+const unlink = (text) => text?.replace(/ ?\(\[[^\]]*\]\([^)]*\)\)/g, "").replace(/\[([^\]]*)\]\([^)]*\)/g, "$1");
 const same = (a, b) => JSON.stringify(a) === JSON.stringify(b);
 const title = (name) => name.replaceAll("_", " ").replace(/\busd\b/, "in USD");
 
@@ -66,7 +68,7 @@ class Field {
   }
 
   draw() {
-    return h("div", { class: "field" }, h("label", { for: this.id }, title(this.path.at(-1))), this.input, h("p", { class: "hint", id: `${this.id}-hint` }, ticked(this.rule.description)));
+    return h("div", { class: "field" }, h("label", { for: this.id }, title(this.path.at(-1))), this.input, h("p", { class: "hint", id: `${this.id}-hint` }, ticked(unlink(this.rule.description))));
   }
 }
 
@@ -101,7 +103,7 @@ export class RecipeForm {
       const standard = rule.default?.[name];
       return this.add([...path, name], standard === undefined ? own : { default: standard, ...own });
     });
-    return h("fieldset", { class: "group" }, h("legend", {}, title(path.at(-1))), rule.description && h("p", { class: "hint" }, rule.description), inner);
+    return h("fieldset", { class: "group" }, h("legend", {}, title(path.at(-1))), rule.description && h("p", { class: "hint" }, ticked(unlink(rule.description))), inner);
   }
 
   choose(name) {

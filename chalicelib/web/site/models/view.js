@@ -4,6 +4,7 @@ import { ask, firstLook, part } from "../api.js";
 import { callout, confirmBox, count, h, interval, live, moment, number, percent, pill, say, section, staleness, table } from "../dom.js";
 import { judge, listSome } from "../run/head.js";
 import { drawPromotion } from "../run/promotion.js";
+import { drawComparison } from "../run/quality.js";
 import { drawCode } from "./code.js";
 import { Tester } from "./tester.js";
 
@@ -99,8 +100,8 @@ function drawVersions({ runs, name, serving }) {
 async function drawChallenger(runs, name, signal) {
   const waiting = runs.find((run) => run.dataset === name && run.status === "undecided");
   if (!waiting) return null;
-  const run = await ask(`runs/${part(waiting.run_id)}`, { signal });
-  return [drawPromotion(run), h("p", { class: "hint" }, "It is of the run ", h("a", { href: `#/runs/${part(run.run_id)}` }, run.run_id), ".")];
+  const [run, { comparison }] = await Promise.all([ask(`runs/${part(waiting.run_id)}`, { signal }), ask(`runs/${part(waiting.run_id)}/jobs`, { signal })]);
+  return [drawPromotion(run), drawComparison(comparison), h("p", { class: "hint" }, "The new model is of the run ", h("a", { href: `#/runs/${part(run.run_id)}` }, run.run_id), ".")].filter(Boolean);
 }
 
 export async function showModel(main, { name, signal }) {

@@ -175,6 +175,7 @@ export class RunHead {
     if (this.hasEnded) this.going.show(null);
     this.stopping.hidden = this.hasEnded || Boolean(run.stopping) || this.isAsked;
     this.retrying.hidden = !RETRIED.includes(run.status) || this.linked;
+    this.retrying.className = run.decision ? "quiet" : ""; // a model that waits for a person is looked at first
   }
 
   async look(id, signal) {

@@ -40,7 +40,7 @@ export function drawHealth(told) {
 
 function drawRules({ rules, rule_stop: stop }) {
   if (!rules) return null;
-  const judged = sorted((rules.rules ?? []).map((rule) => ({ name: rule.name, verdict: judgeRule(rule), details: [rule.details, rule.advice].filter(Boolean).join(". ") })));
+  const judged = sorted((rules.rules ?? []).map((rule) => ({ name: rule.name, verdict: judgeRule(rule), details: [rule.details?.replace(/\.$/, ""), rule.advice].filter(Boolean).join(". ") })));
   const looks = judged.filter((each) => each.verdict === "look");
   const summary = rules.hook?.available === false ? `did not run (${rules.hook.reason})` : summarise(judged.map((each) => each.verdict));
   return [

@@ -23,12 +23,12 @@ export function drawPromotion(run) {
 
 function drawApproval(run) {
   const problem = h("p", { class: "problem", role: "alert" });
-  const button = h("button", { type: "button", "data-key": "approve", onclick: () => approve(run, button, problem) }, "Deploy this model");
+  const button = h("button", { type: "button", "data-key": "approve", onclick: () => approve(run, button, problem) }, "Approve and deploy");
   return [h("div", { class: "actions" }, button), problem];
 }
 
 async function approve(run, button, problem) {
-  if (!(await confirmBox(`Deploy this model of ${run.dataset}?`, `${leaveOutRoute(run.reason)} If a model is live, this one takes its place.`, "Deploy this model"))) return;
+  if (!(await confirmBox(`Approve this model of ${run.dataset}?`, `${leaveOutRoute(run.reason)} If a model is live, this one takes its place.`, "Approve and deploy"))) return;
   button.disabled = true;
   problem.textContent = "";
   say("It is deployed within minutes.");

@@ -34,7 +34,7 @@ function drawMeasures(test, baseline) {
 }
 
 /** Show the champion against the challenger, on images that neither saw. */
-function drawComparison(comparison) {
+export function drawComparison(comparison) {
   const live = comparison?.live;
   if (!live) return null;
   if (live.problem) return section("Against the live model", h("p", {}, live.problem));

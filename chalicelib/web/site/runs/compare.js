@@ -61,9 +61,9 @@ export async function showComparison(main, { name, signal }) {
         both("Weakest class", ({ found }) => (found?.weakest ? `${found.weakest.class}, ${percent(found.weakest.recall)}` : "–")),
         both("Took", ({ run }) => duration(run.seconds)),
         both("Cost", ({ run }) => money(run.cost?.spent_usd, run.cost?.billed, { short: true })),
-      ])),
+      ], { class: "wrap" })),
     section("What changed in the recipe", changed.length
-      ? table("Members of the recipe that differ", ["Member", "First", "Second"], changed.map(([path, one, other]) => [path, plain(one), plain(other)]))
+      ? table("Members of the recipe that differ", ["Member", "First", "Second"], changed.map(([path, one, other]) => [path, plain(one), plain(other)]), { class: "wrap" })
       : h("p", {}, "Nothing: both have the same recipe.")),
     section("What changed in the data",
       table("The datasets", ["", "First", "Second"], [
