@@ -121,7 +121,8 @@ def upload(path: Path, name: Name = "", recipe: Recipe = None, follow: Follow = 
 
 def warn_of_scratch(api: Api, path: Path, recipe: dict[str, Any]) -> None:
     """Say before anything is sent that the run may begin from scratch, where there are too few images for that."""
-    if recipe.get("pretrained") == "none" or not 0 < local.count_images(path) < FEW_IMAGES:
+    images = local.count_images(path)
+    if recipe.get("pretrained") == "none" or not 0 < images < FEW_IMAGES:
         return
     told = api.tell_weights(recipe.get("architecture", ""))
     if told.get("message"):
