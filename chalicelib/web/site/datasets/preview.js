@@ -68,9 +68,9 @@ function thumbnail(image) {
 /** Return the images among what is to be sent. */
 export const listImages = (entries) => leaveOutHidden(entries).filter(({ path }) => IMAGE.test(path));
 
-/** Return what a person wants to see before sending, or null where nothing can be told. */
+/** Return what a person wants to see before sending. */
 export function drawPreview(entries) {
-  if (!entries) return null;
+  if (!entries) return h("p", { class: "hint" }, "What is in it cannot be shown here. It is checked after the upload.");
   const images = listImages(entries);
   const classes = sortByClass(images);
   if (!images.length) return h("p", { class: "problem" }, "There is no image in it: JPEG, PNG and the like, in a folder for each class.");

@@ -65,7 +65,7 @@ export class Upload {
 
   async prepare() {
     const listed = this.list().catch(() => null);
-    listed.then((entries) => this.preview.replaceChildren(...[drawPreview(entries)].filter(Boolean)));
+    listed.then((entries) => this.preview.replaceChildren(drawPreview(entries)));
     try {
       const { signal } = this.stopping;
       this.recipe = new RecipeForm(await readSchema(signal), { isBilled: this.isBilled });
