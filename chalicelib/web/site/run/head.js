@@ -96,7 +96,7 @@ function headline(run) {
   return h("div", { class: "headline" },
     h("p", { class: "accuracy" }, h("b", {}, percent(found.accuracy)), h("span", {}, "accuracy"), h("small", {}, told)),
     h("dl", { class: "facts" },
-      run.shipped ? fact("Deployed", run.shipped.replace("Deployed: ", "")) : fact("Deployed", `Nothing: the run ended ${run.status}.`),
+      run.shipped ? fact("Deployed", h("span", { class: "first-letter" }, run.shipped.replace("Deployed: ", ""))) : fact("Deployed", `Nothing: the run ended ${run.status}.`),
       weak ? fact("Cannot do", weak) : found.weakest && fact("Weakest class", found.weakest.recall === 1 ? "none: every test image of every class is right" : [h("b", {}, found.weakest.class), `: ${percent(found.weakest.recall)} of its ${count(found.weakest.support, "test image")} right`]),
       found.unjudged.length > 0 && fact("Not tested", `${listSome(found.unjudged)}: no test image`),
       run.pretrained && fact("Began with", run.pretrained === "none" ? "nothing: trained from scratch" : "pretrained weights (ImageNet)"),

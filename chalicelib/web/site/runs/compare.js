@@ -56,7 +56,7 @@ export async function showComparison(main, { name, signal }) {
         both("Run", ({ run }) => h("code", {}, run.run_id)),
         both("Began", ({ run }) => moment(run.created_at)),
         both("Status", ({ run }) => pill(run.status)),
-        both("Accuracy", ({ found }) => (found ? `${percent(found.accuracy)} (${percent(found.low)} to ${percent(found.high)})` : "–")),
+        both("Accuracy", ({ found }) => (found ? `${percent(found.accuracy)}${found.images ? ` (${percent(found.low)} to ${percent(found.high)})` : ""}` : "–")),
         both("Test images", ({ found }) => number(found?.images)),
         both("Weakest class", ({ found }) => (found?.weakest ? `${found.weakest.class}, ${percent(found.weakest.recall)}` : "–")),
         both("Took", ({ run }) => duration(run.seconds)),
