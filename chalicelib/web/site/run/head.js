@@ -46,7 +46,7 @@ function stages(run) {
     const ended = isOver(run) && index === at;
     const state = ended ? "ended" : index < at ? "done" : index === at ? "now" : "ahead";
     const words = { ended: `, ended here (${run.status})`, done: ", done", now: ", now", ahead: ", to come" }[state];
-    return h("li", { class: state, "aria-current": state === "now" ? "step" : null }, stage, h("span", { class: "unseen" }, words));
+    return h("li", { class: ended ? `ended ${run.status}` : state, "aria-current": state === "now" ? "step" : null }, stage, h("span", { class: "unseen" }, words));
   }));
 }
 
