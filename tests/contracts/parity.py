@@ -109,8 +109,8 @@ def settle(network: nn.Module, head: nn.Module, inputs: torch.Tensor, answer: Ca
         weights.mul_(SPREAD / float(answer("test").std(dim=1).mean().clamp(min=1e-6)))
 
 
-def ask_torch(model: Path) -> Answer:
-    """Return a function that answers an image's bytes as the endpoint's four functions do."""
+def ask_torch(model: Path) -> tuple[str, Answer]:
+    """Return an engine and a function that answers an image's bytes as the endpoint's four functions do."""
     import inference
 
     loaded = inference.model_fn(str(model))
@@ -118,11 +118,14 @@ def ask_torch(model: Path) -> Answer:
     def answer(data: bytes) -> dict[str, float]:
         return read_probabilities(inference.predict_fn(inference.input_fn(data, "application/octet-stream"), loaded))
 
-    return answer
+    return "torch", answer
 
 
-def ask_onnx(model: Path) -> Answer:
-    """Return a function that answers as an endpoint of the local cloud does: in onnxruntime where torch agrees."""
+def ask_onnx(model: Path) -> tuple[str, Answer]:
+    """Return what an endpoint of the local cloud answers with: onnxruntime where torch agrees; else it says why not.
+
+    Random weights of some deep networks are too sensitive to rounding for onnxruntime.
+    """
     import inference
     from localcloud.serving.engine import choose_engine
 
@@ -130,8 +133,7 @@ def ask_onnx(model: Path) -> Answer:
         return inference.predict_fn(inference.input_fn(data, "application/octet-stream"), loaded)
 
     chosen = choose_engine(inference.model_fn(str(model)), predict, model, model.parent / "converted")
-    print(chosen.description)  # random weights of some deep networks are too sensitive to rounding for onnxruntime
-    return lambda data: read_probabilities(predict(chosen.model, data))
+    return chosen.description, lambda data: read_probabilities(predict(chosen.model, data))
 
 
 def read_probabilities(told: Mapping[str, Any]) -> dict[str, float]:
@@ -146,8 +148,8 @@ def find_difference(judged: Mapping[str, Mapping[str, float]], images: Mapping[s
 
 
 def compare(folder: Path, architecture: str, image_size: int | None) -> dict[str, float]:
-    """Return how far evaluation and endpoint are apart with a network at a size, in torch and in onnxruntime."""
+    """Return how far evaluation and endpoint are apart with a network at a size: in torch, and in the local cloud."""
     judged = evaluate(folder, architecture, image_size)
     images = write_dataset(folder / "again.zip")
-    asks = {"torch": ask_torch, "onnxruntime": ask_onnx}
-    return {name: find_difference(judged, images, ask(folder / "model")) for name, ask in asks.items()}
+    asks = [ask(folder / "model") for ask in (ask_torch, ask_onnx)]
+    return {engine: find_difference(judged, images, answer) for engine, answer in asks}

@@ -18,4 +18,6 @@ from tests.contracts.parity import compare
 )
 def test_evaluation_and_endpoint_agree(tmp_path: Path, architecture: str, image_size: int) -> None:
     """Within 0.001 for images of every mode and format: in torch, as on AWS, and in the local cloud's onnxruntime."""
-    assert max(compare(tmp_path, architecture, image_size).values()) < 1e-3
+    found = compare(tmp_path, architecture, image_size)
+    assert [engine.split()[0] for engine in found] == ["torch", "onnxruntime"]
+    assert max(found.values()) < 1e-3
