@@ -22,7 +22,7 @@ import preprocessing  # noqa: E402
 from images.pixels import Preprocessing, crop_centre, normalise, to_square  # noqa: E402
 from job.artifact import write_model  # noqa: E402
 from job.settings import TrainingError  # noqa: E402
-from learning.model import build_network, choose_options, load_weights  # noqa: E402
+from learning.model import build_network, choose_options, find_tail, load_weights  # noqa: E402
 from learning.weights import choose_preprocessing, find_entry, read_state  # noqa: E402
 
 import inference  # noqa: E402 - the folders are on the path only now
@@ -112,7 +112,8 @@ def test_weights_of_a_thousand_classes_fit_the_network_of_few(architecture: str)
     """Of every architecture, at its own size; only classifiers differ."""
     with torch.device("cpu" if architecture in REGNETS else "meta"):
         network = build_network(architecture, 7)
-        given = build_network(architecture, 1000).state_dict()
+        size = {name: value for name, value in choose_options(architecture).items() if name == "image_size"}
+        given = torchvision.models.get_model(architecture, weights=None, num_classes=1000, **size).state_dict()
     load_weights(network, given, architecture)
 
 
@@ -137,7 +138,17 @@ def test_the_old_names_of_densenets_files_are_understood(tmp_path: Path) -> None
     load_weights(build_network("densenet121", 7), read_state((tmp_path / "densenet121.pth").read_bytes(), "x.pth"), "d")
 
 
-@pytest.mark.parametrize("architecture", ["mnasnet0_5", "mobilenet_v3_small"])
+@pytest.mark.parametrize("architecture", ["googlenet", "inception_v3"])
+def test_auxiliary_classifiers_are_left_out(architecture: str) -> None:
+    """What no loss reads would never learn, count as the last block, and fail on images smaller than its own."""
+    with torch.device("meta"):
+        network = build_network(architecture, 3)
+        tail = find_tail(network, network.fc)
+    assert not [name for name in network.state_dict() if name.lower().startswith("aux")]
+    assert any(isinstance(module, torch.nn.Conv2d) for stage in tail for module in stage.modules())
+
+
+@pytest.mark.parametrize("architecture", ["mnasnet0_5", "mobilenet_v3_small", "googlenet"])
 def test_what_training_writes_the_endpoint_loads(tmp_path: Path, architecture: str) -> None:
     """With the weights' metadata: without its version, torchvision refuses to load an mnasnet."""
     network = build_network(architecture, 3)
@@ -153,10 +164,11 @@ LIMITED = ("alexnet", "convnext_tiny", "densenet121", "inception_v3", "squeezene
 
 @pytest.mark.parametrize("architecture", LIMITED)
 def test_the_least_size_is_the_least_that_the_network_takes(architecture: str) -> None:
-    """One pixel fewer fails in the network, so the recipe refuses it before it costs."""
+    """One pixel fewer fails in the network, so the recipe refuses it before it costs. It is enough to learn from."""
     network, least = build_network(architecture, 3).eval(), find_input(architecture).least
     with torch.inference_mode():
-        network(torch.zeros(1, 3, least, least))
+        assert network.train()(torch.zeros(2, 3, least, least)).shape == (2, 3)
+        network.eval()(torch.zeros(1, 3, least, least))
         with pytest.raises((RuntimeError, ValueError)):
             network(torch.zeros(1, 3, least - 1, least - 1))
 

@@ -107,17 +107,21 @@ def build(manifest: Mapping[str, Any], weights: Path) -> Artifact:
         raise Unusable("its manifest does not list its classes")
     if not isinstance(architecture, str) or architecture not in models.list_models(module=torchvision.models):
         raise Unusable(f"its architecture is {architecture!r}, which this torchvision does not know")
-    options = manifest.get("options")
-    size = options.get("image_size") if isinstance(options, dict) else None
     try:
-        network = models.get_model(
-            architecture, weights=None, num_classes=len(classes), **({"image_size": size} if is_side(size) else {})
-        )
+        network = models.get_model(architecture, weights=None, num_classes=len(classes), **read_options(manifest))
         network.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
     except Exception as error:  # torch raises whatever its unpickler meets in a damaged file
         first = str(error).strip().partition("\n")[0]
         raise Unusable(f"its weights are no {architecture} ({type(error).__name__}: {first})") from error
     return Artifact(manifest, network.eval(), architecture, classes, read_inputs(manifest))
+
+
+def read_options(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """Read what torchvision must know to build the network. Older manifests of two networks lack `aux_logits`."""
+    told = manifest.get("options")
+    options = told if isinstance(told, dict) else {}
+    size, lean = options.get("image_size"), options.get("aux_logits") is False
+    return ({"image_size": size} if is_side(size) else {}) | ({"aux_logits": False} if lean else {})
 
 
 def read_inputs(manifest: Mapping[str, Any]) -> Preprocessing:

@@ -18,6 +18,8 @@ SCRATCH_RATE = 2e-3
 TAIL_SHARE = 0.1
 # A stage that holds more than this share of its network's weights is split into its own stages.
 LARGE_STAGE = 0.8
+# The tensors of auxiliary classifiers, which these networks' files hold and our networks lack.
+AUXILIARY = {"googlenet": ("aux1.", "aux2."), "inception_v3": ("AuxLogits.",)}
 
 
 def build_network(architecture: str, classes: int) -> nn.Module:
@@ -31,7 +33,12 @@ def build_network(architecture: str, classes: int) -> nn.Module:
 
 
 def choose_options(architecture: str) -> dict[str, int]:
-    """Return what torchvision must know to build a network as its weights were trained: a size other than usual."""
+    """Return what torchvision must know to build a network: a size other than usual, or to leave out what never learns.
+
+    No loss reads auxiliary classifiers, and inception_v3's cannot take images much smaller than its own.
+    """
+    if architecture in AUXILIARY:
+        return {"aux_logits": False}
     return {"image_size": 518} if architecture == "vit_h_14" else {}
 
 
@@ -51,7 +58,8 @@ def load_weights(network: nn.Module, state: dict[str, torch.Tensor], architectur
 
     Raises TrainingError if anything else differs: a network loaded in part would learn from noise in silence.
     """
-    own = network.state_dict()
+    own, unwanted = network.state_dict(), AUXILIARY.get(architecture, ())
+    state = {name: value for name, value in state.items() if not name.startswith(unwanted)}
     fitting = {name: value for name, value in state.items() if name in own and own[name].shape == value.shape}
     wrong = sorted(name for name in own.keys() | state.keys() if not may_differ(name, own, state))
     if wrong:

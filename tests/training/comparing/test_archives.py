@@ -62,6 +62,14 @@ def test_an_artifact_is_read_whatever_the_order_and_the_names_beside_it(tmp_path
     assert not (tmp_path / "scratch").exists()
 
 
+def test_a_network_without_auxiliary_classifiers_is_read(tmp_path: Path) -> None:
+    """Its manifest says that it has none; an older manifest does not, and its weights hold them."""
+    lean = torchvision.models.get_model("googlenet", num_classes=2, aux_logits=False, init_weights=False)
+    told = {"architecture": "googlenet", "options": {"aux_logits": False}}
+    artifact = read_artifact(pack(tmp_path / "channel", save(lean.state_dict()), **told), tmp_path / "scratch")
+    assert artifact.network.state_dict().keys() == lean.state_dict().keys()
+
+
 def test_what_lies_outside_or_elsewhere_is_neither_written_nor_followed(tmp_path: Path, weights: bytes) -> None:
     """Paths that lead out, links and files of other names are passed over."""
     secret = tmp_path / "secret.json"
