@@ -1,8 +1,9 @@
 """Count how often the debugger's rules are right: on healthy trainings, and on each fault, provoked ten times.
 
-Tiny networks train on small generated images and on scanned digits, each in a second or two. Thresholds were set on the
-collection `setting`; what is claimed is counted on `counting`, whose kinds of images are others. Each training is
-recorded in `results/recorded/rules.jsonl` with everything that the rules on a training's course read, so that they
+Tiny networks train on small generated images and on scanned digits, each in a second or two. A healthy training has
+the best of three draws of hyperparameters, as a run's final training has those that tuning found. Thresholds were set
+on the collection `setting`; what is claimed is counted on `counting`, whose kinds of images are others. Each training
+is recorded in `results/recorded/rules.jsonl` with everything that the rules on a training's course read, so that they
 can be judged again without training; a run goes on where the last one ended. What rules on tensors said is recorded as
 it was.
 
@@ -18,7 +19,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -57,8 +58,17 @@ class Batches:
             yield self.toy.images[chosen], self.toy.labels[chosen]
 
 
-def train(toy: Toy, folder: Path | None, stop_on: Sequence[str] = ()) -> tuple[Debugger | None, torch.Tensor]:
-    """Train a toy, watched if a folder is given. Return the debugger and the best epoch's logits on the test images."""
+@dataclass(frozen=True)
+class Trained:
+    """The best epoch's score on the validation images and logits on the test images; the debugger that watched."""
+
+    score: float
+    logits: torch.Tensor
+    debugger: Debugger | None
+
+
+def train(toy: Toy, folder: Path | None, stop_on: Sequence[str] = ()) -> Trained:
+    """Train a toy, watched if a folder is given."""
     torch.manual_seed(0)
     network, batches = toy.build(), Batches(toy)
     learner = Learner(network, rate=toy.rate, weight_decay=0.01, steps=toy.epochs * batches.steps, device=CPU)
@@ -82,17 +92,23 @@ def train(toy: Toy, folder: Path | None, stop_on: Sequence[str] = ()) -> tuple[D
         fit(learner, batches, validate, epochs=toy.epochs, patience=0, **options)
     except Stopped:
         keep(options["progress"])
-    return debugger, tested[0]
+    return Trained(options["progress"].best["score"], tested[0], debugger)
+
+
+def tune(toy: Toy) -> Toy:
+    """Return the best of a toy and its rivals on validation, as the tuning job of a run does."""
+    return max((toy, *toy.rivals), key=lambda each: train(each, None).score) if toy.rivals else toy
 
 
 def record(name: str, toy: Toy) -> dict[str, Any]:
-    """Train, and return what the rules on the course read and what the rules on tensors said."""
+    """Tune and train, and return what the rules on the course read and what the rules on tensors said."""
+    toy = tune(toy)
     with tempfile.TemporaryDirectory() as folder:
-        debugger, logits = train(toy, Path(folder))
+        trained = train(toy, Path(folder))
+        debugger, logits = trained.debugger, trained.logits
         assert debugger
         if toy.default:
-            _, other = train(toy.default, None)
-            one, two = (each.argmax(1) == toy.test[1] for each in (logits, other))
+            one, two = (each.argmax(1) == toy.test[1] for each in (logits, train(toy.default, None).logits))
             debugger.compare({"better": int((one & ~two).sum()), "worse": int((two & ~one).sum())})
         told = json.loads((Path(folder) / "rules.json").read_text())["rules"]
     tensors = [{key: rule[key] for key in ("name", "status")} for rule in told if rule["name"] not in COURSE_RULES]

@@ -19,13 +19,17 @@ from torch import nn
 SIDE = 16
 RATE = 2e-3  # what the training program takes without pretrained weights
 VALID, TEST, STEPS = 300, 300, 120
+BATCHES, TRIALS = (16, 32, 64), 3
 Pixels = np.ndarray[Any, Any]
 Split = tuple[torch.Tensor, torch.Tensor]
 
 
 @dataclass(frozen=True)
 class Toy:
-    """One training; `default` is the same with default hyperparameters, where a baseline is wanted."""
+    """One training; `default` is the same with default hyperparameters, where a baseline is wanted.
+
+    `rivals`: trials with other hyperparameters. The best of all on validation is what is trained, as in a run.
+    """
 
     images: torch.Tensor
     labels: torch.Tensor
@@ -37,6 +41,7 @@ class Toy:
     batch: int
     epochs: int
     default: Toy | None = None
+    rivals: tuple[Toy, ...] = ()
 
 
 def draw_shape(label: int, rng: np.random.Generator) -> Pixels:
@@ -132,17 +137,23 @@ def make_toy(name: str) -> Toy:
     rng = np.random.default_rng(zlib.crc32(name.encode()))
     draw, classes = COLLECTIONS[collection][int(number) % 3]
     images = int(rng.integers(40, 80)) * classes if classes < 8 else int(rng.integers(20, 50)) * classes
-    batch = int(rng.choice([16, 32, 64]))
+    batch = int(rng.choice(BATCHES))
     steps = -(-images // batch)
     epochs = max(int(rng.integers(6, 14)), -(-STEPS // steps))
     train, valid, test = (draw_split(draw, share_out(size, classes), rng) for size in (images, VALID, TEST))
     rate = RATE * float(10 ** rng.uniform(-0.3, 0.3))
     toy = Toy(*train, valid, test, classes, lambda: build_network(classes), rate, batch, epochs)
     if kind == "healthy":
-        return replace(toy, default=replace(toy, rate=RATE, batch=32))
+        rivals = tuple(draw_rival(toy, rng) for _ in range(TRIALS - 1))
+        return replace(toy, default=replace(toy, rate=RATE, batch=32), rivals=rivals)
     # A fault is provoked in a training that is sound otherwise.
     plain = replace(toy, rate=RATE, batch=32)
     return FAULTS[kind](plain, draw, rng)
+
+
+def draw_rival(toy: Toy, rng: np.random.Generator) -> Toy:
+    """Draw other hyperparameters for the same epochs."""
+    return replace(toy, batch=int(rng.choice(BATCHES)), rate=RATE * float(10 ** rng.uniform(-0.3, 0.3)))
 
 
 Fault = Callable[[Toy, Draw, np.random.Generator], Toy]

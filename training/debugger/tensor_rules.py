@@ -110,19 +110,29 @@ class HealthRule(Rule):  # type: ignore[misc]
 
 
 class VanishingGradient(HealthRule):
-    """Trigger when the mean absolute gradient of a layer's weights falls below the threshold before all is learnt."""
+    """Trigger when the mean absolute gradient of a layer's weights stays below the threshold before all is learnt.
+
+    It must be so at two saves in a row: at the first step a layer may get no gradient because of what another one
+    holds, and learn well afterwards.
+    """
 
     DEFAULTS: ClassVar[Mapping[str, Any]] = {"threshold": 1e-7}
     NEEDS = "gradients"
 
+    def __init__(self, readings: Readings, **parameters: Any) -> None:
+        super().__init__(readings, **parameters)
+        self.low: list[str] = []
+
     def judge(self, step: int) -> str:
         losses = [float(np.mean(self.readings.value(name, step))) for name in self.readings.names(step, LOSS)]
-        if self.has_blank_images(step) or (losses and losses[0] < LEARNT):
+        gradients = self.each(step, GRADIENTS, "abs_mean")
+        if not gradients:
             return ""
-        low = [
-            name for name, mean in self.each(step, GRADIENTS, "abs_mean").items() if mean < self.parameters["threshold"]
-        ]
-        return f"the gradient of {tell(low)} vanishes" if low else ""
+        excused = self.has_blank_images(step) or (losses and losses[0] < LEARNT)
+        before, limit = self.low, self.parameters["threshold"]
+        self.low = [] if excused else [name for name, mean in gradients.items() if mean < limit]
+        vanished = [name for name in self.low if name in before]
+        return f"the gradient of {tell(vanished)} vanishes" if vanished else ""
 
 
 class ExplodingTensor(HealthRule):

@@ -90,10 +90,14 @@ def test_rule_finds_the_illness_that_it_is_for(name: str, tmp_path: Path) -> Non
         ("ExplodingTensor", Case(rate=1e25, points=Points(5))),
         ("LossNotDecreasing", Case(points=Blank())),
         ("LearningRateTooHigh", Case(rate=3.0)),
+        ("WeightUpdateRatio", Case(harm=lambda network: network[0].weight.mul_(1e-6), epochs=1)),
     ],
 )
 def test_a_cause_comes_before_what_it_causes(name: str, case: Case, tmp_path: Path) -> None:
-    """Divergence between two saves, blank images and too large steps also kill units and let gradients vanish."""
+    """Divergence between two saves, blank images and too large steps also kill units and let gradients vanish.
+
+    So do weights that are far too small, at the first step.
+    """
     rules = run_case(case, tmp_path)["rules"].items()
     assert next(found for found, rule in rules if rule["status"] == "IssuesFound") == name
 
