@@ -125,13 +125,14 @@ class VanishingGradient(HealthRule):
 
     def judge(self, step: int) -> str:
         losses = [float(np.mean(self.readings.value(name, step))) for name in self.readings.names(step, LOSS)]
+        if self.has_blank_images(step) or (losses and losses[0] < LEARNT):
+            self.low = []
+            return ""
         gradients = self.each(step, GRADIENTS, "abs_mean")
         if not gradients:
             return ""
-        excused = self.has_blank_images(step) or (losses and losses[0] < LEARNT)
-        before, limit = self.low, self.parameters["threshold"]
-        self.low = [] if excused else [name for name, mean in gradients.items() if mean < limit]
-        vanished = [name for name in self.low if name in before]
+        low = [name for name, mean in gradients.items() if mean < self.parameters["threshold"]]
+        vanished, self.low = [name for name in low if name in self.low], low
         return f"the gradient of {tell(vanished)} vanishes" if vanished else ""
 
 
