@@ -25,7 +25,7 @@ from images.layout import Found, list_entries, read_layout
 from images.reading.labels import Wishes
 
 MEMORY_LIMIT = 4 * 2**30
-LEAST = 16  # images that a process takes at a time
+LEAST = 2  # images that a process takes at a time: few, so that none is alone with large ones while the others are done
 MOST_PIECES = 8000
 # Networks whose ImageNet weights take inputs of 224 pixels from a side of 256, scaled bilinearly, as every network
 # without weights does. Of others the side is known only once torchvision is imported.

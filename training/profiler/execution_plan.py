@@ -140,7 +140,7 @@ class Gauge:
     def __call__(self, batches: Batches, steps: int, *, warm_up: int = WARM_UP) -> Probe:
         if self.stop_asked():
             raise Stopped
-        begun, warm_up = self.clock(), max(warm_up, self.least_warm_up())
+        begun, warm_up = self.clock(), self.least_warm_up(warm_up)
         self.snapshot.restore()
         options = {"warm_up": warm_up, "threads": self.threads, "clock": self.clock}
         probe = make_steps(self.snapshot.learner, batches, steps, **options)
@@ -148,17 +148,17 @@ class Gauge:
         self.seconds += self.clock() - begun
         return probe
 
-    def least_warm_up(self) -> int:
+    def least_warm_up(self, wished: int = WARM_UP) -> int:
         """Return how many steps must be made before they are those of a long training: a graph comes after some."""
-        return REAL_STEPS + 1 if self.snapshot.learner.replay else WARM_UP
+        return REAL_STEPS + 1 if self.snapshot.learner.replay else wished
 
 
 def try_out(setup: Setup, course: Course, known: Sequence[Candidate], gauge: Gauge) -> dict[str, Any]:
     """Compare the candidates one by one, each on top of those already taken."""
     total = setup.chosen.epochs * course.batches.steps
     measure = partial(gauge, course.batches)
-    probed = max(2, min(PROBED, int(COST * total) - 2 * WARM_UP))
-    first = now = measure(probed, warm_up=2 * WARM_UP)
+    affordable = int(COST * total)  # a short training affords one step, which pays for one-time work as well
+    first = now = measure(max(1, min(PROBED, affordable - WARM_UP)), warm_up=WARM_UP if affordable > 1 else 0)
     budget = Budget(total * first.mean)
     budget.spend(gauge.seconds)
     rows, chosen, start = [], {}, first

@@ -15,6 +15,7 @@ from images import early
 from images.augment import DRAWS, augment, choose_flip
 from images.data import Batches, Dataset, hold_split, read_dataset
 from images.decoding import rows as data
+from images.decoding.decoder import flatten, turn_upright
 from images.pixels import MEAN, STD, UnreadableImage, choose_resize, crop_centre, normalise, open_rgb, to_square
 from job.settings import TrainingError
 from PIL import Image
@@ -131,6 +132,12 @@ def test_huge_headers_are_refused_before_decoding() -> None:
     """30,000 by 30,000 pixels are refused by the header alone."""
     with pytest.raises(UnreadableImage, match="limit"):
         open_rgb(announce_png(30_000, 30_000))
+
+
+def test_an_upright_image_in_colour_is_not_copied() -> None:
+    """Of a large photograph a copy takes as long as scaling it."""
+    image = Image.new("RGB", (8, 8))
+    assert flatten(turn_upright(image)) is image
 
 
 @settings(deadline=None)

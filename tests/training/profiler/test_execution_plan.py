@@ -129,11 +129,11 @@ def test_a_healthy_training_is_left_alone(tmp_path: Path) -> None:
 
 def test_a_failing_probe_leaves_the_training_as_it_was(tmp_path: Path) -> None:
     """An error is raised once everything has been put back."""
-    setup, course = set_up(tmp_path)
+    setup, course = set_up(tmp_path, epochs=80)
     fetch, calls = course.batches.fetch, iter(range(99))
 
     def fail(chosen: torch.Tensor) -> torch.Tensor:
-        if next(calls) == 2:
+        if next(calls) == 1:
             raise OSError("the disk is gone")
         return fetch(chosen)
 

@@ -11,8 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from matplotlib.backend_bases import RendererBase
+from matplotlib.lines import Line2D
 from report import writing
 from report.charts.data import read_findings
+from report.charts.drawing import drawing, to_svg
 from report.page import BEGIN, END
 from report.sections import tell_choices
 
@@ -425,6 +428,24 @@ def test_a_profiled_training_leaves_its_report(runner: Runner) -> None:
         assert text in page
     predictions = json.loads((runner.folder / "predictions.json").read_text())
     assert len(predictions["test"]["files"]) == runner.evaluation()["test"]["images"]
+
+
+class Counted(Line2D):
+    """A line that counts how often it is drawn."""
+
+    drawn = 0
+
+    def draw(self, renderer: RendererBase) -> None:
+        self.drawn += 1
+        super().draw(renderer)
+
+
+def test_a_chart_is_drawn_once() -> None:
+    """A second drawing, only to lay it out again, would take a third of a chart's time."""
+    with drawing(300, 200) as (figure, [axes]):
+        line = axes.add_line(Counted([0, 1], [0, 1]))
+        assert "<path" in to_svg(figure, "a line")
+    assert line.drawn == 1
 
 
 def test_the_report_says_what_auto_came_to() -> None:

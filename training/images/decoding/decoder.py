@@ -17,6 +17,7 @@ FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", *(("AVIF",) if fe
 MAX_PIXELS, MAX_WEBP_PIXELS = 50_000_000, 25_000_000
 LEAN_FORMATS = ("JPEG", "MPO", "PNG")
 TWELVE_BITS = 4096  # levels
+ORIENTATION = 0x0112  # the tag of EXIF
 FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
 
@@ -59,14 +60,20 @@ def decode_file(data: bytes, glance: int | None = None) -> Image.Image:
 
 
 def turn_upright(image: Image.Image) -> Image.Image:
+    """Turn an image as its EXIF says. One that is upright is not copied, which takes as long as scaling it."""
     try:
-        return ImageOps.exif_transpose(image)
+        return image if image.getexif().get(ORIENTATION, 1) == 1 else ImageOps.exif_transpose(image)
     except Exception:  # noqa: BLE001  broken EXIF does not affect the pixels
         return image
 
 
 def flatten(image: Image.Image) -> Image.Image:
-    """Convert any mode to RGB: 16 bits to 8 (`info` says if they were 12), transparency onto white."""
+    """Convert any mode to RGB: 16 bits to 8 (`info` says if they were 12), transparency onto white.
+
+    RGB is not copied.
+    """
+    if image.mode == "RGB" and "transparency" not in image.info:
+        return image
     if image.mode.startswith("I"):
         levels = np.asarray(image)
         image = Image.fromarray(reduce_depth(levels))

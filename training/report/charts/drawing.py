@@ -101,11 +101,11 @@ def to_svg(figure: Figure, label: str, *, tips: Sequence[str] = ()) -> str:
 
 
 def settle(figure: Figure) -> None:
-    """Lay the figure out once; saving it would otherwise draw it a second time."""
+    """Lay the figure out once. With any engine left, even one named "none", saving would draw it a second time."""
     engine = figure.get_layout_engine()
     if engine:
         engine.execute(figure)
-        figure.set_layout_engine("none")
+        figure.set_layout_engine(None)
 
 
 def add_tips(body: str, tips: Sequence[str]) -> str:
