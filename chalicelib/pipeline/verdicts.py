@@ -17,7 +17,7 @@ from chalicelib.costs.prices import tell_spent
 from chalicelib.models.choosing import CANDIDATES
 from chalicelib.models.intervals import find_interval
 from chalicelib.recipes.imbalance import RATIO
-from chalicelib.runs.changes import Version, list_changes
+from chalicelib.runs.changes import Version, tell_changes
 
 BEGIN, END = b"<!-- verdict -->", b"<!-- /verdict -->"
 NEXT, END_NEXT = b"<!-- next -->", b"<!-- /next -->"  # around what the training alone would advise
@@ -43,6 +43,8 @@ h1{font-size:1.6rem;overflow-wrap:anywhere}h2{font-size:1.1rem;margin:2rem 0 .5r
 dl{display:grid;grid-template-columns:max-content 1fr;gap:.3rem 1.5rem;margin:0}dt{color:var(--soft)}dd{margin:0}
 pre{font-size:.82rem;line-height:1.45;white-space:pre-wrap}
 """
+ROUTE = re.compile(r"\(POST /runs/RUN_ID/(\w+)\)")
+BROKEN = ("failed", "rejected", "stopped")  # ends of which the reason comes first
 JOB_PREFIX = re.compile(r"^(?:AlgorithmError|ClientError|InternalServerError): ")
 JOB_SUFFIX = re.compile(r", exit code: \d+$")
 
@@ -76,16 +78,17 @@ def tell_verdict(story: Story) -> str:
     floor = " ".join(_tell_floor(story))
     end = " ".join(_tell_end(story).replace(floor or "\n", "").split())
     quality = [*_tell_floor(story), *_tell_quality(story), *_tell_objective(story), *_tell_selection(story)]
-    return " ".join([*quality, *_tell_cost(story), end, *_tell_next(story)])
+    first, last = [*quality, *_tell_cost(story)], [end, *_tell_next(story)]
+    return " ".join([*last, *first] if story.result["status"] in BROKEN else [*first, *last])
 
 
 def fill_report(page: bytes | None, story: Story) -> bytes:
     """Put the paragraph into the page that the job drew, or build a short page if no job drew one."""
     page = page if page and BEGIN in page and END in page else build_page(story).encode()
     filled = _fill(page, BEGIN, END, tell_verdict(story))
-    if NEXT in filled and (advice := "; ".join(list_advice(story))):
+    if NEXT in filled and (advice := _advise(story)):
         filled = _fill(filled, NEXT, END_NEXT, f"{advice[0].upper()}{advice[1:]}.")
-    return filled.replace(HEAD, tell_run(story).encode(), 1).replace(CHANGES, tell_changes(story).encode(), 1)
+    return filled.replace(HEAD, tell_run(story).encode(), 1).replace(CHANGES, tell_changes(story.versions).encode(), 1)
 
 
 def _fill(page: bytes, begin: bytes, end: bytes, text: str) -> bytes:
@@ -93,26 +96,12 @@ def _fill(page: bytes, begin: bytes, end: bytes, text: str) -> bytes:
     return b"".join([head, begin, escape(text).encode(), end, rest.partition(end)[2]])
 
 
-def tell_changes(story: Story) -> str:
-    """Return what changed since the version that was live, as HTML; nothing for a dataset's first version."""
-    if story.versions is None:
-        return ""
-    before, after = story.versions
-    rows = "".join(
-        f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in list_changes(before, after)
-    )
-    told = f"<p>Compared with {escape(before.run_id)}, whose model was live when this one was trained.</p>"
-    heads = "<tr><th>what</th><th>before</th><th>now</th></tr>"
-    table = f'<div class="scroll"><table class=words><thead>{heads}</thead><tbody>{rows}</tbody></table></div>'
-    return f"<h3>What changed since the last version</h3>{told}{table if rows else '<p>Nothing.</p>'}"
-
-
 def tell_run(story: Story) -> str:
     """Return the run's dataset, dates and duration, and a link to its place on the page, as HTML."""
     result = story.result
     facts = [f"Dataset {result['dataset']}"]
     if ended := result.get("ended_at"):
-        facts.append(f"{datetime.fromisoformat(ended):%-d %B %Y, %H:%M} UTC")
+        facts.append(_tell_time(ended))
     if seconds := result.get("seconds"):
         facts.append(f"took {_tell_duration(float(seconds))}")
     told = escape(" · ".join(facts))
@@ -120,6 +109,10 @@ def tell_run(story: Story) -> str:
         return told
     address = f"{story.page_url.rstrip('/')}/#/runs/{quote(str(result.get('run_id', '')))}"
     return f'{told} · <a href="{escape(address)}">this run on the page</a>'
+
+
+def _tell_time(time: str | None) -> str:
+    return f"{datetime.fromisoformat(time):%-d %B %Y, %H:%M} UTC" if time else ""
 
 
 def _tell_duration(seconds: float) -> str:
@@ -139,8 +132,8 @@ def build_page(story: Story) -> str:
     result = story.result
     facts = {
         "Run": result.get("run_id"),
-        "Began": result.get("started_at"),
-        "Ended": result.get("ended_at"),
+        "Began": _tell_time(result.get("started_at")),
+        "Ended": _tell_time(result.get("ended_at")),
         "Trials": len(story.trials) or None,
         "Architecture": story.recipe.get("architecture"),
     }
@@ -232,7 +225,7 @@ def _tell_end(story: Story) -> str:
     if result["status"] == "deployed":
         told = f"{tell_shipped(story)} The endpoint is {result['endpoint']}."
         return f"{told} {_tell_promotion(story, story.decision or {})}".rstrip()
-    reason = f": {result['reason']}" if result.get("reason") else "."
+    reason = f": {result['reason'].rstrip('.')}." if result.get("reason") else "."
     return f"Nothing was deployed. The run ended {result['status']}{reason}"
 
 
@@ -263,8 +256,13 @@ def tell_shipped(story: Story) -> str:
 
 
 def _tell_next(story: Story) -> list[str]:
-    advice = list_advice(story)
-    return [f"What to do next: {'; '.join(advice)}."] if advice else []
+    advice = _advise(story)
+    return [f"What to do next: {advice}."] if advice else []
+
+
+def _advise(story: Story) -> str:
+    """Return the advice as a report gives it, with commands in place of the API's routes."""
+    return ROUTE.sub(rf"(whippet \1 {story.result.get('run_id')})", "; ".join(list_advice(story)))
 
 
 def list_advice(story: Story) -> list[str]:

@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from html import escape
 from typing import Any
 
 NAMED = 5
@@ -70,3 +71,17 @@ def name_some(names: Sequence[str]) -> str:
 def show(value: Any) -> str:
     """Return a recipe's member as the recipe writes it."""
     return "" if value is None else value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def tell_changes(versions: tuple[Version, Version] | None) -> str:
+    """Return what changed since the version that was live, as HTML; nothing for a dataset's first version."""
+    if versions is None:
+        return ""
+    before, after = versions
+    rows = "".join(
+        f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in list_changes(before, after)
+    )
+    told = f"<p>Compared with {escape(before.run_id)}, whose model was live when this one was trained.</p>"
+    heads = "<tr><th>what</th><th>before</th><th>now</th></tr>"
+    table = f'<div class="scroll"><table class=words><thead>{heads}</thead><tbody>{rows}</tbody></table></div>'
+    return f"<h3>What changed since the last version</h3>{told}{table if rows else '<p>Nothing.</p>'}"

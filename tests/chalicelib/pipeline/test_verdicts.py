@@ -226,3 +226,17 @@ def test_what_selection_overstates_is_told(trials: int, most: float) -> None:
 def test_a_price_says_whose_it_is(cost: dict[str, Any], told: str) -> None:
     """Where nobody is charged it is AWS's, and what a run may cost at most is nobody's concern."""
     assert f"billable {told}" in tell_verdict(Story(DEPLOYED, seconds=122, cost=cost))
+
+
+def test_a_failed_runs_report_begins_with_the_reason_and_what_to_do() -> None:
+    """Before what it cost. What to do is a command, and times are written as people write them."""
+    result = {"dataset": "pets", "run_id": "whippet-dev-pets-1", "status": "failed", "reason": "2 of 2 trials: no disk"}
+    result |= {"started_at": "2026-11-22T10:05:00.005+00:00"}
+    page = fill_report(None, Story(result, seconds=7, log=["first", "<last>"])).decode()
+    first = (
+        "Nothing was deployed. The run ended failed: 2 of 2 trials: no disk. What to do next: fix what the reason names"
+    )
+    assert f"<!-- verdict -->{first}, then try again (whippet retry whippet-dev-pets-1). 0 trials took" in page
+    assert "<dd>22 November 2026, 10:05 UTC</dd>" in page
+    assert "whippet run whippet-dev-pets-1 --logs --lines 10000" in page
+    assert "first\n&lt;last&gt;" in page
