@@ -42,7 +42,8 @@ def tell_candidates(told: Mapping[str, Any]) -> str:
     for number, each in enumerate(told.get("candidates") or []):
         marked = number if each["candidate"] == told.get("ships") else marked
         valid, test = each["valid"], each["test"]
-        measures = [valid["objective"], valid["standard_error"], percent(valid["accuracy"]), percent(test["accuracy"])]
+        shares = (valid["objective"], valid["standard_error"], valid["accuracy"], test["accuracy"])
+        measures = [percent(share) for share in shares]
         rows.append([name_candidate(each), each.get("job"), *measures])
     heads = ["model", "job", "objective", "± error", "validation accuracy", "test accuracy"]
     ships = next((name_candidate(each) for number, each in enumerate(told["candidates"]) if number == marked), None)

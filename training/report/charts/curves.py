@@ -56,6 +56,7 @@ def draw_trials(trials: Sequence[JobRecord], best: str | None, objective: str) -
         axes.set_xlim(0.5, len(trials) + 0.5)
         axes.set_xlabel("trial")
         axes.set_ylabel(objective)
+        axes.yaxis.set_major_formatter(PercentFormatter(1))
         return to_svg(figure, f"{objective} of each trial, with its standard error")
 
 
@@ -92,17 +93,21 @@ def draw_by_value(found: Sequence[Importance], best: Mapping[str, Any], objectiv
 
 
 def draw_values(axes: Axes, each: Importance, best: Any) -> None:
+    """Draw the objective against one hyperparameter: on a logarithmic scale, or by its few whole or named values."""
     values = [value for value, _ in each.points]
     goals = [goal for _, goal in each.points]
     distinct = sorted({str(value) for value in values}, key=lambda text: (len(text), text))
-    numbers = all(isinstance(value, int | float) and value > 0 for value in values) and len(distinct) > 3
+    is_searched = len(distinct) > 3 or any(isinstance(value, float) for value in values)
+    numbers = all(isinstance(value, int | float) and value > 0 for value in values) and is_searched
     places = values if numbers else [distinct.index(str(value)) for value in values]
     colours = [SERIES[1] if value == best else SERIES[0] for value in values]
     axes.scatter(places, goals, c=colours, s=44, alpha=0.85, linewidths=0)
     axes.set_title(each.name)
+    axes.yaxis.set_major_formatter(PercentFormatter(1))
     if numbers:
         axes.set_xscale("log")
-        axes.xaxis.set_major_locator(LogLocator(numticks=4))
+        is_narrow = max(values) < 100 * min(values)  # where powers of ten alone would be one label or none
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if is_narrow else (1,), numticks=4))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.xaxis.set_minor_locator(NullLocator())
     else:
