@@ -114,7 +114,7 @@ def render_trials(snapshot: Snapshot) -> Table:
 def render_training(snapshot: Snapshot) -> Text:
     assert snapshot.training is not None
     records = snapshot.epochs.get(snapshot.training["name"], [])
-    line = Text(f"training with the best · epoch {describe_epoch(snapshot, snapshot.training)}")
+    line = Text(f"final training · epoch {describe_epoch(snapshot, snapshot.training)}")
     if records:
         line.append(f" · {describe_metrics(records[-1])}", "dim")
     return line

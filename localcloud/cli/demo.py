@@ -27,7 +27,7 @@ from rich.table import Table
 from client.api import Api, ApiError
 from client.config import Login
 from client.live import format_time, format_value
-from client.rendering import tell_verdict
+from client.rendering import tell_cost, tell_interval, tell_verdict
 from client.watching import find_run, follow
 from localcloud.cli import digits
 from localcloud.cli.next_steps import Left, keep_image, list_next
@@ -172,19 +172,18 @@ def step(where: str) -> Iterator[None]:
 
 
 def tell_result(run: Mapping[str, Any], console: Console) -> None:
+    """Print what the page shows first: how good and how sure, what is deployed and why, and what it cost."""
     best, test = run["best"] or {}, (run.get("metrics") or {}).get("test") or {}
     told = ", ".join(f"{name} {format_value(value)}" for name, value in sorted(best.get("hyperparameters", {}).items()))
     table = Table.grid(padding=(0, 2))
     table.add_row("[dim]best hyperparameters[/]", told)
-    for title, member in (
-        ("accuracy", "accuracy"),
-        ("macro precision", "macro_precision"),
-        ("macro recall", "macro_recall"),
-    ):
-        table.add_row(f"[dim]test {title}[/]", f"[bold]{test[member]:.1%}[/]" if member in test else "not told")
+    if images := test.get("images"):
+        sure = f"{images:,} images, {tell_interval(test['accuracy'], images)}"
+        table.add_row("[dim]test accuracy[/]", f"[bold]{test['accuracy']:.1%}[/] of {sure}")
     console.print()
     console.print(table)
-    console.print(f"\n{tell_verdict(run)}", markup=False, soft_wrap=True)
+    sentences = " ".join(filter(None, (run.get("shipped"), tell_verdict(run), tell_cost(run))))
+    console.print(f"\n{sentences}", markup=False, soft_wrap=True)
 
 
 def tell_report(user: User, run: Mapping[str, Any], target: Path, console: Console) -> None:

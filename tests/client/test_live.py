@@ -66,7 +66,7 @@ def test_notes_of_a_run_come_first() -> None:
 
 def test_the_picture_shows_the_training_that_follows() -> None:
     """The view shows the training's epochs and their scores."""
-    assert "training with the best · epoch 1/4 · validation accuracy 90.0%" in draw(TRAINING)
+    assert "final training · epoch 1/4 · validation accuracy 90.0%" in draw(TRAINING)
 
 
 def test_a_failed_run_is_drawn() -> None:
