@@ -139,9 +139,8 @@ def show_quality(test: Mapping[str, Any]) -> Iterable[Text]:
     judged = [each for each in test.get("classes") or [] if each["support"]]
     if judged:
         weakest = min(judged, key=lambda each: (each["recall"], -each["support"]))
-        yield Text(
-            f"Weakest class {weakest['class']}: {show_share(weakest['recall'])} of {weakest['support']} recognised"
-        )
+        of_it = f"{weakest['class']}: {show_share(weakest['recall'])} of its {weakest['support']:,} test images right"
+        yield Text(f"Weakest class {of_it}" if weakest["recall"] < 1 else "Every test image of every class is right")
 
 
 def tell_interval(share: float, images: int) -> str:

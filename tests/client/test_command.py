@@ -167,7 +167,7 @@ def test_a_run_is_shown_with_its_score_and_trials(url: str) -> None:
     """Accuracy has the form that it has everywhere: 98.7%."""
     shown = whippet("run", "whippet-dev-dogs-1", url=url).stdout
     assert "Accuracy 98.7% of 350 test images, 95% sure: 96.9% to 99.5%" in shown
-    assert "Weakest class pug: 90.0% of 20 recognised" in shown
+    assert "Weakest class pug: 90.0% of its 20 test images right" in shown
     assert "This model goes live: no other of this dataset does." in shown
     assert "Next: add images of pug; try again (whippet retry whippet-dev-dogs-1)." in shown
     assert "Deployed: trial 1. It scored 97.0%." in shown
