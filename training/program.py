@@ -293,7 +293,9 @@ def save(session: Session) -> None:
 
 def report(session: Session, record: dict[str, Any]) -> None:
     """Report an epoch: in metrics.jsonl, and in the log if its last line is not too recent."""
-    session.lines.add(describe_epoch(record, count_images(session.setup)))
+    full, brief = (describe_epoch(record, count_images(session.setup), judged=judged) for judged in (True, False))
+    following = max(1, session.setup.chosen.epochs - record["epoch"])  # a last epoch that took long is logged in full
+    session.lines.add(full, brief, left=following * record["seconds"])
     session.metrics.add(record)
 
 

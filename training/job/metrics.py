@@ -25,9 +25,13 @@ def log(text: str) -> None:
     sys.stdout.flush()
 
 
-def describe_epoch(record: Mapping[str, Any], counts: Counts) -> str:
-    """Format an epoch's record and the counts of its splits as the line that metric definitions match."""
-    parts = [f"epoch={record['epoch']}", *describe_splits({name: record[name] for name in ("train", "valid")}, counts)]
+def describe_epoch(record: Mapping[str, Any], counts: Counts, *, judged: bool = True) -> str:
+    """Format an epoch's record and the counts of its splits as the line that metric definitions match.
+
+    judged: whether the line holds the metrics of the validation split, and so the objective.
+    """
+    splits = ("train", "valid") if judged else ("train",)
+    parts = [f"epoch={record['epoch']}", *describe_splits({name: record[name] for name in splits}, counts)]
     parts += [f"seconds={record['seconds']:.2f}", f"images_per_second={record['images_per_second']:.1f}"]
     return " ".join(parts)
 
@@ -47,18 +51,29 @@ class ObjectiveLines:
     """Lines of the log that hold the objective, kept at least GAP_SECONDS apart.
 
     SageMaker's metrics have times in whole seconds: of two values of the same second it may take either, or their mean.
+    The final line must not be missing, so it waits for the rest of the gap. Where that would be all that a short
+    training waits for, its epochs are logged without the objective.
     """
 
     def __init__(
         self, *, clock: Callable[[], float] = time.monotonic, sleep: Callable[[float], None] = time.sleep
     ) -> None:
         self.clock, self.sleep = clock, sleep
-        self.last = -math.inf
+        self.told = self.last = -math.inf  # when any line was logged, and when one with the objective was
 
-    def add(self, line: str) -> None:
-        """Log a line, unless the last one is too recent."""
-        if self.find_missing() <= 0:
+    def add(self, line: str, brief: str, left: float) -> None:
+        """Log an epoch, unless the line before it is too recent.
+
+        brief: the line without the objective, logged where the final line would have to wait for the whole one.
+        left: the seconds that the remaining epochs will take, as far as is known.
+        """
+        if self.clock() < self.told + GAP_SECONDS:
+            return
+        if left >= GAP_SECONDS:
             self.write(line)
+        else:
+            log(brief)
+        self.told = self.clock()
 
     def add_final(self, line: str) -> None:
         """Log a line that must not be missing; first wait for the rest of the gap."""

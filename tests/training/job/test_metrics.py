@@ -27,26 +27,25 @@ class Time:
         self.now += seconds
 
 
-def tell(pauses: Sequence[float], capsys: pytest.CaptureFixture[str]) -> tuple[Time, list[float], list[str]]:
-    """Log a line after each pause and then the final one. Return the clock, the lines' times and the lines."""
-    time, times = Time(), []
+def tell(pauses: Sequence[float], left: float, capsys: pytest.CaptureFixture[str]) -> tuple[Time, list[str]]:
+    """Log a line after each pause, with so much left until the final one, and then that. Return the clock and all."""
+    time = Time()
     lines = ObjectiveLines(clock=time.read, sleep=time.sleep)
     for number, pause in enumerate(pauses):
         time.now += pause
-        lines.add(f"epoch={number}")
-        times.append(lines.last)
+        lines.add(f"epoch={number}", f"brief={number}", left)
     lines.add_final("best")
-    return time, [*times, lines.last], capsys.readouterr().out.splitlines()
+    return time, capsys.readouterr().out.splitlines()
 
 
-@given(pauses=st.lists(st.floats(0, 5), max_size=20))
-def test_two_lines_are_never_of_the_same_second(pauses: list[float]) -> None:
+@given(pauses=st.lists(st.tuples(st.floats(0, 5), st.floats(0, 5)), max_size=20))
+def test_two_lines_are_never_of_the_same_second(pauses: list[tuple[float, float]]) -> None:
     """However short the epochs are, lines are at least 1.1 s apart, and the final one waits for no more than that."""
     time, times = Time(), []
     lines = ObjectiveLines(clock=time.read, sleep=time.sleep)
-    for pause in pauses:
+    for pause, left in pauses:
         time.now += pause
-        lines.add("epoch")
+        lines.add("epoch", "brief", left)
         times.append(lines.last)
     lines.add_final("best")
     told = sorted({*times, lines.last})
@@ -56,14 +55,21 @@ def test_two_lines_are_never_of_the_same_second(pauses: list[float]) -> None:
 
 def test_an_epoch_due_too_soon_is_left_out_and_the_final_line_never(capsys: pytest.CaptureFixture[str]) -> None:
     """Of epochs at 0, 0.5, 1.2 and 1.3 s the first and the third are logged; the final line waits for the rest."""
-    time, _, told = tell([0.0, 0.5, 0.7, 0.1], capsys)
+    time, told = tell([0.0, 0.5, 0.7, 0.1], 5.0, capsys)
     assert told == ["epoch=0", "epoch=2", "best"]
     assert time.slept == [pytest.approx(1.0)]
 
 
+def test_a_training_that_is_about_to_end_waits_for_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    """Where the final line comes within the gap, an epoch is logged without the objective: nothing is then close."""
+    time, told = tell([0.0, 0.1, 0.1], 0.2, capsys)
+    assert told == ["brief=0", "best"]
+    assert time.slept == []
+
+
 def test_a_final_line_that_is_late_enough_does_not_wait(capsys: pytest.CaptureFixture[str]) -> None:
     """Nothing is waited for where no line came before."""
-    assert tell([], capsys)[0].slept == []
+    assert tell([], 0.0, capsys)[0].slept == []
 
 
 def test_the_metrics_file_keeps_what_is_resumed(tmp_path: Path) -> None:
@@ -87,3 +93,12 @@ def test_numbers_of_the_log_are_plain() -> None:
         "epoch=1 train:loss=0.000000 train:accuracy=1.000000 train:images=48 train:classes=3 valid:loss=0.000000 "
         "valid:accuracy=1.000000 valid:images=6 seconds=1.00 images_per_second=2.0"
     )
+
+
+def test_a_line_without_the_objective_still_counts_images() -> None:
+    """What the control plane needs of the splits is in every line."""
+    values = {"loss": 0.5}
+    record = {"epoch": 2, "train": values, "valid": values, "seconds": 1, "images_per_second": 2}
+    counts = {"train": {"images": 48}, "valid": {"images": 6}}
+    line = describe_epoch(record, counts, judged=False)
+    assert line == "epoch=2 train:loss=0.500000 train:images=48 valid:images=6 seconds=1.00 images_per_second=2.0"
