@@ -136,10 +136,10 @@ class Hosting:
 
     def warm(self) -> None:
         """Do in advance what would slow down the first invocations, jobs and endpoints."""
+        self._processes.warm()  # first, since it takes longest, and by itself
         self._host.prime()
         if self._functions is not None and self._api_function:
             self._functions.renew(self._api_function)
-        self._processes.warm()
         ended = (job for job in self.cloud.store.list(TRAINING_JOB) if job["TrainingJobStatus"] in ENDED)
         self._jobs.show_logs_again(ended)
 
