@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 from caching.sharing import share
-from caching.store import Store
+from caching.store import Array, Store
 from job.settings import TrainingError
 from torch import nn
 
@@ -28,6 +28,8 @@ from learning.features import cut_before, run_to_head
 MOST_CHUNKS = 256
 LARGEST = 1e8  # of a feature: torchvision's weights give less than a hundred
 LIBRARIES = ("torch", "torchvision", "pillow", "numpy")
+# The images of a split: what makes the network's input of image numbers, and their hashes.
+Images = tuple[Callable[[torch.Tensor], torch.Tensor], Sequence[str]]
 
 
 def check_features(features: torch.Tensor, architecture: str) -> torch.Tensor:
@@ -58,17 +60,23 @@ class Extractor:
 
     def extract(self, inputs: Callable[[torch.Tensor], torch.Tensor], hashes: Sequence[str]) -> torch.Tensor:
         """Return the head's input for each image: (n, features). inputs: makes the network's input of image numbers."""
-        chunks = torch.arange(len(hashes)).split(self.choose_chunk(len(hashes)))
-        keys = self.name_chunks([[hashes[number] for number in chunk.tolist()] for chunk in chunks])
+        return self.extract_all([(inputs, hashes)])[0]
+
+    def extract_all(self, splits: Sequence[Images]) -> list[torch.Tensor]:
+        """Return the features of several splits, computed in one go: nobody waits for the last chunk of each."""
+        cut = [torch.arange(len(hashes)).split(self.choose_chunk(len(hashes))) for _, hashes in splits]
+        pieces = [(split, chunk) for split, chunks in zip(splits, cut, strict=True) for chunk in chunks]
+        keys = self.name_chunks([[hashes[number] for number in chunk.tolist()] for (_, hashes), chunk in pieces])
+
+        def compute(number: int) -> Array:
+            (inputs, _), chunk = pieces[number]
+            made: Array = self.compute(inputs, chunk).numpy()
+            return made
+
         with cut_before(self.network, self.head), one_thread_each():
-            arrays = share(
-                self.store,
-                keys,
-                lambda number: self.compute(inputs, chunks[number]).numpy(),
-                workers=self.workers,
-                begin=os.getpid() % len(chunks),
-            )
-        return torch.cat([torch.tensor(array) for array in arrays])
+            arrays = share(self.store, keys, compute, workers=self.workers, begin=os.getpid() % len(pieces))
+        found = iter(torch.tensor(array) for array in arrays)
+        return [torch.cat([next(found) for _ in chunks]) for chunks in cut]
 
     def choose_chunk(self, images: int) -> int:
         """Return how many images are computed and kept at once: a multiple of the batch, which leaves their bits."""

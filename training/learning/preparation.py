@@ -207,7 +207,7 @@ def settle_imbalance(chosen: Hyperparameters, data: Dataset) -> tuple[Hyperparam
 
 def make_course(setup: Setup) -> Course:
     """Plan the training: a head alone is trained on features, anything deeper on images."""
-    if setup.chosen.fine_tune == "head" and isinstance(setup.head, nn.Linear):
+    if is_head_alone(setup):
         return make_head_course(setup)
     chosen, data = setup.chosen, setup.dataset
     frozen = freeze(setup.network, setup.head, chosen.fine_tune)
@@ -239,7 +239,7 @@ def make_head_course(setup: Setup) -> Course:
     """Run the frozen backbone once over every split, and plan to train and judge the head on its features."""
     if setup.chosen.mixup or setup.chosen.cutmix:
         log("nothing is mixed: a head alone is trained on features, and mixup and cutmix are for images")
-    features = {name: extract_split(setup, getattr(setup.dataset, name)) for name in ("train", "valid", "test")}
+    features = {name: extract_split(setup, getattr(setup.dataset, name)) for name in SPLITS}
     batches = make_batches(setup, features["train"].__getitem__, lambda inputs, _chance: inputs)
     batches.held = features["train"].to(setup.device) if setup.device.type != "cpu" else None
     learner = make_learner(setup, setup.head, batches, [])
@@ -299,12 +299,26 @@ def make_inputs(setup: Setup, split: Split, chosen: torch.Tensor) -> torch.Tenso
 def extract_split(setup: Setup, split: Split) -> torch.Tensor:
     """Return the head's input for each image of a split: (n, features), computed once in this job's life."""
     if id(split) not in setup.features:
+        wanted = list_together(setup, split)
         extractor = make_extractor(setup)
-        features = extractor.extract(partial(make_inputs, setup, split), split.hashes)
-        setup.features[id(split)] = check_features(features, setup.chosen.architecture)
+        found = extractor.extract_all([(partial(make_inputs, setup, one), one.hashes) for one in wanted])
+        for one, features in zip(wanted, found, strict=True):
+            setup.features[id(one)] = check_features(features, setup.chosen.architecture)
         if store := extractor.store:
-            log(f"features of {len(split)} images: {store.hits} chunks were there, {store.made} made")
+            images = sum(len(one) for one in wanted)
+            log(f"features of {images} images: {store.hits} chunks were there, {store.made} made")
     return setup.features[id(split)]
+
+
+def list_together(setup: Setup, split: Split) -> list[Split]:
+    """Return the splits whose features are computed together: all of them, for a head that is trained alone."""
+    every = [getattr(setup.dataset, name) for name in SPLITS]
+    return every if is_head_alone(setup) and any(one is split for one in every) else [split]
+
+
+def is_head_alone(setup: Setup) -> bool:
+    """Return whether only a linear head is trained, on the features of a frozen backbone."""
+    return setup.chosen.fine_tune == "head" and isinstance(setup.head, nn.Linear)
 
 
 def make_extractor(setup: Setup) -> Extractor:

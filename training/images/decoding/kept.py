@@ -23,7 +23,7 @@ from images.decoding.rows import Order, Pixels, Seen, Source, decode_into, pack,
 from images.decoding.skipping import Skipped
 
 FORMAT = 1
-LEAST, MOST_PIECES = 64, 256  # images in a piece, and pieces of a dataset
+LEAST, MOST_PIECES = 32, 256  # images in a piece, and pieces of a dataset
 DECODERS = ("libjpeg_turbo", "jpg", "zlib", "libtiff", "webp", "avif", "jpg_2000")
 
 

@@ -13,8 +13,7 @@ from images.augment import DRAWS, augment
 from job.metrics import log
 from learning.features import cut_before, run_to_head
 from learning.model import find_normalisation
-from learning.preparation import Setup, make_inputs
-from torch import nn
+from learning.preparation import Setup, is_head_alone, make_inputs
 
 from judging.deciding.mirroring import Features, Mirroring, decide_mirroring
 
@@ -27,7 +26,7 @@ def settle_mirroring(setup: Setup) -> Setup:
     asked, measured = setup.chosen.horizontal_flip, None
     if asked != "auto":
         taken, why = asked == "true", "the recipe says so"
-    elif setup.chosen.fine_tune == "head" and isinstance(setup.head, nn.Linear):
+    elif is_head_alone(setup):
         taken, why = False, "a head is trained on features, without augmentation"
     elif not setup.dataset.photographs:
         taken, why = False, "small or grey images may be letters, digits or scans"
