@@ -16,9 +16,8 @@ from inspection import Inspection
 from job.deadline import Deadline, Ending
 from job.metrics import MetricsFile, ObjectiveLines, describe_epoch, describe_splits, log
 from job.settings import Hyperparameters, Job, TrainingError
-from judging.deciding.imbalance import make_fitting_criterion
 from judging.settling.mirroring import settle_mirroring
-from judging.settling.selection import judge_by_folds, settle_penalty
+from judging.settling.selection import fit_once, judge_by_folds, settle_penalty
 from learning.checkpoints import Checkpoint, fingerprint
 from learning.engine import (
     Deferring,
@@ -31,8 +30,7 @@ from learning.engine import (
     fit,
     restore_best,
 )
-from learning.features import fit_head
-from learning.preparation import Course, Setup, extract_split, make_course, prepare, weigh
+from learning.preparation import Course, Setup, make_course, prepare
 from learning.records import count_images, describe_start
 from learning.replaying import allow_replay
 from learning.shipping import Shipper
@@ -212,11 +210,7 @@ def begin(session: Session) -> None:
     if progress.epoch or progress.step:
         log(f"resuming after epoch {progress.epoch}, step {progress.step}")
     elif setup.pretrained == "imagenet" and isinstance(setup.head, nn.Linear):
-        train, criterion = setup.dataset.train, make_fitting_criterion(*weigh(setup))
-        loss = fit_head(
-            setup.head, extract_split(setup, train), train.labels, penalty=setup.penalty, criterion=criterion
-        )
-        log(f"the head was fitted on the features of the frozen backbone, to a loss of {loss:.4f}")
+        log(f"the head was fitted on the features of the frozen backbone, to a loss of {fit_once(setup):.4f}")
         keep_head(session)
 
 

@@ -32,7 +32,7 @@ from learning.model import build_network, check_input, choose_rate, find_head, f
 from learning.steps.mixing import Mixing
 from learning.steps.precision import choose_precision, compute_exactly
 from learning.steps.technique import Technique
-from learning.weights import State, choose_preprocessing, find_weights
+from learning.weights import State, choose_preprocessing, find_weights, takes_size
 
 FROM_SCRATCH = (
     "no ImageNet weights could be had, so the network was trained FROM SCRATCH: expect a much lower accuracy on "
@@ -125,7 +125,8 @@ def prepare(job: Job, chosen: Hyperparameters, early: Decoding | None = None) ->
     device = choose_device(job)
     if device.type == "cuda":
         compute_exactly()
-    check_input(build_network(chosen.architecture, 2), chosen.image_size, chosen.architecture)
+    if not takes_size(chosen.architecture, chosen.image_size):
+        check_input(build_network(chosen.architecture, 2), chosen.image_size, chosen.architecture)
     state = find_weights(chosen.architecture, chosen.pretrained, job.places.weights, log)
     pretrained = "none" if state is None else "imagenet"
     inputs = choose_preprocessing(chosen.architecture, chosen.image_size, pretrained=state is not None)

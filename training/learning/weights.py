@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torchvision
 from images.pixels import Preprocessing, choose_resize
 from job.settings import TrainingError
 from torchvision import models
@@ -37,6 +38,12 @@ def choose_preprocessing(architecture: str, image_size: int, *, pretrained: bool
     resize = choose_resize(image_size, known.crop_size[0], known.resize_size[0])
     mean, std = (HALVES, HALVES) if architecture in CONVERTING else (tuple(known.mean), tuple(known.std))
     return Preprocessing(image_size, resize, mean, std, known.interpolation.value)
+
+
+def takes_size(architecture: str, image_size: int) -> bool:
+    """Return whether a network takes images of this size for sure: its ImageNet weights were trained on such."""
+    entry = find_entry(architecture) if architecture in models.list_models(module=torchvision.models) else None
+    return entry is not None and entry.transforms().crop_size[0] == image_size
 
 
 def find_weights(architecture: str, wish: str, folder: Path | None, log: Callable[[str], None]) -> State | None:

@@ -118,7 +118,7 @@ def test_four_jobs_at_once_decode_each_image_once(tmp_path: Path) -> None:
     for job in jobs:
         job.join()
     assert [job.exitcode for job in jobs] == [0] * 4
-    assert len(list(folder.glob("*.npy"))) == 2 * 6  # 360 images in pieces of 64, each with two files
+    assert len(list(folder.glob("*.npy"))) == 2 * 12  # 360 images in pieces of 32, each with two files
 
 
 def photos() -> bytes:

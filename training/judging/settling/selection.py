@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -80,12 +80,40 @@ def settle_penalty(setup: Setup) -> Setup:
 
 def compute_once(setup: Setup, what: str, pooled: Pooled, compute: Callable[[], Array]) -> Array:
     """Compute what depends on the pooled features alone, once for all jobs of this machine, with the same bits."""
-    whole = hashlib.sha256(b"".join(each.contiguous().numpy().tobytes() for each in pooled)).hexdigest()
+    with one_thread_each():
+        return remember(setup, what, pooled, compute)
+
+
+def remember(setup: Setup, what: str, data: Sequence[torch.Tensor], compute: Callable[[], Array]) -> Array:
+    """Return what is computed from some tensors, read where another job of this machine has computed it."""
+    whole = hashlib.sha256(b"".join(each.contiguous().numpy().tobytes() for each in data)).hexdigest()
     about = {"what": what, "pooled": whole, "imbalance": weigh(setup)[0], "penalty": setup.penalty}
     key = name_key({**about, "seed": setup.chosen.seed, "torch": torch.__version__})
-    with one_thread_each():
-        found = obtain(open_store(setup.job.feature_cache), key, compute, PATIENCE)
-        return compute() if found is None else found
+    found = obtain(open_store(setup.job.feature_cache), key, compute, PATIENCE)
+    return compute() if found is None else found
+
+
+def fit_once(setup: Setup) -> float:
+    """Fit the head on the features of the training images, once for all jobs of this machine. Return its loss.
+
+    Its bits depend on the device and the number of threads, as those of a training do.
+    """
+    train, head = setup.dataset.train, setup.head
+    features, criterion = extract_split(setup, train), make_fitting_criterion(*weigh(setup))
+
+    def fit() -> Array:
+        loss = fit_head(head, features, train.labels, penalty=setup.penalty, criterion=criterion)
+        values: Array = (
+            torch.cat([head.weight.flatten(), head.bias, head.bias.new_tensor([loss])]).detach().cpu().numpy()
+        )
+        return values
+
+    how = f"head, {setup.device.type}, {torch.get_num_threads()} threads"
+    values = torch.tensor(remember(setup, how, (features, train.labels), fit))
+    sizes = [head.weight.numel(), head.bias.numel(), 1]
+    weight, bias, loss = values.split(sizes)
+    head.load_state_dict({"weight": weight.view_as(head.weight), "bias": bias})
+    return float(loss)
 
 
 def judge_by_folds(setup: Setup, course: Course) -> Course:
