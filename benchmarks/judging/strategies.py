@@ -34,7 +34,6 @@ from statistics import mean, variance
 from typing import Any
 
 import numpy as np
-import torch
 
 from benchmarks.results import RESULTS, claim, write_result
 from benchmarks.training.batch_norm import choose_digits
@@ -47,6 +46,8 @@ FOLDER = RESULTS / "recorded"
 TABLES = {**dict.fromkeys(("digits", "figures", "letters", "stripes", "dots"), 200), "digits, every layer": 60}
 REPLAYS, PART = 500, 50
 TRIALS, AT_ONCE = (6, 12), 2
+NEAR = 0.01
+CHECKED = 3  # heads of each table that are trained one by one too
 SIMPLEST, STRATEGIES = "Random", ("Random", "Bayesian", "Hyperband")
 CHOSEN: dict[str, Any] = {"architecture": "mobilenet_v2", "image_size": 32, "epochs": Recipe.epochs}
 COUNTS = {"train": 40, "valid": 12, "test": 60}
@@ -108,7 +109,7 @@ class Record:
 class Bench:
     """One of the sets, with what all trainings on it share: images, features, and the fitted head they begin with."""
 
-    def __init__(self, folder: Path, table: str, weights: Path) -> None:
+    def __init__(self, folder: Path, table: str, weights: Path, count: int) -> None:
         job = make_job(folder, read_files(table), weights, folder / "features")
         import program
         from job.settings import Hyperparameters
@@ -121,8 +122,23 @@ class Bench:
         with contextlib.redirect_stdout(io.StringIO()):
             self.setup = program.settle(prepare(job, chosen), Team())
             fit_own_head(self.setup)
+        self.together = self.train_together(count) if depth == "head" else []
 
-    def measure(self, drawn: Mapping[str, str]) -> Row:
+    def train_together(self, count: int) -> list[Row]:
+        """Train all heads at once, and some of them as trials do: the first row says how far those are apart."""
+        from benchmarks.judging.heads import train_heads
+
+        with contextlib.redirect_stdout(io.StringIO()):
+            rows = train_heads(self.setup, [draw_configuration(number) for number in range(count)])
+        apart = [
+            abs(self.train(row["drawn"])[name] - row[name]) for row in rows[:CHECKED] for name in ("valid", "test")
+        ]
+        return [{**rows[0], "apart": round(max(apart), 5)}, *rows[1:]]
+
+    def measure(self, number: int) -> Row:
+        return self.together[number] if self.together else self.train(draw_configuration(number))
+
+    def train(self, drawn: Mapping[str, str]) -> Row:
         """Train as a trial does. Return the objective by epoch and of the best one, and that one's test accuracy."""
         from judging.evaluate import measure
         from judging.settling.selection import judge_by_folds
@@ -261,6 +277,9 @@ def describe(tables: Record, replays: Record, count: int) -> list[Row]:
                 claims.append(claim(f"{text}± {half:.2f} (95 %, {count} replays)", round(gain, 3), "points"))
         share = count_epochs(replays, strategy) / count_epochs(replays, SIMPLEST)
         claims.append(claim(f"epochs that {strategy} trains, of those of {SIMPLEST}", round(share, 3), "share"))
+    apart = max(row["apart"] for row in tables.rows if "apart" in row)
+    text = f"heads trained together and one by one, {CHECKED} a table: largest difference of objective or accuracy"
+    claims.append(claim(text, apart, "share", at_most=NEAR))
     chosen = choose_default(overall)
     text = f"the default strategy, {Recipe.strategy}, is the one that these replays choose ({chosen})"
     return [*claims, claim(text, float(chosen == Recipe.strategy), "yes", at_least=1.0)]
@@ -284,8 +303,8 @@ def run(folder: Path, sizes: Mapping[str, int], replayed: int, weights: Path | N
     with tempfile.TemporaryDirectory() as base:
         if len(tables.rows) < sum(sizes.values()):
             weights = weights or make_weights(Path(base))
-        benches = cache(lambda table: Bench(Path(base) / table, table, weights or Path(base)))
-        if not tables.complete(cells, lambda cell: benches(cell["table"]).measure(draw_configuration(cell["number"]))):
+        benches = cache(lambda table: Bench(Path(base) / table, table, weights or Path(base), sizes[table]))
+        if not tables.complete(cells, lambda cell: benches(cell["table"]).measure(cell["number"])):
             return []
     read = {table: Table(tables.of(table)) for table in sizes}
 
@@ -309,6 +328,8 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=3600, help="stop after this long; the next run goes on")
     parser.add_argument("--weights", type=Path, help="a folder with mobilenet_v2.pth, which is made otherwise")
     given = parser.parse_args()
+    import torch
+
     torch.set_num_threads(1)
     if given.quick:
         with tempfile.TemporaryDirectory() as base:

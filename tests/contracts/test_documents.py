@@ -25,7 +25,9 @@ LINK = re.compile(r"\]\((?!https?://)([^)#\s]+)")
 NAMED_PATH = re.compile(r"`((?:[\w.-]+/)+[\w.-]*|[\w-]+\.(?:py|md|json|toml|yaml))`")
 NAMED_MODULE = re.compile(r"python -m ([\w.]+)")
 HELPERS = {"local.draw_demo", "local.small_jobs", "training.pretrain", "training.photos"}  # benchmarks' own tools
-HELPERS |= {f"judging.{name}" for name in ("toys", "sets", "faults", "comparison")}  # what judgements are tried on
+HELPERS |= {
+    f"judging.{name}" for name in ("toys", "sets", "faults", "comparison", "heads")
+}  # what judgements are tried on
 HELPERS |= {f"peers.{name}" for name in ("course", "options", "reference", "fastai_program", "ultralytics_program")}
 HELPERS |= {"judging.strategies"}  # an hour long, so it runs alone
 HELPERS |= {f"serving.{name}" for name in ("archive", "endpoint", "generator", "litserve_program", "servers")}
