@@ -22,7 +22,7 @@ from starlette.types import Message, Receive, Scope
 from localcloud.iam.call_log import Recorded
 from localcloud.iam.identity import Identities, Principal
 from localcloud.iam.permissions import list_needs
-from localcloud.iam.policies import Need, find_refusal
+from localcloud.iam.policies import Need
 from localcloud.iam.signatures import Sent, SignatureRefused, find_digest, read_signature, verify
 from localcloud.protocol.calls import Call, find_key_id, needs_body, read_call
 
@@ -114,9 +114,8 @@ class Guard:
         return receive
 
     def _judge(self, principal: Principal, call: Call, receive: Receive) -> Passed:
-        policies = self._identities.list_policies(principal.role)
         needs = tuple(list_needs(call, self._region))
-        reasons = ((need, find_refusal(policies, need)) for need in needs)
+        reasons = ((need, self._identities.find_refusal(principal.role, need)) for need in needs)
         refused = next(((need, reason) for need, reason in reasons if reason), None)
         self._record(principal, call, needs, allowed=refused is None)
         if refused:
@@ -124,7 +123,7 @@ class Guard:
         if call.operation not in ("GetObject", "HeadObject"):
             return Passed(receive)
         listing = Need("s3:ListBucket", f"arn:aws:s3:::{call.parameters['Bucket']}")
-        return Passed(receive, may_list=find_refusal(policies, listing) is None)
+        return Passed(receive, may_list=self._identities.find_refusal(principal.role, listing) is None)
 
     def _record(self, principal: Principal, call: Call, needs: tuple[Need, ...], *, allowed: bool) -> None:
         self._records.add(Recorded(principal.role, call.service, call.operation, needs, allowed))

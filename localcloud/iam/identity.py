@@ -17,7 +17,7 @@ from moto.iam.models import iam_backends
 from moto.sts.models import sts_backends
 
 from localcloud.common.keys import Credentials
-from localcloud.iam.policies import Document
+from localcloud.iam.policies import Document, Need, find_refusal
 
 ACCOUNT, PARTITION = "123456789012", "aws"
 SESSION_SECONDS = 43_200
@@ -85,18 +85,28 @@ class Identities:
                 self._sessions[key_id] = Principal(made.role_arn.rpartition("/")[2], made.session_name)
         return self._sessions.get(key_id)
 
-    def list_policies(self, role: str) -> list[Document]:
-        """List a role's present policies, inline and attached; none for a role that no longer exists."""
+    def find_refusal(self, role: str, need: Need) -> str | None:
+        """Return why a role's present policies refuse something, or None where they allow it."""
+        return _judge(self._list_policies(role), need)
+
+    def _list_policies(self, role: str) -> tuple[str, ...]:
+        """List a role's present policies as text, inline and attached; none for a role that no longer exists."""
         found = iam_backends[ACCOUNT][PARTITION].roles
         held = next((each for each in found.values() if each.name == role), None)
         if held is None:
-            return []
+            return ()
         versions = (version for policy in held.managed_policies.values() for version in policy.versions)
         attached = (version.document for version in versions if version.is_default)
-        return [_parse(text) for text in (*held.policies.values(), *attached)]
+        return (*held.policies.values(), *attached)
 
     def _has_role(self, arn: str) -> bool:
         return any(role.arn == arn for role in iam_backends[ACCOUNT][PARTITION].roles.values())
+
+
+@lru_cache(4096)
+def _judge(policies: tuple[str, ...], need: Need) -> str | None:
+    """Judge by the texts of policies. The same question is asked at each of a role's calls, so its answer is kept."""
+    return find_refusal([_parse(text) for text in policies], need)
 
 
 @lru_cache(256)

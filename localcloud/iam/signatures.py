@@ -12,6 +12,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from urllib.parse import SplitResult, parse_qsl, quote, unquote
 
 from botocore.auth import HmacV1Auth
@@ -158,11 +159,18 @@ def compute_version_4(sent: Sent, signature: Signature, held: Credentials, diges
         digest,
     ]
     hashed = hashlib.sha256("\n".join(lines).encode()).hexdigest()
-    key = f"AWS4{held.secret_access_key}".encode()
-    for part in signature.scope.split("/"):
-        key = hmac.digest(key, part.encode(), "sha256")
+    key = derive_key(held.secret_access_key, signature.scope)
     text = "\n".join([ALGORITHM, signature.made_at, signature.scope, hashed])
     return hmac.new(key, text.encode(), "sha256").hexdigest()
+
+
+@lru_cache(64)
+def derive_key(secret: str, scope: str) -> bytes:
+    """Derive the key that signs a day's requests to one service in one region."""
+    key = f"AWS4{secret}".encode()
+    for part in scope.split("/"):
+        key = hmac.digest(key, part.encode(), "sha256")
+    return key
 
 
 def _canonical_path(path: str, service: str) -> str:
