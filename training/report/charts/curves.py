@@ -56,7 +56,7 @@ def draw_trials(trials: Sequence[JobRecord], best: str | None, objective: str) -
         axes.set_xlim(0.5, len(trials) + 0.5)
         axes.set_xlabel("trial")
         axes.set_ylabel(objective)
-        axes.yaxis.set_major_formatter(PercentFormatter(1))
+        axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=1))
         return to_svg(figure, f"{objective} of each trial, with its standard error")
 
 
@@ -103,7 +103,7 @@ def draw_values(axes: Axes, each: Importance, best: Any) -> None:
     colours = [SERIES[1] if value == best else SERIES[0] for value in values]
     axes.scatter(places, goals, c=colours, s=44, alpha=0.85, linewidths=0)
     axes.set_title(each.name)
-    axes.yaxis.set_major_formatter(PercentFormatter(1))
+    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=1))
     if numbers:
         axes.set_xscale("log")
         is_narrow = max(values) < 100 * min(values)  # where powers of ten alone would be one label or none
