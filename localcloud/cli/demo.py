@@ -183,7 +183,7 @@ def tell_result(run: Mapping[str, Any], console: Console) -> None:
     console.print()
     console.print(table)
     sentences = " ".join(filter(None, (run.get("shipped"), tell_verdict(run), tell_cost(run))))
-    console.print(f"\n{sentences}", markup=False, soft_wrap=True)
+    console.print(f"\n{sentences}", markup=False)
 
 
 def tell_report(user: User, run: Mapping[str, Any], target: Path, console: Console) -> None:
