@@ -62,7 +62,8 @@ def test_a_run_knows_what_it_will_cost_before_it_starts(world: World) -> None:
     assert cost["prices_date"] == "2026-11-25"
     told = describe_run(run_id, world.services())["cost"]
     assert (told["worst_usd"], told["spent_usd"]) == (cost["worst_usd"], 0.0)
-    assert world.events.sent[0][1]["cost"] == {name: cost[name] for name in ("expected_usd", "worst_usd")}
+    expected = {name: cost[name] for name in ("expected_usd", "worst_usd")}
+    assert world.events.sent[0][1]["cost"] == expected | {"billed": True}
 
 
 def test_the_meter_counts_billable_seconds(world: World) -> None:
