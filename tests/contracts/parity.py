@@ -106,7 +106,12 @@ def settle(network: nn.Module, head: nn.Module, inputs: torch.Tensor, answer: Ca
             network(inputs)
         network.eval()
         weights = next(iter(head.parameters()))
+        if not weights.any():  # as torchvision begins a vision transformer's
+            nn.init.normal_(weights)
         weights.mul_(SPREAD / float(answer("test").std(dim=1).mean().clamp(min=1e-6)))
+    assert (
+        SPREAD / 2 < float(answer("test").std(dim=1).mean()) < 2 * SPREAD
+    )  # answers that are alike show no difference
 
 
 def ask_torch(model: Path) -> tuple[str, Answer]:

@@ -249,7 +249,7 @@ class Overtraining(CourseRule):
     batches, so means over halves of the idle epochs are compared.
     """
 
-    DEFAULTS: ClassVar[Mapping[str, Any]] = {"patience": 10, "share": 0.7, "delta": 0.02}
+    DEFAULTS: ClassVar[Mapping[str, Any]] = {"patience": 10, "share": 0.75, "delta": 0.005}
 
     def find_missing(self, course: Course) -> str:
         needed = self.parameters["patience"] + 2

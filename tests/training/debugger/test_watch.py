@@ -29,6 +29,7 @@ from tests.training.debugger.watched import (
     Blank,
     Case,
     Few,
+    Learnt,
     Memorised,
     Points,
     build_deep,
@@ -50,9 +51,7 @@ ILL = {
     "ExplodingTensor": Case(rate=1e25),
     "LossNotDecreasing": Case(points=Blank()),
     "Overfit": Case(points=Few(20), epochs=12),
-    "Overtraining": Case(
-        points=Points(10), epochs=30, rate=0.003, harm=lambda network: network[5].__setattr__("p", 0.0)
-    ),
+    "Overtraining": Case(points=Learnt(10), epochs=30, harm=lambda network: network[5].__setattr__("p", 0.0)),
     "PoorWeightInitialization": Case(harm=lambda network: network[3].weight.mul_(300), rate=10.0),
     "DeadRelu": Case(harm=lambda network: network[6].bias.fill_(-100)),
     "SaturatedActivation": Case(harm=lambda network: network[3].weight.mul_(1e4)),
