@@ -73,9 +73,11 @@ def gather_images(setup: Setup) -> Setup:
     data = setup.dataset
     both = join_splits(data.train, data.valid)
     own = make_default_setup(replace(setup, dataset=replace(data, train=both), held=dict(setup.held)), setup.chosen)
-    known = [setup.features.get(id(split)) for split in (data.train, data.valid)]
-    if all(each is not None for each in known):
-        own.features[id(both)] = torch.cat([each for each in known if each is not None])
+    known = {id(split): setup.features[id(split)] for split in (data.train, data.valid) if id(split) in setup.features}
+    if len(known) == 2:  # of the same weights, as they were before the first step
+        own.features[id(both)] = torch.cat(list(known.values()))
+    if id(data.test) in setup.features:
+        own.features.update(known | {id(data.test): setup.features[id(data.test)]})
     return own
 
 
