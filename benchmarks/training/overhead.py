@@ -32,7 +32,7 @@ from benchmarks.training.gpu import ROOT, describe_job
 from benchmarks.training.photos import write_photos
 
 REPEATS = 3
-LONG: dict[str, Any] = {"image_size": 128, "epochs": 5}
+LONG: dict[str, Any] = {"image_size": 128, "epochs": 10}
 SHORT: dict[str, Any] = {"image_size": 64, "epochs": 3}
 COUNTS = {"train": 320, "valid": 40, "test": 40}
 OWN = ("execution plan", "debugger", "profiler", "report", "gallery")  # `report` holds the maps
@@ -129,16 +129,18 @@ def find_share(runs: list[dict[str, Any]], by: str) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--quick", action="store_true", help="the short job once, no result file")
-    quick = parser.parse_args(None if __name__ == "__main__" else []).quick
+    parser.add_argument("--repeats", type=int, default=REPEATS, help="how often each job runs with and without")
+    told = parser.parse_args(None if __name__ == "__main__" else [])
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_photos(folder / "dataset.zip", COUNTS, (500, 375))
-        if quick:
+        if told.quick:
             print(json.dumps(measure(folder, SHORT), indent=1))
             return
-        short = [measure(folder, SHORT) for _ in range(REPEATS)]
-        long = [measure(folder, LONG) for _ in range(REPEATS)]
-    write_result("overhead", state_claims(long, short), packages=["torch", "torchvision", "smdebug", "matplotlib"])
+        short = [measure(folder, SHORT) for _ in range(told.repeats)]
+        long = [measure(folder, LONG) for _ in range(told.repeats)]
+    claims = [*state_claims(long, short), claim("repeats", told.repeats, "turns")]
+    write_result("overhead", claims, packages=["torch", "torchvision", "smdebug", "matplotlib"])
 
 
 if __name__ == "__main__":
