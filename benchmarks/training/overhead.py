@@ -32,7 +32,7 @@ from benchmarks.training.gpu import ROOT, describe_job
 from benchmarks.training.photos import write_photos
 
 REPEATS = 3
-LONG: dict[str, Any] = {"image_size": 128, "epochs": 10}
+LONG: dict[str, Any] = {"image_size": 128, "epochs": 16}
 SHORT: dict[str, Any] = {"image_size": 64, "epochs": 3}
 COUNTS = {"train": 320, "valid": 40, "test": 40}
 OWN = ("execution plan", "debugger", "profiler", "report", "gallery")  # `report` holds the maps
