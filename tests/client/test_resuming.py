@@ -129,7 +129,9 @@ def start(store: Store, path: Path, home: Path) -> subprocess.Popen[str]:
     variables = {"PATH": os.environ["PATH"], "HOME": str(home), "API_URL": f"{store.url}/api", "API_TOKEN": "good"}
     command = [sys.executable, "-m", "client.main", "upload", str(path), "--json"]
     pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen(command, env=variables | {"COLUMNS": "200"}, cwd=ROOT, **pipes)
+    # A shell lets its background jobs ignore SIGINT, and so would this command where the tests are such a job.
+    listen = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731
+    return subprocess.Popen(command, env=variables | {"COLUMNS": "200"}, cwd=ROOT, preexec_fn=listen, **pipes)
 
 
 def send(store: Store, path: Path, memory: Memory, name: str = "large") -> Watcher:

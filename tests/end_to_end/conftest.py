@@ -18,7 +18,10 @@ SMALL_RECIPE: dict[str, Any] = {
     "epochs": 1,
     "trials": 2,
     "parallel_trials": 2,
-    "ranges": {"batch_size": [16]},
+    "ranges": {
+        "batch_size": [16],
+        "learning_rate": {"min": 0.2, "max": 1.5},
+    },  # where one epoch tells the colours apart
     "promotion": {"when": "always"},  # one epoch on a few images shows nothing of a model
 }
 

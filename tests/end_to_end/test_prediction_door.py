@@ -123,7 +123,7 @@ def test_the_gateways_refusals_have_our_form(door: LocalCloud, method: str, path
 def test_head_and_a_trailing_slash_work(door: LocalCloud) -> None:
     """As clients and monitors expect."""
     assert ask(door, "HEAD", "health").status_code == 200
-    assert ask(door, "GET", "runs/").json().keys() == {"runs", "next"}
+    assert ask(door, "GET", "runs/").json().keys() == {"runs", "next", "billed"}
 
 
 @pytest.fixture(scope="module")
