@@ -6,8 +6,7 @@ the first `RANDOM_TRIALS` are random. A trial that failed or diverged counts as 
 neighbourhood is avoided; one that was lost (the machine's fault, or a stop before its first value) teaches nothing. No
 point is tried twice while others are left. Hyperband adds Optuna's pruner, whose brackets and rungs are kept in
 `attributes`.
-What is drawn at random needs no Optuna, which is imported on first use: it costs 30 MB and half a second, for which the
-first trials would wait.
+Optuna is imported on first use: it costs 30 MB and half a second, which a cloud that tunes nothing does not pay.
 """
 
 from __future__ import annotations
@@ -78,19 +77,6 @@ class Range:
         if self.kind == "categorical":
             return float(len(self.choices))
         return self.high - self.low + 1 if self.kind == "int" else math.inf
-
-    def draw(self, dice: random.Random) -> str:
-        """Return the string of a random value, evenly spread on the range's scale."""
-        if self.kind == "categorical":
-            return dice.choice(self.choices)
-        low, high = (1 - self.high, 1 - self.low) if self.is_reversed else (self.low, self.high)
-        if self.kind == "int":
-            low, high = low - 0.5, high + 0.5
-        if self.is_logarithmic:
-            value = math.exp(dice.uniform(math.log(low), math.log(high)))
-        else:
-            value = dice.uniform(low, high)
-        return self.decode(round(value) if self.kind == "int" else value)
 
     def contains(self, text: str) -> bool:
         if self.kind == "categorical":
@@ -254,19 +240,19 @@ def _find_untried(
 
 
 def _draw(search: Search, known: Sequence[Trial], attempt: int) -> dict[str, str]:
-    seed = make_seed(search.seed, len(known), attempt)
-    if search.strategy == "Random" or sum(trial.state != "lost" for trial in known) < RANDOM_TRIALS:
-        dice = random.Random(seed)  # noqa: S311  a search is no secret
-        return {item.name: item.draw(dice) for item in search.ranges}
-    study = _build_study(search, known, seed)
+    study = _build_study(search, known, make_seed(search.seed, len(known), attempt))
     drawn = study.ask(_distributions(search.ranges)).params
     return {item.name: item.decode(drawn[item.name]) for item in search.ranges}
 
 
 def _build_study(search: Search, known: Sequence[Trial], seed: int) -> Any:
     optuna = _load_optuna()
-    sampler = optuna.samplers.TPESampler(
-        seed=seed, n_startup_trials=RANDOM_TRIALS, multivariate=True, constant_liar=True, n_ei_candidates=64
+    sampler = (
+        optuna.samplers.RandomSampler(seed=seed)
+        if search.strategy == "Random"
+        else optuna.samplers.TPESampler(
+            seed=seed, n_startup_trials=RANDOM_TRIALS, multivariate=True, constant_liar=True, n_ei_candidates=64
+        )
     )
     least, most = search.resources
     pruner = (

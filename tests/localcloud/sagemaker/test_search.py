@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import math
-import random
-import statistics
-import subprocess
-import sys
 from typing import Any
 
 import pytest
@@ -92,36 +88,6 @@ def test_encoding_and_decoding_give_the_value_back(tuned: Range, part: float) ->
 def test_auto_scaling_is_logarithmic_over_two_orders_of_magnitude(tuned: Range, logarithmic: bool) -> None:
     """It is linear for narrower ranges, and for those that begin at zero."""
     assert tuned.is_logarithmic == logarithmic
-
-
-@pytest.mark.parametrize(
-    ("tuned", "middle"),
-    [
-        (RATE, 1.0),
-        (Range("x", "float", 0.0, 10.0), 5.0),
-        (Range("x", "float", 0.0, 0.99, "ReverseLogarithmic"), 0.9),
-        (Range("x", "int", 1, 99, "Linear"), 50),
-        (Range("x", "int", 1, 10_000, "Logarithmic"), 71),
-    ],
-)
-def test_random_values_are_evenly_spread_on_the_scale(tuned: Range, middle: float) -> None:
-    """Half of them lie on each side of the scale's middle, and they reach both ends."""
-    dice = random.Random(1)
-    drawn = [float(tuned.draw(dice)) for _ in range(2000)]
-    assert statistics.median(drawn) == pytest.approx(middle, rel=0.1)
-    assert min(drawn) == pytest.approx(tuned.low, abs=0.02 * (tuned.high - tuned.low))
-    assert max(drawn) == pytest.approx(tuned.high, rel=0.02)
-
-
-def test_the_first_trials_do_not_wait_for_optuna() -> None:
-    """What is drawn at random needs no library that takes half a second to be imported."""
-    program = (
-        "import sys\nfrom localcloud.sagemaker.tuning.search import *\n"
-        "search = Search('tuning', 'Bayesian', (Range('rate', 'float', 0.1, 10.0),), True, 1)\n"
-        "history = [Trial(suggest(search, []), 'running')]\n"
-        "assert suggest(search, history) != history[0].parameters and 'optuna' not in sys.modules\n"
-    )
-    subprocess.run([sys.executable, "-c", program], check=True)
 
 
 def test_the_answer_depends_on_the_arguments_alone() -> None:
