@@ -224,14 +224,8 @@ def advance_by_endpoint(endpoint: str, services: Services) -> None:
     No event says that a deleted endpoint is gone, and until a run creates it again nothing answers. So this waits for
     that, where a run waits for it, and then looks once more. Raises the first failure, once every run was looked at.
     """
-    _advance_all(endpoint, services)
-    if _find_waiting(endpoint, services) and _is_gone_soon(endpoint, services):
+    if "deploying" in _advance_all(endpoint, services) and _is_gone_soon(endpoint, services):
         _advance_all(endpoint, services)
-
-
-def _find_waiting(endpoint: str, services: Services) -> list[Run]:
-    found = [services.runs.find(run_id) for run_id in services.runs.list_active()]
-    return sorted((run for run in found if run and run.endpoint == endpoint), key=lambda run: run.order)
 
 
 def _is_gone_soon(endpoint: str, services: Services) -> bool:
@@ -244,17 +238,20 @@ def _is_gone_soon(endpoint: str, services: Services) -> bool:
     return False
 
 
-def _advance_all(endpoint: str, services: Services) -> None:
-    failures = []
-    for run in _find_waiting(endpoint, services):
+def _advance_all(endpoint: str, services: Services) -> set[str]:
+    """Advance the active runs of an endpoint. Returns the statuses that they have then."""
+    found = [services.runs.find(run_id) for run_id in services.runs.list_active()]
+    statuses, failures = set(), []
+    for run in sorted((run for run in found if run and run.endpoint == endpoint), key=lambda run: run.order):
         try:
-            advance(run.run_id, services)
+            statuses.add(advance(run.run_id, services))
         except errors.RunNotFound:
             services.log.info("a run was removed meanwhile", extra={"run_id": run.run_id})
         except errors.WhippetError as error:
             failures.append(error)
     if failures:
         raise failures[0]
+    return statuses
 
 
 def sign_dataset_upload(dataset: str, services: Services) -> dict[str, Any]:
