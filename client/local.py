@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from chalicelib.datasets.preflight import inspect_dataset
+from chalicelib.datasets.reading.names import IMAGE_SUFFIXES
 from chalicelib.errors import InvalidRecipe
 from chalicelib.recipes.documents import read_document
 from chalicelib.recipes.resolving import resolve_recipe
 from client.uploads import list_files, zip_folder
 
-IMAGES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif"}
 NEW_RECIPE = {"architecture": "resnet18", "trials": 6, "epochs": 8, "budget_usd": 5}
 
 
@@ -46,9 +46,9 @@ def write_recipe(path: Path) -> None:
 def count_images(path: Path) -> int:
     """Return how many files of a zip or a folder have an image's name: enough to say whether they are few."""
     if path.is_dir():
-        return sum(each.suffix.lower() in IMAGES for each in list_files(path))
+        return sum(each.suffix.lower() in IMAGE_SUFFIXES for each in list_files(path))
     try:
         with zipfile.ZipFile(path) as archive:
-            return sum(Path(name).suffix.lower() in IMAGES for name in archive.namelist())
+            return sum(Path(name).suffix.lower() in IMAGE_SUFFIXES for name in archive.namelist())
     except (OSError, zipfile.BadZipFile):
         return 0  # the app's pre-flight says what is wrong with it

@@ -109,9 +109,10 @@ def upload(path: Path, name: Name = "", recipe: Recipe = None, follow: Follow = 
         raise typer.BadParameter(f"There is no {path}.")
     api, dataset = connect(), name or path.resolve().name.removesuffix(".zip")
     known = {run["run_id"] for run in api.list_runs(50)} if follow else set()
+    body = recipe.read_bytes() if recipe else b""
     if recipe:
-        api.write_recipe(dataset, recipe.read_bytes())
-    warn_of_scratch(api, path, json.loads(recipe.read_bytes()) if recipe else {})
+        api.write_recipe(dataset, body)
+    warn_of_scratch(api, path, json.loads(body or b"{}"))
     told = send(api, path, dataset)
     if not follow:
         show(told, as_json, [f"Uploaded as {told['key']}. 'whippet runs' shows its run."])
