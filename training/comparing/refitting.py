@@ -2,7 +2,7 @@
 
 A refitted model has no images left that could judge it but the test's. So everything that validation decides comes from
 the training before: which candidate ships, for how many epochs, temperature, thresholds, and what the gate reads. The
-learning rate follows the same course as far as that epoch. The test is answered anew, by the weights that ship.
+learning rate follows the same course as far as that epoch. The weights that ship answer the test again.
 """
 
 from __future__ import annotations
