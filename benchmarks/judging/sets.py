@@ -1,7 +1,8 @@
 """Draw the datasets of the quality benchmark: files by their names in a zip, another draw for each seed.
 
-Images are small and coloured. `digits` are scikit-learn's scans; all others are generated, so that each has a thousand
-test images or more.
+Images are small and coloured. `digits` are scikit-learn's scans, and `photos` those of Debian's package
+`tuxpaint-stamps-default`, where a folder has them; all others are generated, so that each has a thousand test images
+or more.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -106,7 +108,7 @@ def repeat(classes: int, train: int, valid: int, test: int) -> dict[str, list[in
 
 
 def draw_nothing(_label: int, _rng: Random) -> bytes:
-    raise AssertionError("digits are not drawn")
+    raise AssertionError("digits and photographs are not drawn")
 
 
 TEN_TO_ONE = {"train": [200, 100, 50, 20], "valid": [40, 20, 10, 4], "test": [250] * 4}
@@ -117,12 +119,49 @@ SETS: Mapping[str, Set] = {
     "left and right": Set(repeat(2, 100, 25, 500), draw_directed),
     "flipped labels": Set(repeat(10, 40, 10, 110), draw_nothing, flipped=FLIPPED),
     "133 classes": Set(repeat(SHAPES * HUES, 20, 3, 8), draw_one_of_many),
+    "photos": Set({}, draw_nothing),
 }
+STAMPS = (
+    "animals/birds",
+    "animals/insects",
+    "animals/mammals",
+    "food/fruit",
+    "food/vegetables",
+    "plants/flowers",
+    "town/houses",
+)
+SHARES, CLOSE = {"test": 0.25, "valid": 0.15, "train": 1.0}, 64  # of a class, and of what is left; pixels
 
 
-def draw_set(name: str, seed: int) -> Files:
-    """Draw a set. Test labels are always right."""
+def read_photos(folder: Path, rng: Random) -> Files:
+    """Deal photographs out: a quarter of each class to test. What is transparent becomes white."""
+    files = {}
+    for label, name in enumerate(STAMPS):
+        paths = sorted(path for path in (folder / name).rglob("*.png") if "cartoon" not in path.parts)
+        left = [paths[number] for number in rng.permutation(len(paths))]
+        for split, share in SHARES.items():
+            count = round(share * len(left))
+            for path in left[:count]:
+                files[f"{split}/{label:03}/{path.stem}.png"] = shrink(path)
+            left = left[count:]
+    return files
+
+
+def shrink(path: Path) -> bytes:
+    with Image.open(path) as opened:
+        image = opened.convert("RGBA")
+    image.thumbnail((CLOSE, CLOSE))
+    ground = Image.new("RGBA", image.size, "white")
+    ground.alpha_composite(image)
+    return encode(ground.convert("RGB"))
+
+
+def draw_set(name: str, seed: int, photos: Path | None = None) -> Files:
+    """Draw a set. Test labels are always right. photos: the folder of the set with this name."""
     chosen, rng = SETS[name], np.random.default_rng([seed, *name.encode()])
+    if name == "photos":
+        assert photos is not None
+        return read_photos(photos, rng)
     pools = make_pools(rng) if chosen.draw is draw_nothing else None
     files = {}
     for split, counts in chosen.counts.items():

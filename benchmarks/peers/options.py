@@ -16,4 +16,7 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--size", type=int, default=224)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--seed", type=int)
+    parser.add_argument("--seconds", type=float, default=0.0, help="of the processor, instead of so many epochs")
+    parser.add_argument("--answers", type=Path, help="where the logits of the test images go")
     return parser.parse_args()
