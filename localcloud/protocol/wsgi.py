@@ -1,7 +1,7 @@
 """Run a WSGI application inside an ASGI server with what S3 needs: the path as it was sent, and bodies as files.
 
 Starlette's own bridge decodes the path, which loses an encoded slash in a key, and holds every body in memory. Here a
-request's body beyond 8 MiB goes to a temporary file, and an answer's body is sent piece by piece.
+request's body beyond 64 MiB goes to a temporary file, and an answer's body is sent piece by piece.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from starlette.types import Receive, Scope, Send
 Environ = dict[str, Any]
 Headers = list[tuple[str, str]]
 WsgiApp = Callable[[Environ, Callable[..., Any]], Iterable[bytes]]
-SPOOL_BYTES = 8 << 20
+SPOOL_BYTES = 64 << 20  # moto reads a whole body into memory: for a model's weights, a file would be two more copies
 
 
 def make_environ(
