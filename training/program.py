@@ -18,6 +18,7 @@ from job.metrics import MetricsFile, ObjectiveLines, describe_epoch, describe_sp
 from job.settings import Hyperparameters, Job, TrainingError
 from judging.settling.mirroring import settle_mirroring
 from judging.settling.selection import fit_once, judge_by_folds, settle_penalty
+from judging.settling.turning import settle_turning
 from learning.checkpoints import Checkpoint, fingerprint
 from learning.engine import (
     Deferring,
@@ -130,9 +131,9 @@ def carry_out(prepared: Setup, stop: Stop, *, begun: float, hooks: Sequence[Hook
 
 def settle(prepared: Setup, team: Team) -> Setup:
     """Settle what the data decide; every process takes what the chief found."""
-    setup = settle_penalty(settle_mirroring(prepared)) if team.is_chief else prepared
-    chosen, penalty, choices = team.spread((setup.chosen, setup.penalty, setup.choices))
-    setup = replace(setup, chosen=chosen, penalty=penalty, choices=choices)
+    setup = settle_turning(settle_penalty(settle_mirroring(prepared))) if team.is_chief else prepared
+    chosen, penalty, turned, choices = team.spread((setup.chosen, setup.penalty, setup.turned, setup.choices))
+    setup = replace(setup, chosen=chosen, penalty=penalty, turned=turned, choices=choices)
     return enlarge_batches(setup, team.size) if team.size > 1 else setup
 
 

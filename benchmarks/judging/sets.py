@@ -61,8 +61,12 @@ def draw_fine(label: int, rng: Random) -> bytes:
 
 
 def draw_close(label: int, rng: Random) -> bytes:
-    """Four of fourteen directions: neighbours, so that a rare one is easily taken for a frequent one."""
-    return draw_grating(label, rng, classes=14, noise=55)
+    """Four of fourteen directions: neighbours, so that a rare one is easily taken for a frequent one.
+
+    The noise leaves room above the peers: with half of it the reference alone reaches a macro F1 of 0.93, with this
+    0.85 (a seed that is not counted; ours was not looked at).
+    """
+    return draw_grating(label, rng, classes=14, noise=110)
 
 
 def draw_directed(label: int, rng: Random) -> bytes:

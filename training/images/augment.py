@@ -2,7 +2,8 @@
 
 Slight shifts, zooms, stretches, rotations and changes of light are safe for photographs, digits and scans alike.
 Mirroring is not, since it can turn one letter into another and left into right. The recipe's `horizontal_flip` says
-whether images are mirrored; `auto` is settled by measuring (`judging/settling/mirroring.py`).
+whether images are mirrored; `auto` is settled by measuring (`judging/settling/mirroring.py`). Where classes are
+directions, rotations are left out, by measuring too (`judging/settling/turning.py`).
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ def augment(
     *,
     size: int,
     flip: bool,
+    turn: bool = True,
     mean: Sequence[float] = MEAN,
     std: Sequence[float] = STD,
 ) -> torch.Tensor:
@@ -39,7 +41,7 @@ def augment(
     """
     count = len(batch)
     chance = chance.mul(2).sub_(1)
-    matrices = make_matrices(chance, size / batch.shape[-1], flip)
+    matrices = make_matrices(chance, size / batch.shape[-1], flip, turn)
     grid = affine_grid(matrices, [count, 3, size, size], align_corners=False)
     moved = grid_sample(batch.float(), grid, padding_mode="border", align_corners=False)
     return normalise(relight(moved, chance[:, 6:]), mean, std)
@@ -51,6 +53,7 @@ def augment_more(
     *,
     size: int,
     flip: bool,
+    turn: bool = True,
     mean: Sequence[float] = MEAN,
     std: Sequence[float] = STD,
 ) -> torch.Tensor:
@@ -62,7 +65,7 @@ def augment_more(
     count, shares = len(batch), chance.mul(2).sub_(1)
     kinds, strength = (chance[:, 8] * len(CHANGES)).long(), shares[:, 9].view(-1, 1, 1, 1)
     more = make_far_matrices(kinds, shares[:, 9])
-    near = torch.cat([make_matrices(shares, size / batch.shape[-1], flip), more[:, 2:]], dim=1)
+    near = torch.cat([make_matrices(shares, size / batch.shape[-1], flip, turn), more[:, 2:]], dim=1)
     grid = affine_grid((near @ more)[:, :2], [count, 3, size, size], align_corners=False)
     moved = grid_sample(batch.float(), grid, padding_mode="border", align_corners=False)
     for number, change in enumerate(CHANGES):
@@ -113,7 +116,7 @@ FAR_TURN = math.radians(45)
 CHANGES = (*[None] * (len(FAR) + 2), change_light, stretch_contrast, mix_colours, drop_levels, invert_bright)
 
 
-def make_matrices(chance: torch.Tensor, share: float, flip: bool) -> torch.Tensor:
+def make_matrices(chance: torch.Tensor, share: float, flip: bool, turn: bool = True) -> torch.Tensor:
     """Make affine matrices (n, 2, 3) from random numbers (n, 8) in [-1, 1).
 
     share: the fraction of the cached square's side that an evaluation sees.
@@ -122,7 +125,7 @@ def make_matrices(chance: torch.Tensor, share: float, flip: bool) -> torch.Tenso
     zoom = share * (low + (high - low) * (chance[:, 0] + 1) / 2)
     wide, tall = zoom * (1 + STRETCH * chance[:, 1]), zoom * (1 - STRETCH * chance[:, 1])
     mirror = torch.where(chance[:, 5] < 0, -1.0, 1.0) if flip else torch.ones_like(chance[:, 5])
-    angle = TURN * chance[:, 2]
+    angle = TURN * chance[:, 2] if turn else torch.zeros_like(chance[:, 2])
     cos, sin = angle.cos(), angle.sin()
     rows = [
         wide * cos * mirror,

@@ -69,6 +69,7 @@ class Setup:
     held: dict[int, torch.Tensor] = field(default_factory=dict)  # the images that lie on the device, by split
     choices: dict[str, Any] = field(default_factory=dict)
     penalty: float = PENALTY  # the strength of L2 of a fitted head
+    turned: bool = True  # whether training images are turned a little at random
 
 
 class Judge:
@@ -216,7 +217,7 @@ def make_course(setup: Setup) -> Course:
     flip = choose_flip(chosen.horizontal_flip, data.photographs)
     levels = {"mean": setup.inputs.mean, "std": setup.inputs.std}
     change, draws = (augment_more, MORE_DRAWS) if chosen.augmentation == "trivial" else (augment, DRAWS)
-    prepared = partial(change, size=chosen.image_size, flip=flip, **levels)
+    prepared = partial(change, size=chosen.image_size, flip=flip, turn=setup.turned, **levels)
     batches = make_batches(setup, data.train.lessons, prepared, draws=draws)
     if chosen.mixup or chosen.cutmix:
         batches.mixing = Mixing(chosen.mixup, chosen.cutmix, len(data.classes), chosen.image_size)
