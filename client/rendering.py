@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import re
 import shlex
 from collections.abc import Iterable, Mapping
 from datetime import datetime
@@ -22,8 +20,6 @@ COLOURS = {
     "undecided": "yellow",
     "stopped": "yellow",
 }
-SURE = 1.96  # standard deviations on either side of the mean that hold 95 %
-ROUTE = re.compile(r"\(POST /runs/RUN_ID/(\w+)\)")
 
 
 def make_table(*columns: str) -> Table:
@@ -110,17 +106,11 @@ def show_run(run: Mapping[str, Any]) -> Iterable[Any]:
     if cost := tell_cost(run):
         yield Text(cost)
     if run.get("advice"):
-        yield Text(tell_next(run))
+        yield Text(f"Next: {'; '.join(run['advice'])}.")
     if run["status"] == "deployed":
         yield Text(f"Try it: whippet predict {shlex.quote(run['dataset'])} IMAGE …")
     if run.get("links", {}).get("report"):
         yield Text(f"Report: whippet report {run['run_id']} --open")
-
-
-def tell_next(run: Mapping[str, Any]) -> str:
-    """Return what to do next, with this command in place of the API's routes."""
-    advice = ROUTE.sub(rf"(whippet \1 {run['run_id']})", "; ".join(run["advice"]))
-    return f"Next: {advice}."
 
 
 def tell_verdict(run: Mapping[str, Any]) -> str:
@@ -133,22 +123,15 @@ def show_quality(test: Mapping[str, Any]) -> Iterable[Text]:
     """Yield the accuracy on the test images and the class that is recognised least; nothing where none was measured."""
     if "accuracy" not in test:
         return
-    images = test.get("images")
-    told = f" of {images:,} test images, {tell_interval(test['accuracy'], images)}" if images else ""
+    told = f" of {test['images']:,} test images" if test.get("images") else ""
+    if interval := test.get("interval"):
+        told += f", 95% sure: {show_share(interval[0])} to {show_share(interval[1])}"
     yield Text(f"Accuracy {show_share(test['accuracy'])}{told}", "bold")
     judged = [each for each in test.get("classes") or [] if each["support"]]
     if judged:
         weakest = min(judged, key=lambda each: (each["recall"], -each["support"]))
         of_it = f"{weakest['class']}: {show_share(weakest['recall'])} of its {weakest['support']:,} test images right"
         yield Text(f"Weakest class {of_it}" if weakest["recall"] < 1 else "Every test image of every class is right")
-
-
-def tell_interval(share: float, images: int) -> str:
-    """Return Wilson's 95 % interval of a share that was measured on so many images, as page and report show it."""
-    square = SURE**2 / images
-    middle = (share + square / 2) / (1 + square)
-    half = SURE / (1 + square) * math.sqrt(share * (1 - share) / images + square / (4 * images))
-    return f"95% sure: {max(0.0, middle - half):.1%} to {min(1.0, middle + half):.1%}"
 
 
 def list_epochs(jobs: Iterable[Mapping[str, Any]]) -> Iterable[Any]:

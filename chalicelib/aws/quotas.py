@@ -38,7 +38,7 @@ def explain_shortages(shortages: Sequence[str]) -> str:
     return (
         f"The account's {quotas} too small, and no waiting helps: {told}{why}. Ask for {those} to be raised in Service "
         f"Quotas, under Amazon SageMaker ({CONSOLE}), or name other machines in the recipe{also}. "
-        "Then POST /runs/RUN_ID/retry."
+        "Then try the run again."
     )
 
 

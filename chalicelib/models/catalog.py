@@ -8,6 +8,7 @@ from typing import Any
 from chalicelib import errors
 from chalicelib.aws.sagemaker import Kind
 from chalicelib.models.deployments import delete_endpoint, note_asked
+from chalicelib.models.intervals import add_interval
 from chalicelib.runs.claims import release_claim, take_claim
 from chalicelib.runs.identity import make_endpoint_name
 from chalicelib.runs.tags import make_tag_value
@@ -53,7 +54,7 @@ def describe_model(name: str, services: Services) -> dict[str, Any]:
     return _summarise(name, endpoint) | {
         "run_id": run_id,
         "reason": endpoint.get("FailureReason"),
-        "metrics": (result or {}).get("metrics"),
+        "metrics": add_interval((result or {}).get("metrics")),
         "hyperparameters": (result or {}).get("hyperparameters"),
     }
 

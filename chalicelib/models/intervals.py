@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from statistics import NormalDist
+from typing import Any
 
 SURE = 1.96  # standard deviations on either side of the mean that hold 95 %
 POWER = 0.8  # of a real difference being shown
@@ -18,6 +20,14 @@ def find_interval(accuracy: float, images: int) -> tuple[float, float]:
     middle = (accuracy + square / 2) / (1 + square)
     half = SURE / (1 + square) * math.sqrt(accuracy * (1 - accuracy) / images + square / (4 * images))
     return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def add_interval(metrics: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Return a result's metrics with the interval of the test accuracy, for those who show it: `test.interval`."""
+    test = (metrics or {}).get("test") or {}
+    if metrics is None or "accuracy" not in test or not test.get("images"):
+        return dict(metrics) if metrics is not None else None
+    return {**metrics, "test": {**test, "interval": find_interval(test["accuracy"], test["images"])}}
 
 
 def find_paired_interval(only_new: int, only_old: int, images: int, level: float = 0.95) -> tuple[float, float]:

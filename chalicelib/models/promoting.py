@@ -25,7 +25,7 @@ MOST_FALLEN = 0.1  # of the live model's accuracy from its own test to the new o
 MOST_NAMED = 5  # classes in a sentence
 FLOOR = ("images", "correct", "accuracy", "lower", "chance", "most_frequent")
 COUNTS = ("images", "both", "only_new", "only_live", "neither")
-HOW_TO_APPROVE = "POST /runs/RUN_ID/approve deploys this one all the same."
+HOW_TO_APPROVE = "Approving this one deploys it all the same."
 
 Document = Mapping[str, Any]
 
@@ -231,7 +231,7 @@ def judge_tests(plan: Promotion, told: Document, found: Findings) -> None:
             )
         elif test["lower"] <= -plan.margin:
             found.asks.append(
-                f"Whether it is worse by more than {tell_points(plan.margin)} is not certain on {tell_name(test)}."
+                f"On {tell_name(test)} it may be worse by more than {tell_points(plan.margin)}."
             )
     worst = min(tests, key=lambda test: test["lower"])
     shown = ("difference", "interval", "images", "smallest_difference")
@@ -279,7 +279,7 @@ def tell_test(test: Document, run: str) -> str:
     return (
         f"On {images:,} common images of {tell_name(test)} it is right on {shares[0]:.1%}, the live model of {run} on "
         f"{shares[1]:.1%}: a difference of {100 * test['difference']:+.1f} points (95% interval {100 * low:+.1f} to "
-        f"{100 * high:+.1f}); so many images show differences from {tell_points(test['smallest_difference'])} on."
+        f"{100 * high:+.1f}); so many images can show a difference of {tell_points(test['smallest_difference'])} or more."
     )
 
 

@@ -106,7 +106,7 @@ def decide_trouble(seen: Observation, error: ServiceError, since: datetime) -> F
     if seen.result or seen.now - since < limit:
         return None
     told = f"{limit.days} day" if limit.days else f"{limit.seconds // 60} minutes"
-    advice = "Fix what it names, then POST /runs/RUN_ID/retry."
+    advice = "Fix what it names, then try again."
     return _finish(seen, "failed", f"{error.message} It was tried again for {told}. {advice}")
 
 
@@ -229,12 +229,12 @@ def _decide_overdue(seen: Observation, what: str, job: Tuning | Training, limit:
         return None
     if seen.now >= job.created_at + limit + LOST_JOB:
         why = f"The {what} is {job.status} since {job.created_at:%Y-%m-%d}, long beyond its limit of {limit}."
-        return _finish(seen, "failed", f"{why} Stop it, and POST /runs/RUN_ID/retry.")
+        return _finish(seen, "failed", f"{why} Stop it, and try again.")
     return stop if job.status == "InProgress" else None
 
 
 def _explain_foreign(kind: str, name: str) -> str:
-    return f"There is a {kind} job {name} that is not of this run. Delete it, and POST /runs/RUN_ID/retry."
+    return f"There is a {kind} job {name} that is not of this run. Delete it, and try again."
 
 
 def _decide_deployment(seen: Observation) -> Step:

@@ -11,6 +11,7 @@ from chalicelib.costs.allowances import explain_fewer
 from chalicelib.costs.billing import count_billable, meter, tell_training
 from chalicelib.errors import BadRequest
 from chalicelib.models.choosing import describe_trial
+from chalicelib.models.intervals import add_interval
 from chalicelib.pipeline.job_files import is_from_scratch
 from chalicelib.pipeline.observing import observe, read_evaluation, see_endpoint, see_trainings, see_trials
 from chalicelib.pipeline.verdicts import Story, list_advice, tell_shipped
@@ -79,7 +80,7 @@ def _describe_outcome(seen: Observation, trials: Sequence[Mapping[str, Any]], se
         "decision": decision,
         "shipped": tell_shipped(story) if decision and seen.status == "deployed" else None,
         "approval": services.runs.read_file(run.run_id, APPROVAL) if seen.is_approved else None,
-        "metrics": result.get("metrics"),
+        "metrics": add_interval(result.get("metrics")),
         "pretrained": (evaluation or {}).get("pretrained"),
         "advice": list_advice(story) if result else [],
     }

@@ -43,7 +43,6 @@ h1{font-size:1.6rem;overflow-wrap:anywhere}h2{font-size:1.1rem;margin:2rem 0 .5r
 dl{display:grid;grid-template-columns:max-content 1fr;gap:.3rem 1.5rem;margin:0}dt{color:var(--soft)}dd{margin:0}
 pre{font-size:.82rem;line-height:1.45;white-space:pre-wrap}
 """
-ROUTE = re.compile(r"\(POST /runs/RUN_ID/(\w+)\)")
 BROKEN = ("failed", "rejected", "stopped")  # ends of which the reason comes first
 JOB_PREFIX = re.compile(r"^(?:AlgorithmError|ClientError|InternalServerError): ")
 JOB_SUFFIX = re.compile(r", exit code: \d+$")
@@ -261,24 +260,22 @@ def _tell_next(story: Story) -> list[str]:
 
 
 def _advise(story: Story) -> str:
-    """Return the advice as a report gives it, with commands in place of the API's routes."""
-    return ROUTE.sub(rf"(whippet \1 {story.result.get('run_id')})", "; ".join(list_advice(story)))
+    return "; ".join(list_advice(story))
 
 
 def list_advice(story: Story) -> list[str]:
-    """List at most two pieces of advice, the most promising first."""
-    status = story.result["status"]
+    """List at most two pieces of advice, the most promising first, with the command line's command where it has one."""
+    status, run = story.result["status"], story.result.get("run_id")
     if status == "deployed":
         return [*_advise_on_weights(story), *_advise_on_ranges(story), *_advise_on_data(story)][:2]
     advices = {
         "rejected": "fix the dataset and upload it again",
-        "failed": "fix what the reason names, then try again (POST /runs/RUN_ID/retry)",
-        "stopped": "try again to start over (POST /runs/RUN_ID/retry)",
+        "failed": f"fix what the reason names, then try again (whippet retry {run})",
+        "stopped": f"try again to start over (whippet retry {run})",
         "superseded": "see the newer run",
-        "declined": "look at the labels and the reason; approve it to deploy it all the same "
-        "(POST /runs/RUN_ID/approve), or run it again with another recipe",
-        "undecided": "compare the two models on the reason's figures, then approve it (POST /runs/RUN_ID/approve) "
-        "or leave it",
+        "declined": f"look at the labels and the reason; approve it to deploy it all the same (whippet approve {run}), "
+        "or run it again with another recipe",
+        "undecided": f"compare the figures of the two models, then approve this one (whippet approve {run}) or leave it",
     }
     return [*_advise_on_weights(story), advices[status]] if status in advices else []
 

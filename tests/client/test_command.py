@@ -30,13 +30,13 @@ RUN = {
     "metrics": {
         "valid": {"accuracy": 0.99},
         "test": {
-            "accuracy": 0.9871, "images": 350,
+            "accuracy": 0.9871, "images": 350, "interval": [0.9694, 0.9946],
             "classes": [{"class": "pug", "recall": 0.9, "support": 20}, {"class": "husky", "recall": 1, "support": 9}],
         },
     },
     "accuracy": 0.9871, "images": 1797, "seconds": 402, "spent_usd": 0.004,
     "shipped": "Deployed: trial 1. It scored 97.0%.",
-    "advice": ["add images of pug", "try again (POST /runs/RUN_ID/retry)"],
+    "advice": ["add images of pug", "try again (whippet retry whippet-dev-dogs-1)"],
     "trials": [
         {"name": "x-001-abc", "status": "Completed", "objective": 0.97, "hyperparameters": {"batch_size": "16"}},
         {"name": "x-002-def", "status": "Failed", "objective": None, "hyperparameters": {"batch_size": "32"}},

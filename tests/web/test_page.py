@@ -6,12 +6,13 @@ import json
 import re
 
 import pytest
-from playwright.sync_api import Request
+from playwright.sync_api import Request, Route
 
 from chalicelib.pipeline.progress import describe_run
 from chalicelib.pipeline.sweep import sweep
 from tests.fakes.world import World
 from tests.support.local_cloud import wait_until
+from tests.support.pictures import draw_test_picture
 from tests.web.browser import NARROW, WIDE, Tab
 from tests.web.conftest import OpenTab
 from tests.web.stories import (
@@ -160,10 +161,15 @@ def test_a_model_that_was_kept_back_says_why_and_is_approved(world: World, tab: 
     run_id = tell_of_an_undecided_model(world)
     tab.go(f"runs/{run_id}")
     tab.page.get_by_text("It is for you to decide whether this model goes live").wait_for()
-    assert "Whether it is worse by more than 1 point is not certain" in tab.page.locator("main").inner_text()
+    assert "On the new test images it may be worse by more than 1 point." in tab.page.locator("main").inner_text()
     tab.keep("run-undecided")
     assert tab.find_barriers() == []
     tab.page.get_by_role("button", name="Approve and deploy").click()
+    question = tab.page.get_by_role("dialog")
+    right = question.get_by_role("row", name="Right on the 300 new test images")
+    assert right.inner_text().split("\t")[1:] == ["85.3%", "85.3%"]
+    assert "takes the place of the live model" in question.inner_text()
+    assert tab.find_barriers() == []
     tab.page.keyboard.press("Escape")
     assert world.list_keys(f"runs/{run_id}/approval.json") == []
     tab.page.get_by_role("button", name="Approve and deploy").click()
@@ -343,13 +349,65 @@ def test_a_dataset_is_deleted_after_a_question(world: World, tab: Tab) -> None:
     assert tab.find_barriers() == []
 
 
-def test_a_picture_that_cannot_be_read_is_answered_in_words(world: World, tab: Tab) -> None:
-    """A file of another kind shows the route's own refusal in place of the answer."""
+def test_a_picture_without_an_answer_says_why_in_words(world: World, tab: Tab) -> None:
+    """For each kind of refusal: in the words of this page, not of the API's; what may pass can be tried again."""
     tell_of_a_model(world)
     tab.go("models/digits")
     tab.drop(".drop", "notes.txt", "text/plain", b"no picture")
-    tab.page.get_by_text("Send the bytes of an image").wait_for()
-    tab.complaints.clear()  # the browser notes the 415
+    tab.page.get_by_text("This is not an image. Send a JPEG, PNG or WebP.").wait_for()
+    tab.drop(".drop", "scan.tif", "image/tiff", b"II" + b"x" * 4_500_000)
+    tab.page.get_by_text("this browser cannot make it smaller").wait_for()
+    assert tab.page.get_by_role("button", name="Try again").count() == 0
+    tab.page.route("**/predict?**", lambda route: route.fulfill(status=429, json={"message": "Too Many Requests"}))
+    tab.drop(".drop", "green.png", "image/png", draw_test_picture("green"))
+    tab.page.get_by_text("That was too much at once").wait_for()
+    tab.keep("model-refusals")
+    assert tab.find_barriers() == []
+    tab.page.unroute("**/predict?**")
+    tab.page.get_by_role("button", name="Try again").click()
+    tab.page.get_by_role("list", name="Classes, the likeliest first").wait_for()
+    world.sagemaker.kept["Endpoint"].clear()
+    tab.drop(".drop", "red.png", "image/png", draw_test_picture("red"))
+    gone = tab.page.get_by_text("There is no model 'digits'.")
+    gone.wait_for()
+    assert gone.inner_text() == "There is no model 'digits'."
+    tab.complaints.clear()  # the browser notes each refusal
+
+
+def test_a_link_that_has_expired_is_signed_again(world: World, tab: Tab) -> None:
+    """When it is pointed at, so that it can be copied; and when it is followed, also after a first try that failed."""
+    run_id = tell_of_a_model(world)
+    tab.page.clock.install()
+    tab.go(f"runs/{run_id}")
+    link = tab.page.get_by_role("link", name="Open the report")
+    link.wait_for()
+    tab.page.clock.run_for(10_000)  # the run has ended: the page looks no more
+    described = describe_run(run_id, world.services())
+    signed: list[str] = []
+
+    def sign(route: Route) -> None:
+        signed.append(f"https://pictures.s3.example/report?signed={len(signed)}")
+        route.fulfill(json=described | {"links": described["links"] | {"report": signed[-1]}})
+
+    tab.page.route(f"**/runs/{run_id}", sign)
+    tab.page.context.route("https://pictures.s3.example/**", lambda route: route.fulfill(body="the report"))
+    link.hover()
+    assert signed == []
+    tab.page.mouse.move(0, 0)
+    tab.page.clock.fast_forward("50:00")
+    link.hover()
+    tab.page.wait_for_function("document.querySelector('.run-head a[data-key=report]').href.endsWith('signed=0')")
+    tab.page.clock.fast_forward("50:00")
+    tab.page.route(f"**/runs/{run_id}", lambda route: route.abort())
+    link.click()
+    tab.page.get_by_text("The app does not answer").wait_for()
+    tab.page.route(f"**/runs/{run_id}", sign)
+    with tab.page.expect_popup() as opened:
+        link.click()
+    opened.value.wait_for_load_state()
+    assert opened.value.url == signed[1]
+    opened.value.close()
+    tab.complaints.clear()  # the browser notes the request that failed
 
 
 def test_names_are_text_and_nothing_else(world: World, tab: Tab) -> None:
@@ -390,7 +448,9 @@ def test_unknown_places(address: str, open_any: OpenTab) -> None:
     tab = open_any(address, width=WIDE)
     tab.sign_in("ann-token")
     tab.go("runs/nothing")
-    tab.page.get_by_text("There is no run").wait_for()
+    told = tab.page.get_by_text("There is no run")
+    told.wait_for()
+    assert told.inner_text() == "There is no run 'nothing'."  # the API's route that lists them is no help here
     tab.complaints.clear()  # the browser notes the 404
     tab.page.goto(f"{address}#/nowhere")
     tab.page.get_by_role("heading", name="Runs", level=1).wait_for()

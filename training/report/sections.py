@@ -229,7 +229,7 @@ def tell_reproduction(found: Findings, about: Mapping[str, Any]) -> str:
             "another number of threads differs in the last digits."
         ),
         f"<pre>{escape(commands)}</pre>",
-        paragraph("Or train again on the same input through the app: POST /runs/RUN_ID/retry."),
+        paragraph(f"Or train again on the same input: whippet retry {run_id}."),
     ]
     rows = [
         ["run", run_id],

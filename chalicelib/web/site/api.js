@@ -6,13 +6,18 @@ const FASTEST = 1000;
 const SLOWEST = 20000;
 const SLOWER = 1.5;
 
+const WORDLESS = { 413: "This is too large for one request.", 429: "That was too much at once. Wait a moment, then try again.", 503: "The app is busy. Try again in a moment.", 504: "The app did not answer in time. Try again." };
+
 /** A route's refusal, in its own words. */
 export class Refusal extends Error {
   constructor(status, code, message, retryAfter) {
-    super(message);
-    Object.assign(this, { status, code, retryAfter });
+    super(leaveOutRoutes(message));
+    Object.assign(this, { status, code, retryAfter, mayPass: !status || status === 429 || status >= 500 });
   }
 }
+
+/** Leave out what only callers of the API want to know: here are buttons and links for it. */
+export const leaveOutRoutes = (text) => text.replace(/,? or [^.,]*(GET|PUT|POST|DELETE) \/[^.]*(?=\.)/g, "").replace(/ ?(GET|PUT|POST|DELETE) \/[^.]*(\.\w[^.]*)*\./g, "");
 
 /** The token, kept in this browser until the user signs out: all tabs share it. */
 export const token = {
@@ -39,7 +44,7 @@ export async function ask(path, { method = "GET", body, type, signal, key = toke
   }
   const told = await response.json().catch(() => ({}));
   if (response.ok) return told;
-  const message = told.error?.message ?? told.message ?? `The app answered with status ${response.status}.`;
+  const message = told.error?.message ?? WORDLESS[response.status] ?? told.message ?? `The app answered with status ${response.status}.`;
   if (response.status === 401 && key === token.get()) {
     token.forget();
     dispatchEvent(new CustomEvent("signed-out", { detail: message }));

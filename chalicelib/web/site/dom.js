@@ -49,17 +49,6 @@ export function percent(value, digits = 1) {
   return Number.isFinite(value) ? `${(value * 100).toFixed(digits)}%` : dash;
 }
 
-const SURE = 1.96; // standard deviations on either side of the mean that hold 95 %
-
-/** Return Wilson's 95 % interval of a share that was measured on so many images. */
-export function interval(share, images) {
-  if (!images) return [0, 1];
-  const square = SURE ** 2 / images;
-  const middle = (share + square / 2) / (1 + square);
-  const half = (SURE / (1 + square)) * Math.sqrt((share * (1 - share)) / images + square / (4 * images));
-  return [Math.max(0, middle - half), Math.min(1, middle + half)];
-}
-
 /** Return a count with its noun: "1 image", "12 images". */
 export function count(number, singular, plural = `${singular}s`) {
   return `${number.toLocaleString("en")} ${number === 1 ? singular : plural}`;
@@ -188,14 +177,14 @@ export function copyButton(text, label = "Copy") {
   return button;
 }
 
-/** Ask before something irreversible; Escape and the first button mean no. Resolves to true or false. */
-export function confirmBox(title, text, yes) {
+/** Ask before something of weight; Escape and the first button mean no. Resolves to true or false. `more` elements explain. */
+export function confirmBox(title, text, yes, { kind = "danger", more } = {}) {
   return new Promise((resolve) => {
     const box = h("dialog", { "aria-labelledby": "box-title", onclose: () => { box.remove(); resolve(box.returnValue === "yes"); } },
-      h("h2", { id: "box-title" }, title), h("p", {}, text),
+      h("h2", { id: "box-title" }, title), h("p", {}, text), more,
       h("div", { class: "actions" },
         h("button", { type: "button", class: "quiet", onclick: () => box.close("no") }, "Cancel"),
-        h("button", { type: "button", class: "danger", onclick: () => box.close("yes") }, yes)));
+        h("button", { type: "button", class: kind, onclick: () => box.close("yes") }, yes)));
     document.body.append(box);
     box.showModal();
   });

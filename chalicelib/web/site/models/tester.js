@@ -13,7 +13,7 @@ const SERVED = ["image/jpeg", "image/png", "image/webp"];
 /** Return an image that the route accepts: unchanged if possible, otherwise scaled down. */
 async function prepare(file) {
   if (file.size <= LARGEST || !file.type.startsWith("image/")) return file;
-  const drawn = await createImageBitmap(file);
+  const drawn = await createImageBitmap(file).catch(() => { throw new Error("It is too large to be sent as it is, and this browser cannot make it smaller. Save it as a JPEG of less than 4 MB."); });
   const scale = Math.min(1, LONGEST / Math.max(drawn.width, drawn.height));
   const canvas = h("canvas", { width: Math.round(drawn.width * scale), height: Math.round(drawn.height * scale) });
   canvas.getContext("2d").drawImage(drawn, 0, 0, canvas.width, canvas.height);
@@ -83,9 +83,14 @@ export class Tester {
     const image = h("img", { src: URL.createObjectURL(file), alt: `The image ${file.name}` });
     const item = h("li", { class: "answer" });
     image.addEventListener("error", () => { image.remove(); item.classList.add("bare"); });
-    const result = h("div", { class: "result" }, h("p", { class: "hint" }, "Asking the model …"));
+    const result = h("div", { class: "result" });
     item.append(image, h("div", {}, h("h3", {}, file.name, " ", h("small", {}, bytes(file.size), label && `, labelled ${label}`)), result));
     this.answers.prepend(item);
+    await this.answer(file, item, result);
+  }
+
+  async answer(file, item, result) {
+    result.replaceChildren(h("p", { class: "hint" }, "Asking the model …"));
     try {
       const picture = await prepare(file);
       const answer = await ask(`models/${part(this.name)}/predict?top=${TOP}`, { method: "POST", body: picture, type: picture.type || "application/octet-stream", signal: this.signal });
@@ -95,7 +100,9 @@ export class Tester {
       this.judgeAll();
       say(`${file.name}: ${best.class}, ${percent(best.probability)}`);
     } catch (error) {
-      if (!this.signal.aborted) result.replaceChildren(callout("bad", "No answer", h("p", {}, error.message ?? "This image cannot be read.")));
+      const text = error.code === "UnsupportedMediaType" ? "This is not an image. Send a JPEG, PNG or WebP." : error.message;
+      const again = error.mayPass && h("button", { type: "button", class: "quiet small", onclick: () => this.answer(file, item, result) }, "Try again");
+      if (!this.signal.aborted) result.replaceChildren(callout("bad", "No answer", h("p", {}, text), again));
     }
   }
 

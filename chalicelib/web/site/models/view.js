@@ -1,7 +1,7 @@
 /** Show the models that serve, and one model: how good it is, how to use it, its versions. */
 
 import { ask, firstLook, part } from "../api.js";
-import { callout, confirmBox, count, h, interval, live, moment, number, percent, pill, say, section, staleness, table } from "../dom.js";
+import { callout, confirmBox, count, h, live, moment, number, percent, pill, say, section, staleness, table } from "../dom.js";
 import { judge, listSome } from "../run/head.js";
 import { drawPromotion } from "../run/promotion.js";
 import { drawComparison } from "../run/quality.js";
@@ -19,11 +19,11 @@ function accuracyOf(model) {
 
 function card(model) {
   const test = model.metrics?.test;
-  const [low, high] = test?.images ? interval(test.accuracy, test.images) : [];
+  const [low, high] = test?.interval ?? [];
   return h("li", { class: "card model" },
     h("h2", {}, h("a", { href: `#/models/${part(model.name)}`, "data-key": model.name }, model.name)),
     state(leaving.has(model.name) ? "deleting" : model.status),
-    h("p", { class: "about" }, Number.isFinite(accuracyOf(model)) ? [h("b", {}, percent(accuracyOf(model))), " accuracy", test?.images && ` (${percent(low)} to ${percent(high)})`, " · "] : null,
+    h("p", { class: "about" }, Number.isFinite(accuracyOf(model)) ? [h("b", {}, percent(accuracyOf(model))), " accuracy", test?.interval && ` (${percent(low)} to ${percent(high)})`, " · "] : null,
       test?.classes && `${count(test.classes.length, "class", "classes")} · `, "since ", moment(model.updated_at ?? model.created_at)),
     model.run_id && h("p", { class: "about" }, "from ", h("a", { href: `#/runs/${part(model.run_id)}`, "data-key": model.run_id }, model.run_id)));
 }
@@ -94,14 +94,15 @@ function drawVersions({ runs, name, serving }) {
   const made = runs.filter((run) => run.dataset === name && Number.isFinite(run.accuracy));
   if (!made.length) return null;
   return section("Versions", table("Versions of the model, the newest first", ["Run", "", "Accuracy", "Images", "Began"],
-    made.map((run) => [h("a", { href: `#/runs/${part(run.run_id)}` }, run.run_id), run.run_id === serving ? h("span", { class: "pill deployed" }, "live") : pill(run.status), percent(run.accuracy), number(run.images), moment(run.created_at)])));
+    made.map((run) => [h("a", { href: `#/runs/${part(run.run_id)}` }, run.run_id), run.run_id === serving ? h("span", { class: "pill deployed" }, "live") : pill(run.status), percent(run.accuracy), number(run.images), moment(run.created_at)]), { class: "wrap" }));
 }
 
 async function drawChallenger(runs, name, signal) {
   const waiting = runs.find((run) => run.dataset === name && run.status === "undecided");
   if (!waiting) return null;
   const [run, { comparison }] = await Promise.all([ask(`runs/${part(waiting.run_id)}`, { signal }), ask(`runs/${part(waiting.run_id)}/jobs`, { signal })]);
-  return [drawPromotion(run), drawComparison(comparison), h("p", { class: "hint" }, "The new model is of the run ", h("a", { href: `#/runs/${part(run.run_id)}` }, run.run_id), ".")].filter(Boolean);
+  const more = h("p", {}, "The new model is of the run ", h("a", { href: `#/runs/${part(run.run_id)}` }, run.run_id), ".");
+  return [drawPromotion(run, more), drawComparison(comparison)].filter(Boolean);
 }
 
 export async function showModel(main, { name, signal }) {

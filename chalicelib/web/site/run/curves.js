@@ -4,9 +4,9 @@ import { lines } from "../charts.js";
 import { h, live, percent, short, table } from "../dom.js";
 import { nameJob } from "./head.js";
 
-const MEASURES = [["accuracy", "Accuracy"], ["loss", "Loss"], ["score", "Score (accuracy − 0.1 × negative log-likelihood)"]];
+const MEASURES = [["accuracy", "Accuracy"], ["loss", "Loss"], ["macro_f1", "Macro F1"], ["score", "Score (accuracy − 0.1 × negative log-likelihood)"]];
 const SPLITS = [["valid", "Validation"], ["train", "Training"]];
-const shown = { accuracy: percent, score: percent, loss: short };
+const shown = { accuracy: percent, macro_f1: percent, score: percent, loss: short };
 
 export class Curves {
   constructor(title = "Curves") {

@@ -7,6 +7,14 @@ import { isOver, nameJob } from "./head.js";
 
 const ALL_LINES = 10_000;
 const TAIL = 50;
+const SCORES = {
+  score: "the accuracy less a tenth of the negative log-likelihood, so that of two models that are right as often the surer one wins",
+  accuracy: "the accuracy",
+  macro_f1: "macro F1, the mean of all classes' F1, in which a small class counts as much as a large one",
+};
+
+/** Return a job's status as words: "In progress". */
+const inWords = (status) => status.replace(/(?<=[a-z])[A-Z]/g, (letter) => ` ${letter.toLowerCase()}`);
 
 export function drawTrials(run) {
   if (!run.trials.length) return null;
@@ -16,7 +24,7 @@ export function drawTrials(run) {
     attributes: { class: trial.name === best ? "best" : null },
     cells: [
       `${index + 1}${trial.name === best ? " ★" : ""}`,
-      trial.reason ? h("span", { title: trial.reason }, trial.status) : trial.status,
+      h("span", { title: trial.reason }, inWords(trial.status)),
       percent(trial.objective),
       ...names.map((name) => short(trial.hyperparameters[name])),
       trial.started_at ? duration((new Date(trial.ended_at ?? Date.now()) - new Date(trial.started_at)) / 1000) : "–",
@@ -29,6 +37,7 @@ export function drawTrials(run) {
     series: [{ name: "score", colour: 0, strong: true, loose: true, points }, { name: "best so far", colour: 1, bare: true, points: climbed }] };
   const failed = run.trials.filter((trial) => trial.reason);
   return section("Tuning",
+    h("p", { class: "hint" }, `The score is what is tuned, measured on the validation images: ${SCORES[run.recipe.objective] ?? SCORES.score}.`),
     table("Trials; the best one has a star", ["Trial", "Status", "Score", ...names.map((name) => name.replaceAll("_", " ")), "Time"], rows),
     failed.length > 0 && h("details", { "data-key": "failed" }, h("summary", {}, `Why ${count(failed.length, "trial")} failed`), findings(failed.map((trial) => ({ message: trial.reason, code: trial.name })))),
     points.length > 2 && lines(measured),

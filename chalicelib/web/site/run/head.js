@@ -2,26 +2,37 @@
 
 import { ask, part } from "../api.js";
 import { spark } from "../charts.js";
-import { callout, confirmBox, count, dollars, duration, h, interval, isOnItsWay, live, moment, money, ON_ITS_WAY, percent, pill, say } from "../dom.js";
+import { callout, confirmBox, count, dollars, duration, h, isOnItsWay, live, moment, money, ON_ITS_WAY, percent, pill, say } from "../dom.js";
 import { tellProgress } from "./progress.js";
 
 export const isOver = (run) => !isOnItsWay(run.status);
 const FRESH = 45 * 60_000; // milliseconds; a signed link is valid for an hour
 const SHOWN_MISSED = 5;
-/** Return a link to a run's file. It is signed for an hour: an old one is signed again when it is followed. */
+/**
+ * Return a link to a run's file. It is signed for an hour: an old one is signed again when it is pointed at or focused,
+ * so that it may be copied or opened in any way, and at the latest when it is followed.
+ */
 export function signedLink(id, name, address, attributes, text) {
-  let since = Date.now();
+  let [since, renewing] = [Date.now(), null];
   const link = h("a", { href: address, "data-key": name, ...attributes }, text);
+  const problem = h("span", { class: "problem", role: "alert" });
+  const isOld = () => Date.now() - since >= FRESH;
+  const sign = async () => {
+    link.href = (await ask(`runs/${part(id)}`)).links[name];
+    since = Date.now();
+  };
+  const renew = () => (renewing ??= sign().finally(() => { renewing = null; }));
+  for (const coming of ["pointerenter", "pointerdown", "focus"]) link.addEventListener(coming, () => isOld() && renew().catch(() => {}));
   link.addEventListener("click", async (event) => {
-    if (Date.now() - since < FRESH) return;
+    if (!isOld()) return;
     event.preventDefault();
+    problem.remove();
     try {
-      link.href = (await ask(`runs/${part(id)}`)).links[name];
-      since = Date.now();
+      await renew();
       link.click();
     } catch (error) {
-      say(error.message);
-      link.after(h("span", { class: "problem", role: "alert" }, error.message));
+      problem.textContent = error.message;
+      link.after(problem);
     }
   });
   return link;
@@ -61,7 +72,7 @@ export function nameJob(name, run) {
 export function judge(run) {
   const test = run.metrics?.test;
   if (!Number.isFinite(test?.accuracy)) return null;
-  const [low, high] = test.images ? interval(test.accuracy, test.images) : [];
+  const [low, high] = test.interval ?? [];
   const judged = (test.classes ?? []).filter((each) => each.support);
   const weakest = [...judged].sort((a, b) => a.recall - b.recall || b.support - a.support)[0];
   return {
@@ -101,7 +112,7 @@ function headline(run) {
       found.unjudged.length > 0 && fact("Not tested", `${listSome(found.unjudged)}: no test image`),
       run.pretrained && fact("Began with", run.pretrained === "none" ? "nothing: trained from scratch" : "pretrained weights (ImageNet)"),
       run.cost && fact("Cost", tellCost(run)),
-      run.advice?.length > 0 && fact("Next step", h("span", { class: "first-letter" }, `${run.advice.join("; ").replace(/ \(POST [^)]*\)/g, "")}.`))));
+      run.advice?.length > 0 && fact("Next step", h("span", { class: "first-letter" }, `${run.advice.join("; ").replace(/ \(whippet [^)]*\)/g, "")}.`))));
 }
 
 function pace(run, curves) {
@@ -110,7 +121,7 @@ function pace(run, curves) {
   return [
     h("p", { class: "pace" }, run.stopping ? "Stopping. Its jobs end within two minutes; nothing is deployed." : told),
     h("dl", { class: "facts" },
-      run.best && fact("Best so far", `score ${percent(run.best.objective)} on the validation images (${nameJob(run.best.name, run)})`),
+      run.best && fact("Best trial", `${nameJob(run.best.name, run)}, with a score of ${percent(run.best.objective)} on the validation images`),
       run.cost && fact("Cost", tellCost(run))),
   ];
 }

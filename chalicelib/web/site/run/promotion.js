@@ -1,24 +1,23 @@
 /** Show why a model went live or was kept back, and let a person deploy one that was. */
 
-import { ask, part } from "../api.js";
+import { ask, leaveOutRoutes, part } from "../api.js";
 import { callout, confirmBox, h, paragraphs, say } from "../dom.js";
+import { tableOfTests } from "./quality.js";
 
 const TITLES = {
   undecided: "It is for you to decide whether this model goes live",
   declined: "This model was not good enough to deploy",
 };
 
-/** Leave out how to approve by the API: here is a button. */
-const leaveOutRoute = (reason) => (reason ?? "").replace(/ POST \/runs\/\S+\/approve [^.]*\./, "");
-
-export function drawPromotion(run) {
+/** Show why; `more` says what the place does not know of the run. */
+export function drawPromotion(run, more) {
   const { promotion, reason } = run.decision ?? {};
   if (run.status === "deployed") {
     if (run.approval) return callout("info", "A person approved this model", paragraphs(promotion?.because));
     return (promotion?.sentence || reason) && callout("info", "Why this model is deployed", paragraphs(reason), paragraphs(promotion?.sentence));
   }
   if (!TITLES[run.status]) return null;
-  return callout("warn", TITLES[run.status], paragraphs(leaveOutRoute(run.reason)), !run.approval && drawApproval(run));
+  return callout("warn", TITLES[run.status], paragraphs(leaveOutRoutes(run.reason ?? "")), more, !run.approval && drawApproval(run));
 }
 
 function drawApproval(run) {
@@ -28,9 +27,16 @@ function drawApproval(run) {
 }
 
 async function approve(run, button, problem) {
-  if (!(await confirmBox(`Approve this model of ${run.dataset}?`, `${leaveOutRoute(run.reason)} If a model is live, this one takes its place.`, "Approve and deploy"))) return;
   button.disabled = true;
   problem.textContent = "";
+  const { comparison } = await ask(`runs/${part(run.run_id)}/jobs`).catch(() => ({})); // the box is of use without it
+  button.disabled = false;
+  const against = comparison?.live;
+  const text = `${run.status === "declined" ? "It was declined. " : ""}${run.decision?.promotion?.compared_with
+    ? "It takes the place of the live model, which answers until this one does."
+    : "It will be the live model of this dataset."}`;
+  if (!(await confirmBox(`Deploy this model of ${run.dataset}?`, text, "Approve and deploy", { kind: "primary", more: against?.tests?.length > 0 && tableOfTests(against) }))) return;
+  button.disabled = true;
   say("It is deployed within minutes.");
   try {
     await ask(`runs/${part(run.run_id)}/approve`, { method: "POST" });

@@ -29,7 +29,7 @@ function drawMeasures(test, baseline) {
   const before = baseline?.test;
   const pairs = MEASURES.map(([name, words]) => [words, percent(test[name]), before && Number.isFinite(before[name]) ? `${percent(before[name])} baseline` : null]);
   return section("How good it is",
-    h("p", { class: "hint" }, `Measured on ${number(test.images)} test images, which no training saw.${before ? " The baseline is the same network with default hyperparameters, trained for the same epochs." : ""}`),
+    h("p", { class: "hint" }, `Measured on ${test.images ? count(test.images, "test image") : "the test images"}, which no training saw.${before ? " The baseline is the same network with default hyperparameters, trained for the same epochs." : ""}`),
     tiles(pairs));
 }
 
@@ -38,17 +38,23 @@ export function drawComparison(comparison) {
   const live = comparison?.live;
   if (!live) return null;
   if (live.problem) return section("Against the live model", h("p", {}, live.problem));
-  const rows = live.tests.map((each) => {
-    const right = [each.both + each.only_new, each.both + each.only_live];
-    return [each.name === "new" ? "The new test images" : "The live model's test images", number(each.images),
-      percent(right[0] / each.images), percent(right[1] / each.images), number(each.only_new), number(each.only_live)];
-  });
   const { lost = [], new: added = [] } = live.classes ?? {};
   return section("Against the live model",
     h("p", { class: "hint" }, `The live model is of `, h("a", { href: `#/runs/${encodeURIComponent(live.run)}` }, live.run), ". Images that either of them was trained on are left out."),
-    table("The new model against the live one", ["Images", "Number", "New model", "Live model", "Only the new one right", "Only the live one right"], rows),
+    tableOfTests(live),
     lost.length > 0 && h("p", {}, `The new model lost ${count(lost.length, "class", "classes")}: ${lost.join(", ")}.`),
     added.length > 0 && h("p", {}, `It has ${count(added.length, "new class", "new classes")}: ${added.join(", ")}.`));
+}
+
+/** Return the table of what both models answered on the same images. */
+export function tableOfTests({ tests }) {
+  const rows = tests.flatMap((each) => {
+    const where = each.name === "new" ? "new test images" : "test images of the live model";
+    const share = (right) => (each.images ? percent((each.both + right) / each.images) : "–");
+    return [[`Right on the ${count(each.images, where, where)}`, share(each.only_new), share(each.only_live)],
+      ["Right where the other is wrong", count(each.only_new, "image"), count(each.only_live, "image")]];
+  });
+  return table("The new model against the live one", ["", "New model", "Live model"], rows, { class: "wrap" });
 }
 
 function drawPairs(test) {

@@ -25,7 +25,7 @@ function drawReason(run) {
   const problems = run.dataset_report?.problems ?? [];
   const told = run.status === "rejected" && problems.length > 0; // the reason repeats their sentences
   const title = run.status === "rejected" && !told ? "This run was rejected" : ENDING[run.status];
-  const next = run.status === "failed" && h("p", {}, "What to do: fix what it names, then try again. The end of the log is below.");
+  const next = run.status === "failed" && !/try (the run )?again/.test(run.reason) && h("p", {}, "What to do: fix what it names, then try again. The end of the log is below.");
   return callout(KIND[run.status], title, told ? findings(problems) : paragraphs(run.reason), next);
 }
 
