@@ -13,6 +13,7 @@ from client.config import Login
 
 SECONDS = 60
 UPLOAD_SECONDS = 600
+COMMANDS = {"GET /runs": "whippet runs", "GET /models": "whippet models"}  # of this program, for routes in messages
 
 
 class ApiError(Exception):
@@ -83,6 +84,11 @@ class Api:
         sent = [("file", (path.name, path.read_bytes())) for path in files]
         return self.ask("POST", f"models/{quote(model, safe='')}/predict", params=query, files=sent)
 
+    def predict_upload(self, model: str, id: str, **query: Any) -> dict[str, Any]:
+        """Classify an image that is too large for a request, and lies in the bucket."""
+        body = {"images": [{"upload": id}]}
+        return self.ask("POST", f"models/{quote(model, safe='')}/predict", params=query, json=body)
+
     def begin_upload(self, kind: str, name: str, size: int) -> dict[str, Any]:
         return self.ask("POST", "uploads", json={"kind": kind, "name": name, "size": size})
 
@@ -115,4 +121,6 @@ def read_answer(response: httpx.Response) -> dict[str, Any]:
         return document
     error = document.get("error") or {}
     message = error.get("message") or f"The API answered {response.status_code}: {response.text[:200]}"
+    for route, command in COMMANDS.items():
+        message = message.replace(f"{route} lists", f"'{command}' lists")
     raise ApiError(response.status_code, error.get("code") or "Unknown", message)

@@ -51,10 +51,10 @@ class Snapshot:
 
 
 def measure_progress(snapshot: Snapshot) -> float:
-    """Return the fraction of all epochs that is done, from 0 to 1: every planned trial's and the training's."""
+    """Return the fraction of all epochs that is done, from 0 to 1: the trials', the training's, the baseline's."""
     if snapshot.status == "deployed":
         return 1.0
-    planned = snapshot.planned_epochs * (snapshot.planned_trials + 1)
+    planned = snapshot.planned_epochs * (snapshot.planned_trials + 2)
     done = sum(count_epochs(snapshot, trial) for trial in snapshot.trials)
     if snapshot.training:
         done = snapshot.planned_epochs * snapshot.planned_trials + count_epochs(snapshot, snapshot.training)
@@ -117,6 +117,8 @@ def render_training(snapshot: Snapshot) -> Text:
     line = Text(f"final training · epoch {describe_epoch(snapshot, snapshot.training)}")
     if records:
         line.append(f" · {describe_metrics(records[-1])}", "dim")
+    if snapshot.training["status"] == "InProgress" and len(records) >= snapshot.planned_epochs:
+        line.append(" · comparing it with a baseline", "dim")
     return line
 
 

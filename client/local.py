@@ -32,7 +32,7 @@ def check_recipe(path: Path) -> list[str]:
     try:
         resolve_recipe(read_document(path.read_bytes()))
     except InvalidRecipe as error:
-        return [line.strip("- ") for line in error.message.splitlines() if line.strip()]
+        return [problem.removeprefix("$.") for problem in error.problems or (error.message,)]
     return []
 
 

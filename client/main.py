@@ -6,10 +6,8 @@ done, 1 refused or failed, 2 wrong usage, 3 not logged in or token refused, 4 no
 
 from __future__ import annotations
 
-import base64
 import json
 import os
-import re
 import sys
 import time
 import webbrowser
@@ -22,7 +20,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 from rich.text import Text
 
-from client import local, rendering, uploads, watching
+from client import local, predicting, rendering, uploads, watching
 from client.api import Api, ApiError
 from client.config import DEFAULT_URL, Login, NotLoggedIn, clean_token, read_login, write_login
 from client.resuming import find_memory
@@ -42,9 +40,8 @@ Lines = Annotated[int, typer.Option(min=1, max=10_000, help="How many of the log
 Token = Annotated[
     str,
     typer.Option(
-        prompt=True,
-        hide_input=True,
-        help="The token; it is asked for if left out. The local cloud's is API_TOKEN in .localcloud/env.",
+        help="The token; it is asked for if left out. The local cloud's is API_TOKEN in .localcloud/env, and in the "
+        "address that 'make up' prints, which --url takes too.",
     ),
 ]
 Recipe = Annotated[Path | None, typer.Option(exists=True, dir_okay=False, help="The recipe to train by.")]
@@ -56,7 +53,8 @@ Limit = Annotated[int, typer.Option(min=1, max=200, help="How many runs to list.
 Run = Annotated[str, typer.Argument(help="The run's id, as 'whippet runs' lists it.")]
 FEW_IMAGES = 500  # photographs that are seldom enough to begin from scratch
 FAILED = ("failed", "rejected", "declined", "undecided", "stopped", "superseded")
-out, err = Console(), Console(stderr=True)
+PIPED = 200  # columns of what no terminal shows: a program that reads it wants no broken lines
+out, err = Console(width=None if sys.stdout.isatty() else PIPED), Console(stderr=True)
 
 
 class Interrupted(Exception):
@@ -79,7 +77,8 @@ def show(document: Any, as_json: bool, parts: Iterable[Any]) -> None:
 @app.command()
 def login(url: Url = DEFAULT_URL, token: Token = "", as_json: AsJson = False) -> None:
     """Keep an API's address and a token. Example: whippet login --url https://ID.execute-api.REGION.amazonaws.com/api"""
-    kept = Login(url.partition("#")[0].rstrip("/"), clean_token(token))
+    given = token or (url if "#token=" in url else "") or typer.prompt("Token", hide_input=True)
+    kept = Login(url.partition("#")[0].rstrip("/"), clean_token(given))
     Api(kept).list_models()
     path = write_login(kept, os.environ)
     show({"url": kept.url, "file": str(path)}, as_json, [f"Logged in to {kept.url}. Kept in {path}."])
@@ -106,7 +105,9 @@ class Bar:
 def upload(path: Path, name: Name = "", recipe: Recipe = None, follow: Follow = False, as_json: AsJson = False) -> None:
     """Upload a zip or a folder as a dataset; it goes on where it was interrupted. Example: whippet upload dogs.zip"""
     if not path.exists():
-        raise typer.BadParameter(f"There is no {path}.")
+        raise typer.BadParameter(f"There is no file or folder {path}.")
+    if path.is_file() and path.suffix.lower() != ".zip":
+        raise typer.BadParameter(f"{path} is not a .zip. Give a zip, or a folder that holds a folder for each class.")
     api, dataset = connect(), name or path.resolve().name.removesuffix(".zip")
     known = {run["run_id"] for run in api.list_runs(50)} if follow else set()
     body = recipe.read_bytes() if recipe else b""
@@ -171,7 +172,8 @@ def follow_run(api: Api, run: str, as_json: bool) -> None:
 def runs(limit: Limit = 20, as_json: AsJson = False) -> None:
     """List the runs, newest first."""
     page = connect().list_page(limit)
-    show(page["runs"], as_json, [rendering.list_runs(page["runs"], is_billed=page.get("billed", True))])
+    table = rendering.list_runs(page["runs"], is_billed=page.get("billed", True), width=out.width)
+    show(page["runs"], as_json, [table])
 
 
 @app.command()
@@ -240,12 +242,10 @@ def predict(
 ) -> None:
     """Classify images. Example: whippet predict dogs a.jpg b.jpg --threshold 0.8 --explain maps"""
     if missing := [str(path) for path in files if not path.is_file()]:
-        raise typer.BadParameter(f"There is no {', '.join(missing)}.")
-    api, results = connect(), []
+        raise typer.BadParameter(f"There is no file {', '.join(missing)}.")
     query = {"top": top, "threshold": threshold, "explain": "true" if explain else None}
     wanted = {name: value for name, value in query.items() if value is not None}
-    for start in range(0, len(files), 16):  # as many as one request may hold
-        results += api.predict(model, files[start : start + 16], **wanted)["results"]
+    results = predicting.classify(connect(), model, files, **wanted)
     for path, result in zip(files, results, strict=True) if explain else ():
         keep_map(explain or Path(), path, result)
     show(results, as_json, [rendering.list_results((path.name for path in files), results)])
@@ -255,15 +255,9 @@ def predict(
 
 def keep_map(folder: Path, path: Path, result: dict[str, Any]) -> None:
     """Write the image with a map of what decided about its answer, or say that there is none."""
-    found = result.get("explanation")
-    if not found:
-        err.print(f"{path.name}: no map. The model is older than maps, or its images are too small for one.")
-        return
-    folder.mkdir(parents=True, exist_ok=True)
-    label = re.sub(r"[^\w.-]", "_", found["class"])
-    target = folder / f"{path.stem}-{label}.png"
-    target.write_bytes(base64.b64decode(found["image"].partition(",")[2]))
-    err.print(f"{path.name}: {target}", highlight=False)
+    target = predicting.write_map(folder, path, result)
+    told = target or "no map. The model is older than maps, or its images are too small for one."
+    err.print(f"{path.name}: {told}", highlight=False, soft_wrap=True)
 
 
 @app.command()
@@ -299,7 +293,7 @@ def new_recipe(path: Path, as_json: AsJson = False) -> None:
 def check_recipe(path: Path, as_json: AsJson = False) -> None:
     """Check a recipe without a server."""
     if not path.is_file():
-        raise typer.BadParameter(f"There is no {path}.")
+        raise typer.BadParameter(f"There is no file {path}.")
     problems = local.check_recipe(path)
     sound = Text(f"{path} is sound.", "green")
     show({"ok": not problems, "problems": problems}, as_json, [Text(each, "red") for each in problems] or [sound])
@@ -311,7 +305,7 @@ def check_recipe(path: Path, as_json: AsJson = False) -> None:
 def check_dataset(path: Path, as_json: AsJson = False) -> None:
     """Check a zip or a folder as pre-flight does, without a server."""
     if not path.exists():
-        raise typer.BadParameter(f"There is no {path}.")
+        raise typer.BadParameter(f"There is no file or folder {path}.")
     found = local.check_dataset(path)
     show(found, as_json, rendering.show_report(found))
     if not found["ok"]:

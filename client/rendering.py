@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -20,6 +20,8 @@ COLOURS = {
     "undecided": "yellow",
     "stopped": "yellow",
 }
+FREE = "free here;\non AWS"  # heads the prices where nobody is billed
+LEAST = ("dataset", "began", "images", "took")  # columns of the list of runs that a narrow terminal does without
 
 
 def make_table(*columns: str) -> Table:
@@ -51,12 +53,6 @@ def show_dollars(value: float | None) -> str:
     return "" if value is None else "under $0.01" if 0 < value < 0.01 else f"${value:.2f}"
 
 
-def show_price(value: float | None, *, is_billed: bool) -> str:
-    """Return what a run cost, for a table; where nobody is billed, the price is AWS's."""
-    told = show_dollars(value).replace("under ", "<")
-    return f"free ({told} on AWS)" if told and not is_billed else told
-
-
 def tell_cost(run: Mapping[str, Any]) -> str:
     """Return what a run has cost so far, as a sentence; nothing where that is unknown."""
     cost = run.get("cost") or {}
@@ -68,26 +64,34 @@ def tell_cost(run: Mapping[str, Any]) -> str:
     return f"{'Cost' if run['status'] in ENDED else 'Cost so far'}: {about}{show_dollars(spent)}{told}."
 
 
-def list_runs(runs: Iterable[Mapping[str, Any]], *, is_billed: bool) -> Table:
-    table = make_table("run", "dataset", "status", "accuracy", "images", "took", "cost", "began", "reason")
-    table.columns[0].no_wrap = True
-    for run in runs:
-        row = (
-            run["run_id"],
-            run["dataset"],
-            show_status(run["status"]),
-            show_share(run.get("accuracy")),
-            "" if run.get("images") is None else f"{run['images']:,}",
-            show_seconds(run.get("seconds")),
-            show_price(run.get("spent_usd"), is_billed=is_billed),
-            show_time(run["created_at"]),
-            run["reason"] or "",
-        )
+def list_runs(runs: Sequence[Mapping[str, Any]], *, is_billed: bool, width: int) -> Table | Text:
+    """Render the runs, one a line. A narrow terminal does without some columns; `whippet run` tells the rest."""
+    if not runs:
+        return Text("No runs yet. One begins with an upload: whippet upload FOLDER")
+    columns: dict[str, list[Any]] = {
+        "run": [run["run_id"] for run in runs],
+        "dataset": [run["dataset"] for run in runs],
+        "status": [show_status(run["status"]) for run in runs],
+        "accuracy": [show_share(run.get("accuracy")) for run in runs],
+        "images": ["" if run.get("images") is None else f"{run['images']:,}" for run in runs],
+        "took": [show_seconds(run.get("seconds")) for run in runs],
+        "cost" if is_billed else FREE: [show_dollars(run.get("spent_usd")).replace("under ", "<") for run in runs],
+        "began": [show_time(run["created_at"]) for run in runs],
+    }
+    for name in LEAST:
+        if sum(max(map(len, [*name.split("\n"), *cells])) + 2 for name, cells in columns.items()) > width:
+            del columns[name]
+    table = make_table(*columns)
+    for column in table.columns:
+        column.no_wrap = True
+    for row in zip(*columns.values(), strict=True):
         table.add_row(*row)
     return table
 
 
-def list_models(models: Iterable[Mapping[str, Any]]) -> Table:
+def list_models(models: Sequence[Mapping[str, Any]]) -> Table | Text:
+    if not models:
+        return Text("No models yet. A run deploys one: whippet runs")
     table = make_table("model", "status", "since")
     for model in models:
         table.add_row(model["name"], model["status"], show_time(model.get("created_at")))
@@ -128,7 +132,10 @@ def show_quality(test: Mapping[str, Any]) -> Iterable[Text]:
         told += f", 95% sure: {show_share(interval[0])} to {show_share(interval[1])}"
     yield Text(f"Accuracy {show_share(test['accuracy'])}{told}", "bold")
     judged = [each for each in test.get("classes") or [] if each["support"]]
-    if judged:
+    if missed := [each["class"] for each in judged if not each["recall"]]:
+        them = "it" if len(missed) == 1 else "them"
+        yield Text(f"Cannot do {', '.join(missed)}: no test image of {them} was recognised")
+    elif judged:
         weakest = min(judged, key=lambda each: (each["recall"], -each["support"]))
         of_it = f"{weakest['class']}: {show_share(weakest['recall'])} of its {weakest['support']:,} test images right"
         yield Text(f"Weakest class {of_it}" if weakest["recall"] < 1 else "Every test image of every class is right")
@@ -156,9 +163,9 @@ def show_measure(name: str, value: float) -> str:
 
 def list_trials(trials: Iterable[Mapping[str, Any]]) -> Table:
     table = make_table("trial", "status", "score", "hyperparameters")
-    for trial in trials:
+    for number, trial in enumerate(trials, 1):
         chosen = ", ".join(f"{name}={format_value(value)}" for name, value in sorted(trial["hyperparameters"].items()))
-        table.add_row(trial["name"].rsplit("-", 2)[-2], trial["status"], show_share(trial["objective"]), chosen)
+        table.add_row(str(number), trial["status"], show_share(trial["objective"]), chosen)
     return table
 
 

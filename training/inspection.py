@@ -129,6 +129,7 @@ class Inspection:
             batch_size=chosen.batch_size,
             steps=course.batches.steps,
             epochs=chosen.epochs,
+            classes=data.classes,
         )
         hook: Hook = load("debugger.watch").make_debugger(
             self.folder, self.folder.parent.parent, facts, stop_on_rules=chosen.stop_on_rules

@@ -46,8 +46,8 @@ def _warn_of_imbalance(train: Mapping[str, int], limits: DatasetLimits) -> Itera
     least, most = min(train, key=train.__getitem__), max(train, key=train.__getitem__)
     if train[most] < limits.tuned_imbalance * train[least]:
         return
-    text = f"{quote(most)} has {train[most]:,} images in train and {quote(least)} has {train[least]:,}"
-    code, told = "uneven_classes", f"{limits.tuned_imbalance} to 1 or more."
+    text = f"{quote(most)} has {train[most]:,} training images and {quote(least)} has {train[least]:,}"
+    code, told = "uneven_classes", f"at least {limits.tuned_imbalance} to 1."
     if train[most] > limits.max_imbalance * train[least]:
         told = f"more than {limits.max_imbalance} to 1: the small class will be learnt badly. Add images to it."
         code = "imbalance"

@@ -218,7 +218,7 @@ def judge_tests(plan: Promotion, told: Document, found: Findings) -> None:
     if not tests:
         found.asks.append(f"This model could not be compared with the live one of {told['run']}.")
         return
-    for test in tests:
+    for test in leave_out_repeated(tests):
         found.about.append(tell_test(test, told["run"]))
         if test["images"] < LEAST_IMAGES:
             found.asks.append(
@@ -230,12 +230,15 @@ def judge_tests(plan: Promotion, told: Document, found: Findings) -> None:
                 f"It is worse by more than {tell_points(plan.margin)} on {tell_name(test)}, with 95% confidence."
             )
         elif test["lower"] <= -plan.margin:
-            found.asks.append(
-                f"On {tell_name(test)} it may be worse by more than {tell_points(plan.margin)}."
-            )
+            found.asks.append(f"On {tell_name(test)} it may be worse by more than {tell_points(plan.margin)}.")
     worst = min(tests, key=lambda test: test["lower"])
     shown = ("difference", "interval", "images", "smallest_difference")
     found.numbers |= {name: worst[name] for name in shown} | {"tests": tests}
+
+
+def leave_out_repeated(tests: Sequence[Document]) -> list[Document]:
+    """Return the sets of images without those that came out as one before: a run of the same upload has one test."""
+    return list({tuple(test[name] for name in COUNTS): test for test in reversed(tests)}.values())[::-1]
 
 
 def judge_fall(told: Document, found: Findings) -> None:
@@ -279,7 +282,8 @@ def tell_test(test: Document, run: str) -> str:
     return (
         f"On {images:,} common images of {tell_name(test)} it is right on {shares[0]:.1%}, the live model of {run} on "
         f"{shares[1]:.1%}: a difference of {100 * test['difference']:+.1f} points (95% interval {100 * low:+.1f} to "
-        f"{100 * high:+.1f}); so many images can show a difference of {tell_points(test['smallest_difference'])} or more."
+        f"{100 * high:+.1f}); on so many images only a difference of {tell_points(test['smallest_difference'])} or "
+        "more shows."
     )
 
 

@@ -275,7 +275,7 @@ def list_advice(story: Story) -> list[str]:
         "superseded": "see the newer run",
         "declined": f"look at the labels and the reason; approve it to deploy it all the same (whippet approve {run}), "
         "or run it again with another recipe",
-        "undecided": f"compare the figures of the two models, then approve this one (whippet approve {run}) or leave it",
+        "undecided": f"compare the figures of both models, then approve this one (whippet approve {run}) or leave it",
     }
     return [*_advise_on_weights(story), advices[status]] if status in advices else []
 

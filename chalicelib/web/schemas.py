@@ -7,7 +7,8 @@ from chalicelib.runs.listing import ENDED, ON_ITS_WAY
 from chalicelib.web.fields import Schema, anything, field, many, number, reference, text, texts, thing, time
 
 RUN_ID, DATASET = "whippet-dev-dogs-1f2e3d4c", "dogs"
-METRICS = {"valid": {"images": 841, "accuracy": 0.991}, "test": {"images": 836, "accuracy": 0.989, "interval": [0.979, 0.994]}}
+TESTED = {"images": 836, "accuracy": 0.989, "interval": [0.979, 0.994]}
+METRICS = {"valid": {"images": 841, "accuracy": 0.991}, "test": TESTED}
 STATUS: Schema = {"$ref": "#/components/schemas/Status", "description": "Where the run is."}
 REASON = text(
     "Why the run is not on its way, what it waits for, or which call to AWS keeps failing; null otherwise.",
@@ -242,7 +243,9 @@ NAMED: dict[str, Schema] = {
         decision=anything("Which model ships, whether it is deployed, and why.", null=True),
         shipped=text("Which model is deployed, and what it scored.", "Deployed: trial 3. It scored 99.4%.", null=True),
         approval=anything("Who had the model deployed that the rules did not deploy.", null=True),
-        metrics=anything("Metrics of its model: `valid` and `test`, with the 95 % interval of the test accuracy.", METRICS, null=True),
+        metrics=anything(
+            "Metrics of its model: `valid` and `test`, this with its accuracy's 95 % interval.", METRICS, null=True
+        ),
         stopping={
             "type": "boolean",
             "description": "Whether it was asked to stop, and has not yet.",

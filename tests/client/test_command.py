@@ -67,6 +67,7 @@ class Handler(BaseHTTPRequestHandler):
     sent: bytearray = bytearray()
     refusals: ClassVar[list[int]] = []  # statuses that the next PUTs are answered with
     recipe: bytes = b""
+    asked: ClassVar[list[bytes]] = []  # bodies of the predictions
 
     def answer(self, status: int, document: Any) -> None:
         body = json.dumps(document).encode()
@@ -114,11 +115,17 @@ class Handler(BaseHTTPRequestHandler):
             self.answer(200, {"recipe": {}})
             return
         if self.path == "/api/uploads":
-            told = json.loads(body) | {"key": "datasets/dogs.zip", "url": f"http://{self.headers['Host']}/bucket"}
+            told = json.loads(body) | {
+                "id": "4567",
+                "key": "datasets/dogs.zip",
+                "url": f"http://{self.headers['Host']}/bucket",
+            }
             self.answer(201, told)
         elif "/predict" in self.path:
             explained = {"explanation": MAP} if "explain=true" in self.path else {}
-            self.answer(200, {"results": [RESULTS[0] | explained], "run_id": "r", "milliseconds": 1})
+            Handler.asked.append(body)
+            results = [RESULTS[0] | explained] * max(1, body.count(b"filename="))
+            self.answer(200, {"results": results, "run_id": "r", "milliseconds": 1})
         else:
             self.answer(202, {"run_id": "whippet-dev-dogs-1", "status": "stopping"})
 
@@ -176,15 +183,13 @@ def test_a_run_is_shown_with_its_score_and_trials(url: str) -> None:
 
 
 def test_a_price_on_this_machine_is_awss() -> None:
-    """Nobody is charged there: in a run and in the list, each price says so."""
-    from client.rendering import show_price, tell_cost
+    """Nobody is charged there, and the price says so."""
+    from client.rendering import tell_cost
 
     cost = {"spent_usd": 0.004, "expected_usd": 0.2, "billed": False}
     assert tell_cost({"status": "tuning", "cost": cost}) == (
         "Cost so far: free here; on AWS under $0.01, expected $0.20."
     )
-    assert show_price(0.06, is_billed=False) == "free ($0.06 on AWS)"
-    assert show_price(0.004, is_billed=True) == "<$0.01"
 
 
 def test_the_canned_run_is_one_that_the_api_may_answer() -> None:
@@ -221,6 +226,19 @@ def test_images_are_classified(url: str, tmp_path: Path) -> None:
     done = whippet("predict", "dogs", tmp_path / "a.jpg", url=url)
     assert "husky" in done.stdout
     assert "90.0%" in done.stdout
+
+
+def test_photos_of_a_camera_are_classified_whatever_their_size(url: str, tmp_path: Path) -> None:
+    """Those that do not fit into one request go in several; one that fits into none goes by way of the bucket."""
+    for name, size in (("a", 2_500_000), ("b", 2_500_000), ("c", 5_000_000), ("d", 10)):
+        (tmp_path / f"{name}.jpg").write_bytes(picture().ljust(size, b"\0"))
+    Handler.sent.clear()
+    Handler.asked.clear()
+    done = whippet("predict", "dogs", *(tmp_path / f"{name}.jpg" for name in "abcd"), url=url)
+    assert [line.split()[:2] for line in done.stdout.splitlines()[1:]] == [[f"{name}.jpg", "husky"] for name in "abcd"]
+    assert [len(body) > 4_200_000 for body in Handler.asked] == [False] * 4
+    assert json.loads(Handler.asked[2]) == {"images": [{"upload": "4567"}]}
+    assert len(Handler.sent) == 5_000_000
 
 
 def test_maps_of_what_decided_are_kept_as_files(url: str, tmp_path: Path) -> None:
@@ -296,6 +314,7 @@ def test_an_upload_is_followed_to_its_end(url: str) -> None:
         (["run", "x"], "good", 1),
         (["runs"], "bad", 3),
         (["upload", "/no/such.zip"], "good", 2),
+        (["upload", __file__], "good", 2),
         (["nothing"], "good", 2),
     ],
 )
@@ -304,6 +323,7 @@ def test_exit_codes_tell_programs_what_went_wrong(url: str, arguments: list[str]
     done = whippet(*arguments, token=token, url=url)
     assert done.returncode == code
     assert done.stderr.strip()
+    assert "GET /runs" not in done.stderr  # the command line has a command for it
     assert "Traceback" not in done.stderr
     assert done.stdout == ""
 
@@ -322,6 +342,8 @@ def test_a_login_is_kept_for_its_owner_alone(url: str, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "whippet/login.json").stat().st_mode & 0o777 == 0o600
     assert "dogs" in whippet("models", token="", **variables).stdout
+    address = f"{url}/#token=good"  # as `make up` prints it: nothing more is asked for
+    assert whippet("login", "--url", address, token="", XDG_CONFIG_HOME=str(tmp_path / "other")).returncode == 0
 
 
 def test_without_a_login_it_says_what_to_do(tmp_path: Path) -> None:

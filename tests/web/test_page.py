@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from datetime import UTC, datetime
 
 import pytest
 from playwright.sync_api import Request, Route
@@ -24,6 +25,7 @@ from tests.web.stories import (
     tell_of_a_tuning,
     tell_of_an_undecided_model,
     write_evaluation,
+    write_metrics,
 )
 
 
@@ -154,6 +156,24 @@ def test_a_run_is_followed_and_stopped(world: World, tab: Tab) -> None:
     tab.page.get_by_role("dialog").get_by_role("button", name="Stop this run").click()
     tab.page.get_by_role("dialog").wait_for(state="detached")
     world_sees_stop(world, tab, run_id)
+
+
+def test_the_end_of_the_final_training_takes_its_time_and_says_why(world: World, tab: Tab) -> None:
+    """After its epochs it trains a baseline, for as many: the time left counts that."""
+    world.trial_scores = [0.7]
+    world.upload("flowers.zip", ZIP)
+    while not world.sagemaker.kept["TrainingJob"]:
+        advance(world)
+    run_id = str(world.services().runs.list_all(1)[0][0]["run_id"])
+    (job,) = world.sagemaker.kept["TrainingJob"].values()
+    job |= {"TrainingJobStatus": "InProgress", "TrainingStartTime": datetime.now(UTC), "TrainingEndTime": None}
+    write_metrics(world, run_id, job["TrainingJobName"], epochs=8, ends_at=0.9, has_ended=False)
+    tab.go(f"runs/{run_id}")
+    tab.page.get_by_text(
+        "Final training, epoch 8 of 8, about 35 s left."
+    ).wait_for()  # 8 epochs of 2.5 s, and the report
+    write_metrics(world, run_id, job["TrainingJobName"], epochs=8, ends_at=0.9)
+    tab.page.get_by_text(re.compile("Final training done, comparing it with a baseline, about .* left")).wait_for()
 
 
 def test_a_model_that_was_kept_back_says_why_and_is_approved(world: World, tab: Tab) -> None:
@@ -346,6 +366,7 @@ def test_a_dataset_is_deleted_after_a_question(world: World, tab: Tab) -> None:
     tab.page.get_by_text("digits is deleted", exact=True).wait_for()
     assert world.sagemaker.kept["Endpoint"] == {}
     assert world.list_keys("runs/") == []
+    button.wait_for(state="detached", timeout=2_000)  # the list does not wait for its next look
     assert tab.find_barriers() == []
 
 

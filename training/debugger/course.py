@@ -20,7 +20,8 @@ Counts = Sequence[Sequence[int]]
 class Facts:
     """What is known of a training before its first step.
 
-    counts: training images by class. answers: the logits of the last validation, in the order of `labels`.
+    counts: training images by class. answers: the logits of the last validation, in the order of `labels`. classes: the
+    names of the classes.
     """
 
     counts: Sequence[int]
@@ -29,6 +30,7 @@ class Facts:
     batch_size: int
     steps: int
     epochs: int
+    classes: Sequence[str] = ()
 
 
 @dataclass
@@ -48,6 +50,7 @@ class Course:
     matrix: Counts = ()
     baseline: dict[str, Any] = field(default_factory=dict)
     ended: bool = False
+    classes: Sequence[str] = ()
 
     @property
     def step(self) -> int:
@@ -63,6 +66,10 @@ class Course:
         """List a split's mean losses by epoch."""
         return [float(record[split]["loss"]) for record in self.records if "loss" in record.get(split, {})]
 
+    def name(self, label: int) -> str:
+        """Return what a class is called in a sentence."""
+        return f"class {self.classes[label]!r}" if label < len(self.classes) else f"class {label}"
+
     def find_ignorance(self) -> float:
         """Return the loss of a model that knows only how frequent each class is: the entropy of the labels."""
         total = sum(self.counts)
@@ -72,7 +79,7 @@ class Course:
 def begin_course(facts: Facts | None) -> Course:
     if facts is None:
         return Course()
-    return Course(list(facts.counts), facts.batch_size, facts.steps, facts.epochs)
+    return Course(list(facts.counts), facts.batch_size, facts.steps, facts.epochs, classes=facts.classes)
 
 
 def add_epoch(course: Course, record: dict[str, Any], facts: Facts | None) -> None:

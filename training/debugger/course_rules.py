@@ -116,12 +116,14 @@ class ClassImbalance(CourseRule):
         counts = np.array(course.counts)
         rare, common = int(counts.argmin()), int(counts.argmax())
         if counts[common] >= self.parameters["threshold_imbalance"] * max(counts[rare], 1):
-            return f"class {common} has {counts[common]} training images, class {rare} has {counts[rare]}"
+            return f"{course.name(common)} has {counts[common]} training images, {course.name(rare)} has {counts[rare]}"
         for label in np.flatnonzero(2 * counts < counts.mean()) if course.matrix and course.share >= LATE else ():
             row = course.matrix[label]
-            wrong = sum(row) - row[label]
-            if sum(row) >= self.parameters["enough"] and wrong > self.parameters["threshold_misprediction"] * sum(row):
-                return f"class {label} is rare, and {wrong} of its {sum(row)} validation images are taken for another"
+            images, wrong = sum(row), sum(row) - row[label]
+            if images >= self.parameters["enough"] and wrong > self.parameters["threshold_misprediction"] * images:
+                return (
+                    f"{course.name(label)} is rare, and {wrong} of its {images} validation images are taken for another"
+                )
         return ""
 
 
@@ -186,11 +188,11 @@ class Confusion(LateRule):
         likely = 1 - 0.05 / (classes * (classes - 1))
         for true, taken in zip(*np.divmod(np.argsort(-matrix, axis=None, kind="stable"), classes), strict=True):
             if true != taken and (found := self.compare(matrix, int(true), int(taken), likely)):
-                return found
+                return f"{found} of {course.name(int(true))} are taken for {course.name(int(taken))}"
         return ""
 
     def compare(self, matrix: np.ndarray[Any, Any], true: int, taken: int, likely: float) -> str:
-        """Return what is wrong with one pair, if it is beyond chance and beyond what is usual."""
+        """Return how many images of one class are taken for another, if beyond chance and what is usual."""
         count, images = int(matrix[true, taken]), int(matrix[true].sum())
         if not count or count + int(matrix[true, true]) < self.parameters["pair"] * images:
             return ""
@@ -200,7 +202,7 @@ class Confusion(LateRule):
         usual = wrong / max(others.sum() * (len(matrix) - 1), 1)
         if low <= max(self.parameters["max_off_diag"], self.parameters["ratio"] * usual):
             return ""
-        return f"{count} of {images} validation images of class {true} are taken for class {taken}"
+        return f"{count} of {images} validation images"
 
 
 class Overfit(CourseRule):

@@ -33,8 +33,9 @@ function retitle(title) {
 }
 
 function mark(hash) {
+  const place = hash.startsWith("#/compare") ? "#/runs" : hash;
   for (const link of nav.children) {
-    if (hash.startsWith(link.getAttribute("href"))) link.setAttribute("aria-current", "page");
+    if (place.startsWith(link.getAttribute("href"))) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
   }
 }

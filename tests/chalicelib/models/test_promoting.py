@@ -47,7 +47,14 @@ def test_the_sentence_says_what_was_compared() -> None:
     assert told.startswith(f"This model replaces that of {LIVE}.")
     assert f"On 300 common images of the new test images it is right on 87.7%, the live model of {LIVE} on" in told
     assert "a difference of +6.0 points (95% interval +1.8 to +10.4)" in told
-    assert "so many images can show a difference of 6.1 points or more" in told
+    assert "on so many images only a difference of 6.1 points or more shows" in told
+
+
+def test_what_two_tests_have_in_common_is_told_once() -> None:
+    """Of a run of the same upload, the live model's own test images are the new ones."""
+    told = judge(build_comparison(build_test("new", 21, 5, 0), build_test("live", 21, 5, 0)))["sentence"]
+    assert told.count("Only 21 common images are left") == 1
+    assert told.count("95% interval") == 1
 
 
 def test_a_person_is_told_how_to_deploy_it_all_the_same() -> None:

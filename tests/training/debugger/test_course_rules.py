@@ -123,7 +123,10 @@ def test_a_short_training_is_judged_too() -> None:
 
 def test_ninety_five_to_five_is_an_imbalance() -> None:
     """Nineteen to one is named from the labels alone, before any validation."""
-    assert list_found(make_course(counts=(95, 5), matrix=()))[0] == "ClassImbalance"
+    course = make_course(counts=(95, 5), matrix=())
+    assert list_found(course)[0] == "ClassImbalance"
+    told = judge(make_course(counts=(95, 5), matrix=(), classes=["cat", "lynx"]))["ClassImbalance"]["details"]
+    assert "class 'cat' has 95 training images, class 'lynx' has 5" in told
 
 
 @settings(deadline=None)

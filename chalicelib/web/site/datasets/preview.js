@@ -60,8 +60,11 @@ async function unpack(file, { offset, method, packed }) {
 /** Show a thumbnail, decoded small, so that a large photo costs little memory. */
 function thumbnail(image) {
   const canvas = h("canvas", { width: 96, height: 96, class: "thumb", role: "img", "aria-label": image.path });
-  image.open().then((blob) => createImageBitmap(blob, { resizeWidth: 96, resizeHeight: 96, resizeQuality: "medium" }))
-    .then((drawn) => canvas.getContext("2d").drawImage(drawn, 0, 0)).catch(() => canvas.classList.add("unread"));
+  const draw = (drawn) => { // its middle: the whole would be squeezed into a square
+    const [across, down] = [Math.max(1, drawn.width / drawn.height) * 96, Math.max(1, drawn.height / drawn.width) * 96];
+    canvas.getContext("2d").drawImage(drawn, (96 - across) / 2, (96 - down) / 2, across, down);
+  };
+  image.open().then((blob) => createImageBitmap(blob, { resizeHeight: 96, resizeQuality: "medium" })).then(draw).catch(() => canvas.classList.add("unread"));
   return canvas;
 }
 

@@ -9,6 +9,7 @@ import { shelf, sortOut, Upload } from "./upload.js";
 const AGAIN = 30_000; // milliseconds between two looks at a deletion that is not finished
 const known = new Map(); // the newest run of each dataset
 let isBilled; // whether jobs cost anything here
+let lookAgain = async () => {};
 
 function complain(title, text) {
   shelf.prepend(h("li", { class: "card" }, callout("bad", title, h("p", {}, text))));
@@ -66,6 +67,7 @@ async function remove(name) {
   }
   place.show({ kind: "good", title: `${name} is deleted`, left: [] });
   known.delete(name);
+  lookAgain().catch(() => {}); // or else the next look shows that it is gone
   return say(`The dataset ${name} is deleted.`);
 }
 
@@ -84,5 +86,6 @@ export async function showDatasets(main, { signal }) {
     look();
     return JSON.stringify(runs);
   };
+  lookAgain = see;
   poll(signal, see);
 }

@@ -3,6 +3,7 @@
 import { duration } from "../dom.js";
 
 const AFTER_AN_EPOCH = 8; // seconds that a job takes beside its epochs: starting, evaluating, storing
+const AFTER_TRAINING = 15; // more for the final training, which is profiled and draws the report
 
 const mean = (values) => values.reduce((sum, each) => sum + each, 0) / values.length;
 const seconds = (start, end) => (new Date(end ?? Date.now()) - new Date(start)) / 1000;
@@ -18,7 +19,10 @@ export function tellProgress(run, jobs = []) {
   if (run.status === "tuning") {
     const ended = run.trials.length - busy.length;
     words.push(`Trial ${Math.min(ended + 1, wanted)} of ${wanted}`, tellEpoch(find(jobs, busy[0]?.name)));
-  } else words.push("Final training", tellEpoch(find(jobs, run.training?.name)));
+  } else {
+    const job = find(jobs, run.training?.name);
+    words.push(...(job?.best ? ["Final training done", "comparing it with a baseline"] : ["Final training", tellEpoch(job)]));
+  }
   const left = estimate(run, jobs, wanted);
   const told = left === null ? tellExpected(run) : `about ${round(left)} left`;
   return `${[...words, told].filter(Boolean).join(", ")}.`;
@@ -39,10 +43,12 @@ export function estimate(run, jobs, wanted) {
   const epochs = measured[0].start?.epochs ?? run.recipe.epochs ?? 1;
   const ended = run.trials.filter((trial) => trial.started_at && trial.ended_at);
   const trial = ended.length ? mean(ended.map((one) => seconds(one.started_at, one.ended_at))) : each * epochs + AFTER_AN_EPOCH;
-  const training = Math.max(trial, each * epochs + AFTER_AN_EPOCH);
+  const rest = each * epochs + AFTER_TRAINING; // the baseline has as many epochs
+  const training = Math.max(trial, each * epochs + AFTER_AN_EPOCH) + rest;
   if (run.status === "training") {
     const job = find(jobs, run.training?.name);
-    return job?.start ? Math.max(0, (job.start.epochs - job.epochs.length) * each) + AFTER_AN_EPOCH : training;
+    if (job?.best) return Math.max(0, each * job.epochs.length + rest - seconds(run.training.started_at));
+    return job?.start ? Math.max(0, (job.start.epochs - job.epochs.length) * each) + rest : training;
   }
   const busy = run.trials.filter((one) => one.started_at && !one.ended_at);
   const open = Math.max(0, wanted - run.trials.length) * trial + busy.reduce((sum, one) => sum + Math.max(0, trial - seconds(one.started_at)), 0);
