@@ -127,9 +127,7 @@ def show_quality(test: Mapping[str, Any]) -> Iterable[Text]:
     """Yield the accuracy on the test images and the class that is recognised least; nothing where none was measured."""
     if "accuracy" not in test:
         return
-    told = f" of {test['images']:,} test images" if test.get("images") else ""
-    if interval := test.get("interval"):
-        told += f", 95% sure: {show_share(interval[0])} to {show_share(interval[1])}"
+    told = f" of {test['images']:,} test images{tell_interval(test)}" if test.get("images") else ""
     yield Text(f"Accuracy {show_share(test['accuracy'])}{told}", "bold")
     judged = [each for each in test.get("classes") or [] if each["support"]]
     if missed := [each["class"] for each in judged if not each["recall"]]:
@@ -139,6 +137,12 @@ def show_quality(test: Mapping[str, Any]) -> Iterable[Text]:
         weakest = min(judged, key=lambda each: (each["recall"], -each["support"]))
         of_it = f"{weakest['class']}: {show_share(weakest['recall'])} of its {weakest['support']:,} test images right"
         yield Text(f"Weakest class {of_it}" if weakest["recall"] < 1 else "Every test image of every class is right")
+
+
+def tell_interval(test: Mapping[str, Any]) -> str:
+    """Return the interval of a test accuracy, behind a comma; nothing where an older API tells none."""
+    low, high = test.get("interval") or (None, None)
+    return "" if low is None else f", 95% sure: {show_share(low)} to {show_share(high)}"
 
 
 def list_epochs(jobs: Iterable[Mapping[str, Any]]) -> Iterable[Any]:

@@ -178,7 +178,7 @@ def tell_result(run: Mapping[str, Any], console: Console) -> None:
     table = Table.grid(padding=(0, 2))
     table.add_row("[dim]best hyperparameters[/]", told)
     if images := test.get("images"):
-        sure = f"{images:,} images, {tell_interval(test['accuracy'], images)}"
+        sure = f"{images:,} images{tell_interval(test)}"
         table.add_row("[dim]test accuracy[/]", f"[bold]{test['accuracy']:.1%}[/] of {sure}")
     console.print()
     console.print(table)
