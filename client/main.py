@@ -221,7 +221,7 @@ def retry(run: Run, recipe: Recipe = None, as_json: AsJson = False) -> None:
 def approve(run: Run, as_json: AsJson = False) -> None:
     """Deploy the model of a run that ended undecided or declined."""
     told = connect().act(run, "approve")
-    show(told, as_json, [f"{told['run_id']} is {told['status']}. Follow it: whippet run {told['run_id']} --watch"])
+    show(told, as_json, [f"Approved. It begins within two minutes. Follow it: whippet run {told['run_id']} --watch"])
 
 
 @app.command()

@@ -12,7 +12,7 @@ from client.api import Api, ApiError
 
 MOST_BYTES = 4_000_000  # of a request's images; Lambda takes hardly more
 MOST_FILES = 16
-TOO_LARGE = 413
+OF_THE_IMAGE = (413, 415, 422)  # statuses that say nothing about the others
 
 
 def classify(api: Api, model: str, files: Iterable[Path], **query: Any) -> list[dict[str, Any]]:
@@ -36,12 +36,13 @@ def pack(files: Iterable[Path]) -> Iterator[list[Path]]:
 
 
 def ask(api: Api, model: str, batch: list[Path], query: dict[str, Any]) -> list[dict[str, Any]]:
-    if batch[0].stat().st_size <= MOST_BYTES:
-        return list(api.predict(model, batch, **query)["results"])
+    """Return a batch's results. The API refuses a request whose only image is none: that is this image's result."""
     try:
-        return list(api.predict_upload(model, send(api, batch[0]), **query)["results"])
+        if batch[0].stat().st_size > MOST_BYTES:
+            return list(api.predict_upload(model, send(api, batch[0]), **query)["results"])
+        return list(api.predict(model, batch, **query)["results"])
     except ApiError as error:
-        if error.status != TOO_LARGE:
+        if len(batch) > 1 or error.status not in OF_THE_IMAGE:
             raise
         return [{"error": {"code": error.code, "message": error.message}}]
 

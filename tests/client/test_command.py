@@ -124,6 +124,9 @@ class Handler(BaseHTTPRequestHandler):
         elif "/predict" in self.path:
             explained = {"explanation": MAP} if "explain=true" in self.path else {}
             Handler.asked.append(body)
+            if b"no image" in body:
+                self.refuse(422, "UnreadableImage", "The body is not an image.")
+                return
             results = [RESULTS[0] | explained] * max(1, body.count(b"filename="))
             self.answer(200, {"results": results, "run_id": "r", "milliseconds": 1})
         else:
@@ -232,11 +235,14 @@ def test_photos_of_a_camera_are_classified_whatever_their_size(url: str, tmp_pat
     """Those that do not fit into one request go in several; one that fits into none goes by way of the bucket."""
     for name, size in (("a", 2_500_000), ("b", 2_500_000), ("c", 5_000_000), ("d", 10)):
         (tmp_path / f"{name}.jpg").write_bytes(picture().ljust(size, b"\0"))
+    (tmp_path / "e.jpg").write_bytes(b"no image".ljust(3_999_999))
     Handler.sent.clear()
     Handler.asked.clear()
-    done = whippet("predict", "dogs", *(tmp_path / f"{name}.jpg" for name in "abcd"), url=url)
-    assert [line.split()[:2] for line in done.stdout.splitlines()[1:]] == [[f"{name}.jpg", "husky"] for name in "abcd"]
-    assert [len(body) > 4_200_000 for body in Handler.asked] == [False] * 4
+    done = whippet("predict", "dogs", *(tmp_path / f"{name}.jpg" for name in "abcde"), url=url)
+    shown = [line.split()[:2] for line in done.stdout.splitlines()[1:]]
+    assert shown == [[f"{name}.jpg", "–" if name == "e" else "husky"] for name in "abcde"]
+    assert done.returncode == 1  # as one of them has no answer
+    assert [len(body) > 4_200_000 for body in Handler.asked] == [False] * 5
     assert json.loads(Handler.asked[2]) == {"images": [{"upload": "4567"}]}
     assert len(Handler.sent) == 5_000_000
 

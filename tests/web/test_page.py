@@ -195,6 +195,7 @@ def test_a_model_that_was_kept_back_says_why_and_is_approved(world: World, tab: 
     tab.page.get_by_role("button", name="Approve and deploy").click()
     tab.page.get_by_role("dialog").get_by_role("button", name="Approve and deploy").click()
     tab.page.locator("[aria-current=step]", has_text="deploying").wait_for()
+    tab.page.get_by_text("Approved. Its deployment begins within two minutes.").wait_for()
     advance(world, 3)
     tab.page.get_by_text("A person approved this model").wait_for()
 

@@ -12,6 +12,7 @@ const seconds = (start, end) => (new Date(end ?? Date.now()) - new Date(start)) 
 export function tellProgress(run, jobs = []) {
   if (run.status === "waiting") return "It waits its turn and goes on by itself.";
   if (run.status === "checking") return "Checking the images. It takes seconds to a few minutes.";
+  if (run.status === "deploying" && run.approval && [undefined, null, "InService"].includes(run.endpoint?.status)) return "Approved. Its deployment begins within two minutes.";
   if (run.status === "deploying") return "The model is trained. Its endpoint is being started, which takes a few minutes on AWS.";
   const wanted = Math.max(run.recipe.trials ?? 0, run.trials.length);
   const busy = run.trials.filter((trial) => !trial.ended_at);
