@@ -93,8 +93,8 @@ function drawAbout(model) {
 function drawVersions({ runs, name, serving }) {
   const made = runs.filter((run) => run.dataset === name && Number.isFinite(run.accuracy));
   if (!made.length) return null;
-  return section("Versions", table("Versions of the model, the newest first", ["Run", "", "Accuracy", "Images", "Began"],
-    made.map((run) => [h("a", { href: `#/runs/${part(run.run_id)}` }, run.run_id), run.run_id === serving ? h("span", { class: "pill deployed" }, "live") : pill(run.status), percent(run.accuracy), number(run.images), moment(run.created_at)]), { class: "wrap" }));
+  return section("Versions", table("Versions of the model, the newest first", ["Run", "Accuracy", "Images", "Began"],
+    made.map((run) => [[h("a", { href: `#/runs/${part(run.run_id)}` }, run.run_id), " ", run.run_id === serving ? h("span", { class: "pill deployed" }, "live") : pill(run.status)], percent(run.accuracy), number(run.images), moment(run.created_at)])));
 }
 
 async function drawChallenger(runs, name, signal) {
