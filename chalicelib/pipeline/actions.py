@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -26,12 +26,11 @@ from chalicelib.models.deployments import (
 )
 from chalicelib.pipeline.decisions import find_wait_begin
 from chalicelib.pipeline.job_files import take_findings
-from chalicelib.pipeline.observing import read_evaluation, see_sources, see_trainings, see_trials
+from chalicelib.pipeline.observing import read_evaluation, see_sources, see_trainings, see_trials, see_versions
 from chalicelib.pipeline.verdicts import Story, fill_report
 from chalicelib.recipes.resolving import Recipe, read_pinned
 from chalicelib.requests.jobs import build_training_request, build_tuning_request
 from chalicelib.requests.warm_start import build_warm_start
-from chalicelib.runs.changes import Version
 from chalicelib.runs.identity import Run
 from chalicelib.runs.observation import APPROVAL, RESULT, SECOND_RESULT, Observation, Training
 from chalicelib.runs.steps import (
@@ -310,26 +309,11 @@ def write_report(seen: Observation, services: Services) -> None:
         cost=(result.get("cost") or {}) | {"billed": services.settings.billed},
         approval=runs.read_file(run.run_id, APPROVAL) if seen.is_approved else None,
         page_url=services.settings.page_url,
-        versions=read_versions(seen, services),
+        versions=see_versions(seen, services),
         log=read_last_words(trials, trainings, services) if result.get("status") == "failed" else (),
     )
     page = fill_report(take_findings(run, trainings[-1].name, services) if trainings else None, story)
     services.bucket.create(f"{run.folder}{seen.report}", page, "text/html; charset=utf-8")
-
-
-def read_versions(seen: Observation, services: Services) -> tuple[Version, Version] | None:
-    """Return the live model's version of the dataset and this run's; None if no other model was live."""
-    decision = services.runs.read_file(seen.run.run_id, "decision.json") or {}
-    other = (decision.get("promotion") or {}).get("compared_with")
-    before = services.runs.find(other) if other else None
-    if before is None:
-        return None
-    report, result = (services.runs.read_file(before.run_id, name) or {} for name in ("dataset.json", "result.json"))
-    return describe_version(before, report, result), describe_version(seen.run, seen.dataset or {}, seen.result or {})
-
-
-def describe_version(run: Run, report: Mapping[str, Any], result: Mapping[str, Any]) -> Version:
-    return Version(run.run_id, report, run.recipe or {}, (result.get("metrics") or {}).get("test") or {})
 
 
 def list_trials(seen: Observation, services: Services) -> list[dict[str, Any]]:

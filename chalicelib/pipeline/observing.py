@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -15,6 +16,7 @@ from chalicelib.models.choosing import MEASURED, rank_trials, read_metrics
 from chalicelib.recipes.imbalance import settle_by_counts
 from chalicelib.recipes.resolving import resolve_recipe
 from chalicelib.requests.jobs import Sources
+from chalicelib.runs.changes import Version
 from chalicelib.runs.identity import Run
 from chalicelib.runs.observation import (
     APPROVAL,
@@ -52,8 +54,8 @@ def observe(run: Run, services: Services) -> Observation:
     seen["result"] = read(SECOND_RESULT if APPROVAL in files else RESULT)
     if run.cost is None and seen["dataset"]:
         run = services.runs.get(run.run_id)  # the cost is added to run.json after the dataset was checked
-    if run.recipe and seen["dataset"]:
-        run = replace(run, recipe=settle_by_counts(run.recipe, seen["dataset"]))
+    if seen["dataset"]:
+        run = settle_recipe(run, seen["dataset"])
     seen["waiting"] = None if seen["result"] else read("waiting.json", may_go=True)
     seen["trouble"] = read("trouble.json", may_go=True)
     # An ended run is observed a while longer: a job may have been launched at the same moment.
@@ -75,6 +77,27 @@ def observe(run: Run, services: Services) -> Observation:
         seen["rival"] = find_rival(run, endpoint, services)
         seen |= _read_last_asking(run, files, services)
     return Observation(run=run, now=services.clock.now(), files=files, **seen)
+
+
+def settle_recipe(run: Run, dataset: Mapping[str, Any]) -> Run:
+    """Return a run with what its recipe's `auto` means for its dataset, as pre-flight has counted it."""
+    return replace(run, recipe=settle_by_counts(run.recipe, dataset)) if run.recipe else run
+
+
+def see_versions(seen: Observation, services: Services) -> tuple[Version, Version] | None:
+    """Return the live model's version of the dataset and this run's; None if no other model was live."""
+    decision = services.runs.read_file(seen.run.run_id, "decision.json") or {}
+    other = (decision.get("promotion") or {}).get("compared_with")
+    before = services.runs.find(other) if other else None
+    if before is None:
+        return None
+    report, result = (services.runs.read_file(before.run_id, name) or {} for name in ("dataset.json", "result.json"))
+    now = describe_version(seen.run, seen.dataset or {}, seen.result or {})
+    return describe_version(settle_recipe(before, report), report, result), now
+
+
+def describe_version(run: Run, report: Mapping[str, Any], result: Mapping[str, Any]) -> Version:
+    return Version(run.run_id, report, run.recipe or {}, (result.get("metrics") or {}).get("test") or {})
 
 
 def see_tuning(run: Run, services: Services) -> Tuning | None:

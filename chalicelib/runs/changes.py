@@ -31,10 +31,20 @@ def list_changes(before: Version, after: Version) -> Iterator[tuple[str, str, st
         yield from differing("images", *(f"{total:,}" for total in totals))
         yield from differing("classes", *(str(len(each)) for each in counts))
         yield from list_classes(*counts)
-    for name in sorted(before.recipe.keys() | after.recipe.keys()):
-        yield from differing(name, *(show(each.recipe.get(name)) for each in (before, after)))
+    recipes = [dict(flatten(each.recipe)) for each in (before, after)]
+    for name in sorted(recipes[0].keys() | recipes[1].keys()):
+        yield from differing(name, *(show(each.get(name)) for each in recipes))
     if "accuracy" in before.test and "accuracy" in after.test:
         yield "test accuracy", f"{before.test['accuracy']:.1%}", f"{after.test['accuracy']:.1%}"
+
+
+def flatten(recipe: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield a recipe's members by their paths, such as `ranges.learning_rate.min`."""
+    for name, value in recipe.items():
+        if isinstance(value, Mapping):
+            yield from flatten(value, f"{path}{name}.")
+        else:
+            yield f"{path}{name}", value
 
 
 def differing(what: str, before: str, after: str) -> Iterator[tuple[str, str, str]]:

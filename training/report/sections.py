@@ -147,8 +147,10 @@ def tell_best(best: JobRecord | None, tuned: Sequence[str], goal: str, count: in
         else f"{name} {best.hyperparameters[name]}"
         for name in tuned
     )
-    told = f"Best values: {values}." if values else "The trials had the same hyperparameters."
-    return paragraph(f"The best of {count} trials reached {goal} {percent(best.objective)}. {told}")
+    same = "The trials had the same hyperparameters." if count > 1 else ""
+    told = f"Best values: {values}." if values else same
+    which = f"The best of {count} trials" if count > 1 else "The only trial"
+    return paragraph(f"{which} reached {goal} {percent(best.objective)}. {told}")
 
 
 def table_of_trials(trials: Sequence[JobRecord], tuned: Sequence[str]) -> list[list[Any]]:

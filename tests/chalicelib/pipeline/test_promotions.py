@@ -152,6 +152,7 @@ def test_the_report_says_what_changed_since_the_live_model(world: World, outcome
     report = world.s3.versions[f"runs/{second}/report.html"][-1].body.decode()
     assert f"Compared with {first}" in report
     assert "<tr><td>epochs</td><td>8</td><td>11</td></tr>" in report
+    assert "objective" not in report  # both settled what is `auto` in their recipes, and alike
     assert report.startswith("Dataset dogs · ")
 
 

@@ -18,7 +18,8 @@ def make_version(run_id: str, accuracy: float, recipe: dict[str, Any], **counts:
 
 
 BEFORE = make_version("r-1", 0.9, RECIPE, beagle=40, pug=30, husky=20, boxer=10)
-AFTER = make_version("r-2", 0.915, RECIPE | {"epochs": 12}, beagle=62, pug=30, husky=19, collie=5)
+NARROWER = {"epochs": 12, "ranges": {"learning_rate": {"min": 0.2, "max": 10}}}
+AFTER = make_version("r-2", 0.915, RECIPE | NARROWER, beagle=62, pug=30, husky=19, collie=5)
 
 
 def test_images_classes_settings_and_accuracy_are_compared() -> None:
@@ -29,6 +30,7 @@ def test_images_classes_settings_and_accuracy_are_compared() -> None:
         ("images of beagle", "40", "62"),
         ("images of husky", "20", "19"),
         ("epochs", "8", "12"),
+        ("ranges.learning_rate.min", "0.1", "0.2"),
         ("test accuracy", "90.0%", "91.5%"),
     ]
 
