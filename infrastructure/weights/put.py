@@ -35,9 +35,9 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 def run(told: argparse.Namespace, environ: Mapping[str, str], find: Find = find_published) -> None:
     """Find the file, check it, upload it, and say what uses it. Raises OperatorError."""
     published = find(told.architecture)
+    bucket, s3 = find_bucket(told, environ)  # before anything is fetched for nothing
     with tempfile.TemporaryDirectory() as folder:
         path = check(told.file, published) if told.file else fetch(published, Path(folder), tell)
-        bucket, s3 = find_bucket(told, environ)
         tell(f"{path.name} is whole: its hash is that of its name. Uploading {path.stat().st_size / 1e6:,.0f} MB ...")
         with explained(f"Uploading to s3://{bucket}/{FOLDER}"):
             s3.upload_file(str(path), bucket, FOLDER + published.name)
