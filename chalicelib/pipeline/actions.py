@@ -27,7 +27,7 @@ from chalicelib.models.deployments import (
 from chalicelib.pipeline.decisions import find_wait_begin
 from chalicelib.pipeline.job_files import take_findings
 from chalicelib.pipeline.observing import read_evaluation, see_sources, see_trainings, see_trials, see_versions
-from chalicelib.pipeline.verdicts import Story, fill_report
+from chalicelib.pipeline.verdicts import Story, fill_report, list_typical
 from chalicelib.recipes.resolving import Recipe, read_pinned
 from chalicelib.requests.jobs import build_training_request, build_tuning_request
 from chalicelib.requests.warm_start import build_warm_start
@@ -325,10 +325,12 @@ def list_trials(seen: Observation, services: Services) -> list[dict[str, Any]]:
 
 
 def read_last_words(trials: Sequence[dict[str, Any]], trainings: Sequence[Training], services: Services) -> list[str]:
-    """Return the last lines of the job that failed; nothing where no job did, or its log cannot be read."""
-    jobs = [each["name"] for each in trials if each["reason"]] + [each.name for each in trainings if each.reason]
+    """Return the last lines of a job that failed as most did; nothing where no job did, or its log cannot be read."""
+    jobs = [(each["name"], each["reason"]) for each in trials]
+    failed = [(each.name, each.reason) for each in trainings if each.reason] or jobs
+    typical = list_typical([reason for _, reason in failed])
     try:
-        return services.logs.read_tail(jobs[-1], LAST_LINES) if jobs else []
+        return services.logs.read_tail(failed[typical[-1]][0], LAST_LINES) if typical else []
     except errors.ServiceError:
         services.log.exception("the log of a failed job cannot be read")
         return []

@@ -13,6 +13,7 @@ from typing import Any
 
 from chalicelib.errors import BadRequest, ServiceNotFound
 from chalicelib.pipeline.observing import see_trainings, see_trials
+from chalicelib.pipeline.verdicts import list_typical
 from chalicelib.recipes.documents import recipe_schema
 from chalicelib.runs.identity import Run, find_run_of_training
 from chalicelib.services import Services
@@ -154,15 +155,15 @@ def take_findings(run: Run, training: str, services: Services) -> bytes | None:
 
 
 def _find_last_job(run: Run, services: Services) -> str | None:
-    """Return the final training or, before there is one, the last trial that failed or began; None before any."""
+    """Return the final training; before it a trial that failed as most did, else the last one; None before any."""
     if "tuning.json" in services.runs.list_files(run.run_id) and (trainings := see_trainings(run, services)):
         return trainings[-1].name
     try:
         trials = [trial for trial in see_trials(run, services) if trial.started_at or trial.reason]
     except ServiceNotFound:  # the tuning job has not begun, or never will
         return None
-    failed = [trial for trial in trials if trial.reason]
-    return (failed or trials)[-1].name if trials else None
+    typical = list_typical([trial.reason for trial in trials])
+    return trials[typical[-1] if typical else -1].name if trials else None
 
 
 def _find_training(run: Run, services: Services) -> str:

@@ -148,11 +148,16 @@ def build_page(story: Story) -> str:
 
 def explain_failures(reasons: Sequence[str | None], what: str = "trials") -> str | None:
     """Return the most common reason for which jobs failed, without the service's wrapping; None if none is known."""
-    known = Counter(strip_reason(reason) for reason in reasons if reason)
-    if not known:
-        return None
-    reason, count = known.most_common(1)[0]
-    return f"{count} of {len(reasons)} {what}: {reason}"
+    told = list_typical(reasons)
+    return f"{len(told)} of {len(reasons)} {what}: {strip_reason(reasons[told[0]] or '')}" if told else None
+
+
+def list_typical(reasons: Sequence[str | None]) -> list[int]:
+    """List the places of the most common reason: the jobs that failed as most of them did."""
+    plain = [strip_reason(reason) if reason else None for reason in reasons]
+    known = Counter(filter(None, plain))
+    leading = known.most_common(1)[0][0] if known else None
+    return [place for place, reason in enumerate(plain) if reason and reason == leading]
 
 
 def strip_reason(reason: str) -> str:

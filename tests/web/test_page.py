@@ -261,7 +261,7 @@ def world_sees_stop(world: World, tab: Tab, run_id: str) -> None:
 def test_a_failed_run_says_why_and_can_be_tried_again(world: World, tab: Tab) -> None:
     """The most common reason, the end of the failed job's log, and the next attempt under a button."""
     run_id = tell_of_a_failure(world)
-    world.logs.lines = {f"{run_id}-002-0123abcd": [f"line {number}" for number in range(80)]}
+    world.logs.lines = {f"{run_id}-001-0123abcd": [f"line {number}" for number in range(80)]}
     tab.go(f"runs/{run_id}")
     tab.page.get_by_text("This run failed").wait_for()
     assert "1 of 2 trials: trial 1 broke" in tab.page.locator(".callout.bad").inner_text()

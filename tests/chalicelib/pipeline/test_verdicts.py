@@ -14,6 +14,7 @@ from chalicelib.pipeline.verdicts import (
     fill_report,
     find_overstatement,
     list_advice,
+    list_typical,
     tell_verdict,
 )
 from tests.fakes.world import World
@@ -75,6 +76,7 @@ def test_failures_are_told_by_their_most_common_reason() -> None:
     assert explain_failures([broken, broken]) == "2 of 2 trials: the weights of resnet18 cannot be fetched"
     assert explain_failures(["AlgorithmError: no space", broken, None, broken], "jobs").startswith("2 of 4 jobs: the w")
     assert explain_failures([None]) is None
+    assert list_typical(["AlgorithmError: no space", broken, None, broken]) == [1, 3]  # whose log is the one to read
 
 
 @pytest.mark.parametrize("status", ["rejected", "declined", "failed", "stopped", "superseded"])
@@ -152,7 +154,7 @@ def test_the_report_of_a_failed_run_ends_with_its_log(world: World) -> None:
     world.trial_scores = [None, None]
     world.upload("dogs.zip", build_small_zip())
     run_id = look_at_dataset("dogs", world.services()) or ""
-    world.logs.lines = {f"{run_id}-002-0123abcd": [f"<line {number}>" for number in range(60)]}
+    world.logs.lines = {f"{run_id}-001-0123abcd": [f"<line {number}>" for number in range(60)]}
     for _ in range(3):
         world.end_everything()
         advance(run_id, world.services())
