@@ -99,8 +99,8 @@ def tell_scratch(architecture: str) -> str:
     """Return what a training from scratch means, and what to do about it."""
     return (
         f"Trained from scratch: no ImageNet weights of {architecture} could be had, so expect a much lower accuracy on "
-        f"photographs. Put them into the bucket (`make weights ARCH={architecture}`: docs/weights.md says how), then train "
-        "again."
+        f"photographs. Put them into the bucket (`make weights ARCH={architecture}`: docs/weights.md says how), then "
+        "train again."
     )
 
 
