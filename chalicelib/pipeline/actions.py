@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from chalicelib import errors
@@ -239,7 +239,9 @@ def build_result(seen: Observation, status: str, reason: str | None, services: S
         "reached": list(seen.reached),
         "started_at": run.created_at,
         "ended_at": now,
-        "seconds": round((now - datetime.fromisoformat(run.created_at)).total_seconds(), 3),
+        "seconds": round(
+            (now - datetime.fromisoformat(run.created_at) - measure_wait(seen, services)).total_seconds(), 3
+        ),
     }
     tuned = services.runs.read_file(run.run_id, "tuning.json")
     decision = services.runs.read_file(run.run_id, "decision.json")
@@ -257,6 +259,15 @@ def build_result(seen: Observation, status: str, reason: str | None, services: S
     if status == "deployed":
         result |= {"model": run.run_id, "endpoint": run.endpoint}
     return result
+
+
+def measure_wait(seen: Observation, services: Services) -> timedelta:
+    """Return how long a run that had ended lay still until a person approved it: the run did not take that time."""
+    first = services.runs.read_file(seen.run.run_id, RESULT) if seen.is_approved else None
+    approval = services.runs.read_file(seen.run.run_id, APPROVAL) if first else None
+    if not first or not approval:
+        return timedelta()
+    return max(timedelta(), datetime.fromisoformat(approval["at"]) - datetime.fromisoformat(first["ended_at"]))
 
 
 def find_evaluation(run: Run, decision: dict[str, Any], services: Services) -> dict[str, Any]:

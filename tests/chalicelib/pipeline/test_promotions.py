@@ -253,11 +253,14 @@ def test_a_live_model_that_was_taken_down_meanwhile_keeps_nothing_back(world: Wo
 
 # Approvals
 
+WEEKEND = 2 * 86_400.0  # seconds
+
 
 @pytest.mark.parametrize("outcome", ["even", "worse"])
 def test_a_person_has_the_model_deployed_all_the_same(world: World, outcome: str) -> None:
     """Once: asking again changes nothing. The run's first end stays written, and its second one is told like any."""
     _, second, ended = upload_again(world, outcome)
+    world.clock.sleep(WEEKEND)
     assert approve_run(second, "ann", world.services()) == "deploying"
     assert approve_run(second, "bob", world.services()) == "deploying"
     assert world.read(f"runs/{second}/approval.json")["by"] == "ann"
@@ -268,6 +271,7 @@ def test_a_person_has_the_model_deployed_all_the_same(world: World, outcome: str
     assert approve_run(second, "bob", world.services()) == "deployed"
     assert world.read(f"runs/{second}/result.json")["status"] == ended
     assert world.read(f"runs/{second}/result-2.json")["status"] == "deployed"
+    assert world.read(f"runs/{second}/result-2.json")["seconds"] < WEEKEND  # which a person took, and not the run
     assert list_statuses(world)[0] == "deployed"
     assert [name for name, _ in world.events.sent][-2:] == ["Deployment Started", "Model Deployed"]
     report = world.s3.versions[f"runs/{second}/report-2.html"][-1].body.decode()
