@@ -11,9 +11,12 @@ import importlib
 import json
 import os
 import shutil
+import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -56,11 +59,27 @@ def find_fault() -> str:
     """Return why smdebug cannot be used, or an empty string."""
     os.environ.update(QUIET)
     try:
-        for name in ("debugger.hook", "debugger.reader"):
-            importlib.import_module(name)
+        # smdebug needs pandas only for the files of its own profiler, and pandas takes longer to import than the rest.
+        with putting_off("pandas"):
+            for name in ("debugger.hook", "debugger.reader"):
+                importlib.import_module(name)
     except Exception as error:  # noqa: BLE001  a half-installed package can raise anything
         return f"smdebug cannot be imported ({type(error).__name__}: {error})"
     return ""
+
+
+@contextmanager
+def putting_off(name: str) -> Iterator[None]:
+    """Give whoever imports a module meanwhile one that loads it when something of it is first asked for."""
+    if name in sys.modules:
+        yield
+        return
+    sys.modules[name] = promise = ModuleType(name)
+    promise.__dict__["__getattr__"] = lambda member: getattr(importlib.import_module(name), member)
+    try:
+        yield
+    finally:
+        del sys.modules[name]
 
 
 def find_configuration(base: Path) -> Path | None:

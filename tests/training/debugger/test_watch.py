@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from debugger.verdicts import ADVICE
+from debugger.watch import putting_off
 from job.settings import RULES as NAMES
 from job.settings import TrainingError, read_hyperparameters
 from learning.engine import Hook, Learner
@@ -326,3 +328,18 @@ def test_replayed_steps_are_watched_as_plain_ones_are(tmp_path: Path, healthy: t
     assert found["rules"] == healthy[0]["rules"]
     steps = [sorted(path.name for path in (folder / "debug/events").iterdir()) for folder in (tmp_path, healthy[1])]
     assert steps[0] == steps[1]
+
+
+def test_a_module_that_is_put_off_is_loaded_when_something_of_it_is_asked_for() -> None:
+    """What smdebug imports and never uses costs no time; whoever uses or imports it later gets the real one."""
+    sys.modules.pop("colorsys", None)
+    with putting_off("colorsys"):
+        import colorsys as promised
+    assert "colorsys" not in sys.modules
+    assert promised.rgb_to_hsv(1, 0, 0) == (0, 1, 1)
+
+    import colorsys
+
+    assert "rgb_to_hsv" in vars(colorsys)
+    with putting_off("colorsys"):
+        assert sys.modules["colorsys"] is colorsys
