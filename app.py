@@ -223,7 +223,7 @@ def read_log(services: Services, run_id: str) -> dict[str, Any]:
 @route("/runs/{run_id}/stop", "POST", status=202)
 def stop_run(services: Services, run_id: str) -> dict[str, Any]:
     """Stop a run: its jobs are stopped, and nothing is deployed."""
-    return {"run_id": run_id, "status": intake.stop_run(run_id, "a request to the API", services)}
+    return {"run_id": run_id, "status": intake.stop_run(run_id, "a person", services)}
 
 
 @route("/runs/{run_id}/retry", "POST", status=202)
@@ -253,7 +253,7 @@ def write_recipe(services: Services, name: str) -> dict[str, Any]:
 @route("/runs/{run_id}/approve", "POST", status=202)
 def approve_run(services: Services, run_id: str) -> dict[str, Any]:
     """Deploy the model of a run that ended undecided or declined. It begins within two minutes."""
-    return {"run_id": run_id, "status": intake.approve_run(run_id, "a request to the API", services)}
+    return {"run_id": run_id, "status": intake.approve_run(run_id, "a person", services)}
 
 
 @route("/uploads", "POST", status=201)

@@ -281,7 +281,7 @@ def test_a_run_is_stopped_and_tried_again(world: World, client: Client) -> None:
     world.end_everything()
     send(client, "sweep", "aws.events", "Scheduled Event", {})
     run = json.loads(ask(client, "GET", f"/runs/{run_id}").body)
-    assert (run["status"], run["reason"]) == ("stopped", "Stopped by a request to the API while tuning.")
+    assert (run["status"], run["reason"]) == ("stopped", "Stopped by a person while tuning.")
     again = json.loads(ask(client, "POST", f"/runs/{run_id}/retry").body)["run_id"]
     assert again != run_id
     assert json.loads(ask(client, "GET", f"/runs/{again}").body)["attempt"] == 2
