@@ -17,11 +17,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from smdebug import SaveConfigMode, modes
 from smdebug.pytorch import Hook
 from torch import nn
+
+from debugger.saving import StepWriter
 
 HEALTH = "health"
 RECTIFIERS = (nn.ReLU, nn.ReLU6)
@@ -62,13 +63,6 @@ def describe_hook(network: nn.Module, loss: str, interval: int, folder: Path) ->
     hook = {"train.save_interval": str(interval), "eval.start_step": str(NEVER), "predict.start_step": str(NEVER)}
     described = [{"CollectionName": name, "CollectionParameters": own} for name, own in collections.items()]
     return {"LocalPath": str(folder), "HookParameters": hook, "CollectionConfigurations": described}
-
-
-class Written(np.ndarray[Any, Any]):
-    """An array that smdebug can write: it calls a method that numpy 2.3 no longer has."""
-
-    def tostring(self) -> bytes:
-        return self.tobytes()
 
 
 class Watch(Hook):  # type: ignore[misc]
@@ -131,6 +125,12 @@ class Watch(Hook):  # type: ignore[misc]
         self._initialize_writers(only_initialize_if_missing=True)
         self._save_for_tensor(name, value, check_before_write=False)
 
+    def _initialize_writers(self, only_initialize_if_missing: bool = False) -> None:
+        before = self.writer
+        super()._initialize_writers(only_initialize_if_missing)
+        if self.writer is not None and self.writer is not before:
+            self.writer = StepWriter(trial_dir=self.out_dir, step=self.step, worker=self.worker)
+
     @staticmethod
     def _get_reduction_of_data(name: str, value: torch.Tensor, tensor_name: str, abs: bool) -> Any:
         # Norms in half precision overflow; the standard deviation of a single value is NaN.
@@ -144,7 +144,7 @@ class Watch(Hook):  # type: ignore[misc]
     def _make_numpy_array(value: Any) -> Any:
         if isinstance(value, torch.Tensor) and value.dtype == torch.bfloat16:
             value = value.detach().float()  # numpy has no such type
-        return np.asarray(Hook._make_numpy_array(value)).view(Written)
+        return Hook._make_numpy_array(value)
 
 
 class Watcher:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import math
 import os
 import shutil
 import sys
@@ -95,8 +96,12 @@ def find_tensors(given: Path | None) -> str | None:
 
 def find_exploded(network: nn.Module) -> str:
     """Return the name of a weight that holds infinity or NaN, or an empty string."""
-    names = [name for name, weight in network.named_parameters() if not bool(torch.isfinite(weight.detach()).all())]
-    return names[0] if names else ""
+    return next((name for name, weight in network.named_parameters() if not is_finite(weight.detach())), "")
+
+
+def is_finite(values: torch.Tensor) -> bool:
+    """Return whether all values are finite. A sum that is says so; one that is not may only be too large a number."""
+    return math.isfinite(values.sum()) or bool(torch.isfinite(values).all())
 
 
 def empty(folder: Path) -> None:

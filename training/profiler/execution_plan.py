@@ -47,6 +47,7 @@ from profiler.rules import Recording, judge_all
 
 NAME = "execution_plan.json"
 PROBED = 5
+UNDECIDED = 1  # steps that are probed where there is nothing to try, so that they only tell the phases
 COST = 0.03
 LEAST_SECONDS = 1.0
 EVIDENCE = 0.5
@@ -158,7 +159,8 @@ def try_out(setup: Setup, course: Course, known: Sequence[Candidate], gauge: Gau
     total = setup.chosen.epochs * course.batches.steps
     measure = partial(gauge, course.batches)
     affordable = int(COST * total)  # a short training affords one step, which pays for one-time work as well
-    first = now = measure(max(1, min(PROBED, affordable - WARM_UP)), warm_up=WARM_UP if affordable > 1 else 0)
+    most = PROBED if known else UNDECIDED
+    first = now = measure(max(1, min(most, affordable - WARM_UP)), warm_up=WARM_UP if affordable > 1 else 0)
     budget = Budget(total * first.mean)
     budget.spend(gauge.seconds)
     rows, chosen, start = [], {}, first

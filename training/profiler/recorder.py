@@ -7,7 +7,9 @@ the profiled training, as its first hook, so that the time of the other hooks is
 
 from __future__ import annotations
 
+import gzip
 import os
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -27,6 +29,7 @@ from profiler.timeline import Timeline, make_timeline
 # The steps that torch.profiler records: late enough that one-time work is done, and few, since it slows them down.
 WINDOW = range(4, 6)
 OPERATORS = 20
+TRACE_LEVEL = 6
 
 
 def make_profiler(
@@ -153,7 +156,11 @@ class OperatorWindow:
         if self.profile is None:
             return
         folder.mkdir(parents=True, exist_ok=True)
-        self.profile.export_chrome_trace(str(folder / "trace.json.gz"))
+        with tempfile.TemporaryDirectory() as scratch:
+            trace = Path(scratch) / "trace.json"
+            self.profile.export_chrome_trace(str(trace))
+            # torch would compress it line by line, which takes several times as long.
+            (folder / "trace.json.gz").write_bytes(gzip.compress(trace.read_bytes(), TRACE_LEVEL))
         averages = self.profile.key_averages()
         rows = sorted((describe_operator(one, self.on_gpu) for one in averages), key=lambda row: -row["self_ms"])
         total = sum(row["self_ms"] for row in rows)

@@ -145,8 +145,36 @@ def test_losses_and_reductions_are_saved_and_nothing_large(healthy: tuple[dict[s
     assert sum(path.stat().st_size for path in healthy[1].rglob("*") if path.is_file()) < 2e6
 
 
+@pytest.mark.parametrize("value", [3.5, [[1, 2], [-3, 4]], [True, False], [[0.0] * 200]])
+def test_a_tensor_is_written_with_the_bytes_that_smdebug_writes(value: Any, tmp_path: Path) -> None:
+    """The files and their index are those of smdebug's own writer, which takes longer: any reader of them can go on."""
+    from debugger.saving import StepWriter
+    from smdebug import modes
+    from smdebug.core.writer import FileWriter
+
+    def write(kind: type[FileWriter], own: Path) -> list[bytes]:
+        writer = kind(trial_dir=str(own), worker="worker_0", step=300)
+        for mode, step in ((modes.TRAIN, 0), (modes.EVAL, 2**40)):
+            tensor = np.array(value).view(Older)
+            writer.write_tensor(tensor, f"weight/größe.{mode.name}", mode=mode, mode_step=step, timestamp=1.7e9)
+        writer.flush()
+        writer.close()
+        return [path.read_bytes() for path in sorted(own.rglob("*")) if path.is_file()]
+
+    ours, theirs = write(StepWriter, tmp_path / "ours"), write(FileWriter, tmp_path / "theirs")
+    assert len(ours) == 2
+    assert ours == theirs
+
+
+class Older(np.ndarray[Any, Any]):
+    """An array with a method that smdebug's own writer calls and numpy 2.3 no longer has."""
+
+    def tostring(self) -> bytes:
+        return self.tobytes()
+
+
 class WaitForRules(Hook):
-    """Waits in the middle of a training until the rules have reported once."""
+    """Waits in the middle of a training until the rules on tensors have reported once."""
 
     def __init__(self, path: Path) -> None:
         self.path, self.found = path, False
@@ -154,7 +182,8 @@ class WaitForRules(Hook):
     def on_step(self, epoch: int, step: int) -> None:
         limit = time.monotonic() + 20
         while epoch == 2 and step == 5 and not self.found and time.monotonic() < limit:
-            self.found = self.path.exists()
+            rules = json.loads(self.path.read_text())["rules"] if self.path.exists() else []
+            self.found = any(rule["name"] == "DeadRelu" and rule["status"] != "NotJudged" for rule in rules)
             time.sleep(0.02)
 
 
