@@ -34,7 +34,8 @@ def connect(service: str, *, read_timeout: float = 30, tries: int = 4) -> Any:
     from botocore.config import Config
 
     retries = {"mode": "standard", "total_max_attempts": tries}
-    config = Config(connect_timeout=3, read_timeout=read_timeout, retries=retries, tcp_keepalive=True)
+    agent = f"whippet Boto3/{boto3.__version__}"  # botocore's own is put together from 30 parts again at each call
+    config = Config(connect_timeout=3, read_timeout=read_timeout, retries=retries, tcp_keepalive=True, user_agent=agent)
     if service == "s3":  # the default for signed URLs is still version 2, which newer regions refuse
         config = config.merge(Config(signature_version="s3v4", s3=REGIONAL))
     with translated(f"Connecting to {service}"):

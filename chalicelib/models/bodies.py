@@ -19,6 +19,7 @@ from chalicelib.models.forms import FORM_TYPE, parse_form
 
 MOST_IMAGES = 16
 HEAD = 4096
+TEXT = re.compile(rb"[A-Za-z0-9+/_=\s-]*")
 JSON_TYPE = "application/json"
 BYTES_TYPES = ("application/octet-stream", "binary/octet-stream", "application/x-image", "")
 MEMBERS = ("image", "images", "upload")
@@ -97,7 +98,10 @@ def name_foreign(data: bytes) -> str | None:
 
 def decode_text(data: bytes) -> bytes | None:
     """Return what base64 text or a data URL stands for; None for anything else."""
-    text = re.sub(rb"\s+", b"", data.partition(b"base64,")[2] if data.lstrip()[:5] == b"data:" else data)
+    text = data.partition(b"base64,")[2] if data.lstrip()[:5] == b"data:" else data
+    if not TEXT.fullmatch(text[:HEAD]):  # a look at the beginning spares binary bodies a pass over megabytes
+        return None
+    text = re.sub(rb"\s+", b"", text)
     if len(text) < 16 or not re.fullmatch(rb"[A-Za-z0-9+/_-]+={0,2}", text):
         return None
     try:

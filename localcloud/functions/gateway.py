@@ -22,7 +22,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import RedirectResponse, Response
 from starlette.types import Receive, Scope, Send
 
-from localcloud.functions.invoking import FunctionError, PayloadTooLarge, TooManyRequests
+from localcloud.functions.invoking import FunctionError, PayloadTooLarge, Plain, TooManyRequests
 from localcloud.functions.refusals import Refusals
 from localcloud.stacks.provisioning import ACCOUNT
 
@@ -155,7 +155,7 @@ def build_event(
     for name, value in parse_qsl(request.url.query, keep_blank_values=True):
         query[name].append(value)
     now, address = time.time(), request.client.host if request.client else "127.0.0.1"
-    text = base64.b64encode(body).decode() if binary else body.decode("utf-8", "replace")
+    text = Plain(base64.b64encode(body), "ascii") if binary else body.decode("utf-8", "replace")
     return {
         "resource": resource,
         "path": raw_path,

@@ -7,7 +7,6 @@ however it ends: the functions (`functions/host.py`), and the jobs and endpoints
 
 from __future__ import annotations
 
-import asyncio
 import json
 import logging
 import os
@@ -214,7 +213,7 @@ class Hosting:
                 timeout_graceful_shutdown=1,
             )
         )
-        run = threading.Thread(target=asyncio.run, args=(server.serve([listener]),), daemon=True, name="server")
+        run = threading.Thread(target=server.run, args=([listener],), daemon=True, name="server")
         self._servers.append(server)
         self._threads.append(run)
         run.start()

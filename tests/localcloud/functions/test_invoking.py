@@ -14,7 +14,7 @@ import pytest
 
 from localcloud.functions.environments import FunctionHost
 from localcloud.functions.event_bus import build_event
-from localcloud.functions.invoking import FunctionError, Functions, PayloadTooLarge, encode_event, read_answer
+from localcloud.functions.invoking import FunctionError, Functions, PayloadTooLarge, Plain, encode_event, read_answer
 from localcloud.stacks.provisioning import Function
 from tests.localcloud.tiny_app import write_tiny_app
 
@@ -142,6 +142,16 @@ def test_all_processes_end_with_the_control_socket(functions: Functions, host: F
     host._control.close()
     host._process.wait(10)
     wait_until(lambda: not any(process.is_running() for process in processes))
+
+
+def test_a_plain_body_is_the_same_event() -> None:
+    """Only the writing differs: a reader gets the members, and the limit counts the bytes, of any other event."""
+    event = {"httpMethod": "POST", "body": "AAEC/+==", "isBase64Encoded": True, "headers": {"x": 'a"ä'}}
+    encoded = encode_event(event | {"body": Plain("AAEC/+==")})
+    assert json.loads(encoded) == event
+    assert len(encoded) == len(encode_event(event))
+    with pytest.raises(PayloadTooLarge):
+        encode_event({"body": Plain("x" * 6_291_456), "isBase64Encoded": True})
 
 
 def test_lambdas_size_limit_holds_both_ways() -> None:
