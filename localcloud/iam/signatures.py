@@ -138,13 +138,19 @@ def _check_time(signature: Signature, now: datetime) -> None:
             raise SignatureRefused("expired")
         return
     try:
-        made_at = datetime.strptime(signature.made_at, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+        made_at = read_time(signature.made_at)
     except ValueError:
         raise SignatureRefused("incomplete", "its X-Amz-Date must be YYYYMMDDTHHMMSSZ") from None
     if signature.expires is not None and now > made_at + timedelta(seconds=signature.expires):
         raise SignatureRefused("expired")
     if made_at - now > MOST_SKEW or (signature.expires is None and now - made_at > MOST_SKEW):
         raise SignatureRefused("skewed")
+
+
+@lru_cache(64)
+def read_time(text: str) -> datetime:
+    """Return the time of an X-Amz-Date, which all requests of a second share. Raises ValueError."""
+    return datetime.strptime(text, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
 
 
 def compute_version_4(sent: Sent, signature: Signature, held: Credentials, digest: str) -> str:

@@ -209,6 +209,7 @@ class Hosting:
                 access_log=False,
                 lifespan="off",
                 ws="none",
+                proxy_headers=False,  # the caller's address is the connection's, as API Gateway tells it
                 timeout_keep_alive=75,
                 timeout_graceful_shutdown=1,
             )

@@ -40,8 +40,7 @@ class Connection:
 
     async def exchange(self, head: bytes, body: bytes) -> Reply:
         """Send a request and return the answer."""
-        self.writer.write(head)
-        self.writer.write(body)
+        self.writer.writelines((head, body))
         await self.writer.drain()
         status, headers = read_head(await self.reader.readuntil(b"\r\n\r\n"))
         return Reply(status, headers, await self.reader.readexactly(int(headers["content-length"])))
