@@ -19,7 +19,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ sys.path.append(str(Path(__file__).parents[2] / "training"))
 import torch
 from debugger.course import Course, Facts
 from debugger.course_rules import COURSE_RULES
-from debugger.verdicts import CourseVerdict, rank
+from debugger.verdicts import FOUND, CourseVerdict, rank
 from debugger.watch import Debugger, make_debugger
 from judging.evaluate import measure
 from learning.engine import Learner, Progress, Stopped, fit
@@ -40,6 +40,7 @@ from benchmarks.judging.toys import FAULTS, Toy, make_toy
 RECORDED = RESULTS / "recorded" / "rules.jsonl"
 HEALTHY, PROVOKED = 60, 10
 DIGITS = 4
+COLUMNS = {"train": ("train", "loss"), "valid": ("valid", "loss"), "accuracy": ("valid", "accuracy")}
 CPU = torch.device("cpu")
 
 
@@ -51,7 +52,7 @@ class Batches:
         self.steps = -(-len(toy.labels) // toy.batch)
 
     def of_epoch(self, epoch: int, first: int = 0) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        order = torch.randperm(len(self.toy.labels), generator=torch.Generator().manual_seed(epoch))
+        order = torch.randperm(len(self.toy.labels), generator=torch.Generator().manual_seed(self.toy.seed + epoch))
         for chosen in order.split(self.toy.batch)[first:]:
             # Batch normalisation cannot learn from a single image.
             chosen = chosen if len(chosen) > 1 else torch.cat([chosen, order[:1]])
@@ -111,34 +112,54 @@ def record(name: str, toy: Toy) -> dict[str, Any]:
             one, two = (each.argmax(1) == toy.test[1] for each in (logits, train(toy.default, None).logits))
             debugger.compare({"better": int((one & ~two).sum()), "worse": int((two & ~one).sum())})
         told = json.loads((Path(folder) / "rules.json").read_text())["rules"]
-    tensors = [{key: rule[key] for key in ("name", "status")} for rule in told if rule["name"] not in COURSE_RULES]
+    tensors = [
+        {"name": rule["name"], "status": rule["status"], "steps": rule["steps"][:1]}
+        for rule in told
+        if rule["status"] == FOUND and rule["name"] not in COURSE_RULES
+    ]
     reached = float((logits.argmax(1) == toy.test[1]).float().mean())
     return {
         "name": name,
         "test": round(reached, DIGITS),
-        "course": shorten(asdict(debugger.course)),
+        "course": describe_course(debugger.course),
         "tensors": tensors,
     }
 
 
+def describe_course(course: Course) -> dict[str, Any]:
+    """Return what rules read of a course, the epochs' records as columns."""
+    told = {name: value for name, value in vars(course).items() if name not in ("records", "lowest")}
+    columns = {name: [each[split][member] for each in course.records] for name, (split, member) in COLUMNS.items()}
+    return {name: shorten(value) for name, value in (told | columns).items()}
+
+
+def read_course(told: dict[str, Any]) -> Course:
+    """Return the course that `describe_course` described."""
+    records: list[dict[str, Any]] = [{"train": {}, "valid": {}} for _ in told["train"]]
+    for name, (split, member) in COLUMNS.items():
+        for each, value in zip(records, told[name], strict=True):
+            each[split][member] = value
+    return Course(records=records, **{name: value for name, value in told.items() if name not in COLUMNS})
+
+
 def shorten(value: Any) -> Any:
-    """Round every number, and keep of the epochs' records what rules read."""
+    """Round every number."""
     if isinstance(value, float):
-        return float(f"{value:.{DIGITS}g}")
+        short = float(f"{value:.{DIGITS}g}")
+        return int(short) if short.is_integer() else short
     if isinstance(value, dict):
-        kept = {name: each for name, each in value.items() if name not in ("seconds", "images_per_second", "time")}
-        return {name: shorten(each) for name, each in kept.items()}
+        return {name: shorten(each) for name, each in value.items()}
     return [shorten(each) for each in value] if isinstance(value, list | tuple) else value
 
 
 def judge(recorded: dict[str, Any]) -> list[str]:
     """Return the rules that find something in a recorded training, in the order in which they are shown."""
-    course = Course(**recorded["course"])
+    course = read_course(recorded["course"])
     verdicts = [CourseVerdict(rule()) for rule in COURSE_RULES.values()]
     for verdict in verdicts:
         verdict.look(course)
     entries = rank([*recorded["tensors"], *({"name": each.name, "status": each.status} for each in verdicts)])
-    return [str(entry["name"]) for entry in entries if entry["status"] == "IssuesFound"]
+    return [str(entry["name"]) for entry in entries if entry["status"] == FOUND]
 
 
 def list_names(collection: str, *, quick: bool = False) -> list[str]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from judging.evaluate import confusion
+from judging.evaluate import confusion, losses
 
 Counts = Sequence[Sequence[int]]
 
@@ -38,7 +38,9 @@ class Course:
     """What has been seen of a training so far.
 
     losses: (training step, loss of its batch) of the saved steps. records: the epochs, as in metrics.jsonl. matrix: the
-    validation's confusion matrix at the epoch with the best accuracy. baseline: the content of baseline.json.
+    validation's confusion matrix at the epoch with the best accuracy. rises: by epoch, how far the mean validation loss
+    lies above its lowest so far, and the standard error of that, which pairs the losses of each image; `lowest` holds
+    these at that epoch. baseline: the content of baseline.json.
     """
 
     counts: Sequence[int] = ()
@@ -48,6 +50,8 @@ class Course:
     losses: Sequence[tuple[int, float]] = ()
     records: list[dict[str, Any]] = field(default_factory=list)
     matrix: Counts = ()
+    rises: list[tuple[float, float]] = field(default_factory=list)
+    lowest: torch.Tensor | None = None
     baseline: dict[str, Any] = field(default_factory=dict)
     ended: bool = False
     classes: Sequence[str] = ()
@@ -88,5 +92,17 @@ def add_epoch(course: Course, record: dict[str, Any], facts: Facts | None) -> No
     best = max((each.get("valid", {}).get("accuracy", 0.0) for each in course.records), default=-1.0)
     course.records.append(record)
     logits = facts.answers() if facts else None
-    if facts and logits is not None and len(logits) == len(facts.labels) and reached > best:
+    if facts is None or logits is None or len(logits) != len(facts.labels):
+        return
+    add_losses(course, losses(logits, facts.labels))
+    if reached > best:
         course.matrix = confusion(logits, facts.labels).tolist()
+
+
+def add_losses(course: Course, each: torch.Tensor) -> None:
+    """Compare an epoch's losses of the validation images with those of the epoch in which their mean was lowest."""
+    if course.lowest is None or each.mean() < course.lowest.mean():
+        course.lowest = each
+    above = each - course.lowest
+    error = float(above.std()) / math.sqrt(len(above)) if len(above) > 1 else 0.0
+    course.rises.append((float(above.mean()), error))

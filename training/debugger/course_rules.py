@@ -56,17 +56,18 @@ class LossNotDecreasing(CourseRule):
 class LearningRateTooHigh(CourseRule):
     """Find a training loss that rises above its beginning, or that fell and is lost again: each step overshoots.
 
-    It rises far in one epoch, or a little in several. It is lost again if the last two epochs lie above the lowest by a
+    The first epoch may begin anywhere. A later one whose mean loss lies above that of guessing overshoots: a network
+    that has learnt nothing reaches that of guessing. It is lost again if the last two epochs lie above the lowest by a
     share of the loss of knowing nothing.
     """
 
-    DEFAULTS: ClassVar[Mapping[str, Any]] = {"ratio": 1.5, "window": 3, "lost": 0.06, "above": 1.04, "several": 3}
+    DEFAULTS: ClassVar[Mapping[str, Any]] = {"ratio": 1.5, "window": 3, "lost": 0.06, "above": 1.02}
 
     def find_missing(self, course: Course) -> str:
         return "" if course.counts and course.list_losses("train") else "no epoch has ended"
 
     def judge(self, course: Course) -> str:
-        begun = max([course.find_ignorance(), *(loss for _, loss in course.losses[:1])])
+        begun = max([math.log(max(len(course.counts), 2)), *(loss for _, loss in course.losses[:1])])
         if not math.isfinite(begun):
             return ""
         window = self.parameters["window"]
@@ -74,7 +75,7 @@ class LearningRateTooHigh(CourseRule):
         means = [float(np.mean(saved[at : at + window])) for at in range(1, len(saved) - window + 1)]
         epochs = [bound(loss) for loss in course.list_losses("train")]
         highest, lowest, kept = max([*map(bound, means), *epochs]), min(epochs), min(epochs[-2:])
-        rose = sum(loss > self.parameters["above"] * begun for loss in epochs) >= self.parameters["several"]
+        rose = any(loss > self.parameters["above"] * begun for loss in epochs[1:])
         if rose or highest > self.parameters["ratio"] * begun:
             return f"the training loss rose from {begun:.3g} to {highest:.3g}"
         if kept > lowest + self.parameters["lost"] * course.find_ignorance():
@@ -173,75 +174,93 @@ def measure_agreement(matrix: Counts) -> tuple[int, float, float, int]:
 
 
 class Confusion(LateRule):
-    """Find a class that is taken for another far more often than classes are confused elsewhere.
+    """Find two classes that are hardly told apart, while others are.
 
-    Nearly all answers must be one of the two: a class that is taken for many others is merely learnt badly.
+    Of the images of either class that are taken for one of the two, guessing takes half for the wrong one. Images that
+    are taken for a third class say nothing of these two. So many errors must be beyond chance, whichever pair has them,
+    and far more than other pairs have.
     """
 
-    DEFAULTS: ClassVar[Mapping[str, Any]] = {"images": 20, "max_off_diag": 0.2, "ratio": 3.0, "pair": 0.8}
+    DEFAULTS: ClassVar[Mapping[str, Any]] = {"images": 20, "errors": 0.38, "surely": 0.2, "ratio": 2.5}
 
     def judge(self, course: Course) -> str:
         matrix = np.array(course.matrix, dtype=float)
-        classes = len(matrix)
-        if classes < 3:
+        pairs = np.triu_indices(len(matrix), 1)
+        wrong, right = (matrix + matrix.T)[pairs], np.add.outer(np.diag(matrix), np.diag(matrix))[pairs]
+        if len(wrong) < 2:
             return ""
-        likely = 1 - 0.05 / (classes * (classes - 1))
-        for true, taken in zip(*np.divmod(np.argsort(-matrix, axis=None, kind="stable"), classes), strict=True):
-            if true != taken and (found := self.compare(matrix, int(true), int(taken), likely)):
-                return f"{found} of {course.name(int(true))} are taken for {course.name(int(taken))}"
+        held = wrong + right
+        many = np.flatnonzero(wrong >= self.parameters["errors"] * np.maximum(held, 1))
+        for at in many[np.argsort(-wrong[many], kind="stable")]:
+            usual = (wrong.sum() - wrong[at]) / max(held.sum() - held[at], 1)
+            if self.is_beyond(int(wrong[at]), int(held[at]), usual, len(wrong)):
+                one, other = (course.name(int(labels[at])) for labels in pairs)
+                told = f"{one} and {other} are hardly told apart"
+                return f"{told}: {wrong[at]:.0f} of {held[at]:.0f} validation images of theirs are taken for the other"
         return ""
 
-    def compare(self, matrix: np.ndarray[Any, Any], true: int, taken: int, likely: float) -> str:
-        """Return how many images of one class are taken for another, if beyond chance and what is usual."""
-        count, images = int(matrix[true, taken]), int(matrix[true].sum())
-        if not count or count + int(matrix[true, true]) < self.parameters["pair"] * images:
-            return ""
-        low, _ = find_interval(count / images, images, likely)
-        others = np.delete(matrix, [true, taken], axis=0)
-        wrong = others.sum() - sum(matrix[each, each] for each in range(len(matrix)) if each not in (true, taken))
-        usual = wrong / max(others.sum() * (len(matrix) - 1), 1)
-        if low <= max(self.parameters["max_off_diag"], self.parameters["ratio"] * usual):
-            return ""
-        return f"{count} of {images} validation images"
+    def is_beyond(self, wrong: int, held: int, usual: float, pairs: int) -> bool:
+        """Return whether a pair's share of errors is beyond chance, whichever pair has it, and beyond what is usual."""
+        low, _ = find_interval(wrong / held, held, 1 - 0.05 / pairs)
+        return low > self.parameters["surely"] and wrong > self.parameters["ratio"] * usual * held
 
 
 class Overfit(CourseRule):
-    """Find a validation loss that stays above its lowest after the warm-up, while the training loss does not rise.
+    """Find a training that loses again what it had learnt of the validation images, while its own loss does not rise.
 
-    It must have risen by a share of itself, and by a share of the loss of knowing nothing: a share of almost nothing is
-    nothing.
+    For the last epochs the validation loss lies above its lowest, or the accuracy below its best, by more than noise.
+    A loss that rises while answers stay right is usual: they become too sure of themselves, which a temperature mends.
+    So it must have lost most of what it had gained on knowing nothing.
     """
 
-    DEFAULTS: ClassVar[Mapping[str, Any]] = {"warm_up": 0.25, "patience": 3, "rise": 0.05, "least": 0.03}
+    DEFAULTS: ClassVar[Mapping[str, Any]] = {
+        "warm_up": 0.25,
+        "patience": 3,
+        "lost": 0.7,
+        "least": 0.03,
+        "fall": 0.05,
+        "deviations": 3.0,
+    }
 
     def find_missing(self, course: Course) -> str:
         needed = self.count_warm_up(course) + 1 + self.parameters["patience"]
         if course.epochs < needed:
             return f"{course.epochs} epochs are too few, {needed} are needed"
-        return "" if course.counts and course.list_losses("valid") else "no epoch has ended"
+        if not course.counts or not course.list_losses("valid"):
+            return "no epoch has ended"
+        return "" if len(course.rises) == len(course.records) else "not every validation has answered"
 
     def count_warm_up(self, course: Course) -> int:
         """Return the epochs in which the learning rate still rises, in which losses rise by themselves."""
         return max(1, math.ceil(self.parameters["warm_up"] * course.epochs))
 
     def judge(self, course: Course) -> str:
-        first = self.count_warm_up(course)
-        valid, train = (course.list_losses(split)[first:] for split in ("valid", "train"))
-        if len(valid) <= self.parameters["patience"]:
+        if len(course.records) < self.count_warm_up(course) + self.parameters["patience"]:
             return ""
+        return self.compare_losses(course) or self.compare_accuracies(course)
+
+    def compare_losses(self, course: Course) -> str:
+        valid, ignorance = course.list_losses("valid"), course.find_ignorance()
         lowest = int(np.argmin(valid))
-        least = self.parameters["least"] * course.find_ignorance()
-        high = valid[lowest] + max(self.parameters["rise"] * valid[lowest], least)
-        risen = count_tail([loss > high for loss in valid])
-        if risen < self.parameters["patience"] or train[-1] > train[lowest] + least:
+        most = max(self.parameters["lost"] * (ignorance - valid[lowest]), self.parameters["least"] * ignorance)
+        lost = [rise > max(most, self.parameters["deviations"] * error) for rise, error in course.rises]
+        return self.describe(course, "loss rose", valid, lowest, lost)
+
+    def compare_accuracies(self, course: Course) -> str:
+        right = [float(record["valid"].get("accuracy", 0.0)) for record in course.records]
+        best, images = max(right), max(1, sum(map(sum, course.matrix)))
+        errors = [math.sqrt((best * (1 - best) + each * (1 - each)) / images) for each in right]
+        least, deviations = self.parameters["fall"], self.parameters["deviations"]
+        lost = [best - each > max(least, deviations * error) for each, error in zip(right, errors, strict=True)]
+        return self.describe(course, "accuracy fell", right, right.index(best), lost)
+
+    def describe(self, course: Course, what: str, values: Sequence[float], best: int, lost: Sequence[bool]) -> str:
+        """Return what was lost, if it stays lost and the training loss has not risen, too."""
+        train, least = course.list_losses("train"), self.parameters["least"] * course.find_ignorance()
+        if not all(lost[-self.parameters["patience"] :]) or train[-1] > train[best] + least:
             return ""
-        told = f"the validation loss rose from {valid[lowest]:.3g} in epoch {first + lowest + 1} to {valid[-1]:.3g}"
-        return f"{told}, while the training loss went from {train[lowest]:.3g} to {train[-1]:.3g}"
-
-
-def count_tail(values: Sequence[bool]) -> int:
-    """Count how many values at the end are true."""
-    return next((count for count, value in enumerate(reversed(values)) if not value), len(values))
+        told = f"the validation {what} from {values[best]:.3g} in epoch {best + 1} to {values[-1]:.3g}"
+        return f"{told}, while the training loss went from {train[best]:.3g} to {train[-1]:.3g}"
 
 
 class Overtraining(CourseRule):

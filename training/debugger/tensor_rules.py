@@ -217,10 +217,10 @@ class UnchangedTensor(HealthRule):
 
 
 class DeadRelu(HealthRule):
-    """Trigger when most units of a ReLU layer are hardly ever active.
+    """Trigger when most units of a ReLU layer are hardly ever active, and stay so.
 
     The units of a small batch are often all inactive by chance, so saves are taken together until they hold ENOUGH
-    images.
+    images. Units that are inactive before the first steps often come to life, so they must be found twice in a row.
     """
 
     ENOUGH: ClassVar[int] = 32
@@ -235,6 +235,7 @@ class DeadRelu(HealthRule):
     def __init__(self, readings: Readings, **parameters: Any) -> None:
         super().__init__(readings, **parameters)
         self.gathered: list[tuple[int, dict[str, np.ndarray[Any, Any]]]] = []
+        self.still: dict[str, np.ndarray[Any, Any]] = {}  # by layer, whether each unit was inactive last time
 
     def judge(self, step: int) -> str:
         limit = self.parameters["threshold_inactivity"] / 100
@@ -245,8 +246,9 @@ class DeadRelu(HealthRule):
         if sum(images for images, _ in self.gathered) < self.ENOUGH:
             return ""
         active = {name: np.mean([each[name] for _, each in self.gathered if name in each], axis=0) for name in layers}
-        dead = {name: 100 * float((activity < limit).mean()) for name, activity in active.items()}
-        self.gathered = []
+        still = {name: activity < limit for name, activity in active.items()}
+        dead = {name: 100 * float((units & self.still.get(name, False)).mean()) for name, units in still.items()}
+        self.gathered, self.still = [], still
         worst = [name for name, share in dead.items() if share > self.parameters["threshold_layer"]]
         return f"{dead[worst[0]]:.0f}% of the units are dead in {tell(worst)}" if worst else ""
 

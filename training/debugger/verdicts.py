@@ -1,11 +1,12 @@
 """Turn what rules find into the entries of rules.json: a status, a sentence, and one sentence of advice.
 
 Entries are in the order of ADVICE: what causes other findings comes before them, so the first rule that found something
-is the one to act on.
+is the one to act on. Rules on the state of layers may each be the cause of another. What was seen first comes first.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
@@ -14,15 +15,16 @@ from debugger.course_rules import CourseRule
 
 FOUND, CLEAN, NOT_JUDGED, ERROR = "IssuesFound", "NoIssuesFound", "NotJudged", "Error"
 SHOWN_STEPS = 5
+STATES = ("SaturatedActivation", "PoorWeightInitialization", "DeadRelu", "VanishingGradient")
 # Every rule, causes before symptoms, and what to do about what it finds.
 ADVICE: Mapping[str, str] = {
     "ExplodingTensor": "Lower the learning rate tenfold, and look for images whose pixels make no sense.",
     "AllZero": "Give the layer other initial weights: one that is zero throughout passes nothing on.",
     "LearningRateTooHigh": "Lower the end of the learning rate's range three- to tenfold.",
     "SaturatedActivation": "Scale the weights before that layer down, or put a normalisation between them.",
+    "PoorWeightInitialization": "Begin from pretrained weights, or from torchvision's own initial weights.",
     "DeadRelu": "Lower the learning rate, or give the layer other initial weights: dead units never come back.",
     "VanishingGradient": "Take a network with normalisation or residual connections, or pretrained weights.",
-    "PoorWeightInitialization": "Begin from pretrained weights, or from torchvision's own initial weights.",
     "UnchangedTensor": "Raise the learning rate, or train deeper (fine_tune): these weights learn nothing.",
     "TinyBatch": "Raise batch_size to 16 or more.",
     "WeightUpdateRatio": "Lower the learning rate where weights change too much, raise it where they hardly change.",
@@ -109,8 +111,14 @@ def not_judge(name: str, reason: str) -> dict[str, Any]:
 
 def rank(entries: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     """Put entries into the order in which they are to be acted on."""
-    order = list(ADVICE)
-    return sorted(entries, key=lambda entry: order.index(entry["name"]))
+    return sorted(entries, key=find_place)
+
+
+def find_place(entry: dict[str, Any]) -> tuple[int, float, int]:
+    order, name = list(ADVICE), entry["name"]
+    if name not in STATES:
+        return order.index(name), 0, 0
+    return order.index(STATES[0]), entry["steps"][0] if entry["status"] == FOUND else math.inf, order.index(name)
 
 
 def find_stop(verdicts: Iterable[Verdict], names: Iterable[str]) -> dict[str, Any] | None:
