@@ -1,12 +1,12 @@
 """Turn what rules find into the entries of rules.json: a status, a sentence, and one sentence of advice.
 
 Entries are in the order of ADVICE: what causes other findings comes before them, so the first rule that found something
-is the one to act on. Rules on the state of layers may each be the cause of another. What was seen first comes first.
+is the one to act on. Initial weights that are found to be poor before the first step cause what comes later; where poor
+ones are found because nothing is learnt, another rule may say why.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
@@ -15,16 +15,15 @@ from debugger.course_rules import CourseRule
 
 FOUND, CLEAN, NOT_JUDGED, ERROR = "IssuesFound", "NoIssuesFound", "NotJudged", "Error"
 SHOWN_STEPS = 5
-STATES = ("SaturatedActivation", "PoorWeightInitialization", "DeadRelu", "VanishingGradient")
 # Every rule, causes before symptoms, and what to do about what it finds.
 ADVICE: Mapping[str, str] = {
     "ExplodingTensor": "Lower the learning rate tenfold, and look for images whose pixels make no sense.",
     "AllZero": "Give the layer other initial weights: one that is zero throughout passes nothing on.",
     "LearningRateTooHigh": "Lower the end of the learning rate's range three- to tenfold.",
     "SaturatedActivation": "Scale the weights before that layer down, or put a normalisation between them.",
-    "PoorWeightInitialization": "Begin from pretrained weights, or from torchvision's own initial weights.",
     "DeadRelu": "Lower the learning rate, or give the layer other initial weights: dead units never come back.",
     "VanishingGradient": "Take a network with normalisation or residual connections, or pretrained weights.",
+    "PoorWeightInitialization": "Begin from pretrained weights, or from torchvision's own initial weights.",
     "UnchangedTensor": "Raise the learning rate, or train deeper (fine_tune): these weights learn nothing.",
     "TinyBatch": "Raise batch_size to 16 or more.",
     "WeightUpdateRatio": "Lower the learning rate where weights change too much, raise it where they hardly change.",
@@ -32,8 +31,8 @@ ADVICE: Mapping[str, str] = {
     "WorseThanBaseline": "Widen the ranges to include the defaults, or run more trials: these values are worse.",
     "LossNotDecreasing": "Look at the images: they may hold nothing that tells the classes apart at this size.",
     "NearChance": "Look whether labels and images belong together: what was learnt does not carry over.",
-    "Confusion": "Look at images of both classes: labels may be mixed up, or the size too small to tell them apart.",
     "Overfit": "Add images, train fewer layers (fine_tune), or set patience so that the training ends earlier.",
+    "Confusion": "Look at images of both classes: labels may be mixed up, or the size too small to tell them apart.",
     "Overtraining": "Ask for fewer epochs, or set patience: the same model costs less.",
 }
 
@@ -114,11 +113,10 @@ def rank(entries: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     return sorted(entries, key=find_place)
 
 
-def find_place(entry: dict[str, Any]) -> tuple[int, float, int]:
+def find_place(entry: dict[str, Any]) -> float:
     order, name = list(ADVICE), entry["name"]
-    if name not in STATES:
-        return order.index(name), 0, 0
-    return order.index(STATES[0]), entry["steps"][0] if entry["status"] == FOUND else math.inf, order.index(name)
+    is_initial = name == "PoorWeightInitialization" and entry["status"] == FOUND and entry["steps"][0] == 0
+    return order.index("DeadRelu") - 0.5 if is_initial else order.index(name)
 
 
 def find_stop(verdicts: Iterable[Verdict], names: Iterable[str]) -> dict[str, Any] | None:
