@@ -2,7 +2,8 @@
 
 Tiny networks train on small generated images and on scanned digits, each in a second or two. A healthy training has
 the best of three draws of hyperparameters, as a run's final training has those that tuning found. Thresholds were set
-on the collection `setting`; what is claimed is counted on `counting`, whose kinds of images are others. Each training
+on the collection `setting`; what is claimed is counted on `counting`, whose kinds of images are others, and which is
+drawn again (`DRAW` in toys.py) rather than counted often: docs/debugger.md says how often it was. Each training
 is recorded in `results/recorded/rules.jsonl` with everything that the rules on a training's course read, so that they
 can be judged again without training; a run goes on where the last one ended. What rules on tensors said is recorded as
 it was.
@@ -128,7 +129,7 @@ def record(name: str, toy: Toy) -> dict[str, Any]:
 
 def describe_course(course: Course) -> dict[str, Any]:
     """Return what rules read of a course, the epochs' records as columns."""
-    told = {name: value for name, value in vars(course).items() if name not in ("records", "lowest")}
+    told = {name: value for name, value in vars(course).items() if name not in ("records", "lowest", "classes")}
     columns = {name: [each[split][member] for each in course.records] for name, (split, member) in COLUMNS.items()}
     return {name: shorten(value) for name, value in (told | columns).items()}
 

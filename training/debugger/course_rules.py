@@ -210,13 +210,15 @@ class Overfit(CourseRule):
 
     For the last epochs the validation loss lies above its lowest, or the accuracy below its best, by more than noise.
     A loss that rises while answers stay right is usual: they become too sure of themselves, which a temperature mends.
-    So it must have lost most of what it had gained on knowing nothing.
+    So it must have lost most of what it had gained on knowing nothing, and no less than a share of the loss of knowing
+    nothing.
     """
 
     DEFAULTS: ClassVar[Mapping[str, Any]] = {
         "warm_up": 0.25,
         "patience": 3,
         "lost": 0.7,
+        "rise": 0.3,
         "least": 0.03,
         "fall": 0.05,
         "deviations": 3.0,
@@ -242,7 +244,7 @@ class Overfit(CourseRule):
     def compare_losses(self, course: Course) -> str:
         valid, ignorance = course.list_losses("valid"), course.find_ignorance()
         lowest = int(np.argmin(valid))
-        most = max(self.parameters["lost"] * (ignorance - valid[lowest]), self.parameters["least"] * ignorance)
+        most = max(self.parameters["lost"] * (ignorance - valid[lowest]), self.parameters["rise"] * ignorance)
         lost = [rise > max(most, self.parameters["deviations"] * error) for rise, error in course.rises]
         return self.describe(course, "loss rose", valid, lowest, lost)
 
