@@ -7,22 +7,21 @@ training sees them. Where left and right are classes of their own, the first hea
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 from torch import nn
 
 from judging.deciding.heads import fit_head
+from judging.deciding.measuring import Measured, beats_chance
 
 PENALTY = 1e-2  # of standardised features
-CLEAR = 2.0  # standard errors by which a head must beat chance, for its answers to mean anything
-HARM = 2.5  # and by which mirror images harm more than other changes beyond doubt
+HARM = 2.5  # standard errors by which mirror images harm more than other changes beyond doubt
 LOST = 1 / 3  # the part of what a head knows beyond chance that mirror images may cost: directions cost all of it
 
 
 @dataclass(frozen=True)
-class Mirroring:
+class Mirroring(Measured):
     """Whether to mirror, and why.
 
     mirrored, augmented: the mean probability of the right class by a head that learnt from mirror images, and by one
@@ -36,9 +35,6 @@ class Mirroring:
     error: float
     images: int
     able: bool
-
-    def describe(self) -> dict[str, Any]:
-        return {name: round(value, 4) if isinstance(value, float) else value for name, value in asdict(self).items()}
 
 
 @dataclass(frozen=True)
@@ -63,7 +59,7 @@ def decide_mirroring(train: Features, valid: torch.Tensor, labels: torch.Tensor)
     error = float(lost.std()) / math.sqrt(len(lost))
     chance = float(torch.bincount(labels).max()) / len(labels)
     right = float((by_others.argmax(1) == labels).double().mean())
-    able = right > chance + CLEAR * math.sqrt(chance * (1 - chance) / len(labels))
+    able = beats_chance(right, chance, len(labels))
     mirrored, augmented = (float(each[rows, labels].mean()) for each in (by_mirror, by_others))
     harm = augmented - mirrored
     harmless = harm <= HARM * error and harm + error <= LOST * (augmented - chance)

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 
-CLEAR = 2.0  # standard errors by which the head must beat chance, for its answers to mean anything
-HARM = 2.5  # and by which turning harms more than the other changes beyond doubt
+from judging.deciding.measuring import Measured, beats_chance
+
+HARM = 2.5  # standard errors by which turning harms more than the other changes beyond doubt
 LOST = 1 / 3  # the part of what the head knows beyond chance that a turn must cost to be left out
 
 
 @dataclass(frozen=True)
-class Turning:
+class Turning(Measured):
     """Whether to turn, and why.
 
     turned, augmented: the mean probability of the right class of images that were turned, and of images that were
@@ -29,9 +29,6 @@ class Turning:
     images: int
     able: bool
 
-    def describe(self) -> dict[str, Any]:
-        return {name: round(value, 4) if isinstance(value, float) else value for name, value in asdict(self).items()}
-
 
 def decide_turning(turned: torch.Tensor, augmented: torch.Tensor, labels: torch.Tensor) -> Turning:
     """Compare a head's probabilities (n, classes) of turned images with those of the same ones changed otherwise.
@@ -44,7 +41,7 @@ def decide_turning(turned: torch.Tensor, augmented: torch.Tensor, labels: torch.
     error = float(lost.std()) / math.sqrt(len(lost))
     chance = float(torch.bincount(labels).max()) / len(labels)
     hits = float((augmented.argmax(1) == labels).double().mean())
-    able = hits > chance + CLEAR * math.sqrt(chance * (1 - chance) / len(labels))
+    able = beats_chance(hits, chance, len(labels))
     harm, known = float(lost.mean()), float(others.mean()) - chance
     harmful = able and harm > HARM * error and harm > LOST * known
     return Turning(not harmful, float(right.mean()), float(others.mean()), error, len(labels), able)

@@ -35,8 +35,9 @@ def settle_turning(setup: Setup) -> Setup:
     if len(setup.dataset.valid) < FEWEST:
         return setup
     measured = measure_turning(setup)
-    log(f"turned={str(measured.taken).lower()}: {explain(measured)}")
-    choice = {"taken": measured.taken, "why": explain(measured), **measured.describe()}
+    why = explain(measured)
+    log(f"turned={str(measured.taken).lower()}: {why}")
+    choice = {"why": why, **measured.describe()}
     return replace(setup, turned=measured.taken, choices={**setup.choices, "turned": choice})
 
 
@@ -59,8 +60,9 @@ def measure_turning(setup: Setup) -> Turning:
     others = [torch.rand((len(part), DRAWS), generator=generator) for part in valid]
     turns = [turn_alone(len(part), generator) for part in valid]
     with torch.no_grad():
-        told = [head(change(setup, valid, chances)).softmax(1) for chances in (turns, others)]
-    return decide_turning(*told, setup.dataset.valid.labels[torch.cat(valid)])
+        turned = head(change(setup, valid, turns, turn=True)).softmax(1)
+        augmented = head(change(setup, valid, others, turn=False)).softmax(1)
+    return decide_turning(turned, augmented, setup.dataset.valid.labels[torch.cat(valid)])
 
 
 def fit(setup: Setup) -> nn.Linear:
@@ -80,8 +82,8 @@ def turn_alone(count: int, generator: torch.Generator) -> torch.Tensor:
     return chance
 
 
-def change(setup: Setup, parts: list[torch.Tensor], chances: list[torch.Tensor]) -> torch.Tensor:
-    """Return the features of validation images, changed as these numbers say; only who turns nothing else turns."""
+def change(setup: Setup, parts: list[torch.Tensor], chances: list[torch.Tensor], *, turn: bool) -> torch.Tensor:
+    """Return the features of validation images, changed as these numbers say."""
     levels: dict[str, Any] = {"mean": setup.inputs.mean, "std": setup.inputs.std, "size": setup.chosen.image_size}
     return describe(
         setup,
@@ -90,7 +92,7 @@ def change(setup: Setup, parts: list[torch.Tensor], chances: list[torch.Tensor])
                 setup.dataset.valid.images(part).to(setup.device),
                 chance.to(setup.device),
                 flip=False,
-                turn=bool((chance[:, 0] == NOTHING).all()),
+                turn=turn,
                 **levels,
             )
             for part, chance in zip(parts, chances, strict=True)
