@@ -79,7 +79,12 @@ class Client:
         work = getattr(type(self), f"do_{name}", None)
         if work is None:
             raise AttributeError(name)
-        return lambda **request: self.ask(name, request, lambda: work(self, **request))
+        return lambda **request: self.ask(name, request, lambda: self.answer_alone(work, request))
+
+    def answer_alone(self, work: Callable[..., Any], request: dict[str, Any]) -> Any:
+        """Answer one call at a time: a page asks from several threads, and a service never shows half a change."""
+        with self.world.lock:
+            return work(self, **request)
 
     def ask(self, name: str, request: dict[str, Any], work: Callable[[], Any]) -> Any:
         self.world.hear(self, name, request)

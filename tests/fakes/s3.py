@@ -72,10 +72,10 @@ class FakeS3(Client):
         return self.store(Key, b"".join(each["ETag"].encode() for each in MultipartUpload["Parts"]))
 
     def store(self, key: str, body: bytes) -> dict[str, str]:
-        earlier = self.versions.setdefault(key, [])
         etag = f'"{hashlib.md5(body).hexdigest()}"'
-        made = FakeObject(body, etag, self.world.clock.now(), self._make_version(key))
-        earlier.append(made)
+        with self.world.lock:
+            made = FakeObject(body, etag, self.world.clock.now(), self._make_version(key))
+            self.versions.setdefault(key, []).append(made)
         return {"ETag": etag, "VersionId": made.version}
 
     def _make_version(self, key: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -53,6 +54,7 @@ class World:
 
     def __init__(self, settings: Settings = SETTINGS) -> None:
         self.settings = settings
+        self.lock = threading.RLock()
         self.clock, self.trouble, self.page = FakeClock(), Trouble(), 1000
         self.s3, self.sagemaker = FakeS3(self), FakeSageMaker(self)
         self.autoscaling = FakeAutoscaling(self)

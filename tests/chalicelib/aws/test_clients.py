@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 import inspect
 import io
+import sys
+import threading
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
@@ -315,3 +317,18 @@ def test_an_event_that_the_bus_refuses_is_an_error(world: World) -> None:
     world.events.refuses = True
     with pytest.raises(ServiceError, match="try again"):
         world.services().publisher.put_event("whippet", "Run Failed", {})
+
+
+def test_the_account_in_memory_answers_one_call_at_a_time() -> None:
+    """A page asks while a test still fills the account: a list shows an object whole or not at all."""
+    world, interval = World(), sys.getswitchinterval()
+    filling = threading.Thread(target=lambda: [world.s3.store(f"runs/{number:04}", b"") for number in range(1000)])
+    sys.setswitchinterval(1e-6)
+    try:
+        filling.start()
+        while filling.is_alive():
+            world.s3.list_objects_v2(Bucket=BUCKET, Prefix="runs/")
+    finally:
+        filling.join()
+        sys.setswitchinterval(interval)
+    assert len(world.s3.list_objects_v2(Bucket=BUCKET, Prefix="runs/")["Contents"]) == 1000
