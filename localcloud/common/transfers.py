@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import tarfile
 import tempfile
 from collections.abc import Iterator
@@ -89,8 +90,11 @@ def upload(s3: Any, path: Path, bucket: str, key: str) -> None:
         raise TransferError(f"s3://{bucket}/{key} cannot be written: {error}") from error
 
 
-def download_archive(s3: Any, uri: str, folder: Path) -> None:
-    """Unpack a .tar.gz from S3 into the folder; a member that would leave the folder is refused."""
+def download_archive(s3: Any, uri: str, folder: Path) -> str:
+    """Unpack a .tar.gz from S3 into the folder, and return the archive's SHA-256.
+
+    A member that would leave the folder is refused.
+    """
     bucket, key = split_uri(uri)
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(suffix=".tar.gz", dir=folder.parent) as file:
@@ -100,6 +104,8 @@ def download_archive(s3: Any, uri: str, folder: Path) -> None:
                 archive.extractall(folder, filter="data")
         except (tarfile.TarError, OSError, EOFError) as error:
             raise TransferError(f"{uri} is no archive that can be unpacked: {error}") from error
+        with Path(file.name).open("rb") as archived:
+            return hashlib.file_digest(archived, "sha256").hexdigest()
 
 
 def upload_archive(s3: Any, folder: Path, uri: str) -> None:

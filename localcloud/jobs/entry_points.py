@@ -49,11 +49,13 @@ def find_entry_point(job: Record) -> list[str]:
     return [*entry, *algorithm.get("ContainerArguments", [])] if entry else []
 
 
-def fetch_code(s3: Any, job: Record, directory: JobDirectory) -> None:
-    """Put the job's code where it runs. The channels must be there already. Raises TransferError or JobFailed."""
+def fetch_code(s3: Any, job: Record, directory: JobDirectory) -> str:
+    """Put the job's code where it runs, and return its archive's SHA-256, or nothing where a channel holds the code.
+
+    The channels must be there already. Raises TransferError or JobFailed.
+    """
     if not find_entry_point(job):
-        download_archive(s3, decode_hyperparameters(job)["sagemaker_submit_directory"], directory.code)
-        return
+        return download_archive(s3, decode_hyperparameters(job)["sagemaker_submit_directory"], directory.code)
     if not UNQUOTED.fullmatch(str(directory.base)):
         raise JobFailed(
             f"The local cloud runs no ContainerEntrypoint in the folder {str(directory.base)!r}, whose name a shell "
@@ -62,6 +64,7 @@ def fetch_code(s3: Any, job: Record, directory: JobDirectory) -> None:
     for path in sorted((directory.data / DRIVERS).rglob("*")):
         if path.is_file():
             path.write_bytes(path.read_bytes().replace(INSIDE.encode(), f"{directory.base}/".encode()))
+    return ""
 
 
 def plan_launch(

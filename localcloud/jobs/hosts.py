@@ -38,6 +38,7 @@ class Host:
         directory.base.mkdir(parents=True, exist_ok=True)
         self.log = LogReader(directory.log, directory.log_mark)
         self.mirror = self.make_mirror()
+        self.archive = ""
 
     def make_mirror(self) -> CheckpointMirror | None:
         config = self.job.get("CheckpointConfig")
@@ -53,7 +54,7 @@ class Host:
             uri = channel["DataSource"]["S3DataSource"]["S3Uri"]
             if not download_prefix(self._s3, uri, self.directory.data / channel["ChannelName"]):
                 raise TransferError(f'Data download failed: No S3 objects found under S3 URL "{uri}"')
-        fetch_code(self._s3, self.job, self.directory)
+        self.archive = fetch_code(self._s3, self.job, self.directory)
         self.fill()
 
     def fill(self) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from localcloud.common.bytecode import Bytecode
 from localcloud.common.clock import Clock
 from localcloud.common.durable import write_whole
 from localcloud.common.faults import Faults, ReadFaults
@@ -39,7 +40,7 @@ class Tools:
 
     `s3` and `logs` are boto3 clients. `environment` is what programs inherit. `grace` is the time between SIGTERM and
     SIGKILL in seconds (SageMaker's is 120), at most UNHEARD_SECONDS where no program hears the first. `assume` returns
-    a role's access. `faults` reads the faults on purpose.
+    a role's access. `faults` reads the faults on purpose. `bytecode` keeps what Python compiled of the jobs' archives.
     """
 
     s3: Any
@@ -50,6 +51,7 @@ class Tools:
     grace: float = 120.0
     assume: Callable[[str], Access | None] = lambda _arn: None
     faults: ReadFaults = Faults
+    bytecode: Bytecode | None = None
 
     def of_role(self, arn: str) -> Tools:
         """Return the tools with which a job or an endpoint works under its role."""
@@ -105,6 +107,8 @@ class JobRun:
         if not self._abandoned:
             self._report.finish(outcome)
             for host in self._hosts:
+                if self._tools.bytecode is not None:
+                    self._tools.bytecode.keep(host.archive, host.directory.code)
                 host.directory.discard()
             self._watch.discard()
 
@@ -173,6 +177,8 @@ class JobRun:
         self._report.enter_stage("Downloading")
         for host in self._hosts:
             host.download()
+            if self._tools.bytecode is not None:
+                self._tools.bytecode.lend(host.archive, host.directory.code)
 
     def _train_with_retries(self) -> int:
         """Train, and retry as RetryStrategy says. It covers only the service's own faults: here, a killed template."""

@@ -74,18 +74,24 @@ def make_guard(home: Path, identities: Identities | None = None) -> Guard:
 
 
 @contextmanager
-def aws(home: Path, events: list[Event]) -> Iterator[str]:
-    """Serve the AWS origin with S3 kept in `home`; S3's events are appended to `events`."""
+def make_origin(home: Path, events: list[Event]) -> Iterator[Origin]:
+    """Build the AWS origin with S3 kept in `home`; S3's events are appended to `events`."""
     moto = make_moto()
     keeper = S3Keeper(moto, home, lambda *event: events.append(event))
     origin = Origin(Router(moto, keeper), no_sagemaker, make_guard(home))
     try:
-        with serve(origin) as url:
-            yield url
+        yield origin
     finally:  # a test that fails here must not fail those after it
         origin.close()
         keeper.close()
         forget_buckets()
+
+
+@contextmanager
+def aws(home: Path, events: list[Event]) -> Iterator[str]:
+    """Serve the AWS origin."""
+    with make_origin(home, events) as origin, serve(origin) as url:
+        yield url
 
 
 def forget_buckets() -> None:

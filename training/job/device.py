@@ -30,6 +30,17 @@ def try_gpu() -> None:
         raise RuntimeError("the product of two matrices is wrong")
 
 
+def seed_generators(seed: int) -> None:
+    """Seed the generators of all devices in use. Without a GPU, `torch.manual_seed` would also note the call for one.
+
+    That note, with the stack's text, costs 1.5 ms: more than a step of a head.
+    """
+    if torch.cuda.is_initialized():
+        torch.manual_seed(seed)
+    else:
+        torch.default_generator.manual_seed(seed)
+
+
 def choose_device(job: Job, probe: Callable[[], None] = try_gpu) -> torch.device:
     """Choose the GPU that was granted.
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
+from job.device import seed_generators
 from torch import nn
 
 from learning.steps.learner import Learner, plain
@@ -222,7 +223,7 @@ def run_epoch(
         # Dropout draws from the global generator: what a step draws must not depend on where the job resumed.
         # Each process of a team has other images, and drops other parts of them.
         own = learner.team.rank * 15_485_863
-        torch.manual_seed(seed * 1_000_003 + progress.epoch * 10_007 + progress.step + own)
+        seed_generators(seed * 1_000_003 + progress.epoch * 10_007 + progress.step + own)
         learner.learn(inputs, labels)
         totals.images += len(labels) * learner.team.size  # of a team about; read_sums counts
         totals.seconds = before + time.monotonic() - begun
