@@ -102,6 +102,7 @@ class Recipe:
     pretrained: Literal["auto", "imagenet", "none"] = "auto"
     batch_norm: Literal["auto", "keep", "learn"] = "auto"
     horizontal_flip: Literal["auto", "true", "false"] = "auto"
+    rotation: Literal["auto", "true", "false"] = "auto"
     augmentation: Literal["usual", "trivial"] = "usual"
     clip_norm: float = 0.0
     head_rate: float = 1.0

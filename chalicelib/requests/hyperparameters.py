@@ -54,6 +54,7 @@ def build_hyperparameters(
         "pretrained": recipe.pretrained,
         "batch_norm": recipe.batch_norm,
         "horizontal_flip": recipe.horizontal_flip,
+        "rotation": recipe.rotation,
         "augmentation": recipe.augmentation,
         "clip_norm": _write_value(recipe.clip_norm),
         "head_rate": _write_value(recipe.head_rate),

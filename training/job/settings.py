@@ -75,6 +75,7 @@ class Hyperparameters:
     baseline_depth: str = "all"
     batch_norm: str = "auto"
     horizontal_flip: str = "auto"
+    rotation: str = "auto"
     imbalance: str = "auto"
     augmentation: str = "usual"
     clip_norm: float = 0.0
@@ -190,6 +191,7 @@ def check(chosen: Hyperparameters) -> None:
         "baseline_depth": DEPTHS,
         "batch_norm": NORMALISATIONS,
         "horizontal_flip": SWITCHES,
+        "rotation": SWITCHES,
         "imbalance": IMBALANCES,
         "augmentation": AUGMENTATIONS,
     }

@@ -35,7 +35,7 @@ SHOWN = ("loss", "accuracy", "macro_precision", "macro_recall", "macro_f1")
 # What the recipe decides, and no tuning does.
 KEPT = (
     "run_id", "architecture", "image_size", "epochs", "seed", "objective", "patience", "pretrained", "batch_norm",
-    "horizontal_flip", "augmentation", "clip_norm", "head_rate", "averaging", "mixup", "cutmix", "cache",
+    "horizontal_flip", "rotation", "augmentation", "clip_norm", "head_rate", "averaging", "mixup", "cutmix", "cache",
 )  # fmt: skip
 # What says nothing about how a network learns.
 ASIDE: dict[str, Any] = {

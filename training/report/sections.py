@@ -94,8 +94,8 @@ def tell_choices(choices: Mapping[str, Any]) -> str:
         rows.append(["imbalance", found["taken"], told])
     if found := choices.get("horizontal_flip"):
         rows.append(["horizontal_flip", "true" if found["taken"] else "false", found["why"]])
-    if found := choices.get("turned"):
-        rows.append(["turned at random", "true" if found["taken"] else "false", found["why"]])
+    if found := choices.get("rotation"):
+        rows.append(["rotation", "true" if found["taken"] else "false", found["why"]])
     if found := choices.get("head_penalty"):
         told = f"lowest loss by {found['folds']}-fold cross-validation on {found['images']:,} images"
         rows.append(["L2 of the fitted head", f"{found['taken']:g}", told])

@@ -454,9 +454,18 @@ def test_the_report_says_what_auto_came_to() -> None:
         {
             "imbalance": {"taken": "adjust", "asked": "auto", "ratio": 10.0},
             "horizontal_flip": {"taken": False, "asked": "auto", "why": "left and right are <classes>"},
+            "rotation": {"taken": True, "asked": "true", "why": "the recipe says so"},
             "head_penalty": {"taken": 0.01, "folds": 5, "images": 240, "losses": {}},
         }
     )
-    for text in ("adjust", "10.0 times", "false", "left and right are &lt;classes&gt;", "0.01", "240 images"):
+    for text in (
+        "adjust",
+        "10.0 times",
+        "false",
+        "left and right are &lt;classes&gt;",
+        "the recipe says so",
+        "0.01",
+        "240 images",
+    ):
         assert text in told
     assert tell_choices({}) == ""

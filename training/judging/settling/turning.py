@@ -1,4 +1,4 @@
-"""Settle whether training images are turned a little at random: measure what turning costs a fitted head.
+"""Settle `rotation`, whether training images are turned a little at random: measure what that costs a fitted head.
 
 Turned by ten degrees, an image is another example of its class in nearly every dataset. Where directions are the
 classes, as of pointers, arrows or stripes, it may be an example of the next class, and a training that turns its images
@@ -29,16 +29,29 @@ NOTHING, TURN = 0.5, 2  # the random number that changes nothing, and which one 
 
 
 def settle_turning(setup: Setup) -> Setup:
-    """Return the setup with `turned` decided and the reason among its choices, where a fitted head can tell."""
-    if setup.pretrained != "imagenet" or is_head_alone(setup) or not isinstance(setup.head, nn.Linear):
-        return setup
-    if len(setup.dataset.valid) < FEWEST:
-        return setup
-    measured = measure_turning(setup)
-    why = explain(measured)
-    log(f"turned={str(measured.taken).lower()}: {why}")
-    choice = {"why": why, **measured.describe()}
-    return replace(setup, turned=measured.taken, choices={**setup.choices, "turned": choice})
+    """Return the setup with `turned` decided and the reason among its choices."""
+    asked, measured = setup.chosen.rotation, None
+    if is_head_alone(setup):
+        return setup  # it is trained on features, without augmentation
+    if asked != "auto":
+        taken, why = asked == "true", "the recipe says so"
+    elif can_tell(setup):
+        measured = measure_turning(setup)
+        taken, why = measured.taken, explain(measured)
+    else:
+        taken, why = (
+            True,
+            "no fitted head could tell otherwise; set `rotation` to false where directions are the classes",
+        )
+    log(f"rotation={str(taken).lower()}: {why}")
+    choice = {"asked": asked, "taken": taken, "why": why, **(measured.describe() if measured else {})}
+    return replace(setup, turned=taken, choices={**setup.choices, "rotation": choice})
+
+
+def can_tell(setup: Setup) -> bool:
+    """Return whether a head can be fitted whose answers say what turning costs."""
+    enough = len(setup.dataset.valid) >= FEWEST
+    return setup.pretrained == "imagenet" and isinstance(setup.head, nn.Linear) and enough
 
 
 def explain(measured: Turning) -> str:

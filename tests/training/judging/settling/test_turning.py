@@ -72,11 +72,11 @@ def test_turning_is_left_out_where_it_makes_another_class(tmp_path: Path, kind: 
     setup = make_setup(tmp_path, kind)
     before = {name: value.clone() for name, value in setup.network.state_dict().items()}
     settled = settle_turning(setup)
-    choice = settled.choices["turned"]
+    choice = settled.choices["rotation"]
     assert settled.turned == choice["taken"] == taken, choice
     assert f"{choice['turned']:.1%} against {choice['augmented']:.1%} on 45 validation images" in choice["why"]
     assert all(torch.equal(value, before[name]) for name, value in setup.network.state_dict().items())
-    assert settle_turning(setup).choices["turned"] == choice
+    assert settle_turning(setup).choices["rotation"] == choice
 
 
 def test_a_training_turns_as_was_decided(tmp_path: Path) -> None:
@@ -94,12 +94,22 @@ def test_a_training_turns_as_was_decided(tmp_path: Path) -> None:
 
 
 def test_nothing_is_measured_without_a_fitted_head(tmp_path: Path) -> None:
-    """A training from scratch turns its images, and a head alone is trained on features."""
+    """A training from scratch turns its images and says what to do; a head alone is trained on features."""
     setup = make_setup(tmp_path, "hands")
-    scratch = replace(setup, pretrained="none")
+    scratch = settle_turning(replace(setup, pretrained="none"))
+    assert scratch.turned
+    assert "set `rotation` to false" in scratch.choices["rotation"]["why"]
     head = replace(setup, chosen=replace(setup.chosen, fine_tune="head"))
-    assert settle_turning(scratch) == scratch
     assert settle_turning(head) == head
+
+
+@pytest.mark.parametrize(("kind", "wish"), [("hands", "true"), ("plates", "false")])
+@pytest.mark.parametrize("weights", ["imagenet", "none"])
+def test_the_recipe_overrules_what_would_be_measured(tmp_path: Path, kind: str, wish: str, weights: str) -> None:
+    """`rotation` true or false decides by itself, from scratch too."""
+    settled = settle_turning(replace(make_setup(tmp_path, kind, rotation=wish), pretrained=weights))
+    assert settled.turned == (wish == "true")
+    assert settled.choices["rotation"] == {"asked": wish, "taken": wish == "true", "why": "the recipe says so"}
 
 
 @given(st.integers(8, 60), st.integers(2, 6), st.integers(0, 1000))
