@@ -60,10 +60,13 @@ def augment_more(
     """Do what `augment` does to geometry, and one more change to each image, of random kind and strength.
 
     That is the idea of TrivialAugment (Müller and Hutter 2021), on whole batches: shear, shift or turn far, or change
-    light, contrast, colour, the number of levels, or invert what is bright.
+    light, contrast, colour, the number of levels, or invert what is bright. Without `turn` nothing is sheared or turned
+    far either, which would change directions too.
     """
     count, shares = len(batch), chance.mul(2).sub_(1)
     kinds, strength = (chance[:, 8] * len(CHANGES)).long(), shares[:, 9].view(-1, 1, 1, 1)
+    if not turn:
+        kinds = torch.where(torch.isin(kinds, torch.tensor(DIRECTED, device=kinds.device)), STILL, kinds)
     more = make_far_matrices(kinds, shares[:, 9])
     near = torch.cat([make_matrices(shares, size / batch.shape[-1], flip, turn), more[:, 2:]], dim=1)
     grid = affine_grid((near @ more)[:, :2], [count, 3, size, size], align_corners=False)
@@ -112,7 +115,8 @@ def change_light(images: torch.Tensor, strength: torch.Tensor) -> torch.Tensor:
 
 FAR = ((0, 1, 0.5), (1, 0, 0.5), (0, 2, 0.3), (1, 2, 0.3))  # shears and shifts: row, column, and the most of each
 FAR_TURN = math.radians(45)
-# By an image's kind: the first ones are geometric, one changes nothing.
+DIRECTED, STILL = (0, 1, len(FAR)), len(FAR) + 1  # the kinds that change directions, and the one that changes nothing
+# By an image's kind: the first ones are geometric.
 CHANGES = (*[None] * (len(FAR) + 2), change_light, stretch_contrast, mix_colours, drop_levels, invert_bright)
 
 

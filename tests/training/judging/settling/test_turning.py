@@ -10,7 +10,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from images.augment import DRAWS, augment
+from images.augment import DRAWS, MORE_DRAWS, augment, augment_more
 from job.settings import Hyperparameters
 from judging.deciding.turning import decide_turning
 from judging.settling.turning import settle_turning
@@ -91,6 +91,25 @@ def test_a_training_turns_as_was_decided(tmp_path: Path) -> None:
     rows = augment(stripes, chance, size=64, flip=False, turn=False).std(dim=3)
     assert rows.max() < 1e-4
     assert augment(stripes, chance, size=64, flip=False).std(dim=3).max() > 0.1
+
+
+def test_no_augmentation_turns_what_may_not_be_turned() -> None:
+    """The trivial one shears and turns far too, but only where turning is allowed; it still shifts and relights."""
+    chance = torch.full((11, MORE_DRAWS), 0.5)
+    chance[:, 8], chance[:, 9] = (torch.arange(11) + 0.5) / 11, 0.9
+    stripes = (torch.arange(72) % 12 < 6).byte().mul(255).view(1, 1, 72, 1).expand(11, 3, 72, 72)
+    both = torch.cat([stripes, stripes.transpose(2, 3)])
+    turned, still = (augment_more(both, chance.repeat(2, 1), size=64, flip=False, turn=wish) for wish in (True, False))
+    bent, straight = (spread_along(images[:11], 3) + spread_along(images[11:], 2) for images in (turned, still))
+    assert [number for number in range(11) if bent[number] > 1e-3] == [0, 1, 4]
+    assert straight.max() < 1e-3
+    assert not torch.equal(still[2], still[5])
+    assert not torch.equal(still[6], still[5])
+
+
+def spread_along(images: torch.Tensor, dim: int) -> torch.Tensor:
+    """Return how much each image's lines differ from straight ones."""
+    return images.std(dim=dim).amax(dim=(1, 2))
 
 
 def test_nothing_is_measured_without_a_fitted_head(tmp_path: Path) -> None:
