@@ -26,12 +26,16 @@ class Bytecode:
         self._folder = folder
 
     def lend(self, digest: str, code: Path) -> None:
-        """Copy what is kept of an archive beside its unpacked sources."""
+        """Copy what is kept of an archive beside its unpacked sources.
+
+        A job may have added folders, by `pip install --target` for example: the next job must not find them there.
+        """
         kept = self._folder / digest
         if digest and kept.is_dir():
             with suppress(OSError):
                 kept.touch()
-                shutil.copytree(kept, code, dirs_exist_ok=True)
+                for compiled in kept.rglob("*.pyc"):
+                    lend_file(compiled, code / compiled.relative_to(kept))
 
     def keep(self, digest: str, code: Path) -> None:
         """Keep what a job compiled, unless its archive is known. The archives that were used last stay."""
@@ -55,3 +59,11 @@ class Bytecode:
         by_age = sorted(self._folder.iterdir(), key=lambda path: path.stat().st_mtime, reverse=True)
         for path in by_age[KEPT:]:
             shutil.rmtree(path, ignore_errors=True)
+
+
+def lend_file(compiled: Path, place: Path) -> None:
+    """Copy a compiled file to its place if its source is there."""
+    source = place.parent.with_name(f"{place.name.partition('.')[0]}.py")
+    if source.is_file() and not compiled.is_symlink():
+        place.parent.mkdir(exist_ok=True)
+        shutil.copy2(compiled, place)

@@ -52,6 +52,20 @@ def test_another_archive_gets_nothing(tmp_path: Path, digest: str) -> None:
     assert not list(second.rglob(CACHE))
 
 
+def test_what_a_job_added_to_its_code_stays_its_own(tmp_path: Path) -> None:
+    """The next job finds no folder, file or link that its archive does not hold: pip would take it for installed."""
+    kept, first, second = Bytecode(tmp_path / "kept"), unpack(tmp_path / "1/code"), unpack(tmp_path / "2/code")
+    run(first)
+    (first / "vendor" / "package" / CACHE).mkdir(parents=True)
+    (first / "vendor" / "package" / CACHE / "module.cpython-311.pyc").write_bytes(b"of this job")
+    (first / "inner" / CACHE / "made.cpython-311.pyc").write_bytes(b"of this job")
+    (first / "inner" / CACHE / "link").symlink_to(tmp_path)
+    kept.keep("a", first)
+    kept.lend("a", second)
+    assert sorted(path.name for path in second.iterdir()) == ["inner", "train.py"]
+    assert sorted(path.name.partition(".")[0] for path in second.rglob(f"{CACHE}/*")) == ["helper"]
+
+
 def test_few_archives_are_kept_and_the_first_job_of_each_counts(tmp_path: Path) -> None:
     """The archives that were used last stay; what a later job leaves changes nothing."""
     kept, code = Bytecode(tmp_path / "kept"), unpack(tmp_path / "code")
