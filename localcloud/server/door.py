@@ -14,6 +14,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 OWN_NAMES = ("127.0.0.1", "localhost")
 HEAD_BYTES = 1 << 16  # AWS's services take less; the server's parser itself knows no limit
+# Java's client offers HTTP/2 with its first request, and the server's parser takes what follows for another protocol's.
+UPGRADING = "This server speaks HTTP/1.1: send a body without the header Upgrade (in Java: version(HTTP_1_1))."
 
 
 class Door:
@@ -40,6 +42,9 @@ class Door:
             return
         if scope["type"] == "http" and measure_head(scope) > HEAD_BYTES:
             await JSONResponse({"message": "The request's headers are too long."}, 431)(scope, receive, send)
+            return
+        if scope["type"] == "http" and loses_body(scope):
+            await JSONResponse({"message": UPGRADING}, 400, {"connection": "close"})(scope, receive, send)
             return
         await self._app(scope, receive, send)
 
@@ -68,6 +73,14 @@ def read_friends(environ: Mapping[str, str]) -> tuple[str, ...]:
 def list_values(scope: Scope, name: bytes) -> list[str]:
     """Return the values of a header, in lower case."""
     return [value.decode("latin1").strip().lower() for key, value in scope["headers"] if key == name]
+
+
+def loses_body(scope: Scope) -> bool:
+    """Return whether a request has a body that the server's parser does not read as one."""
+    if not list_values(scope, b"upgrade"):
+        return False
+    has_body = list_values(scope, b"transfer-encoding") or any(map(int, list_values(scope, b"content-length")))
+    return bool(has_body) and any("upgrade" in value for value in list_values(scope, b"connection"))
 
 
 def measure_head(scope: Scope) -> int:
