@@ -54,7 +54,9 @@ Run = Annotated[str, typer.Argument(help="The run's id, as 'whippet runs' lists 
 FEW_IMAGES = 500  # photographs that are seldom enough to begin from scratch
 FAILED = ("failed", "rejected", "declined", "undecided", "stopped", "superseded")
 PIPED = 200  # columns of what no terminal shows: a program that reads it wants no broken lines
-out, err = Console(width=None if sys.stdout.isatty() else PIPED), Console(stderr=True)
+# Without markup and emoji, as brackets and colons may be parts of the names of files and classes.
+out = Console(width=None if sys.stdout.isatty() else PIPED, markup=False, emoji=False)
+err = Console(stderr=True, markup=False, emoji=False)
 
 
 class Interrupted(Exception):
@@ -133,7 +135,7 @@ def warn_of_scratch(api: Api, path: Path, recipe: dict[str, Any]) -> None:
 
 def send(api: Api, path: Path, dataset: str) -> dict[str, Any]:
     """Send a dataset. Whatever ends it before its time says how to go on."""
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     with Progress(*columns, console=err) as progress:
         sending = uploads.Upload(api, dataset, find_memory(os.environ), Bar(progress, dataset), time.sleep)
         try:
@@ -246,18 +248,18 @@ def predict(
     query = {"top": top, "threshold": threshold, "explain": "true" if explain else None}
     wanted = {name: value for name, value in query.items() if value is not None}
     results = predicting.classify(connect(), model, files, **wanted)
-    for path, result in zip(files, results, strict=True) if explain else ():
-        keep_map(explain or Path(), path, result)
+    if explain:
+        keep_maps(explain, files, results)
     show(results, as_json, [rendering.list_results((path.name for path in files), results)])
     if any("error" in result for result in results):
         raise typer.Exit(1)
 
 
-def keep_map(folder: Path, path: Path, result: dict[str, Any]) -> None:
-    """Write the image with a map of what decided about its answer, or say that there is none."""
-    target = predicting.write_map(folder, path, result)
-    told = target or "no map. The model is older than maps, or its images are too small for one."
-    err.print(f"{path.name}: {told}", highlight=False, soft_wrap=True)
+def keep_maps(folder: Path, files: list[Path], results: list[dict[str, Any]]) -> None:
+    """Write each image with a map of what decided about its answer, or say that there is none."""
+    for path, target in zip(files, predicting.write_maps(folder, files, results), strict=True):
+        told = target or "no map. The model is older than maps, or its images are too small for one."
+        err.print(f"{path.name}: {told}", highlight=False, soft_wrap=True)
 
 
 @app.command()

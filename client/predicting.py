@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Iterable, Iterator
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -55,13 +56,21 @@ def send(api: Api, path: Path) -> str:
     return str(place["id"])
 
 
-def write_map(folder: Path, path: Path, result: dict[str, Any]) -> Path | None:
-    """Write the map of what decided about an image's answer. Returns its path, or None if the model drew none."""
-    found = result.get("explanation")
-    if not found:
-        return None
-    folder.mkdir(parents=True, exist_ok=True)
-    label = re.sub(r"[^\w.-]", "_", found["class"])
-    target = folder / f"{path.stem}-{label}.png"
-    target.write_bytes(base64.b64decode(found["image"].partition(",")[2]))
-    return target
+def write_maps(folder: Path, files: Iterable[Path], results: Iterable[dict[str, Any]]) -> list[Path | None]:
+    """Write the maps of what decided about the images' answers. Returns their paths, None where the model drew none."""
+    written: list[Path | None] = []
+    for path, result in zip(files, results, strict=True):
+        found = result.get("explanation")
+        target = name_map(folder, path, found["class"], written) if found else None
+        if found and target:
+            folder.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(base64.b64decode(found["image"].partition(",")[2]))
+        written.append(target)
+    return written
+
+
+def name_map(folder: Path, path: Path, label: str, taken: list[Path | None]) -> Path:
+    """Return where an image's map goes. Images of several folders may have one name: the later ones get a number."""
+    name = f"{path.stem}-" + re.sub(r"[^\w.-]", "_", label)
+    numbered = (folder / f"{name}-{number}.png" for number in count(2))
+    return next(each for each in chain([folder / f"{name}.png"], numbered) if each not in taken)

@@ -19,6 +19,7 @@ import pytest
 from jsonschema import Draft202012Validator
 from setuptools import find_namespace_packages
 
+from client import predicting
 from tests.support.layouts import pack, picture
 from tests.support.pictures import build_colour_zip
 
@@ -247,6 +248,18 @@ def test_photos_of_a_camera_are_classified_whatever_their_size(url: str, tmp_pat
     assert len(Handler.sent) == 5_000_000
 
 
+def test_names_are_shown_as_they_are(url: str, tmp_path: Path) -> None:
+    """Brackets and colons are parts of names, not styles or signs."""
+    paths = [tmp_path / name for name in ("dog [red].jpg", "a:dog:.jpg")]
+    for path in paths:
+        path.write_bytes(picture())
+    done = whippet("predict", "dogs", *paths, "--explain", tmp_path / "maps", url=url)
+    assert done.returncode == 0, done.stderr
+    for path in paths:
+        assert path.name in done.stdout
+        assert f"{path.name}: {tmp_path}" in done.stderr.replace("\n", "")
+
+
 def test_maps_of_what_decided_are_kept_as_files(url: str, tmp_path: Path) -> None:
     """In the folder that is named, under the image's name and its class."""
     (tmp_path / "a.jpg").write_bytes(picture())
@@ -254,6 +267,16 @@ def test_maps_of_what_decided_are_kept_as_files(url: str, tmp_path: Path) -> Non
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "maps/a-husky_grey.png").read_bytes() == b"picture"
     assert "a-husky_grey.png" in done.stderr.replace("\n", "")
+
+
+def test_no_map_takes_the_place_of_another(tmp_path: Path) -> None:
+    """Images of several folders may have one name; a map of an earlier call is replaced."""
+    paths = [tmp_path / name for name in ("cats/1.jpg", "dogs/1.jpg", "dogs/1.png", "dogs/2.png")]
+    results = [{"explanation": MAP | {"class": label}} for label in ("a", "a", "a", "b")]
+    for _ in range(2):
+        written = predicting.write_maps(tmp_path / "maps", paths, results)
+        assert [path and path.name for path in written] == ["1-a.png", "1-a-2.png", "1-a-3.png", "2-b.png"]
+    assert len(list((tmp_path / "maps").iterdir())) == 4
 
 
 @pytest.mark.parametrize("as_folder", [False, True])
