@@ -13,7 +13,8 @@ from __future__ import annotations
 import atexit
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from smdebug.pytorch import Hook
 from torch import nn
 
 from debugger.saving import StepWriter
+from debugger.sums import count_active, find_variance, list_all_but_units, sum_sizes
 
 HEALTH = "health"
 RECTIFIERS = (nn.ReLU, nn.ReLU6)
@@ -32,7 +34,6 @@ EPSILON = 1e-9
 VARIANCE_SAVES = 10  # PoorWeightInitialization looks at no more than this
 NEVER = 10**9
 LOOKED_AT = 1000  # values of each input, evenly chosen
-FEW = 2**24  # values that may be copied: 64 MB
 
 
 def choose_interval(steps: int) -> int:
@@ -67,17 +68,43 @@ def describe_hook(network: nn.Module, loss: str, interval: int, folder: Path) ->
 
 
 class Watch(Hook):  # type: ignore[misc]
-    """smdebug's hook, made harmless: its own error is kept in `trouble` and ends the watching, not the training."""
+    """smdebug's hook, made harmless: its own error is kept in `trouble` and ends the watching, not the training.
+
+    Only the network's own forward pass is always hooked. What sees its modules and gradients is attached in passes of
+    which something is saved, so that all others cost nothing.
+    """
 
     trouble: Exception | None = None
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
+        self.lookers: list[Callable[[], Any]] = []
+        self.attached: list[Any] = []
+        self.rectified: set[str] = set()  # the modules whose outputs are never negative
+        self.sizes: dict[str, torch.Tensor] = {}  # the sums of absolute values that this step has computed
         super().__init__(*arguments, **options)
         # We close it ourselves: when the program ends, its folder may be gone.
         atexit.unregister(self._cleanup)
 
+    def _closure_for_registering_forward_hook(self, module: nn.Module) -> None:
+        self.lookers.append(partial(module.register_forward_hook, self.forward_hook))
+
+    def _backward_apply(self, module: nn.Module) -> None:
+        for name, parameter in module.named_parameters():
+            if parameter.requires_grad:
+                hook = self.backward_hook(f"{module._get_name()}_{name}")
+                self.lookers.append(partial(parameter.register_hook, hook))
+
+    def look(self, wanted: bool) -> None:
+        """Attach what sees modules and gradients, or detach it."""
+        if wanted and not self.attached:
+            self.attempt(lambda: self.attached.extend(register() for register in self.lookers))
+        while self.attached and not wanted:
+            self.attached.pop().remove()
+
     def forward_pre_hook(self, module: nn.Module, inputs: Any) -> None:
+        self.sizes.clear()
         self.attempt(super().forward_pre_hook, module, inputs)
+        self.look(self.trouble is None and bool(self._get_collections_to_save_for_step()))
 
     def forward_hook(self, module: nn.Module, inputs: Any, outputs: Any) -> None:
         if self.trouble is None and self._get_collections_to_save_for_step():
@@ -111,6 +138,7 @@ class Watch(Hook):  # type: ignore[misc]
 
     def pass_over(self) -> None:
         """Count a step that the hooks did not see, and close what the one before it wrote."""
+        self.look(False)
         if self.writer is not None:
             self._close_writers()
         self._increment_step()
@@ -132,14 +160,19 @@ class Watch(Hook):  # type: ignore[misc]
         if self.writer is not None and self.writer is not before:
             self.writer = StepWriter(trial_dir=self.out_dir, step=self.step, worker=self.worker)
 
-    @staticmethod
-    def _get_reduction_of_data(name: str, value: torch.Tensor, tensor_name: str, abs: bool) -> Any:
-        # Norms in half precision overflow; the standard deviation of a single value is NaN.
-        if name == "std" and value.numel() < 2:
-            return torch.zeros(())
+    def _get_reduction_of_data(self, name: str, value: torch.Tensor, tensor_name: str, abs: bool) -> Any:
+        values = value.detach().float()  # norms in half precision overflow
+        if name == "std":
+            return find_variance(values).sqrt()
         if name == "mean" and abs:
-            return sum_sizes(value.detach().float()) / max(value.numel(), 1)
-        return Hook._get_reduction_of_data(name, value.detach().float(), tensor_name, abs)
+            return self.sum_sizes(values, tensor_name) / max(values.numel(), 1)
+        return Hook._get_reduction_of_data(name, values, tensor_name, abs)
+
+    def sum_sizes(self, values: torch.Tensor, name: str) -> torch.Tensor:
+        """Sum absolute values, and keep the sum."""
+        is_rectified = name.rpartition("_output_")[0] in self.rectified
+        self.sizes[name] = values.sum() if is_rectified else sum_sizes(values)
+        return self.sizes[name]
 
     @staticmethod
     def _make_numpy_array(value: Any) -> Any:
@@ -154,6 +187,7 @@ class Watcher:
     def __init__(self, watch: Watch, network: nn.Module, criterion: nn.Module, *, ours: bool) -> None:
         self.watch, self.network, self.criterion, self.ours = watch, network, criterion, ours
         self.before: dict[str, torch.Tensor] = {}
+        self.sizes: dict[str, torch.Tensor] = {}  # the sums of their absolute values
         self.variances = 0
         for name, module in network.named_modules():
             self.observe(name or type(module).__name__, module)
@@ -165,15 +199,17 @@ class Watcher:
 
     def observe(self, name: str, module: nn.Module) -> None:
         """Follow a module, if it is an activation."""
-        watch = self.watch
+        watch, before, after = self.watch, module.register_forward_pre_hook, module.register_forward_hook
         if isinstance(module, RECTIFIERS):
-            module.register_forward_pre_hook(lambda _, given: watch.attempt(self.record_variance, name, given[0]))
-            module.register_forward_hook(lambda _m, _i, given: watch.attempt(self.record_activity, name, given))
+            watch.rectified.add(name)
+            watch.lookers += [
+                partial(before, lambda _, given: watch.attempt(self.record_variance, name, given[0])),
+                partial(after, lambda _m, _i, given: watch.attempt(self.record_activity, name, given)),
+            ]
         elif type(module) in SATURABLE:
             ends = SATURABLE[type(module)]
-            module.register_forward_pre_hook(
-                lambda _, given: watch.attempt(self.record_saturation, name, given[0], ends)
-            )
+            save = lambda _, given: watch.attempt(self.record_saturation, name, given[0], ends)  # noqa: E731
+            watch.lookers.append(partial(before, save))
 
     def is_recording(self) -> bool:
         return self.watch.mode == modes.TRAIN and self.watch.is_saving(HEALTH)
@@ -187,7 +223,7 @@ class Watcher:
     def record_variance(self, name: str, inputs: torch.Tensor) -> None:
         """Save the variance of a ReLU's input, before it may be overwritten in place."""
         if self.is_recording() and self.variances < VARIANCE_SAVES:
-            self.watch.record_tensor_value(f"variance/{name}", inputs.detach().float().var().reshape(1))
+            self.watch.record_tensor_value(f"variance/{name}", find_variance(inputs.detach().float()).reshape(1))
 
     def record_activity(self, name: str, outputs: torch.Tensor) -> None:
         if self.is_recording():
@@ -207,12 +243,13 @@ class Watcher:
         self.variances += 1
         for name, weight in self.trained_weights():
             if name in self.before:
-                size = sum_sizes(self.before[name]) + EPSILON * weight.numel()
-                moved = sum_sizes(self.before[name].sub_(weight)) / size
+                moved = self.before[name].sub_(weight).abs_().sum() / (self.sizes[name] + EPSILON * weight.numel())
                 self.watch.record_tensor_value(f"update/{name}", moved.reshape(1))
                 self.before[name].copy_(weight)
             else:
                 self.before[name] = weight.clone()
+            known = self.watch.sizes.get(f"{self.network._get_name()}_{name}")
+            self.sizes[name] = sum_sizes(weight) if known is None else known
 
     def trained_weights(self) -> Iterator[tuple[str, torch.Tensor]]:
         for name, parameter in self.network.named_parameters():
@@ -234,23 +271,6 @@ class Watcher:
         self.watch.attempt(self.watch.close)
         self.set_phase("none")
         self.before.clear()
-
-
-def sum_sizes(values: torch.Tensor) -> torch.Tensor:
-    """Return the sum of the absolute values: by a copy of few of them, which takes half as long and rounds less."""
-    return values.abs().sum() if values.numel() <= FEW else torch.linalg.vector_norm(values, 1)
-
-
-def count_active(outputs: torch.Tensor, rest: list[int]) -> torch.Tensor:
-    """Count the positive outputs of each unit of a ReLU: again by a copy, if they are few."""
-    if outputs.numel() > FEW:
-        return torch.count_nonzero(outputs, dim=rest)
-    return outputs.sign().sum(rest, dtype=torch.float32)
-
-
-def list_all_but_units(values: torch.Tensor) -> list[int]:
-    """List the dimensions along which a layer's units repeat: (n, units, height, width), or (n, ..., units)."""
-    return [0, 2, 3] if values.ndim == 4 else list(range(values.ndim - 1))
 
 
 def attach(network: nn.Module, criterion: nn.Module, interval: int, folder: Path, given: Path | None) -> Watcher:

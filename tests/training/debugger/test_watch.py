@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import shutil
 import sys
 import time
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from debugger.sums import find_variance
 from debugger.verdicts import ADVICE
 from debugger.watch import putting_off
 from job.settings import RULES as NAMES
@@ -143,6 +145,41 @@ def test_losses_and_reductions_are_saved_and_nothing_large(healthy: tuple[dict[s
     assert len(losses.steps(mode=modes.EVAL)) == EPOCHS
     assert np.isfinite(losses.value(losses.steps(mode=modes.EVAL)[0], mode=modes.EVAL))
     assert sum(path.stat().st_size for path in healthy[1].rglob("*") if path.is_file()) < 2e6
+
+
+def test_only_steps_that_are_saved_are_looked_into(tmp_path: Path) -> None:
+    """In all others no module and no gradient calls a hook: they would take the debugger's time for nothing."""
+    hooked = []
+
+    class Look(Hook):
+        def on_start(self, learner: Learner) -> None:
+            self.network = learner.network
+
+        def on_step(self, _epoch: int, _step: int) -> None:
+            inner = [module for module in self.network.modules() if module is not self.network]
+            weights = list(self.network.parameters())
+            hooked.append(
+                {
+                    any(module._forward_hooks or module._forward_pre_hooks for module in inner),
+                    any(weight._backward_hooks for weight in weights),
+                }
+            )
+
+    run_case(Case(), tmp_path, hooks=[Look()])
+    assert hooked == [{number % 10 == 0} for number in range(EPOCHS * STEPS)]
+
+
+@pytest.mark.parametrize("mean", [0.0, 0.5, 100.0])
+@pytest.mark.parametrize("shape", [(1,), (3, 5), (8, 64, 12, 20)])
+def test_a_variance_is_that_of_torch_to_five_digits(mean: float, shape: tuple[int, ...]) -> None:
+    """Whatever the values' mean and their order in memory; infinity and NaN stay what they are."""
+    values = torch.randn(shape, generator=torch.Generator().manual_seed(1)) + mean
+    for own in (values, values.transpose(0, -1), values[..., :-1]):
+        expected = own.double().var().item() if own.numel() > 1 else 0.0
+        assert find_variance(own).item() == pytest.approx(expected, rel=1e-5)
+        assert own.numel() < 2 or find_variance(torch.full_like(own, mean)).item() == 0
+    for ill in (math.nan, math.inf):
+        assert math.isnan(find_variance(torch.tensor([0.5, ill, 1.0])).item())
 
 
 @pytest.mark.parametrize("value", [3.5, [[1, 2], [-3, 4]], [True, False], [[0.0] * 200]])
