@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -15,6 +16,22 @@ if TYPE_CHECKING:
 
 class Killed(BaseException):
     """The function was ended between two calls, as Lambda does it; no `except Exception` catches this."""
+
+
+class Turn:
+    """A lock. A copy of what it guards has a lock of its own, which nobody holds."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(self, *_error: object) -> None:
+        self._lock.release()
+
+    def __reduce__(self) -> tuple[type[Turn], tuple[()]]:
+        return Turn, ()
 
 
 class FakeClock:

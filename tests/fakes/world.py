@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -20,7 +19,7 @@ from chalicelib.runs.folder import Runs
 from chalicelib.services import Services
 from chalicelib.settings import Settings
 from tests.fakes.autoscaling import FakeAutoscaling
-from tests.fakes.clients import Client, FakeClock, Trouble
+from tests.fakes.clients import Client, FakeClock, Trouble, Turn
 from tests.fakes.comparisons import build_comparison, build_test
 from tests.fakes.others import FakeEvents, FakeLogs, FakeRuntime, FakeSecrets, FakeSns
 from tests.fakes.s3 import FakeS3
@@ -54,7 +53,7 @@ class World:
 
     def __init__(self, settings: Settings = SETTINGS) -> None:
         self.settings = settings
-        self.lock = threading.RLock()
+        self.lock = Turn()
         self.clock, self.trouble, self.page = FakeClock(), Trouble(), 1000
         self.s3, self.sagemaker = FakeS3(self), FakeSageMaker(self)
         self.autoscaling = FakeAutoscaling(self)
