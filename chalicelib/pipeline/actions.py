@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
 from typing import Any
 
 from chalicelib import errors
@@ -26,7 +25,14 @@ from chalicelib.models.deployments import (
 )
 from chalicelib.pipeline.decisions import find_wait_begin
 from chalicelib.pipeline.job_files import take_findings
-from chalicelib.pipeline.observing import read_evaluation, see_sources, see_trainings, see_trials, see_versions
+from chalicelib.pipeline.observing import (
+    count_seconds,
+    read_evaluation,
+    see_sources,
+    see_trainings,
+    see_trials,
+    see_versions,
+)
 from chalicelib.pipeline.verdicts import Story, fill_report, list_typical
 from chalicelib.recipes.resolving import Recipe, read_pinned
 from chalicelib.requests.jobs import build_training_request, build_tuning_request
@@ -239,9 +245,7 @@ def build_result(seen: Observation, status: str, reason: str | None, services: S
         "reached": list(seen.reached),
         "started_at": run.created_at,
         "ended_at": now,
-        "seconds": round(
-            (now - datetime.fromisoformat(run.created_at) - measure_wait(seen, services)).total_seconds(), 3
-        ),
+        "seconds": count_seconds(seen, services),
     }
     tuned = services.runs.read_file(run.run_id, "tuning.json")
     decision = services.runs.read_file(run.run_id, "decision.json")
@@ -259,15 +263,6 @@ def build_result(seen: Observation, status: str, reason: str | None, services: S
     if status == "deployed":
         result |= {"model": run.run_id, "endpoint": run.endpoint}
     return result
-
-
-def measure_wait(seen: Observation, services: Services) -> timedelta:
-    """Return how long a run that had ended lay still until a person approved it: the run did not take that time."""
-    first = services.runs.read_file(seen.run.run_id, RESULT) if seen.is_approved else None
-    approval = services.runs.read_file(seen.run.run_id, APPROVAL) if first else None
-    if not first or not approval:
-        return timedelta()
-    return max(timedelta(), datetime.fromisoformat(approval["at"]) - datetime.fromisoformat(first["ended_at"]))
 
 
 def find_evaluation(run: Run, decision: dict[str, Any], services: Services) -> dict[str, Any]:

@@ -79,6 +79,17 @@ def observe(run: Run, services: Services) -> Observation:
     return Observation(run=run, now=services.clock.now(), files=files, **seen)
 
 
+def count_seconds(seen: Observation, services: Services) -> float:
+    """Return the seconds that a run has taken, without those for which it had ended until a person approved it."""
+    first = services.runs.read_file(seen.run.run_id, RESULT) if seen.is_approved else None
+    approval = services.runs.read_file(seen.run.run_id, APPROVAL) if first else None
+    taken = (services.clock.now() - datetime.fromisoformat(seen.run.created_at)).total_seconds()
+    if first and approval:
+        lain = datetime.fromisoformat(approval["at"]) - datetime.fromisoformat(first["ended_at"])
+        taken -= max(0.0, lain.total_seconds())
+    return round(taken, 3)
+
+
 def settle_recipe(run: Run, dataset: Mapping[str, Any]) -> Run:
     """Return a run with what its recipe's `auto` means for its dataset, as pre-flight has counted it."""
     return replace(run, recipe=settle_by_counts(run.recipe, dataset)) if run.recipe else run

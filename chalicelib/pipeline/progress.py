@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from typing import Any
 
 from chalicelib.costs.allowances import explain_fewer
@@ -13,7 +12,14 @@ from chalicelib.errors import BadRequest
 from chalicelib.models.choosing import describe_trial
 from chalicelib.models.intervals import add_interval
 from chalicelib.pipeline.job_files import is_from_scratch
-from chalicelib.pipeline.observing import observe, read_evaluation, see_endpoint, see_trainings, see_trials
+from chalicelib.pipeline.observing import (
+    count_seconds,
+    observe,
+    read_evaluation,
+    see_endpoint,
+    see_trainings,
+    see_trials,
+)
 from chalicelib.pipeline.verdicts import Story, list_advice, tell_shipped
 from chalicelib.runs.identity import RUN_ID, Run
 from chalicelib.runs.observation import APPROVAL, Observation, Training
@@ -55,7 +61,7 @@ def describe_run(run_id: str, services: Services) -> dict[str, Any]:
         "attempt": run.attempt,
         "created_at": run.created_at,
         "ended_at": result.get("ended_at"),
-        "seconds": result.get("seconds") or _count_seconds(seen),
+        "seconds": result.get("seconds") or count_seconds(seen, services),
         "billable_seconds": count_billable([*trials, *map(tell_training, tries)], seen.now),
         "cost": meter(run, seen.dataset, trials, [tell_training(each) for each in tries], services),
         "recipe": run.recipe or {},
@@ -140,7 +146,3 @@ def _sign_files(seen: Observation, services: Services) -> dict[str, str | None]:
         name: services.bucket.sign_download(f"{seen.run.folder}{file}", REPORT_SECONDS) if file in seen.files else None
         for name, file in (("report", seen.report), ("fixes", "dataset-fixes.csv"))
     }
-
-
-def _count_seconds(seen: Observation) -> float:
-    return round((seen.now - datetime.fromisoformat(seen.run.created_at)).total_seconds(), 3)
