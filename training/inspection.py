@@ -59,10 +59,15 @@ class Inspection:
     def open(self) -> list[Hook]:
         """Do what comes before the first step. Return the hooks that observe the training."""
         install_missing(WANTED, os.environ, self.setup.job.places.output / "scratch" / "packages")
+        profiler, observer = self.attempt("profiler", self.make_profiler), None
         if self.setup.job.ranks == 1:  # its trial steps would wait for the other processes
-            self.attempt("execution plan", self.choose_plan)
+            observer = self.attempt("execution plan", partial(self.choose_plan, profiler))
         self.debugger = self.attempt("debugger", self.make_debugger)
-        return [hook for hook in (self.attempt("profiler", self.make_profiler), self.debugger) if hook is not None]
+        hooks = [hook for hook in (profiler, self.debugger) if hook is not None]
+        if observer is None:
+            return hooks
+        observer.others = hooks
+        return [*hooks, observer]
 
     def close(self) -> None:
         """Do what comes after the model has been shipped."""
@@ -111,14 +116,16 @@ class Inspection:
         show = load("judging.predictions").show_maps
         return show(setup.dataset, setup.network, partial(make_inputs, setup), setup.inputs.image_size)
 
-    def choose_plan(self) -> None:
-        load("profiler.execution_plan").choose_plan(self.setup, self.folder, self.course, stop_asked=self.stop_asked)
+    def choose_plan(self, profiler: Any) -> Any:
+        """Make the plan; where there is nothing to try, return the hook that makes it from the training's own steps."""
+        planning, told = load("profiler.execution_plan"), (self.setup, self.folder, self.course)
+        if profiler is None or not planning.has_nothing_to_try(*told):
+            planning.choose_plan(*told, stop_asked=self.stop_asked)
+            return None
+        return load("profiler.observing").Observer(*told, profiler.timeline, self.stop_asked)
 
-    def make_profiler(self) -> Hook | None:
-        hook: Hook | None = load("profiler.recorder").make_profiler(
-            self.folder, self.setup, self.course, begun=self.begun
-        )
-        return hook
+    def make_profiler(self) -> Any:
+        return load("profiler.recorder").make_profiler(self.folder, self.setup, self.course, begun=self.begun)
 
     def make_debugger(self) -> Hook:
         course, data, chosen = self.course, self.setup.dataset, self.setup.chosen

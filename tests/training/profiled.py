@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from job.settings import Hyperparameters, Job, Places
+from learning.engine import Hook, Progress, fit
 from learning.preparation import Course, Setup, make_course, prepare
 
 from tests.training.tiny import shapes_zip
@@ -28,6 +29,22 @@ def set_up(folder: Path, content: bytes | None = None, **chosen: Any) -> tuple[S
     defaults = {"image_size": 16, "batch_size": 8, "epochs": 3, "pretrained": "none", "profile": True}
     setup = prepare(make_job(folder, content), Hyperparameters(**{**defaults, **chosen}))
     return setup, make_course(setup)
+
+
+def train(course: Course, hooks: Sequence[Hook], epochs: int = 2) -> list[dict[str, Any]]:
+    """Train with the hooks; return the records of the epochs."""
+    records: list[dict[str, Any]] = []
+    known = {"patience": 0, "objective": "score", "seed": 0, "progress": Progress(), "save": lambda _: None}
+    fit(
+        course.learner,
+        course.batches,
+        course.validate,
+        epochs=epochs,
+        report=records.append,
+        hooks=hooks,
+        **known,
+    )
+    return records
 
 
 class Tape:

@@ -3,7 +3,8 @@
 Safe settings leave every weight as it would be without them: how many workers decode, batches fetched ahead, keeping
 decoded images, and on a GPU the images in its memory, replayed steps and pinned memory, with which it begins and of
 which one may be taken back. Precision and memory format follow the hardware and are never tried: they change bits. The
-probe says which phase a setting could shorten at all. Trials cost at most 3 % of the training's time or a second, and
+probe says which phase a setting could shorten at all. Where there is nothing to try there is no probe: observing.py
+makes the plan from the training's own first steps. Trials cost at most 3 % of the training's time or a second, and
 at most half of the time spent waiting for data. Afterwards the
 weights, the optimizer and every source of randomness are as before. "Nothing to gain" is a valid answer.
 """
@@ -112,9 +113,18 @@ def choose_plan(
         return None
     finally:
         snapshot.restore()
-    write_json(path, plan)
-    log(f"execution plan: {plan['verdict']}")
+    keep_plan(job_folder, plan)
     return plan
+
+
+def has_nothing_to_try(setup: Setup, job_folder: Path, course: Course) -> bool:
+    """Return whether a training has no setting to try, and no earlier plan: its own first steps tell the rest."""
+    return not (job_folder / NAME).is_file() and not list_candidates(setup, course)
+
+
+def keep_plan(job_folder: Path, plan: dict[str, Any]) -> None:
+    write_json(job_folder / NAME, plan)
+    log(f"execution plan: {plan['verdict']}")
 
 
 def repeat_plan(path: Path, known: Sequence[Candidate]) -> dict[str, Any]:
@@ -181,18 +191,27 @@ def try_out(setup: Setup, course: Course, known: Sequence[Candidate], gauge: Gau
             start = start if chosen else before
             chosen[candidate.setting], now = candidate.value, after
     recommendations = advise(setup, course, now, gauge, budget)
+    plan = describe_plan(setup, total, first, start, now, recommendations)
+    made = {"probed_steps": gauge.steps, "probed_seconds": round(gauge.seconds, 3)}
+    return {**plan, "chosen": chosen, "candidates": rows, **made, "verdict": sum_up(chosen, start, now)}
+
+
+def describe_plan(
+    setup: Setup, steps: int, first: Probe, start: Probe, now: Probe, recommendations: list[dict[str, Any]]
+) -> dict[str, Any]:
+    """Return the plan of a training of so many steps in which nothing was tried."""
     return {
         "format": 1,
-        "chosen": chosen,
-        "candidates": rows,
+        "chosen": {},
+        "candidates": [],
         "rules": judge_probe(setup, first),
         "before": start.describe(),
         "after": now.describe(),
         "recommendations": recommendations,
-        "probed_steps": gauge.steps,
-        "probed_seconds": round(gauge.seconds, 3),
-        "steps": total,
-        "verdict": sum_up(chosen, start, now),
+        "probed_steps": 0,
+        "probed_seconds": 0.0,
+        "steps": steps,
+        "verdict": sum_up({}, start, now),
     }
 
 
@@ -281,11 +300,8 @@ def has_room(stream: ImageStream, output: Path) -> bool:
 def advise(setup: Setup, course: Course, now: Probe, gauge: Gauge, budget: Budget) -> list[dict[str, Any]]:
     """Recommend a larger batch, with its measured throughput, where much of a step does not grow with the batch."""
     share, size = now.share(*OVERHEADS), setup.chosen.batch_size
-    sizes = [size * factor for factor in (2, 4) if len(setup.dataset.train) >= 2 * size * factor]
-    if share < OVERHEAD or not sizes:
-        return []
     measured = {str(size): now.describe()["images_per_second"]}
-    for larger in sizes:
+    for larger in list_larger(setup, now):
         begun, steps = gauge.seconds, (gauge.least_warm_up() + STEPS) * larger // size
         if not budget.allows(steps * now.mean, share * OVERHEAD):
             break
@@ -300,6 +316,13 @@ def advise(setup: Setup, course: Course, now: Probe, gauge: Gauge, budget: Budge
         budget.spend(gauge.seconds - begun)
         measured[str(larger)] = probe.describe()["images_per_second"]
     return describe_advice(size, measured)
+
+
+def list_larger(setup: Setup, now: Probe) -> list[int]:
+    """List the larger batches that are worth measuring: none if little of a step would be spread over more images."""
+    size = setup.chosen.batch_size
+    sizes = [size * factor for factor in (2, 4) if len(setup.dataset.train) >= 2 * size * factor]
+    return sizes if now.share(*OVERHEADS) >= OVERHEAD else []
 
 
 def describe_advice(size: int, measured: dict[str, float]) -> list[dict[str, Any]]:

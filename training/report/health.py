@@ -89,7 +89,8 @@ def tell_plan(plan: Mapping[str, Any]) -> str:
             for name in phases
         ]
         parts.append(table(["", "ms a step", "images/s", "utilisation"], rows))
-        parts.append(figure(draw_phases(phases), "A mean step by phase, in the probe before the training."))
+        where = "in the probe before the training" if plan.get("probed_steps", 1) else "of the first in the training"
+        parts.append(figure(draw_phases(phases), f"A mean step by phase, {where}."))
     candidates = plan.get("candidates") or []
     if candidates:
         heads = ["setting", "value", "ms before", "ms after", "gain", "taken"]

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from debugger.watch import make_debugger
 from hypothesis import given
 from hypothesis import strategies as st
 from images.data import Batches, hold_split, read_dataset
@@ -27,9 +28,11 @@ from profiler.execution_plan import (
     list_candidates,
     list_device_candidates,
 )
+from profiler.observing import Observer
 from profiler.probing import Probe, Snapshot, compare_interleaved, count_cores, is_worth_taking, make_steps, weigh
+from profiler.recorder import make_profiler
 
-from tests.training.profiled import Tape, set_up
+from tests.training.profiled import Tape, set_up, train
 from tests.training.tiny import encode, make_zip, shapes_zip, smooth
 
 
@@ -219,6 +222,51 @@ def test_a_step_with_much_overhead_brings_advice(tmp_path: Path) -> None:
     plan = choose_plan(setup, tmp_path / "job", course, candidates=[])
     assert list(plan["recommendations"][0]["throughput"]) == ["2", "4", "8"]
     assert setup.chosen.batch_size == 2
+
+
+def train_observed(folder: Path, *, observed: bool, **chosen: Any) -> tuple[list[Any], Path]:
+    """Train with profiler and debugger, and an observer of their steps or none. Return all that came of it."""
+    setup, course = set_up(folder, shapes_zip({"train": 6, "valid": 3, "test": 3}), **chosen)
+    job = setup.job.places.checkpoints
+    profiler = make_profiler(job, setup, course, begun=0.0)
+    hooks = [profiler, make_debugger(job, folder)]
+    observer = Observer(setup, job, course, profiler.timeline)
+    observer.others = hooks
+    records = train(course, [*hooks, observer] if observed else hooks, epochs=1)
+    told = [{split: record[split] for split in ("train", "valid")} for record in records]
+    tensors = [path.name for path in sorted(job.rglob("*.tfevents"))]
+    return [everything(setup, course), told, len(tensors), len(profiler.timeline.steps)], job
+
+
+def test_a_training_with_nothing_to_try_is_described_by_its_own_steps(tmp_path: Path) -> None:
+    """No step is made only to be timed, and the plan says so."""
+    _, job = train_observed(tmp_path, observed=True, batch_size=4)
+    plan = json.loads((job / "execution_plan.json").read_text())
+    assert (plan["probed_steps"], plan["chosen"], plan["candidates"]) == (0, {}, [])
+    assert plan["verdict"] == "Profiling found no faster setting."
+    assert plan["before"] == plan["after"]
+    assert plan["before"]["step_ms"] > 0
+
+
+def test_larger_batches_are_timed_apart_from_the_training(tmp_path: Path) -> None:
+    """Weights, losses, saved tensors and the timeline are those of a training in which nothing was measured."""
+    small = {"batch_size": 2, "epochs": 80}
+    found, job = train_observed(tmp_path / "observed", observed=True, **small)
+    advice = json.loads((job / "execution_plan.json").read_text())["recommendations"]
+    assert list(advice[0]["throughput"])[:2] == ["2", "4"]
+    assert found == train_observed(tmp_path / "alone", observed=False, **small)[0]
+
+
+def test_a_training_of_one_step_is_described_at_its_end(tmp_path: Path) -> None:
+    """One that is stopped sooner leaves the plan to its next life."""
+    setup, course = set_up(tmp_path, batch_size=72, epochs=1)
+    profiler = make_profiler(tmp_path / "job", setup, course, begun=0.0)
+    observer = Observer(setup, tmp_path / "job", course, profiler.timeline)
+    observer.on_end()
+    assert not (tmp_path / "job/execution_plan.json").exists()
+    train(course, [profiler, observer], epochs=1)
+    plan = json.loads((tmp_path / "job/execution_plan.json").read_text())
+    assert (plan["steps"], plan["probed_steps"], plan["recommendations"]) == (1, 0, [])
 
 
 PHOTOS = {

@@ -5,15 +5,13 @@ from __future__ import annotations
 import gzip
 import json
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import psutil
 import pytest
-from learning.engine import Hook, Progress, Stopped, fit
-from learning.preparation import Course
+from learning.engine import Hook, Stopped
 from profiler.recorder import make_profiler
 from profiler.rules import RULES
 from profiler.system_metrics import Machine, SystemSampler, read_events
@@ -21,7 +19,7 @@ from profiler.timeline import PHASES, Timeline, choose_evenly, describe
 from smdebug.profiler.analysis.utils.profiler_data_to_pandas import PandasFrame
 from smdebug.profiler.system_metrics_reader import LocalSystemMetricsReader
 
-from tests.training.profiled import set_up
+from tests.training.profiled import set_up, train
 
 
 class Slow(Hook):
@@ -35,22 +33,6 @@ class Slow(Hook):
         if not self.left:
             raise Stopped
         time.sleep(0.02)
-
-
-def train(course: Course, hooks: Sequence[Hook], epochs: int = 2) -> list[dict[str, Any]]:
-    """Train with the hooks; return the records of the epochs."""
-    records: list[dict[str, Any]] = []
-    known = {"patience": 0, "objective": "score", "seed": 0, "progress": Progress(), "save": lambda _: None}
-    fit(
-        course.learner,
-        course.batches,
-        course.validate,
-        epochs=epochs,
-        report=records.append,
-        hooks=hooks,
-        **known,
-    )
-    return records
 
 
 @pytest.fixture(scope="module")
