@@ -21,7 +21,8 @@ COLOURS = {
     "stopped": "yellow",
 }
 FREE = "free here;\non AWS"  # heads the prices where nobody is billed
-LEAST = ("dataset", "began", "images", "took")  # columns of the list of runs that a narrow terminal does without
+# Columns of the list of runs that a narrow terminal does without.
+LEAST = ("dataset", "began", "images", "took", "cost", FREE, "accuracy")
 
 
 def make_table(*columns: str) -> Table:
@@ -79,14 +80,20 @@ def list_runs(runs: Sequence[Mapping[str, Any]], *, is_billed: bool, width: int)
         "began": [show_time(run["created_at"]) for run in runs],
     }
     for name in LEAST:
-        if sum(max(map(len, [*name.split("\n"), *cells])) + 2 for name, cells in columns.items()) > width:
-            del columns[name]
+        if measure_width(columns) > width:
+            columns.pop(name, None)
     table = make_table(*columns)
     for column in table.columns:
         column.no_wrap = True
+    table.columns[0].no_wrap, table.columns[0].overflow = False, "fold"  # what every other command asks for
     for row in zip(*columns.values(), strict=True):
         table.add_row(*row)
     return table
+
+
+def measure_width(columns: Mapping[str, Sequence[Any]]) -> int:
+    """Return how many characters a line of these columns takes, the space after each included."""
+    return sum(max(map(len, [*name.split("\n"), *cells])) + 2 for name, cells in columns.items())
 
 
 def list_models(models: Sequence[Mapping[str, Any]]) -> Table | Text:

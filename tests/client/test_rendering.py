@@ -38,6 +38,15 @@ def test_each_run_is_one_line_in_any_terminal(width: int) -> None:
     assert ("flowers " in lines[1]) == (width == 160)
 
 
+@pytest.mark.parametrize("width", [20, 40, 48, 60, 80])
+def test_a_runs_id_can_be_copied_from_any_terminal(width: int) -> None:
+    """Even the longest: every other command asks for it."""
+    run = LISTED | {"run_id": "whippet-dev-flowers-ab-1bbadd7de", "status": "superseded"}
+    lines = write([list_runs([run], is_billed=False, width=width)], width)
+    assert "".join(line.split(" ")[0] for line in lines).endswith(str(run["run_id"]))
+    assert width < 48 or run["run_id"] in lines[-1]
+
+
 def test_the_list_says_that_nobody_is_charged() -> None:
     """The prices are AWS's."""
     shown = "\n".join(write([list_runs([LISTED], is_billed=False, width=160)], 160))
