@@ -200,6 +200,23 @@ def test_a_model_that_was_kept_back_says_why_and_is_approved(world: World, tab: 
     tab.page.get_by_text("A person approved this model").wait_for()
 
 
+def test_a_question_does_not_follow_to_another_page(world: World, tab: Tab) -> None:
+    """Who leaves while the comparison is still on its way is not asked about that model any more."""
+    run_id = tell_of_an_undecided_model(world)
+    tab.go(f"runs/{run_id}")
+    held: list[Route] = []
+    button = tab.page.get_by_role("button", name="Approve and deploy")
+    button.wait_for()
+    tab.page.route(f"**/runs/{run_id}/jobs", lambda route: held.append(route))
+    with tab.page.expect_request(f"**/runs/{run_id}/jobs"):
+        button.click()
+    tab.go("models")
+    with tab.page.expect_response(f"**/runs/{run_id}/jobs"):
+        held[0].continue_()
+    tab.page.wait_for_timeout(200)
+    assert tab.page.get_by_role("dialog").count() == 0
+
+
 def test_looks_become_rare_while_nothing_happens(world: World, address: str, open_any: OpenTab) -> None:
     """Polling slows from once a second to three times a minute; a change makes it fast again."""
     tell_of_a_tuning(world)

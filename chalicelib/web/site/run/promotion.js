@@ -30,6 +30,7 @@ async function approve(run, button, problem) {
   button.disabled = true;
   problem.textContent = "";
   const { comparison } = await ask(`runs/${part(run.run_id)}/jobs`).catch(() => ({})); // the box is of use without it
+  if (!button.isConnected) return; // the page was left meanwhile
   button.disabled = false;
   const against = comparison?.live;
   const text = `${run.status === "declined" ? "It was declined. " : ""}${run.decision?.promotion?.compared_with
