@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from client.api import Api, ApiError
@@ -58,7 +59,7 @@ class User:
 
 def run_demo(place: Place, dataset: Path | None) -> int:
     """Run the demo and return 0, or 1 after naming the failed step. Raises CannotStart where no cloud can start."""
-    console = Console(highlight=False)
+    console = Console(highlight=False, emoji=False)
     if dataset is not None and not dataset.is_file():
         raise CannotStart(f"There is no file {dataset}. DATASET is the path of a zip of images.")
     began = time.monotonic()
@@ -71,7 +72,7 @@ def run_demo(place: Place, dataset: Path | None) -> int:
             told = read_told(place, variables)
         tell_next(Left(told, zipped, zipped.stem, run["links"]["folder"], image, stays_up), console)
     except StepFailed as failure:
-        console.print(f"\n[bold red]The demo failed[/] {failure}")
+        console.print(f"\n[bold red]The demo failed[/] {escape(str(failure))}")
         return 1
     except KeyboardInterrupt:
         console.print("\nThe demo was interrupted.")
@@ -84,7 +85,7 @@ def run_demo(place: Place, dataset: Path | None) -> int:
 def borrow_cloud(place: Place, console: Console) -> Iterator[dict[str, str]]:
     """Yield the variables of the cloud that is up on this folder, or of one that lives as long as the demo."""
     if is_up(place):
-        console.print(f"Using the local cloud that is up on {place.home}.")
+        console.print(f"Using the local cloud that is up on {place.home}.", markup=False)
         yield wait_for_cloud(place, lambda: True)
         return
     console.print("Starting the local cloud …")
@@ -197,7 +198,7 @@ def tell_report(user: User, run: Mapping[str, Any], target: Path, console: Conso
     if plan.get("verdict"):
         console.print(plan["verdict"], style="dim", markup=False, soft_wrap=True)
     path = fetch_report(read, target)
-    console.print(f"\nThe report: [bold]{path or 'was not written'}[/]", soft_wrap=True)
+    console.print(f"\nThe report: [bold]{escape(str(path or 'was not written'))}[/]", soft_wrap=True)
 
 
 def tell_answers(user: User, name: str, pictures: list[Picture], console: Console) -> None:
@@ -205,15 +206,18 @@ def tell_answers(user: User, name: str, pictures: list[Picture], console: Consol
     console.print(f"\nPOST /models/{name}/predict answers:")
     for picture in pictures:
         headers = {"Content-Type": picture.content_type}
-        told = user.api.ask("POST", f"models/{name}/predict", params={"top": 3}, content=picture.body, headers=headers)
-        answers = told["results"][0]["predictions"]
+        answer = user.api.ask(
+            "POST", f"models/{name}/predict", params={"top": 3}, content=picture.body, headers=headers
+        )
+        answers = answer["results"][0]["predictions"]
         shown = ", ".join(f"{one['class']} {one['probability']:.1%}" for one in answers)
         right = answers[0]["class"] == picture.true_class
         mark = "[green]✓[/]" if right else "[red]✗[/]"
-        console.print(f"  {mark} {picture.name}: {shown}" + ("" if right else f"  (it is {picture.true_class})"))
+        told = f"{picture.name}: {shown}" + ("" if right else f"  (it is {picture.true_class})")
+        console.print(f"  {mark} {escape(told)}")
 
 
 def tell_next(left: Left, console: Console) -> None:
-    console.print(f"\nThe run's folder: [bold]{left.folder}[/]\n\nWhat next:", soft_wrap=True)
+    console.print(f"\nThe run's folder: [bold]{escape(left.folder)}[/]\n\nWhat next:", soft_wrap=True)
     for line in list_next(left):
         console.print(f"  {line}", markup=False, soft_wrap=True)

@@ -7,11 +7,15 @@ import json
 import zipfile
 from pathlib import Path
 
+import httpx
 import pytest
+from rich.console import Console
 
-from localcloud.cli.demo import run_demo
+from client.api import Api
+from client.config import Login
+from localcloud.cli.demo import User, run_demo, tell_answers
 from localcloud.cli.digits import RECIPE, build_digits_zip, draw_png, split_class, write_digits_zip
-from localcloud.cli.questions import choose_pictures
+from localcloud.cli.questions import Picture, choose_pictures
 from localcloud.common.addresses import CannotStart, Place
 
 
@@ -83,3 +87,13 @@ def test_a_zip_that_is_not_there_is_told(tmp_path: Path) -> None:
     """A missing zip is reported before anything starts."""
     with pytest.raises(CannotStart, match=r"no file .*dogs\.zip"):
         run_demo(Place(tmp_path), tmp_path / "dogs.zip")
+
+
+def test_names_are_shown_as_they_are() -> None:
+    """Brackets are parts of the names of files and classes, not styles."""
+    answer = {"results": [{"predictions": [{"class": "cat [red]", "probability": 0.5}]}]}
+    api = Api(Login("http://api", "token"), httpx.MockTransport(lambda _request: httpx.Response(200, json=answer)))
+    console = Console(width=100, file=io.StringIO())
+    with console.capture() as shown:
+        tell_answers(User(None, api, "pictures"), "cats", [Picture("of [/x].jpg", "[blue] cat", b"")], console)
+    assert "✗ of [/x].jpg: cat [red] 50.0%  (it is [blue] cat)" in shown.get()
