@@ -42,7 +42,7 @@ class Bytecode:
         kept = self._folder / digest
         if not digest or kept.exists():
             return
-        partial = code.with_name("compiled")
+        partial = code.with_name(f"compiled-{digest}")  # beside it, where a job may have a folder `compiled`
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             for cache in [path for path in code.rglob(CACHE) if path.is_dir() and not path.is_symlink()]:
