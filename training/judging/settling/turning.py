@@ -31,8 +31,8 @@ NOTHING, TURN = 0.5, 2  # the random number that changes nothing, and which one 
 def settle_turning(setup: Setup) -> Setup:
     """Return the setup with `turned` decided and the reason among its choices."""
     asked, measured = setup.chosen.rotation, None
-    if is_head_alone(setup):
-        return setup  # it is trained on features, without augmentation
+    if is_head_alone(setup):  # it is trained on features, without augmentation
+        return replace(setup, turned=decide_for_baseline(setup))
     if asked != "auto":
         taken, why = asked == "true", "the recipe says so"
     elif can_tell(setup):
@@ -46,6 +46,15 @@ def settle_turning(setup: Setup) -> Setup:
     log(f"rotation={str(taken).lower()}: {why}")
     choice = {"asked": asked, "taken": taken, "why": why, **(measured.describe() if measured else {})}
     return replace(setup, turned=taken, choices={**setup.choices, "rotation": choice})
+
+
+def decide_for_baseline(setup: Setup) -> bool:
+    """Return whether the baseline turns its images: that of a head alone may train deeper."""
+    chosen = setup.chosen
+    if chosen.rotation != "auto":
+        return chosen.rotation == "true"
+    is_deeper = chosen.profile and chosen.baseline_depth != "head"
+    return not (is_deeper and can_tell(setup)) or measure_turning(setup).taken
 
 
 def can_tell(setup: Setup) -> bool:

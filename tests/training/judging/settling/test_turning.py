@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from images.augment import DRAWS, MORE_DRAWS, augment, augment_more
 from job.settings import Hyperparameters
 from judging.deciding.turning import decide_turning
 from judging.settling.turning import settle_turning
+from learning.baseline import choose_defaults, make_default_setup
 from learning.preparation import Setup, make_course, prepare
 from PIL import Image, ImageDraw
 
@@ -120,6 +122,21 @@ def test_nothing_is_measured_without_a_fitted_head(tmp_path: Path) -> None:
     assert "set `rotation` to false" in scratch.choices["rotation"]["why"]
     head = replace(setup, chosen=replace(setup.chosen, fine_tune="head"))
     assert settle_turning(head) == head
+
+
+def test_the_baseline_of_a_head_alone_is_turned_as_its_own_training_would_be(tmp_path: Path) -> None:
+    """It may train every layer, and says nothing of what is right where the recipe or the images forbid turning."""
+    setup = make_setup(tmp_path, "hands")
+
+    def is_turned(**chosen: Any) -> bool:
+        settled = settle_turning(replace(setup, chosen=replace(setup.chosen, fine_tune="head", **chosen)))
+        assert "rotation" not in settled.choices
+        return make_default_setup(settled, choose_defaults(settled.chosen)).turned
+
+    assert not is_turned(rotation="false")
+    assert not is_turned(profile=True)
+    assert is_turned(profile=True, rotation="true")
+    assert is_turned(profile=True, baseline_depth="head")
 
 
 @pytest.mark.parametrize(("kind", "wish"), [("hands", "true"), ("plates", "false")])
