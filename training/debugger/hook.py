@@ -13,6 +13,7 @@ from __future__ import annotations
 import atexit
 import json
 import re
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -33,6 +34,7 @@ ACTIVATIONS = (*RECTIFIERS, *SATURABLE, nn.SiLU, nn.GELU, nn.Hardswish)
 EPSILON = 1e-9
 VARIANCE_SAVES = 10  # PoorWeightInitialization looks at no more than this
 NEVER = 10**9
+SMALL = 10_000  # values of a tensor that is not written at once
 LOOKED_AT = 1000  # values of each input, evenly chosen
 
 
@@ -81,6 +83,7 @@ class Watch(Hook):  # type: ignore[misc]
         self.attached: list[Any] = []
         self.rectified: set[str] = set()  # the modules whose outputs are never negative
         self.sizes: dict[str, torch.Tensor] = {}  # the sums of absolute values that this step has computed
+        self.waiting: list[tuple[Any, ...]] = []  # what writes each small tensor of this step
         super().__init__(*arguments, **options)
         # We close it ourselves: when the program ends, its folder may be gone.
         atexit.unregister(self._cleanup)
@@ -153,6 +156,34 @@ class Watch(Hook):  # type: ignore[misc]
         """Save a tensor with the last forward pass, whether or not that pass itself was saved."""
         self._initialize_writers(only_initialize_if_missing=True)
         self._save_for_tensor(name, value, check_before_write=False)
+
+    def _write_raw_tensor_simple(
+        self, tensor_name: str, tensor_value: Any, tensor_ref: Any = None, timestamp: float | None = None
+    ) -> None:
+        """Write a tensor with the others of its step, if it is small: between two layers that takes several times as
+        long, since nothing that it needs is in the processor's cache.
+        """
+        value = self._make_numpy_array(tensor_value)
+        if value.size > SMALL or self.writer is None:
+            self.write_waiting()
+            super()._write_raw_tensor_simple(tensor_name, value, tensor_ref, timestamp)
+            return
+        self.waiting.append(
+            (value.copy(), tensor_name, self.mode, self.mode_steps[self.mode], timestamp or time.time())
+        )
+
+    def write_waiting(self) -> None:
+        waiting, self.waiting = self.waiting, []
+        for value, name, mode, step, when in waiting:
+            self.writer.write_tensor(value, name, mode=mode, mode_step=step, timestamp=when)
+
+    def _close_writers(self) -> None:
+        self._write_scalars()
+        self.write_waiting()
+        super()._close_writers()
+
+    def _log_save(self, *_: Any) -> None:
+        """Describe no tensor for a log that nobody reads."""
 
     def _initialize_writers(self, only_initialize_if_missing: bool = False) -> None:
         before = self.writer

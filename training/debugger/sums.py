@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 FEW = 2**24  # values that may be copied: 64 MB
+MANY = 2**13  # values for which a few more calls pay
 PIECE = 2**16  # values whose squares are summed at once: the sum of more would round more
 LEAST = 0.01  # the part of the sum of squares below which the deviations from the mean would be rounded away
 
@@ -17,21 +18,24 @@ def sum_sizes(values: torch.Tensor) -> torch.Tensor:
 def find_variance(values: torch.Tensor) -> torch.Tensor:
     """Return the variance, zero for a single value, to about five digits.
 
-    On a CPU the sums of the values and of their squares take a quarter of the time that torch takes. Where they are
+    On a CPU the sums of many values and of their squares take a quarter of the time that torch takes. Where they are
     not finite, or the mean is far larger than the deviations, torch computes it.
     """
     count = values.numel()
     if count < 2:
         return torch.zeros(())
-    if values.device.type != "cpu":
+    if count < MANY or values.device.type != "cpu":
         return values.var()
-    squares, total = sum_squares(flatten(values)), float(values.sum())
+    total, squares = sum_powers(flatten(values))
     beyond = squares - total * total / count
     return torch.tensor(beyond / (count - 1)) if beyond > LEAST * squares else values.var()
 
 
-def sum_squares(values: torch.Tensor) -> float:
-    return float(torch.stack([torch.dot(piece, piece) for piece in values.split(PIECE)]).sum())
+def sum_powers(values: torch.Tensor) -> tuple[float, float]:
+    """Return the sums of the values and of their squares, with each piece in the processor's cache for both."""
+    parts = [(piece.sum(), torch.dot(piece, piece)) for piece in values.split(PIECE)]
+    total, squares = (float(torch.stack(sums).sum()) for sums in zip(*parts, strict=True))
+    return total, squares
 
 
 def flatten(values: torch.Tensor) -> torch.Tensor:
