@@ -131,7 +131,7 @@ def carry_out(prepared: Setup, stop: Stop, *, begun: float, hooks: Sequence[Hook
 
 def settle(prepared: Setup, team: Team) -> Setup:
     """Settle what the data decide; every process takes what the chief found."""
-    setup = settle_turning(settle_penalty(settle_mirroring(prepared))) if team.is_chief else prepared
+    setup = settle_mirroring(settle_turning(settle_penalty(prepared))) if team.is_chief else prepared
     chosen, penalty, turned, choices = team.spread((setup.chosen, setup.penalty, setup.turned, setup.choices))
     setup = replace(setup, chosen=chosen, penalty=penalty, turned=turned, choices=choices)
     return enlarge_batches(setup, team.size) if team.size > 1 else setup

@@ -71,9 +71,9 @@ def mix(count: int, seed: int, most: int) -> list[torch.Tensor]:
 
 def make_varied(setup: Setup, split: Split, chosen: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     """Return the chosen images as a training sees them, but for mirroring."""
-    levels: dict[str, Any] = {"mean": setup.inputs.mean, "std": setup.inputs.std}
+    how: dict[str, Any] = {"mean": setup.inputs.mean, "std": setup.inputs.std, "turn": setup.turned}
     images, chance = split.images(chosen), torch.rand((len(chosen), DRAWS), generator=generator)
-    return augment(images.to(setup.device), chance.to(setup.device), size=setup.chosen.image_size, flip=False, **levels)
+    return augment(images.to(setup.device), chance.to(setup.device), size=setup.chosen.image_size, flip=False, **how)
 
 
 def describe(setup: Setup, batches: Iterable[torch.Tensor]) -> torch.Tensor:

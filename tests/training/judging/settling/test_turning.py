@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from images.augment import DRAWS, MORE_DRAWS, augment, augment_more
 from job.settings import Hyperparameters
 from judging.deciding.turning import decide_turning
+from judging.settling.mirroring import make_varied
 from judging.settling.turning import settle_turning
 from learning.baseline import choose_defaults, make_default_setup
 from learning.preparation import Setup, make_course, prepare
@@ -137,6 +138,17 @@ def test_the_baseline_of_a_head_alone_is_turned_as_its_own_training_would_be(tmp
     assert not is_turned(profile=True)
     assert is_turned(profile=True, rotation="true")
     assert is_turned(profile=True, baseline_depth="head")
+
+
+def test_mirroring_is_compared_with_what_the_training_does(tmp_path: Path) -> None:
+    """Where images are not turned, the head that learns from the other changes sees none that is turned either."""
+    setup, rows = make_setup(tmp_path, "plates"), torch.arange(4)
+    chance = torch.rand((4, DRAWS), generator=torch.Generator().manual_seed(0))
+    levels: dict[str, Any] = {"mean": setup.inputs.mean, "std": setup.inputs.std, "size": 64}
+    for turn in (True, False):
+        generator = torch.Generator().manual_seed(0)
+        varied = make_varied(replace(setup, turned=turn), setup.dataset.train, rows, generator)
+        assert torch.equal(varied, augment(setup.dataset.train.images(rows), chance, flip=False, turn=turn, **levels))
 
 
 @pytest.mark.parametrize(("kind", "wish"), [("hands", "true"), ("plates", "false")])
