@@ -21,6 +21,7 @@ from smdebug.exceptions import (
 )
 from smdebug.trials import create_trial
 
+from debugger.saving import ValueReader
 from debugger.tensor_rules import LOSS, TENSOR_RULES, HealthRule, Readings
 from debugger.verdicts import CLEAN, ERROR, FOUND, NOT_JUDGED, describe_verdict
 
@@ -106,9 +107,18 @@ class Reader(threading.Thread):
         self.trouble = ""
 
     def run(self) -> None:
-        rest = SHORTEST_REST
+        rest, seen = SHORTEST_REST, 0
         while not self.ended.wait(rest) and not self.trouble:
-            rest = max(SHORTEST_REST, self.read() / SHARE)
+            rest, (before, seen) = SHORTEST_REST, (seen, self.find_change())
+            if seen != before:
+                rest = max(SHORTEST_REST, self.read() / SHARE)
+
+    def find_change(self) -> int:
+        """Return when a step was last saved, so that smdebug need not look through all files for none."""
+        try:
+            return max((folder.stat().st_mtime_ns for folder in self.folder.glob("index/*")), default=0)
+        except OSError:
+            return 0
 
     def finish(self) -> None:
         """Stop the thread and read what is left."""
@@ -157,6 +167,7 @@ class Reader(threading.Thread):
         """Open the trial once it can be read: smdebug itself would wait for it forever."""
         if self.readings is None and any(self.folder.glob("collections/*/*_collections.json")):
             trial = create_trial(str(self.folder))
+            trial.index_reader.fetch_tensor_value = ValueReader(trial.index_reader.fetch_tensor_value)
             self.readings = Readings(trial)
             self.verdicts = [TensorVerdict(rule(self.readings)) for rule in TENSOR_RULES.values()]
         return self.readings.trial if self.readings else None

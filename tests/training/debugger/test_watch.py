@@ -203,6 +203,29 @@ def test_a_tensor_is_written_with_the_bytes_that_smdebug_writes(value: Any, tmp_
     assert ours == theirs
 
 
+@pytest.mark.parametrize("value", [3.5, [[1, 2], [-3, 4]], [True, False], [[0.0] * 200], np.float16([[1.5]])])
+def test_a_tensor_is_read_as_smdebug_reads_it(value: Any, tmp_path: Path) -> None:
+    """The same values, shape and type, whatever else the file holds; a file that is missing is left to smdebug."""
+    from debugger.saving import StepWriter, ValueReader
+    from smdebug.core.index_reader import LocalIndexReader
+    from smdebug.core.locations import TensorLocation
+
+    theirs, arrays = LocalIndexReader(str(tmp_path)), [np.zeros(300), np.array(value), np.array(7)]
+    writer = StepWriter(trial_dir=str(tmp_path), worker="worker_0", step=300)
+    for number, array in enumerate(arrays):
+        writer.write_tensor(array, f"größe.{number}", timestamp=1.7e9)
+    places = [(each["start_idx"], each["length"]) for each in writer.index_writer.index_payload]
+    writer.flush()
+    writer.close()
+    read = ValueReader(lambda location: location.event_file_name)
+    for place, array in zip(places, arrays, strict=True):
+        location = TensorLocation("größe", None, 300, writer.event_file_path, *place, "worker_0")
+        found, expected = read(location), theirs.fetch_tensor_value(location)
+        assert (found.dtype, found.shape, found.tolist()) == (expected.dtype, array.shape, array.tolist())
+    location.event_file_name = "gone"
+    assert read(location) == "gone"
+
+
 class Older(np.ndarray[Any, Any]):
     """An array with a method that smdebug's own writer calls and numpy 2.3 no longer has."""
 
