@@ -51,6 +51,7 @@ Top = Annotated[int, typer.Option(min=1, help="How many classes to show.")]
 Threshold = Annotated[float | None, typer.Option(min=0, max=1, help="Say whether the best class reaches this.")]
 Limit = Annotated[int, typer.Option(min=1, max=200, help="How many runs to list.")]
 Run = Annotated[str, typer.Argument(help="The run's id, as 'whippet runs' lists it.")]
+NO_MAP = "no map. The model is older than maps, or its images are too small for one."
 FEW_IMAGES = 500  # photographs that are seldom enough to begin from scratch
 FAILED = ("failed", "rejected", "declined", "undecided", "stopped", "superseded")
 PIPED = 200  # columns of what no terminal shows: a program that reads it wants no broken lines
@@ -223,7 +224,7 @@ def retry(run: Run, recipe: Recipe = None, as_json: AsJson = False) -> None:
 def approve(run: Run, as_json: AsJson = False) -> None:
     """Deploy the model of a run that ended undecided or declined."""
     told = connect().act(run, "approve")
-    show(told, as_json, [f"Approved. It begins within two minutes. Follow it: whippet run {told['run_id']} --watch"])
+    show(told, as_json, [rendering.tell_approval(told)])
 
 
 @app.command()
@@ -257,8 +258,8 @@ def predict(
 
 def keep_maps(folder: Path, files: list[Path], results: list[dict[str, Any]]) -> None:
     """Write each image with a map of what decided about its answer, or say that there is none."""
-    for path, target in zip(files, predicting.write_maps(folder, files, results), strict=True):
-        told = target or "no map. The model is older than maps, or its images are too small for one."
+    for path, result, target in zip(files, results, predicting.write_maps(folder, files, results), strict=True):
+        told = target or ("no answer, so no map." if "error" in result else NO_MAP)
         err.print(f"{path.name}: {told}", highlight=False, soft_wrap=True)
 
 

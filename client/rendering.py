@@ -124,6 +124,13 @@ def show_run(run: Mapping[str, Any]) -> Iterable[Any]:
         yield Text(f"Report: whippet report {run['run_id']} --open")
 
 
+def tell_approval(told: Mapping[str, Any]) -> str:
+    """Return what an approval leads to; asking again changes nothing."""
+    if told["status"] in ENDED:
+        return f"{told['run_id']} is {told['status']} already."
+    return f"Approved. It begins within two minutes. Follow it: whippet run {told['run_id']} --watch"
+
+
 def tell_verdict(run: Mapping[str, Any]) -> str:
     """Return why a run is where it is: what was compared before its model went live, or its own reason."""
     promotion = (run.get("decision") or {}).get("promotion") or {}

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from client.rendering import list_models, list_runs, list_trials, show_quality
+from client.rendering import list_models, list_runs, list_trials, show_quality, tell_approval
 
 LISTED = {
     "run_id": "whippet-local-flowers-1bbadd7d", "dataset": "flowers", "status": "declined", "accuracy": 0.273,
@@ -53,6 +53,12 @@ def test_the_list_says_that_nobody_is_charged() -> None:
     assert "free here;" in shown
     assert "on AWS" in shown
     assert "$0.03" in shown
+
+
+def test_an_approval_that_was_carried_out_is_not_announced_again() -> None:
+    """The API answers a second approval with the status that the run has by then."""
+    assert tell_approval({"run_id": "x-1", "status": "deploying"}).startswith("Approved. It begins within two minutes.")
+    assert tell_approval({"run_id": "x-1", "status": "deployed"}) == "x-1 is deployed already."
 
 
 def test_empty_lists_say_how_they_are_filled() -> None:
