@@ -52,10 +52,14 @@ def deliver(app: ASGIApp, request: AWSPreparedRequest) -> AWSResponse:
 
 async def _serve(app: ASGIApp, request: AWSPreparedRequest, answer: Answer) -> None:
     body = request.body if hasattr(request.body, "read") else io.BytesIO(request.body or b"")
-    pieces = iter(lambda: body.read(PIECE), b"")
+    missing = int(request.headers.get("Content-Length", 0))
 
     async def receive() -> Message:
-        piece = next(pieces, b"")
+        nonlocal missing
+        piece = body.read(PIECE)
+        missing -= len(piece)
+        if not piece and missing > 0:  # a file became shorter: a server would wait for the rest until the client left
+            return {"type": "http.disconnect"}
         return {"type": "http.request", "body": piece, "more_body": bool(piece)}
 
     await app(describe(request), receive, answer.take)

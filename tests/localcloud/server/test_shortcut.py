@@ -64,6 +64,15 @@ def test_a_refusal_is_the_client_s_error(tmp_path: Path) -> None:
             near.put_object(Bucket="models", Key="a", Body=file)
 
 
+def test_a_body_that_ends_early_is_no_object(tmp_path: Path) -> None:
+    """A file may become shorter while it is sent: half a checkpoint must not look whole."""
+    with make_origin(tmp_path / "s3", []) as origin, serve(origin) as url:
+        client("s3", url).create_bucket(Bucket="models")
+        with pytest.raises(ClientError, match="500"):
+            shorten(origin).put_object(Bucket="models", Key="a", Body=b"half", ContentLength=8)
+        assert client("s3", url).list_objects_v2(Bucket="models")["KeyCount"] == 0
+
+
 def test_a_server_that_breaks_is_asked_again_with_the_whole_body(tmp_path: Path) -> None:
     """An exception is a 500, as a server makes of it; the SDK tries again from the body's beginning."""
     path, heard = tmp_path / "file", []
