@@ -1,7 +1,7 @@
 """Count how often the debugger's rules are right: on healthy trainings, and on each fault, provoked ten times.
 
 Tiny networks train on small generated images and on scanned digits, each in a second or two. A healthy training has
-the best of three draws of hyperparameters, as a run's final training has those that tuning found. Thresholds were set
+the best of six draws of hyperparameters, as a run's final training has those that tuning found. Thresholds were set
 on the collection `setting`; what is claimed is counted on `counting`, whose kinds of images are others, and which is
 drawn again (`DRAW` in toys.py) rather than counted often: docs/debugger.md says how often it was. Each training
 is recorded in `results/recorded/rules.jsonl` with everything that the rules on a training's course read, so that they
@@ -39,7 +39,7 @@ from learning.engine import Learner, Progress, Stopped, fit
 from benchmarks.judging.toys import FAULTS, Toy, make_toy
 
 RECORDED = RESULTS / "recorded" / "rules.jsonl"
-HEALTHY, PROVOKED = 60, 10
+SIZES = {"setting": (120, 12), "counting": (60, 10)}  # healthy trainings, and how often each fault is provoked
 DIGITS = 4
 COLUMNS = {"train": ("train", "loss"), "valid": ("valid", "loss"), "accuracy": ("valid", "accuracy")}
 CPU = torch.device("cpu")
@@ -165,7 +165,7 @@ def judge(recorded: dict[str, Any]) -> list[str]:
 
 def list_names(collection: str, *, quick: bool = False) -> list[str]:
     """Return the names of all trainings of a collection, healthy and faulty ones in turns."""
-    healthy, provoked = (6, 1) if quick else (HEALTHY, PROVOKED)
+    healthy, provoked = (6, 1) if quick else SIZES[collection]
     kinds = [("healthy", number) for number in range(healthy)]
     kinds += [(fault, number) for number in range(provoked) for fault in FAULTS]
     # In turns, so that a part of them says something of every kind.

@@ -19,10 +19,10 @@ from torch import nn
 SIDE = 16
 # Every training draws from this number and its name. Raise it for new collections: rules that were changed after a
 # count are to be counted on trainings that nobody has counted before.
-DRAW = 2
+DRAW = 3
 RATE = 2e-3  # what the training program takes without pretrained weights
-VALID, TEST, STEPS = 300, 300, 120
-BATCHES, TRIALS = (16, 32, 64), 3
+VALID, TEST, STEPS = 600, 300, 120
+BATCHES, TRIALS = (16, 32, 64), 6
 Pixels = np.ndarray[Any, Any]
 Split = tuple[torch.Tensor, torch.Tensor]
 
@@ -128,6 +128,17 @@ def draw_digit(label: int, rng: np.random.Generator) -> Pixels:
 
 
 Draw = Callable[[int, np.random.Generator], Pixels]
+
+
+def veil(draw: Draw, noise: float) -> Draw:
+    """Return what draws the same images with more noise: a kind that is harder to learn."""
+
+    def draw_veiled(label: int, rng: np.random.Generator) -> Pixels:
+        return draw(label, rng) + rng.normal(0, noise, (SIDE, SIDE))
+
+    return draw_veiled
+
+
 COLLECTIONS: dict[str, list[tuple[Draw, int]]] = {
     "setting": [
         (draw_shape, 3),
@@ -136,6 +147,12 @@ COLLECTIONS: dict[str, list[tuple[Draw, int]]] = {
         (draw_texture, 4),
         (draw_sign, 6),
         (draw_template, 10),
+        (veil(draw_shape, 0.6), 3),
+        (veil(draw_grating, 0.4), 8),
+        (veil(draw_slope, 0.7), 5),
+        (veil(draw_texture, 0.2), 4),
+        (veil(draw_sign, 0.15), 6),
+        (veil(draw_template, 0.7), 10),
     ],
     "counting": [(draw_digit, 10), (draw_corner, 5), (draw_letter, 8)],
 }
@@ -186,7 +203,8 @@ def make_toy(name: str) -> Toy:
     toy = Toy(*train, valid, test, classes, seed, lambda: build_network(classes, seed), rate, batch, epochs)
     if kind == "healthy":
         rivals = tuple(draw_rival(toy, rng) for _ in range(TRIALS - 1))
-        return replace(toy, default=replace(toy, rate=RATE, batch=32), rivals=rivals)
+        default = replace(toy, rate=RATE, batch=32)
+        return replace(toy, default=default, rivals=tuple(replace(each, default=default) for each in rivals))
     # A fault is provoked in a training that is sound otherwise.
     plain = replace(toy, rate=RATE, batch=32)
     return FAULTS[kind](plain, draw, rng)
@@ -259,12 +277,13 @@ def make_rare(toy: Toy, draw: Draw, rng: np.random.Generator) -> Toy:
     return replace(toy, images=images, labels=labels)
 
 
-def make_few(toy: Toy, draw: Draw, rng: np.random.Generator) -> Toy:
-    """Leave few images, half of them with a random label, and many epochs to learn these by heart.
+def mislabel(toy: Toy, draw: Draw, rng: np.random.Generator) -> Toy:
+    """Give half of the images a random label, and many epochs to learn these by heart.
 
-    With still fewer nothing carries over, and NearChance is as right as Overfit is.
+    There are enough images that something is learnt before: of fewer nothing carries over, and NearChance is as right
+    as Overfit is.
     """
-    images, labels = draw_split(draw, [30] * toy.classes, rng)
+    images, labels = draw_split(draw, [100] * toy.classes, rng)
     return replace(shuffle_labels(replace(toy, images=images, labels=labels), rng, 0.5), epochs=60, batch=16)
 
 
@@ -299,8 +318,9 @@ FAULTS: dict[str, Fault] = {
     "ClassImbalance": make_rare,
     "LossNotDecreasing": lambda toy, _, __: make_blank(toy),
     "NearChance": lambda toy, _, rng: replace(deal_labels(toy, rng), epochs=2 * toy.epochs),
-    "Overfit": make_few,
+    "Overfit": mislabel,
     "Overtraining": make_long,
-    "Confusion": lambda toy, _, rng: mix_two_classes(toy, rng),
+    # Long enough that the other classes are told apart.
+    "Confusion": lambda toy, _, rng: replace(mix_two_classes(toy, rng), epochs=max(16, toy.epochs)),
     "WorseThanBaseline": lambda toy, _, __: replace(toy, rate=RATE * 0.03, default=toy),
 }

@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from judging.evaluate import confusion, losses
+from judging.evaluate import confusion, fit_temperature, losses
 
 Counts = Sequence[Sequence[int]]
+MOST_FOR_TEMPERATURE = 1000  # validation images: a temperature is one number, and is fitted in every epoch
 
 
 @dataclass(frozen=True)
@@ -38,9 +39,9 @@ class Course:
     """What has been seen of a training so far.
 
     losses: (training step, loss of its batch) of the saved steps. records: the epochs, as in metrics.jsonl. matrix: the
-    validation's confusion matrix at the epoch with the best accuracy. rises: by epoch, how far the mean validation loss
-    lies above its lowest so far, and the standard error of that, which pairs the losses of each image; `lowest` holds
-    these at that epoch. baseline: the content of baseline.json.
+    validation's confusion matrix at the epoch with the best accuracy. tempered: by epoch, the mean validation loss at
+    the epoch's best temperature, and the standard error of its difference from the lowest so far, which pairs the
+    losses of each image; `lowest` holds these at that epoch. baseline: the content of baseline.json.
     """
 
     counts: Sequence[int] = ()
@@ -50,7 +51,7 @@ class Course:
     losses: Sequence[tuple[int, float]] = ()
     records: list[dict[str, Any]] = field(default_factory=list)
     matrix: Counts = ()
-    rises: list[tuple[float, float]] = field(default_factory=list)
+    tempered: list[tuple[float, float]] = field(default_factory=list)
     lowest: torch.Tensor | None = None
     baseline: dict[str, Any] = field(default_factory=dict)
     ended: bool = False
@@ -87,16 +88,22 @@ def begin_course(facts: Facts | None) -> Course:
 
 
 def add_epoch(course: Course, record: dict[str, Any], facts: Facts | None) -> None:
-    """Add an epoch's record, and the validation's answers if none before was more accurate."""
+    """Add an epoch's record, the losses of its answers, and the answers if none before were more accurate."""
     reached = record.get("valid", {}).get("accuracy", 0.0)
     best = max((each.get("valid", {}).get("accuracy", 0.0) for each in course.records), default=-1.0)
     course.records.append(record)
     logits = facts.answers() if facts else None
     if facts is None or logits is None or len(logits) != len(facts.labels):
         return
-    add_losses(course, losses(logits, facts.labels))
+    add_losses(course, temper(logits, facts.labels))
     if reached > best:
         course.matrix = confusion(logits, facts.labels).tolist()
+
+
+def temper(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Return each image's loss at the temperature that lowers their mean most: how sure answers are plays no part."""
+    stride = -(-len(labels) // MOST_FOR_TEMPERATURE)
+    return losses(logits / fit_temperature(logits[::stride], labels[::stride]), labels)
 
 
 def add_losses(course: Course, each: torch.Tensor) -> None:
@@ -105,4 +112,4 @@ def add_losses(course: Course, each: torch.Tensor) -> None:
         course.lowest = each
     above = each - course.lowest
     error = float(above.std()) / math.sqrt(len(above)) if len(above) > 1 else 0.0
-    course.rises.append((float(above.mean()), error))
+    course.tempered.append((float(each.mean()), error))

@@ -146,19 +146,27 @@ class NearChance(LateRule):
     """Find answers that agree with the labels hardly more often than chance would, with the same shares of classes.
 
     Cohen's kappa: 0 for guessing, and for always giving the most frequent class; 1 for right answers alone. The answers
-    are those of the best epoch, and the best of many epochs of guessing is better than chance by itself.
+    are those of the best epoch, and the best of many epochs of guessing is better than chance by itself. Up to twice
+    that kappa, answers are near chance too if no epoch's loss, at its best temperature, was lower than that of knowing
+    nothing: classes that lean to the right labels by chance make answers right, but not sure.
     """
 
-    DEFAULTS: ClassVar[Mapping[str, Any]] = {"images": 20, "kappa": 0.1, "error": 0.025}
+    DEFAULTS: ClassVar[Mapping[str, Any]] = {"images": 20, "kappa": 0.1, "error": 0.025, "gain": 0.02}
 
     def judge(self, course: Course) -> str:
         right, expected, deviation, images = measure_agreement(course.matrix)
         kappa = (right - expected) / max(images - expected, 1e-9)
         deviations = NormalDist().inv_cdf(1 - self.parameters["error"] / max(1, len(course.records)))
         beyond = right - expected > deviations * deviation
-        if kappa > self.parameters["kappa"] and beyond:
+        least = self.parameters["kappa"] * (1 if self.has_gained(course) else 2)
+        if kappa > least and beyond:
             return ""
         return f"{right} of {images} validation images are right, and chance alone would give {expected:.0f}"
+
+    def has_gained(self, course: Course) -> bool:
+        """Return whether the loss of an epoch was lower than that of knowing nothing, if losses are known."""
+        bound = (1 - self.parameters["gain"]) * course.find_ignorance()
+        return not course.tempered or min(mean for mean, _ in course.tempered) < bound
 
 
 def measure_agreement(matrix: Counts) -> tuple[int, float, float, int]:
@@ -208,20 +216,19 @@ class Confusion(LateRule):
 class Overfit(CourseRule):
     """Find a training that loses again what it had learnt of the validation images, while its own loss does not rise.
 
-    For the last epochs the validation loss lies above its lowest, or the accuracy below its best, by more than noise.
     A loss that rises while answers stay right is usual: they become too sure of themselves, which a temperature mends.
-    So it must have lost most of what it had gained on knowing nothing, and no less than a share of the loss of knowing
+    So the losses are those at each epoch's best temperature. For the last epochs they lie above the lowest by more than
+    noise, by a share of what had been gained on knowing nothing, and by no less than a share of the loss of knowing
     nothing.
     """
 
     DEFAULTS: ClassVar[Mapping[str, Any]] = {
         "warm_up": 0.25,
         "patience": 3,
-        "lost": 0.7,
-        "rise": 0.3,
+        "lost": 0.25,
+        "rise": 0.02,
         "least": 0.03,
-        "fall": 0.05,
-        "deviations": 3.0,
+        "deviations": 2.5,
     }
 
     def find_missing(self, course: Course) -> str:
@@ -230,7 +237,7 @@ class Overfit(CourseRule):
             return f"{course.epochs} epochs are too few, {needed} are needed"
         if not course.counts or not course.list_losses("valid"):
             return "no epoch has ended"
-        return "" if len(course.rises) == len(course.records) else "not every validation has answered"
+        return "" if len(course.tempered) == len(course.records) else "not every validation has answered"
 
     def count_warm_up(self, course: Course) -> int:
         """Return the epochs in which the learning rate still rises, in which losses rise by themselves."""
@@ -239,30 +246,20 @@ class Overfit(CourseRule):
     def judge(self, course: Course) -> str:
         if len(course.records) < self.count_warm_up(course) + self.parameters["patience"]:
             return ""
-        return self.compare_losses(course) or self.compare_accuracies(course)
-
-    def compare_losses(self, course: Course) -> str:
-        valid, ignorance = course.list_losses("valid"), course.find_ignorance()
-        lowest = int(np.argmin(valid))
-        most = max(self.parameters["lost"] * (ignorance - valid[lowest]), self.parameters["rise"] * ignorance)
-        lost = [rise > max(most, self.parameters["deviations"] * error) for rise, error in course.rises]
-        return self.describe(course, "loss rose", valid, lowest, lost)
-
-    def compare_accuracies(self, course: Course) -> str:
-        right = [float(record["valid"].get("accuracy", 0.0)) for record in course.records]
-        best, images = max(right), max(1, sum(map(sum, course.matrix)))
-        errors = [math.sqrt((best * (1 - best) + each * (1 - each)) / images) for each in right]
-        least, deviations = self.parameters["fall"], self.parameters["deviations"]
-        lost = [best - each > max(least, deviations * error) for each, error in zip(right, errors, strict=True)]
-        return self.describe(course, "accuracy fell", right, right.index(best), lost)
-
-    def describe(self, course: Course, what: str, values: Sequence[float], best: int, lost: Sequence[bool]) -> str:
-        """Return what was lost, if it stays lost and the training loss has not risen, too."""
-        train, least = course.list_losses("train"), self.parameters["least"] * course.find_ignorance()
-        if not all(lost[-self.parameters["patience"] :]) or train[-1] > train[best] + least:
+        means, train = [mean for mean, _ in course.tempered], course.list_losses("train")
+        best = int(np.argmin(means))
+        has_risen = train[-1] > train[best] + self.parameters["least"] * course.find_ignorance()
+        if has_risen or not self.has_lost(course, means[best]):
             return ""
-        told = f"the validation {what} from {values[best]:.3g} in epoch {best + 1} to {values[-1]:.3g}"
-        return f"{told}, while the training loss went from {train[best]:.3g} to {train[-1]:.3g}"
+        told = f"the validation loss, at its best temperature, rose from {means[best]:.3g} in epoch {best + 1}"
+        return f"{told} to {means[-1]:.3g}, while the training loss went from {train[best]:.3g} to {train[-1]:.3g}"
+
+    def has_lost(self, course: Course, lowest: float) -> bool:
+        """Return whether each of the last epochs lies so far above the lowest loss."""
+        ignorance, deviations = course.find_ignorance(), self.parameters["deviations"]
+        most = max(self.parameters["lost"] * (ignorance - lowest), self.parameters["rise"] * ignorance)
+        late = course.tempered[-self.parameters["patience"] :]
+        return all(mean - lowest > max(most, deviations * error) for mean, error in late)
 
 
 class Overtraining(CourseRule):
@@ -272,7 +269,7 @@ class Overtraining(CourseRule):
     batches, so means over halves of the idle epochs are compared.
     """
 
-    DEFAULTS: ClassVar[Mapping[str, Any]] = {"patience": 10, "share": 0.75, "delta": 0.005}
+    DEFAULTS: ClassVar[Mapping[str, Any]] = {"patience": 10, "share": 0.7, "delta": 0.005}
 
     def find_missing(self, course: Course) -> str:
         needed = self.parameters["patience"] + 2

@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 import torch
-from debugger.course import Course, Facts, add_epoch, begin_course
+from debugger.course import Course, Facts, add_epoch, add_losses, begin_course
 from debugger.course_rules import COURSE_RULES, measure_agreement
 from debugger.verdicts import ADVICE, CourseVerdict, rank
 from debugger.watch import make_debugger
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from judging.evaluate import measure
 
 GOOD = ((40, 2, 1), (1, 41, 2), (0, 3, 39))
 TRAIN = [1.0, 0.6, 0.4, 0.3, 0.25, 0.2, 0.17, 0.15, 0.14, 0.13]
@@ -22,19 +23,22 @@ VALID = [1.0, 0.7, 0.5, 0.42, 0.4, 0.39, 0.38, 0.385, 0.38, 0.381]
 
 
 def make_course(train: Sequence[float] = TRAIN, valid: Sequence[float] = VALID, **members: Any) -> Course:
-    """Return a healthy course of ten epochs, but for the members that are given. noise: the standard error of rises."""
+    """Return a healthy course of ten epochs, but for the members that are given.
+
+    tempered: the validation losses at the best temperature, if they differ; noise: the standard error of their rises.
+    """
     right = members.pop("right", [0.9] * len(train))
     records = [
         {"train": {"loss": one}, "valid": {"loss": two, "accuracy": three}}
         for one, two, three in zip(train, valid, right, strict=True)
     ]
-    noise = members.pop("noise", 0.01)
+    noise, tempered = members.pop("noise", 0.01), members.pop("tempered", valid)
     healthy: dict[str, Any] = {"counts": (100, 110, 90), "batch_size": 32, "steps": 10, "epochs": len(records)}
     healthy |= {
         "losses": [(0, 1.1), (10, 0.7), (20, 0.6), (30, 0.4)],
         "records": records,
         "matrix": GOOD,
-        "rises": [(loss - min(valid[: number + 1]), noise) for number, loss in enumerate(valid)],
+        "tempered": [(loss, noise) for loss in tempered],
         "ended": True,
     }
     healthy |= {"baseline": {"better": 9, "worse": 5}}
@@ -61,9 +65,8 @@ def test_a_healthy_course_has_no_issues() -> None:
 
 
 RISING = [1.0, 0.7, 0.5, 0.42, 0.45, 0.5, 0.6, 0.95, 1.1, 1.2]
-LATE_LOSS = [1.0, 0.7, 0.5, 0.42, 0.4, 0.39, 0.4, 0.45, 0.46, 0.47]
-SURER = [1.0, 0.7, 0.5, 0.42, 0.4, 0.45, 0.5, 0.53, 0.55, 0.56]
-WORSE = [0.5, 0.8, 0.9, 0.92, 0.9, 0.85, 0.8, 0.75, 0.74, 0.75]
+FORGETTING = [1.0, 0.7, 0.5, 0.42, 0.4, 0.42, 0.5, 0.6, 0.63, 0.65]
+SURER = {"valid": RISING, "tempered": VALID}
 LONG = [*TRAIN, *[0.13] * 20]
 CASES: list[tuple[str, dict[str, Any]]] = [
     ("LossNotDecreasing", {"train": [1.1, 1.099, 1.101, 1.098], "valid": [1.1] * 4}),
@@ -76,10 +79,10 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("NearChance", {"matrix": ((0, 0, 95), (0, 0, 3), (0, 0, 2))}),
     ("LearningRateTooHigh", {"train": [1.05, 1.14, 1.11, 1.1], "valid": [1.1] * 4}),
     ("Overfit", {"valid": RISING}),
-    ("Overfit", {"valid": LATE_LOSS, "right": WORSE}),
+    ("Overfit", {"valid": RISING, "tempered": FORGETTING}),
     ("Overtraining", {"train": LONG, "valid": [*VALID, *[0.38] * 20]}),
     ("Confusion", {"matrix": ((22, 20, 0), (19, 24, 1), (0, 1, 41))}),
-    ("Confusion", {"matrix": ((25, 22, 14), (24, 23, 14), (4, 4, 53)), "valid": SURER}),
+    ("Confusion", {"matrix": ((25, 22, 14), (24, 23, 14), (4, 4, 53)), **SURER}),
     ("Overfit", {"matrix": ((25, 22, 14), (24, 23, 14), (4, 4, 53)), "valid": RISING}),
     ("WorseThanBaseline", {"baseline": {"better": 5, "worse": 30}}),
 ]
@@ -99,18 +102,16 @@ NEIGHBOURS = ((27, 10, 0), (2, 35, 1), (0, 1, 37))
 FEW_MORE = {"baseline": {"better": 0, "worse": 5}}
 NOISY = {"valid": RISING, "noise": 0.3}
 ALL_ALIKE = {"matrix": ((25, 12, 10), (13, 24, 11), (11, 12, 24))}
-FEW_WORSE = {"right": [0.8, 0.85, 0.9, 0.93, 0.92, 0.9, 0.89, 0.89, 0.9, 0.89]}
 
 
-USUAL = (STILL, {"matrix": NEIGHBOURS}, FEW_MORE, {"valid": SURER}, NOISY, ALL_ALIKE, FEW_WORSE)
+USUAL = (STILL, {"matrix": NEIGHBOURS}, FEW_MORE, SURER, NOISY, ALL_ALIKE)
 
 
 @pytest.mark.parametrize("members", USUAL)
 def test_what_healthy_trainings_show_is_no_fault(members: dict[str, Any]) -> None:
     """Six tenths of the epochs that improve nothing, neighbours that are confused now and then, five images fewer.
 
-    A loss that rises as answers become too sure, or within noise; classes that are all confused alike; an accuracy that
-    falls within noise.
+    A loss that rises as answers become too sure, or within noise; classes that are all confused alike.
     """
     assert list_found(make_course(**members)) == []
 
@@ -159,6 +160,15 @@ def test_ninety_five_to_five_is_an_imbalance() -> None:
     assert "class 'cat' has 95 training images, class 'lynx' has 5" in told
 
 
+LEANING = {"matrix": ((28, 11, 11), (17, 20, 13), (16, 14, 20))}
+
+
+def test_answers_that_are_right_but_never_sure_are_near_chance() -> None:
+    """A kappa of 0.18 is more than luck, unless no epoch's loss was lower than that of knowing nothing."""
+    assert list_found(make_course(**LEANING)) == []
+    assert list_found(make_course(**LEANING, valid=[1.1] * 10))[:1] == ["NearChance"]
+
+
 @settings(deadline=None)
 @given(st.integers(2, 6), st.data())
 def test_agreement_by_chance_is_that_of_shuffled_answers(classes: int, data: st.DataObject) -> None:
@@ -198,23 +208,39 @@ def test_the_answers_of_the_best_epoch_are_kept() -> None:
     assert course.step == 8
 
 
+def follow(*epochs: torch.Tensor) -> Course:
+    """Return the course of epochs with these logits, whose right class is the first for nine images of ten."""
+    labels = (torch.arange(100) % 10 == 0).long()
+    answers: list[torch.Tensor] = []
+    facts = Facts((100, 100), labels, lambda: answers[-1], 8, 4, len(epochs))
+    course = begin_course(facts)
+    for logits in epochs:
+        answers.append(logits)
+        add_epoch(course, {"valid": measure(logits, labels)}, facts)
+    return course
+
+
+ANSWERS = torch.tensor([[1.0, 0.0]]).repeat(100, 1)
+
+
+def test_answers_that_become_too_sure_have_lost_nothing() -> None:
+    """A temperature mends that: the loss doubles, and is the same at each epoch's best temperature."""
+    course = follow(2 * ANSWERS, 8 * ANSWERS)
+    raw, tempered = course.list_losses("valid"), [mean for mean, _ in course.tempered]
+    assert raw[1] > 2 * raw[0]
+    assert tempered[1] == pytest.approx(tempered[0], abs=1e-3)
+
+
 def test_a_rise_of_the_loss_is_measured_image_by_image() -> None:
     """The lowest epoch is the reference. One image that alone becomes wrong leaves the mean rise within its error."""
-    labels = torch.zeros(100, dtype=torch.long)
-    logits = torch.tensor([[2.0, 0.0]]).repeat(100, 1)
-    facts = Facts((100, 100), labels, lambda: logits, 8, 4, 3)
-    course = begin_course(facts)
-    add_epoch(course, {"valid": {"loss": 1.0, "accuracy": 1.0}}, facts)
-    logits = logits.clone()
-    logits[0] = torch.tensor([-20.0, 0.0])
-    add_epoch(course, {"valid": {"loss": 1.0, "accuracy": 0.99}}, facts)
-    logits = torch.tensor([[1.0, 0.0]]).repeat(100, 1)
-    add_epoch(course, {"valid": {"loss": 1.0, "accuracy": 1.0}}, facts)
-    first, one, all_alike = course.rises
-    assert first == (0.0, 0.0)
-    assert one[0] == pytest.approx(one[1], rel=0.01)
-    assert all_alike[0] > 0.15
-    assert all_alike[1] == pytest.approx(0.0, abs=1e-9)
+    course, low = Course(), torch.full((100,), 0.2)
+    one = low.clone()
+    one[0] = 20.2
+    for each in (low, one, low + 0.2):
+        add_losses(course, each)
+    assert course.tempered[0] == pytest.approx((0.2, 0.0))
+    assert course.tempered[1] == pytest.approx((0.4, 0.2))
+    assert course.tempered[2] == pytest.approx((0.4, 0.0), abs=1e-6)
 
 
 def test_the_baseline_is_compared_after_the_training(tmp_path: Path) -> None:
