@@ -30,7 +30,7 @@ class App(Chalice):
     """A Chalice app that finds its routes itself, so that a wrong path and a wrong method are told apart."""
 
     def __call__(self, event: dict[str, Any], context: Any) -> dict[str, Any]:
-        told, served = event["requestContext"], {resource: list(methods) for resource, methods in self.routes.items()}
+        told, served = event["requestContext"], self.routes
         try:
             found = routing.find_route(told["httpMethod"], told["resourcePath"], read_path(event), served)
         except errors.WhippetError as error:
