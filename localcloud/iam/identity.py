@@ -43,6 +43,8 @@ class Identities:
         self._sessions: dict[str, Principal] = {}
         self._credentials: dict[tuple[str, str], Mapping[str, str]] = {}
         self._lock = threading.Lock()
+        # moto looks each of them up by account and partition again, with locks: a tenth of a small request
+        self._sts, self._iam = sts_backends[ACCOUNT][PARTITION], iam_backends[ACCOUNT][PARTITION]
 
     def assume(self, role_arn: str, session: str) -> Mapping[str, str]:
         """Return variables with a role's credentials, the same at each call; empty where there is no such role."""
@@ -50,7 +52,7 @@ class Identities:
             return {}
         with self._lock:
             if (role_arn, session) not in self._credentials:
-                made = sts_backends[ACCOUNT][PARTITION].assume_role(
+                made = self._sts.assume_role(
                     region_name=self._region,
                     role_session_name=session,
                     role_arn=role_arn,
@@ -69,10 +71,10 @@ class Identities:
         """Return the access key of this id, with its secret; None where there is no such key, or it is switched off."""
         if key_id == self._administrator.access_key_id:
             return self._administrator
-        session = sts_backends[ACCOUNT][PARTITION].get_assumed_role_from_access_key(key_id)
+        session = self._sts.get_assumed_role_from_access_key(key_id)
         if session is not None:
             return Credentials(session.access_key_id, session.secret_access_key, session.session_token)
-        users = list(iam_backends[ACCOUNT][PARTITION].users.values())
+        users = list(self._iam.users.values())
         keys = (key for user in users for key in user.access_keys)
         found = next((key for key in keys if key.access_key_id == key_id and key.status == "Active"), None)
         return Credentials(found.access_key_id, found.secret_access_key) if found else None
@@ -80,7 +82,7 @@ class Identities:
     def find(self, key_id: str) -> Principal | None:
         """Return the session whose key this is, or None where it is the administrator's or a user's."""
         if key_id not in self._sessions and key_id.startswith("ASIA"):
-            made = sts_backends[ACCOUNT][PARTITION].get_assumed_role_from_access_key(key_id)
+            made = self._sts.get_assumed_role_from_access_key(key_id)
             if made is not None:
                 self._sessions[key_id] = Principal(made.role_arn.rpartition("/")[2], made.session_name)
         return self._sessions.get(key_id)
@@ -91,7 +93,7 @@ class Identities:
 
     def _list_policies(self, role: str) -> tuple[str, ...]:
         """List a role's present policies as text, inline and attached; none for a role that no longer exists."""
-        found = iam_backends[ACCOUNT][PARTITION].roles
+        found = self._iam.roles
         held = next((each for each in found.values() if each.name == role), None)
         if held is None:
             return ()
@@ -100,7 +102,7 @@ class Identities:
         return (*held.policies.values(), *attached)
 
     def _has_role(self, arn: str) -> bool:
-        return any(role.arn == arn for role in iam_backends[ACCOUNT][PARTITION].roles.values())
+        return any(role.arn == arn for role in self._iam.roles.values())
 
 
 @lru_cache(4096)

@@ -12,7 +12,7 @@ import logging
 import re
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 from urllib.parse import unquote
 
@@ -78,16 +78,19 @@ async def _answer_json(cloud: Cloud, request: Request) -> Response:
 async def _answer_rest(cloud: Cloud, request: Request) -> Response:
     model, in_path = _match_path(request.method, request.url.path)
     function = _find_function(RUNTIME_OPERATIONS, model.name, "SageMaker Runtime")
-    members = _validate_rest(model, _read_members(model, in_path, request.headers))
+    members = _validate_rest(model, tuple(_read_members(model, in_path, request.headers).items()))
     body = {model.input_shape.serialization.get("payload"): await request.body()}
-    return _render_rest(model, await _call(function, cloud, members | body))
+    return _render_rest(model, await _call(function, cloud, {**members, **body}))
 
 
-def _validate_rest(model: botocore.model.OperationModel, members: dict[str, Any]) -> dict[str, Any]:
-    """Check the members, but not the payload: the model's maximum (6 MB) is older than the service's (25 MB)."""
+@lru_cache(256)
+def _validate_rest(model: botocore.model.OperationModel, members: tuple[tuple[str, str], ...]) -> Mapping[str, Any]:
+    """Check the members, but not the payload: the model's maximum (6 MB) is older than the service's (25 MB).
+
+    An endpoint's requests differ in nothing but the payload, so the members are checked once."""
     payload = model.input_shape.serialization.get("payload")
     try:
-        return parse_request(model, members | {payload: b""})
+        return parse_request(model, dict(members) | {payload: b""})
     except ValidationException as error:
         raise ServiceError(error.message, code="ValidationError") from error  # the runtime's name for it
 
@@ -126,26 +129,24 @@ def _match_path(method: str, path: str) -> tuple[botocore.model.OperationModel, 
 
 def _read_members(
     model: botocore.model.OperationModel, in_path: dict[str, str], headers: Mapping[str, str]
-) -> dict[str, Any]:
-    shape = model.input_shape
-    members: dict[str, Any] = {}
-    for name, member in shape.members.items():
-        place, key = member.serialization.get("location"), member.serialization.get("name", name)
-        if place == "uri":
-            members[name] = in_path[key]
-        elif place == "header" and key.lower() in headers:
-            members[name] = headers[key.lower()]
-    return members
+) -> dict[str, str]:
+    given = {"uri": in_path, "header": headers}
+    places = ((name, place, key) for name, place, key in _list_places(model.input_shape) if place in given)
+    return {name: given[place][key] for name, place, key in places if key in given[place]}
+
+
+@cache
+def _list_places(shape: Any) -> list[tuple[str, str, str]]:
+    """List a shape's members with where each is in a request or an answer, and its name there."""
+    found = ((name, member.serialization) for name, member in shape.members.items())
+    return [(name, told.get("location", ""), told.get("name", name)) for name, told in found]
 
 
 def _render_rest(model: botocore.model.OperationModel, result: dict[str, Any]) -> Response:
     shape = model.output_shape
     payload = shape.serialization.get("payload")
-    headers = {
-        member.serialization["name"]: str(result[name])
-        for name, member in shape.members.items()
-        if member.serialization.get("location") == "header" and result.get(name) is not None
-    }
+    named = ((name, key) for name, place, key in _list_places(shape) if place == "header")
+    headers = {key: str(result[name]) for name, key in named if result.get(name) is not None}
     return Response(result.get(payload, b""), headers=headers)
 
 

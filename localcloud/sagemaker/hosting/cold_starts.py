@@ -21,8 +21,7 @@ class ModelNotReady(ServiceError):
 
 def refuse_cold(cloud: Cloud, endpoint: Record) -> None:
     """Raise ModelNotReady while a serverless endpoint starts because it was idle or is new."""
-    cold = cloud.faults().cold_start
-    if cold is None or not endpoint["_serverless"]:
+    if not endpoint["_serverless"] or (cold := cloud.faults().cold_start) is None:
         return
     name, now = f"{endpoint['EndpointName']} {endpoint['_number']}", cloud.clock.now()
     with cloud.lock:
