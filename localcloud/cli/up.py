@@ -27,6 +27,7 @@ from localcloud.common.addresses import CannotStart, Place, enter, listen, write
 from localcloud.common.durable import make_private_folder
 from localcloud.common.keys import TOKEN_NAME, keep_tokens
 from localcloud.functions.environments import FunctionHost
+from localcloud.functions.host import SELDOM
 from localcloud.stacks.provisioning import TemplateError
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -82,6 +83,7 @@ def run_up(place: Place, *, until_eof: bool = False) -> int:
         hosting = Hosting(place, host)
         gc.freeze()
         gc.enable()
+        gc.set_threshold(*SELDOM)
         try:
             stack = hosting.start(listeners, read_path(template_builder), read_path(source_builder))
             token = keep_tokens(place.home)[TOKEN_NAME]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -14,10 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from localcloud.functions.host import PRIME, PRIMED, receive_frame, send_frame
+from localcloud.functions.host import LENGTH, PRIME, PRIMED, Event, receive_frame, write_call
 
 PACKAGE = Path(__file__).resolve().parents[2]
 START_SECONDS = 30.0
+PIECE_BYTES = 1 << 16
 CREDENTIALS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 Lines = Callable[[str], None]
 
@@ -35,14 +37,27 @@ class Environment:
     process: int
     idle_since: float = 0.0
 
-    def ask(self, event: bytes, context: dict[str, Any], timeout: float) -> Any:
-        """Return the answer to an event, which is JSON already.
+    def ask(self, event: Event, context: dict[str, Any], timeout: float) -> bytearray:
+        """Return the answer to an event.
 
         Raises TimeoutError, and EOFError or ConnectionError where the process ended.
         """
         self.connection.settimeout(timeout)
-        send_frame(self.connection, b'{"context":%b,"event":%b}' % (json.dumps(context).encode(), event))
+        self.connection.sendall(write_call(event, context))
         return receive_frame(self.connection)
+
+    async def answer(self, event: Event, context: dict[str, Any], timeout: float) -> bytearray:
+        """Do as `ask`, on a loop."""
+        loop = asyncio.get_running_loop()
+        self.connection.settimeout(0)
+        async with asyncio.timeout(timeout):
+            await loop.sock_sendall(self.connection, write_call(event, context))
+            body = bytearray()
+            while len(body) < LENGTH.size or len(body) < LENGTH.size + LENGTH.unpack_from(body)[0]:
+                if not (piece := await loop.sock_recv(self.connection, PIECE_BYTES)):
+                    raise EOFError("the function's process has ended")
+                body += piece
+        return body[LENGTH.size :]
 
     def close(self) -> None:
         self.connection.close()

@@ -13,8 +13,7 @@ import re
 import time
 import uuid
 from collections import defaultdict
-from collections.abc import Callable, Mapping
-from concurrent.futures import Executor
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -28,12 +27,12 @@ from localcloud.stacks.provisioning import ACCOUNT
 
 BODY_BYTES = 10 * 1024 * 1024
 SECONDS = 29.0
-Invoke = Callable[[str, Any, str], Any]
+Invoke = Callable[[str, Any, str], Awaitable[Any]]
 Route = tuple[re.Pattern[str], str, dict[str, Any]]
 
 
 class Gateway:
-    """The ASGI application behind PORT. `invoke(function, event, request_id)` blocks, so it runs on the pool."""
+    """The ASGI application behind PORT. `invoke(function, event, request_id)` returns the function's answer."""
 
     seconds = SECONDS
 
@@ -44,11 +43,10 @@ class Gateway:
         stage: str,
         function: str,
         invoke: Invoke,
-        pool: Executor,
         responses: Mapping[str, Any] | None = None,
     ) -> None:
         self._refusals = Refusals(responses or {})
-        self._stage, self._function, self._invoke, self._pool = stage, function, invoke, pool
+        self._stage, self._function, self._invoke = stage, function, invoke
         self._routes = list_routes(body)
         self._binary = set(body.get("x-amazon-apigateway-binary-media-types", []))
 
@@ -85,9 +83,7 @@ class Gateway:
         return await self._run(event)
 
     async def _run(self, event: dict[str, Any]) -> Response:
-        request_id = event["requestContext"]["requestId"]
-        loop = asyncio.get_running_loop()
-        work = loop.run_in_executor(self._pool, self._invoke, self._function, event, request_id)
+        work = asyncio.ensure_future(self._invoke(self._function, event, event["requestContext"]["requestId"]))
         try:
             return render(await asyncio.wait_for(asyncio.shield(work), self.seconds))
         except PayloadTooLarge as error:
@@ -96,10 +92,16 @@ class Gateway:
         except TooManyRequests:
             return self._refusals.answer("INTEGRATION_FAILURE")
         except TimeoutError:
-            work.add_done_callback(lambda done: done.exception())  # the function runs on; nobody reads its answer
+            work.add_done_callback(ignore)  # the function runs on; nobody reads its answer
             return self._refusals.answer("INTEGRATION_TIMEOUT")
         except (FunctionError, MalformedAnswer):
             return self._refusals.answer("BAD_INTEGRATION_ANSWER")
+
+
+def ignore(work: asyncio.Future[Any]) -> None:
+    """Take note of how work ended that nobody waits for: asyncio complains of errors that nobody has seen."""
+    if not work.cancelled():
+        work.exception()
 
 
 class MalformedAnswer(ValueError):

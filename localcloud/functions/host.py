@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Any
 
 LENGTH = struct.Struct("!I")
+SELDOM = (20_000, 20, 20)  # an invocation makes hundreds of objects, and looking for cycles among them takes 5 % of it
 MESSAGE_BYTES = 1 << 16
 PRIME, PRIMED = b"prime", b"primed"
 # The first invocation would import the tracer's recorder.
@@ -36,25 +37,48 @@ IMPORTED_ANYWAY = ("aws_lambda_powertools.tracing", "aws_xray_sdk.core")
 PRIMED_SERVICES = ("s3", "sagemaker", "sagemaker-runtime", "events", "sns", "secretsmanager")
 
 
-def send_frame(connection: socket.socket, body: bytes) -> None:
-    """Send one message: its length in four bytes, then its body."""
-    connection.sendall(LENGTH.pack(len(body)) + body)
+@dataclass(frozen=True)
+class Event:
+    """An event as it is sent: its JSON, and apart from it a `body` of plain ASCII, which need not be searched."""
+
+    document: bytes
+    body: bytes = b""
 
 
-def receive_frame(connection: socket.socket) -> bytes:
+def frame(*parts: bytes) -> bytes:
+    """Return one message: its length in four bytes, then its parts."""
+    return b"".join((LENGTH.pack(sum(map(len, parts))), *parts))
+
+
+def write_call(event: Event, context: dict[str, Any]) -> bytes:
+    """Return an invocation's message: the length of its JSON, the JSON, and the event's body where it stands apart."""
+    document = b'{"context":%b,"event":%b}' % (json.dumps(context).encode(), event.document)
+    return frame(LENGTH.pack(len(document)), document, event.body)
+
+
+def read_call(sent: bytes | bytearray) -> tuple[Any, Context]:
+    """Return the event and the context that a message holds."""
+    end = LENGTH.size + LENGTH.unpack_from(sent)[0]
+    call = json.loads(sent[LENGTH.size : end])
+    if end < len(sent):
+        call["event"]["body"] = str(memoryview(sent)[end:], "ascii")
+    return call["event"], Context(**call["context"])
+
+
+def receive_frame(connection: socket.socket) -> bytearray:
     """Receive one message. Raises EOFError where the other side is gone."""
     (length,) = LENGTH.unpack(_receive_exactly(connection, LENGTH.size))
     return _receive_exactly(connection, length)
 
 
-def _receive_exactly(connection: socket.socket, size: int) -> bytes:
-    body = bytearray()
-    while len(body) < size:
-        piece = connection.recv(min(size - len(body), 1 << 20))
-        if not piece:
-            raise EOFError("the other side has closed the connection")
-        body += piece
-    return bytes(body)
+def _receive_exactly(connection: socket.socket, size: int) -> bytearray:
+    body, received = bytearray(size), 0
+    with memoryview(body) as rest:
+        while received < size:
+            if not (more := connection.recv_into(rest[received:])):
+                raise EOFError("the other side has closed the connection")
+            received += more
+    return body
 
 
 @dataclass
@@ -81,15 +105,15 @@ class Context:
 
 def serve_environment(connection: socket.socket, handler_name: str) -> None:
     """Answer invocations one after another until the socket closes."""
+    gc.set_threshold(*SELDOM)
     module, _, attribute = handler_name.rpartition(".")
     handler = getattr(importlib.import_module(module), attribute)
-    send_frame(connection, json.dumps({"pid": os.getpid()}).encode())
+    connection.sendall(frame(json.dumps({"pid": os.getpid()}).encode()))
     while True:
-        call = json.loads(receive_frame(connection))
-        answer = invoke(handler, call["event"], Context(**call["context"]))
+        answer = invoke(handler, *read_call(receive_frame(connection)))
         sys.stdout.flush()
         sys.stderr.flush()
-        send_frame(connection, answer)
+        connection.sendall(frame(answer))
 
 
 def invoke(handler: Any, event: Any, context: Context) -> bytes:
@@ -132,8 +156,11 @@ def prime() -> None:
     AWS's SnapStart is the same idea. The cloud asks for it once it is up, so that its own start is not delayed."""
     import boto3
 
+    from localcloud.functions.wire import Wire
+
     for service in PRIMED_SERVICES:
         boto3.client(service)  # the default session keeps the parsed service model
+    Wire().attach(boto3.DEFAULT_SESSION.events)
     freeze()
 
 

@@ -8,16 +8,19 @@ it a caller that does not wait is refused.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 from localcloud.functions.environments import Environment, FunctionHost, HostError
+from localcloud.functions.host import Event
 from localcloud.functions.places import DEFAULT_LIMIT, NoPlace, Places
 from localcloud.stacks.provisioning import ACCOUNT, Function
 
@@ -52,6 +55,12 @@ class TooManyRequests(FunctionError):
 class _Pool:
     function: Function
     idle: list[Environment] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Run:
+    environment: Environment
+    context: dict[str, Any]
 
 
 class Functions:
@@ -97,25 +106,39 @@ class Functions:
         """Stop retiring environments. They end with their host."""
         self._closed.set()
 
-    def invoke(self, name: str, event: Any, request_id: str = "", *, wait: bool = False) -> Any:
+    def invoke(self, name: str, event: Any, request_id: str = "") -> Any:
         """Return a function's result. Raises FunctionError where it raised, timed out, or its process ended.
 
-        Beyond the limit of concurrent executions it waits, as events do, or raises TooManyRequests.
+        Beyond the limit of concurrent executions it waits, as events do.
         """
-        encoded = encode_event(event)
+        call, pool = encode_event(event), self._pools[name]
+        with self._places.take(name, wait=True), self._follow(pool, self._take(pool), request_id) as run:
+            answer = run.environment.ask(call, run.context, pool.function.timeout)
+        return read_answer(answer)
+
+    async def answer(self, name: str, event: Any, request_id: str = "") -> Any:
+        """Do as `invoke`, but never wait for a place: raise TooManyRequests. Requests need no threads this way, each of
+        which would make the others wait for the interpreter."""
+        call, pool = encode_event(event), self._pools[name]
         try:
-            with self._places.take(name, wait=wait):
-                return read_answer(self._ask(self._pools[name], encoded, request_id or str(uuid.uuid4())))
+            with self._places.take(name, wait=False):
+                environment = self._take_idle(pool)
+                if environment is None:
+                    environment = await asyncio.to_thread(self._start_environment, pool.function)
+                with self._follow(pool, environment, request_id) as run:
+                    answer = await environment.answer(call, run.context, pool.function.timeout)
         except NoPlace:
             raise TooManyRequests("TooManyRequestsException", "Rate Exceeded.") from None
+        return read_answer(answer)
 
-    def _ask(self, pool: _Pool, event: bytes, request_id: str) -> bytes:
-        name, timeout, environment = pool.function.name, pool.function.timeout, self._take(pool)
+    @contextmanager
+    def _follow(self, pool: _Pool, environment: Environment, request_id: str) -> Iterator[_Run]:
+        """Log the lines around an invocation, and take its environment back if it answered."""
+        name, timeout, request_id = pool.function.name, pool.function.timeout, request_id or str(uuid.uuid4())
         started = time.monotonic()
         self._log(name, f"START RequestId: {request_id} Version: $LATEST")
         try:
-            context = self._describe(pool.function, request_id, environment)
-            answer: bytes = environment.ask(event, context, timeout)
+            yield _Run(environment, self._describe(pool.function, request_id, environment))
         except TimeoutError:
             environment.kill()
             raise self._fail(name, request_id, f"Task timed out after {timeout:.2f} seconds") from None
@@ -127,7 +150,6 @@ class Functions:
             self._log(name, f"END RequestId: {request_id}")
             self._log(name, f"REPORT RequestId: {request_id}\tDuration: {milliseconds:.2f} ms")
         self._give_back(pool, environment)
-        return answer
 
     def _fail(self, name: str, request_id: str, reason: str) -> FunctionError:
         message = f"RequestId: {request_id} Error: {reason}"
@@ -146,10 +168,11 @@ class Functions:
         }
 
     def _take(self, pool: _Pool) -> Environment:
+        return self._take_idle(pool) or self._start_environment(pool.function)
+
+    def _take_idle(self, pool: _Pool) -> Environment | None:
         with self._lock:
-            if pool.idle:
-                return pool.idle.pop()
-        return self._start_environment(pool.function)
+            return pool.idle.pop() if pool.idle else None
 
     def _give_back(self, pool: _Pool, environment: Environment) -> None:
         environment.idle_since = time.monotonic()
@@ -195,21 +218,20 @@ class Plain(str):
     """A text without anything that JSON escapes, such as base64: an event's `body` of it is not looked through."""
 
 
-def encode_event(event: Any) -> bytes:
-    """Return an event as JSON. Raises PayloadTooLarge where it exceeds what Lambda takes."""
+def encode_event(event: Any) -> Event:
+    """Return an event as it is sent. Raises PayloadTooLarge where it exceeds what Lambda takes as JSON."""
     body = event.get("body") if isinstance(event, dict) else None
     if isinstance(body, Plain):
-        others = {name: value for name, value in event.items() if name != "body"}
-        encoded = b'{"body": "%b", %b' % (body.encode(), json.dumps(others).encode()[1:])
+        encoded = Event(json.dumps(event | {"body": ""}).encode(), body.encode())
     else:
-        encoded = json.dumps(event).encode()
-    if len(encoded) > PAYLOAD_BYTES:
-        message = f"The event has {len(encoded)} bytes; Lambda takes {PAYLOAD_BYTES}."
+        encoded = Event(json.dumps(event).encode())
+    if (size := len(encoded.document) + len(encoded.body)) > PAYLOAD_BYTES:
+        message = f"The event has {size} bytes; Lambda takes {PAYLOAD_BYTES}."
         raise PayloadTooLarge("RequestTooLargeException", message)
     return encoded
 
 
-def read_answer(answer: bytes) -> Any:
+def read_answer(answer: bytes | bytearray) -> Any:
     """Return the result in an environment's answer. Raises FunctionError where the answer holds an error."""
     if len(answer) > PAYLOAD_BYTES:
         message = f"Response payload size exceeded maximum allowed payload size ({PAYLOAD_BYTES} bytes)."

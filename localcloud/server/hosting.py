@@ -13,8 +13,7 @@ import os
 import socket
 import threading
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +72,6 @@ CHOSEN = {
 WEIGHTS = "weights/"  # the folder of a bucket that `make weights` fills
 # An upload's CRC32 is checked; to hash its bytes for the signature too would protect them from nobody here.
 OWN_CALLS = Config(max_pool_connections=32, connect_timeout=5, read_timeout=120, s3={"payload_signing_enabled": False})
-API_THREADS = 1024  # more than may run at once: who is refused must not wait for a thread
 
 
 class Hosting:
@@ -94,7 +92,6 @@ class Hosting:
         )
         router = Router(moto, self._keeper, self._wake, fronts)
         self._origin = Origin(router, create_app(self.cloud), guard)
-        self._pool = ThreadPoolExecutor(API_THREADS, thread_name_prefix="api")
         self._servers: list[uvicorn.Server] = []
         self._threads: list[threading.Thread] = []
         self._delivery: Delivery | None = None
@@ -119,14 +116,12 @@ class Hosting:
             assume=self._identities.assume,
             read_limit=lambda: self.cloud.faults().quotas.get(CONCURRENCY, DEFAULT_LIMIT),
         )
-        invoke = partial(self._functions.invoke, wait=True)
-        self._delivery = Delivery(stack.functions, invoke, region=REGION, lost=self._keep_lost)
+        self._delivery = Delivery(stack.functions, self._functions.invoke, region=REGION, lost=self._keep_lost)
         gateway = Gateway(
             stack.api_body,
             stage=stack.api_stage,
             function=stack.api_function,
-            invoke=self._functions.invoke,
-            pool=self._pool,
+            invoke=self._functions.answer,
             responses=stack.api_responses,
         )
         self._serve(Door(gateway, place.port, (), friends), sockets[1])
@@ -164,7 +159,6 @@ class Hosting:
         for thread in self._threads:
             thread.join(5)
         self._origin.close()
-        self._pool.shutdown(wait=False, cancel_futures=True)
         self._keeper.close()
 
     def _build_cloud(self) -> Cloud:

@@ -12,6 +12,8 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from localcloud.common.heads import read_head
+
 # Shorter than the servers' own keep-alive, so that no request meets a connection that is just being closed.
 IDLE_SECONDS = 60
 HEAD_BYTES = 1 << 16
@@ -101,10 +103,3 @@ def write_head(host: str, path: str, body: bytes, headers: Mapping[str, str]) ->
     lines = [f"POST {path} HTTP/1.1", f"host: {host}", f"content-length: {len(body)}"]
     lines += [f"{name}: {value}" for name, value in headers.items()]
     return "\r\n".join(lines).encode("latin1") + b"\r\n\r\n"
-
-
-def read_head(head: bytes) -> tuple[int, dict[str, str]]:
-    """Return the status and the headers of an answer's head."""
-    first, *lines = head.decode("latin1").split("\r\n")
-    pairs = (line.partition(":") for line in lines if line)
-    return int(first.split(" ", 2)[1]), {name.lower(): value.strip() for name, _, value in pairs}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -26,7 +27,11 @@ def serve_world(world: World) -> Iterator[str]:
     paths = {path: {method.lower(): {} for method in methods} for path, methods in app.routes.items()}
     body = {"paths": paths, "x-amazon-apigateway-binary-media-types": app.api.binary_types}
     with ThreadPoolExecutor(1) as pool:  # Chalice handles one request at a time, as a Lambda function does
-        gateway = Gateway(body, stage=STAGE, function="api", invoke=invoke, pool=pool)
+
+        async def invoke(_function: str, event: Any, _request_id: str) -> Any:
+            return await asyncio.get_running_loop().run_in_executor(pool, app, event, None)
+
+        gateway = Gateway(body, stage=STAGE, function="api", invoke=invoke)
         port = find_free_port()
         server = uvicorn.Server(uvicorn.Config(gateway, log_level="error", lifespan="off"))
         listener = listen(port, "PORT")
@@ -38,7 +43,3 @@ def serve_world(world: World) -> Iterator[str]:
         finally:
             server.should_exit = True
             thread.join()
-
-
-def invoke(_function: str, event: Any, _request_id: str) -> Any:
-    return app(event, None)

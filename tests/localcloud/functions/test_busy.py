@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
 import time
@@ -42,8 +43,7 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
     host = FunctionHost(write_tiny_app(tmp_path_factory.mktemp("busy") / "tiny"), "app", {}, lambda _line: None)
     known, limit = [Function("api", "app.app", {}, 30, 128)], [50]
     functions = Functions(known, host, region="us-east-1", log=lambda *_: None, read_limit=lambda: limit[0])
-    pool = ThreadPoolExecutor(200)
-    gateway = Gateway(BODY, stage="api", function="api", invoke=functions.invoke, pool=pool, responses=RESPONSES)
+    gateway = Gateway(BODY, stage="api", function="api", invoke=functions.answer, responses=RESPONSES)
     with serve(gateway) as url:
         yield Api(f"{url}/api", limit)
     functions.close()
@@ -129,7 +129,7 @@ def test_a_refused_call_is_lambdas_error(tmp_path: Path) -> None:
         [Function("api", "app.app", {}, 30, 128, reserved=0)], host, region="us-east-1", log=lambda *_: None
     )
     with pytest.raises(TooManyRequests, match="Rate Exceeded"):
-        functions.invoke("api", {})
+        asyncio.run(functions.answer("api", {}))
     assert host._process is None
     functions.close()
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import time
+import asyncio
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -46,8 +45,7 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
     """Serve the tiny app behind the gateway, under the stage `api`."""
     host = FunctionHost(write_tiny_app(tmp_path_factory.mktemp("gateway") / "tiny"), "app", {}, lambda _line: None)
     functions = Functions([Function("api", "app.app", {}, 30, 128)], host, region="us-east-1", log=lambda *_: None)
-    pool = ThreadPoolExecutor(8)
-    with serve(Gateway(BODY, stage="api", function="api", invoke=functions.invoke, pool=pool)) as url:
+    with serve(Gateway(BODY, stage="api", function="api", invoke=functions.answer)) as url:
         yield httpx.Client(base_url=f"{url}/api", timeout=30)
     functions.close()
     host.close()
@@ -119,10 +117,10 @@ def test_a_slow_function_is_a_504() -> None:
     class Hasty(Gateway):
         seconds = 0.05
 
-    def invoke(*_arguments: Any) -> Any:
-        time.sleep(0.3)
+    async def invoke(*_arguments: Any) -> Any:
+        await asyncio.sleep(0.3)
 
-    with serve(Hasty(BODY, stage="api", function="f", invoke=invoke, pool=ThreadPoolExecutor(1))) as url:
+    with serve(Hasty(BODY, stage="api", function="f", invoke=invoke)) as url:
         response = httpx.get(f"{url}/api/wrong")
     assert (response.status_code, response.json()) == (504, {"message": "Endpoint request timed out"})
     assert gateway.SECONDS == 29

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -14,6 +15,7 @@ import pytest
 
 from localcloud.functions.environments import FunctionHost
 from localcloud.functions.event_bus import build_event
+from localcloud.functions.host import LENGTH, Context, read_call, write_call
 from localcloud.functions.invoking import FunctionError, Functions, PayloadTooLarge, Plain, encode_event, read_answer
 from localcloud.stacks.provisioning import Function
 from tests.localcloud.tiny_app import write_tiny_app
@@ -45,6 +47,14 @@ def functions(host: FunctionHost, diary: Path, printed: list[tuple[str, str]]) -
     functions.close()
 
 
+@pytest.fixture(params=["thread", "loop"])
+def invoke(functions: Functions, request: pytest.FixtureRequest) -> Callable[..., Any]:
+    """Return how events invoke a function, and how requests do."""
+    if request.param == "thread":
+        return functions.invoke
+    return lambda *arguments: asyncio.run(functions.answer(*arguments))
+
+
 def make_event(**detail: Any) -> dict[str, Any]:
     return build_event("test", "Test", detail, [], "us-east-1")
 
@@ -60,38 +70,40 @@ def wait_until(condition: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
-def test_a_function_gets_lambdas_variables_and_context(functions: Functions, diary: Path) -> None:
+def test_a_function_gets_lambdas_variables_and_context(invoke: Callable[..., Any], diary: Path) -> None:
     """The function sees its own name and the identifier of the invocation."""
-    functions.invoke("upload", make_event(object={"key": "datasets/a.zip"}))
-    functions.invoke("test", make_event(a=1), "request-1")
+    invoke("upload", make_event(object={"key": "datasets/a.zip"}))
+    invoke("test", make_event(a=1), "request-1")
     assert read_diary(diary) == [["upload", "datasets/a.zip", "upload"], ["test", {"a": 1}, "request-1"]]
 
 
-def test_what_a_function_raises_is_told(functions: Functions) -> None:
+def test_what_a_function_raises_is_told(invoke: Callable[..., Any]) -> None:
     """The error's type is reported, and the environment goes on."""
     with pytest.raises(FunctionError, match="no luck") as raised:
-        functions.invoke("test", make_event(fail="no luck"))
+        invoke("test", make_event(fail="no luck"))
     assert raised.value.kind == "RuntimeError"
-    functions.invoke("test", make_event())
+    invoke("test", make_event())
 
 
-def test_an_overrun_function_is_killed_and_the_next_call_works(functions: Functions, host: FunctionHost) -> None:
+def test_an_overrun_function_is_killed_and_the_next_call_works(
+    functions: Functions, invoke: Callable[..., Any], host: FunctionHost
+) -> None:
     """The process of the function that overran is gone."""
     functions.warm("test")
     assert host._process is not None
     before = {child.pid for child in psutil.Process(host._process.pid).children()}
     with pytest.raises(FunctionError, match=r"timed out after 1\.00 seconds"):
-        functions.invoke("test", make_event(sleep=60))
+        invoke("test", make_event(sleep=60))
     wait_until(lambda: not any(psutil.pid_exists(process) for process in before))
-    functions.invoke("test", make_event())
+    invoke("test", make_event())
 
 
-def test_a_function_that_ends_its_process_is_an_error(functions: Functions) -> None:
+def test_a_function_that_ends_its_process_is_an_error(invoke: Callable[..., Any]) -> None:
     """The error is Lambda's Runtime.ExitError, and the next call gets a new environment."""
     with pytest.raises(FunctionError) as raised:
-        functions.invoke("test", make_event(exit=True))
+        invoke("test", make_event(exit=True))
     assert raised.value.kind == "Runtime.ExitError"
-    functions.invoke("test", make_event())
+    invoke("test", make_event())
 
 
 def test_invocations_at_once_have_environments_of_their_own(functions: Functions, diary: Path) -> None:
@@ -148,8 +160,10 @@ def test_a_plain_body_is_the_same_event() -> None:
     """Only the writing differs: a reader gets the members, and the limit counts the bytes, of any other event."""
     event = {"httpMethod": "POST", "body": "AAEC/+==", "isBase64Encoded": True, "headers": {"x": 'a"ä'}}
     encoded = encode_event(event | {"body": Plain("AAEC/+==")})
-    assert json.loads(encoded) == event
-    assert len(encoded) == len(encode_event(event))
+    context = dict.fromkeys(("aws_request_id", "function_name", "memory_limit_in_mb", "log_stream_name"), "x")
+    context |= {"invoked_function_arn": "arn", "deadline": 1.0}
+    assert read_call(write_call(encoded, context)[LENGTH.size :]) == (event, Context(**context))
+    assert len(encoded.document) + len(encoded.body) == len(encode_event(event).document)
     with pytest.raises(PayloadTooLarge):
         encode_event({"body": Plain("x" * 6_291_456), "isBase64Encoded": True})
 
@@ -158,6 +172,6 @@ def test_lambdas_size_limit_holds_both_ways() -> None:
     """Requests and answers are limited to 6 MB of JSON."""
     with pytest.raises(PayloadTooLarge, match="6291456"):
         encode_event("x" * 6_291_456)
-    assert len(encode_event("x" * 6_000_000)) == 6_000_002
+    assert len(encode_event("x" * 6_000_000).document) == 6_000_002
     with pytest.raises(PayloadTooLarge):
         read_answer(b"x" * 6_291_457)
