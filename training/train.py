@@ -70,6 +70,7 @@ def main() -> int:
         gc.freeze()
         gc.enable()
         program.run(job, hyperparameters, stop, begun=begun, early=early)
+        gc.freeze()  # for the same reason: the interpreter looks through all objects as it ends
     except TrainingError as error:
         return fail(job.places.output, str(error))
     except Exception as error:  # noqa: BLE001  whatever happened, the job's owner must learn of it

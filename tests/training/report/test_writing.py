@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -469,3 +470,23 @@ def test_the_report_says_what_auto_came_to() -> None:
     ):
         assert text in told
     assert tell_choices({}) == ""
+
+
+def test_garbage_is_collected_again_after_a_report(tmp_path: Path) -> None:
+    """Whether it was written or not; and not while it is."""
+
+    def fail(*_: object) -> None:
+        assert not gc.isenabled()
+        raise OSError("full")
+
+    with pytest.raises(OSError, match="full"):
+        writing.write_report(tmp_path, tmp_path, about=Refusing(fail))
+    assert gc.isenabled()
+
+
+class Refusing(dict[str, object]):
+    """A mapping that calls a function when it is asked for anything."""
+
+    def __init__(self, ask: Callable[..., object]) -> None:
+        super().__init__(any=1)
+        self.get = ask  # type: ignore[method-assign, assignment]
