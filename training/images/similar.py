@@ -61,10 +61,11 @@ def correlate(judged: torch.Tensor, known: torch.Tensor) -> Iterator[torch.Tenso
     """Yield, for a few judged images at a time, the best correlation of any variant with each known image (few, n)."""
     matrices, vectors = make_variants(), flatten_looks(known)
     count = len(matrices)
+    # The images are the channels of one picture, so that each variant's grid is made once for all of them.
+    grid = affine_grid(matrices, [count, 1, SIDE, SIDE], align_corners=False)
     for part in judged.split(STEP):
-        wide = part.float()[:, None].repeat_interleave(count, dim=0)
-        grid = affine_grid(matrices.repeat(len(part), 1, 1), list(wide.shape), align_corners=False)
-        varied = grid_sample(wide, grid, padding_mode="border", align_corners=False)[:, 0]
+        wide = part.float().expand(count, -1, -1, -1)
+        varied = grid_sample(wide, grid, padding_mode="border", align_corners=False).transpose(0, 1).flatten(0, 1)
         yield (flatten_looks(varied) @ vectors.T).view(len(part), count, -1).amax(dim=1)
 
 
