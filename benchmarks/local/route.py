@@ -25,7 +25,8 @@ from typing import Any
 
 HERE = Path(__file__).resolve()
 ROOT = HERE.parents[2]
-REPEATS, PREDICTIONS, WARM = 3, 200, 30
+REPEATS, PREDICTIONS, WARM = 3, 200, 100
+IDLE = 0.05  # processor seconds a second
 BODY_BYTES, JPEG = 60_000, b"\xff\xd8\xff\xe0"  # what begins as an image is not searched for what it is instead
 LATER = ("httptools", "uvloop")  # packages that uvicorn uses where they are installed
 NAME, IMAGE = "served", "763104351884.dkr.ecr.us-east-1.amazonaws.com/pytorch-inference:2.6.0-cpu-py312"
@@ -96,6 +97,7 @@ def measure() -> dict[str, float]:
     with tempfile.TemporaryDirectory() as name, run_local_cloud(Path(name) / "cloud") as cloud:
         deploy(cloud, Path(name))
         server = find_server(cloud)
+        wait_idle(cloud)
         with httpx.Client(timeout=30) as client:
             ways: Ways = {
                 "through_ms": lambda: cloud.api.post(f"/models/{NAME}/predict", content=body, headers=TYPE),
@@ -107,6 +109,16 @@ def measure() -> dict[str, float]:
             time_ways({"through_ms": ways["through_ms"]}, PREDICTIONS)
             told["processor_ms"] = (count_processor(cloud) - before) * 1000 / PREDICTIONS
     return told | {"paused_ms": paused["through_ms"] - paused["direct_ms"]}
+
+
+def wait_idle(cloud: Any) -> None:
+    """Return when the cloud has nothing more to prepare: it goes on for seconds after it serves."""
+    for _ in range(60):
+        before = count_processor(cloud)
+        time.sleep(1)
+        if count_processor(cloud) - before < IDLE:
+            return
+    raise SystemExit(f"the cloud does not become idle: see {cloud.home}")
 
 
 def time_ways(ways: Ways, times: int, pause: Callable[[], object] = lambda: None) -> dict[str, float]:
