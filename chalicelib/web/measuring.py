@@ -2,33 +2,33 @@
 
 from __future__ import annotations
 
-import json
 import os
-import time
-from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from functools import cached_property
 from typing import Any
 
 from chalice.app import ConvertToMiddleware
 
 GetResponse = Callable[[Any], Any]
-NAMESPACE = "Whippet"
-Counted = Mapping[tuple[str, str], Sequence[float]]
 
 
 class Meter:
-    """Tracer and metrics of one app. The tracer is built on first use, because importing X-Ray's recorder is slow."""
+    """Tracer and metrics of one app. Both are built on first use, because importing X-Ray's recorder is slow."""
 
     def __init__(self, app_name: str, service: str) -> None:
         self._app_name, self._service = app_name, service
-        self._counted: defaultdict[tuple[str, str], list[float]] = defaultdict(list)
 
     @cached_property
     def tracer(self) -> Any:
         from aws_lambda_powertools import Tracer
 
         return Tracer(service=self._app_name, patch_modules=["botocore"])
+
+    @cached_property
+    def metrics(self) -> Any:
+        from aws_lambda_powertools import Metrics
+
+        return Metrics(namespace="Whippet", service=self._service)
 
     def trace(self, event: Any, get_response: GetResponse) -> Any:
         """Record each call as a segment, without its answer, if X-Ray's daemon is there to take segments."""
@@ -45,19 +45,8 @@ class Meter:
         try:
             return get_response(event)
         finally:
-            if self._counted:
-                print(write_metrics(self._service, self._counted, time.time()))
-                self._counted.clear()
+            if self.metrics.metric_set:
+                self.metrics.flush_metrics()
 
     def count(self, name: str, value: float = 1, unit: str = "Count") -> None:
-        self._counted[name, unit].append(float(value))
-
-
-def write_metrics(service: str, counted: Counted, now: float) -> str:
-    """Return the line that CloudWatch reads metrics from: its embedded metric format, with `service` as a dimension.
-
-    powertools writes the same line in a tenth of a millisecond, as long as all the rest that a view does."""
-    described = [{"Name": name, "Unit": unit} for name, unit in counted]
-    metrics = [{"Namespace": NAMESPACE, "Dimensions": [["service"]], "Metrics": described}]
-    line = {"_aws": {"Timestamp": int(now * 1000), "CloudWatchMetrics": metrics}, "service": service}
-    return json.dumps(line | {name: values for (name, _), values in counted.items()}, separators=(",", ":"))
+        self.metrics.add_metric(name=name, unit=unit, value=value)
