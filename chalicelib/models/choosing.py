@@ -63,6 +63,9 @@ def describe_trial(trial: Trial) -> dict[str, Any]:
     }
 
 
+COUNTS = ("images", "classes")
+
+
 def read_metrics(metrics: dict[str, float], objective: float | None) -> dict[str, Any] | None:
     """Return what a job's last metrics say of its model, in the form of evaluation.json; None if they do not say all.
 
@@ -79,7 +82,7 @@ def read_metrics(metrics: dict[str, float], objective: float | None) -> dict[str
     for name, value in metrics.items():
         split, _, measure = name.partition(":")
         if split in splits:
-            splits[split][measure] = value
+            splits[split][measure] = round(value) if measure in COUNTS else value  # metrics are all floats
     return {"objective": goal, **{split: values for split, values in splits.items() if values}}
 
 

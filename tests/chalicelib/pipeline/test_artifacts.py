@@ -153,6 +153,7 @@ def test_a_trials_standard_error_comes_from_its_metrics(world: World, error: flo
     advance(run_id, world.services())
     evaluation = world.read(f"runs/{run_id}/tuning.json")["evaluation"]
     assert evaluation["objective"] == {"value": 0.93, "standard_error": error, "images": 48}
+    assert str(evaluation["valid"]["images"]) == "48"  # a whole number, as a job's own file has it
     world.end_everything()
     advance(run_id, world.services())
     decision = world.read(f"runs/{run_id}/decision.json")
