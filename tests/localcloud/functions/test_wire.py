@@ -6,6 +6,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import takewhile
 from typing import Any
 
 import boto3
@@ -41,7 +42,7 @@ class Server:
 
     def talk(self, connection: socket.socket, heard: list[bytes]) -> None:
         with connection, connection.makefile("rb") as sent:
-            while head := b"".join(iter(sent.readline, b"\r\n")):
+            while head := b"".join(takewhile(lambda line: line.strip(), iter(sent.readline, b""))):
                 heard.append(head + sent.read(len(BODY)))
                 for piece in self.pieces:
                     connection.sendall(piece)
