@@ -6,7 +6,8 @@ its default hyperparameters a job is its own baseline, and trains no other. What
 have made the job faster.
 
 A job has one thread, so that the processor's seconds that it takes are its seconds on a machine of its own. They are
-what is judged, since other processes hardly disturb them; the seconds by the clock stand beside them.
+what is judged; the seconds by the clock stand beside them. Other processes, which share a core and its caches, shift
+them by up to 4 %, nearly as much as is measured, so that the machine must be quiet.
 """
 
 from __future__ import annotations
