@@ -25,36 +25,29 @@ from judging.settling.mirroring import describe, mix
 MOST_TRAIN, MOST_VALID = 1000, 200
 FEWEST = 8  # validation images, of which something can be told
 ROUNDS = 25
+UNTOLD = "no fitted head could tell otherwise; set `rotation` to false where directions are the classes"
 NOTHING, TURN = 0.5, 2  # the random number that changes nothing, and which one of an image's numbers turns it
 
 
 def settle_turning(setup: Setup) -> Setup:
     """Return the setup with `turned` decided and the reason among its choices."""
-    asked, measured = setup.chosen.rotation, None
-    if is_head_alone(setup):  # it is trained on features, without augmentation
-        return replace(setup, turned=decide_for_baseline(setup))
-    if asked != "auto":
-        taken, why = asked == "true", "the recipe says so"
-    elif can_tell(setup):
-        measured = measure_turning(setup)
-        taken, why = measured.taken, explain(measured)
-    else:
-        taken, why = (
-            True,
-            "no fitted head could tell otherwise; set `rotation` to false where directions are the classes",
-        )
+    if is_head_alone(setup):  # it is trained on features, without augmentation, but its baseline may not be
+        chosen = setup.chosen
+        return replace(setup, turned=decide(setup, measures=chosen.profile and chosen.baseline_depth != "head")[0])
+    taken, why, figures = decide(setup)
     log(f"rotation={str(taken).lower()}: {why}")
-    choice = {"asked": asked, "taken": taken, "why": why, **(measured.describe() if measured else {})}
+    choice = {"asked": setup.chosen.rotation, "taken": taken, "why": why, **figures}
     return replace(setup, turned=taken, choices={**setup.choices, "rotation": choice})
 
 
-def decide_for_baseline(setup: Setup) -> bool:
-    """Return whether the baseline turns its images: that of a head alone may train deeper."""
-    chosen = setup.chosen
-    if chosen.rotation != "auto":
-        return chosen.rotation == "true"
-    is_deeper = chosen.profile and chosen.baseline_depth != "head"
-    return not (is_deeper and can_tell(setup)) or measure_turning(setup).taken
+def decide(setup: Setup, *, measures: bool = True) -> tuple[bool, str, dict[str, Any]]:
+    """Return whether images are turned, the reason in words, and the figures behind it."""
+    if setup.chosen.rotation != "auto":
+        return setup.chosen.rotation == "true", "the recipe says so", {}
+    if not (measures and can_tell(setup)):
+        return True, UNTOLD, {}
+    measured = measure_turning(setup)
+    return measured.taken, explain(measured), measured.describe()
 
 
 def can_tell(setup: Setup) -> bool:
