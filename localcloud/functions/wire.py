@@ -19,7 +19,7 @@ from urllib.parse import SplitResult, urlsplit
 from botocore.awsrequest import AWSPreparedRequest, AWSResponse
 from botocore.exceptions import ConnectionClosedError, EndpointConnectionError, ReadTimeoutError
 
-from localcloud.common.heads import read_head
+from localcloud.common.heads import read_head, read_headers, write_head
 
 CALL = "sagemaker-runtime.InvokeEndpoint"
 PIECE = 1 << 16
@@ -84,13 +84,9 @@ class Body(io.BytesIO):
 def write_request(request: AWSPreparedRequest, address: SplitResult) -> bytes:
     """Return a request as it is sent: in one piece, since the server begins to work at the first one."""
     body: bytes = request.body
-    lines = [f"{request.method} {address.path} HTTP/1.1", f"host: {address.netloc}"]
-    lines += [f"{name}: {text(value)}" for name, value in request.headers.items()]
-    return "\r\n".join(lines).encode("latin1") + b"\r\n\r\n" + body
-
-
-def text(value: str | bytes) -> str:
-    return value.decode("latin1") if isinstance(value, bytes) else value
+    headers = read_headers(request.headers)
+    headers.pop("content-length", None)  # the head has the body's own
+    return write_head(address.netloc, address.path, body, headers) + body
 
 
 def read_answer(connection: socket.socket) -> tuple[int, dict[str, str], bytes]:

@@ -10,11 +10,12 @@ import asyncio
 import io
 import logging
 from collections.abc import Iterator
-from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from botocore.awsrequest import AWSPreparedRequest, AWSResponse
 from starlette.types import ASGIApp, Message, Scope
+
+from localcloud.common.heads import read_headers
 
 log = logging.getLogger(__name__)
 PIECE = 8 << 20  # bytes of a body in memory at a time
@@ -68,7 +69,7 @@ async def _serve(app: ASGIApp, request: AWSPreparedRequest, answer: Answer) -> N
 def describe(request: AWSPreparedRequest) -> Scope:
     """Return the ASGI scope that a server would make of a request from this machine."""
     parts = urlsplit(request.url)
-    sent = {"host": parts.netloc, **{str(name).lower(): value for name, value in request.headers.items()}}
+    sent = {"host": parts.netloc, **read_headers(request.headers)}
     return {
         "type": "http",
         "http_version": "1.1",
@@ -77,10 +78,6 @@ def describe(request: AWSPreparedRequest) -> Scope:
         "path": unquote(parts.path),
         "raw_path": parts.path.encode("ascii"),
         "query_string": parts.query.encode("ascii"),
-        "headers": [(name.encode("latin1"), _encode(value)) for name, value in sent.items()],
+        "headers": [(name.encode("latin1"), value.encode("latin1")) for name, value in sent.items()],
         "client": ("127.0.0.1", 0),
     }
-
-
-def _encode(value: Any) -> bytes:
-    return value if isinstance(value, bytes) else str(value).encode("latin1")

@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from localcloud.common.heads import read_head
+from localcloud.common.heads import read_head, write_head
 
 # Shorter than the servers' own keep-alive, so that no request meets a connection that is just being closed.
 IDLE_SECONDS = 60
@@ -96,10 +96,3 @@ class Connections:
             return
         connection.idle_since = time.monotonic()
         self._idle[port].append(connection)
-
-
-def write_head(host: str, path: str, body: bytes, headers: Mapping[str, str]) -> bytes:
-    """Return the head of a POST request."""
-    lines = [f"POST {path} HTTP/1.1", f"host: {host}", f"content-length: {len(body)}"]
-    lines += [f"{name}: {value}" for name, value in headers.items()]
-    return "\r\n".join(lines).encode("latin1") + b"\r\n\r\n"
